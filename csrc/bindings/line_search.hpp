@@ -1,0 +1,63 @@
+// The line-search step's binding, the same for the CPU and the CUDA module.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <algorithm>
+#include <stdexcept>
+#include <string>
+
+#include "../core/bracket.hpp"
+#include "tensor_view.hpp"
+
+namespace robustperf {
+
+// Backend::run<T, L>(LineSearchArgs<T>, where): `where` is the number of threads on the CPU, the stream on a GPU.
+template <typename Backend>
+void def_line_search_step(py::module_& m, const char* device) {
+  const auto step = [device](py::handle logits_, py::handle rows_, py::handle label_, py::handle x_,
+                             py::handle candidates_, py::handle length_, py::handle gap_end_, py::handle order_,
+                             py::handle state_, py::handle next_, py::handle closest_, double epsilon, double tol,
+                             bool bisection, int64_t probes, double patience, int64_t where) {
+    const auto view = [device](py::handle tensor, const char* name) { return TensorView(tensor, name, device); };
+    const TensorView x = view(x_, "x"), candidates = view(candidates_, "candidates"), rows = view(rows_, "rows");
+
+    const auto run = [&](auto zero, DType dtype) {
+      using T = decltype(zero);
+      LineSearchArgs<T> args{};
+      args.x = x.data<T>(dtype, {kAny, kAny});
+      args.points = x.size(0);
+      args.dim = x.size(1);
+      args.candidates = candidates.data<T>(dtype, {kAny, args.points, args.dim});
+      args.lines = candidates.size(0);
+      args.rows = rows.data<int64_t>(DType::int64, {kAny});
+      args.active = rows.size(0);
+      args.label = view(label_, "label").template data<int64_t>(DType::int64, {args.points});
+      args.length = view(length_, "length").template data<double>(DType::float64, {args.points, args.lines});
+      args.gap_end = view(gap_end_, "gap_end").template data<double>(DType::float64, {args.points, args.lines});
+      args.order = view(order_, "order").template data<int64_t>(DType::int64, {args.points, args.lines});
+      args.state = view(state_, "state").template data<double>(DType::float64, {args.points, host::kSearchFields});
+      args.next = view(next_, "next").template data<T>(dtype, {args.active, args.dim});
+      args.closest = view(closest_, "closest").template data<T>(dtype, {args.points, args.dim});
+      args.epsilon = epsilon;
+      args.tol = tol;
+      args.bisection = bisection;
+      args.probes = probes;
+      args.patience = patience;
+      bool wide = false;
+      if (!logits_.is_none()) {
+        const TensorView logits = view(logits_, "logits");
+        wide = logits.is(DType::float64);
+        args.logits = logits.template data<void>(wide ? DType::float64 : DType::float32, {args.active, kAny});
+        args.classes = logits.size(1);
+      }
+      if (wide) Backend{}.template run<T, double>(args, where);
+      else Backend{}.template run<T, float>(args, where);
+    };
+    if (x.is(DType::float64)) run(double{}, DType::float64);
+    else run(float{}, DType::float32);
+  };
+  m.def("line_search_step", step);
+}
+
+}  // namespace robustperf

@@ -1,0 +1,113 @@
+// robustperf._native: the CPU operations.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "../core/philox.hpp"
+#include "../cpu/dispatch.hpp"
+#include "line_search.hpp"
+#include "tensor_view.hpp"
+
+namespace robustperf {
+namespace {
+
+TensorView cpu(py::handle tensor, const char* name) { return TensorView(tensor, name, "cpu"); }
+
+void logit_gap(py::handle logits_, py::handle label_, py::handle gap_, double epsilon) {
+  const TensorView logits = cpu(logits_, "logits");
+  const bool wide = logits.is(DType::float64);
+  GapArgs args{};
+  args.logits = logits.data<void>(wide ? DType::float64 : DType::float32, {kAny, kAny});
+  args.rows = logits.size(0);
+  args.classes = logits.size(1);
+  args.label = cpu(label_, "label").data<int64_t>(DType::int64, {args.rows});
+  args.gap = cpu(gap_, "gap").data<double>(DType::float64, {args.rows});
+  args.epsilon = epsilon;
+  py::gil_scoped_release release;
+  with_kernels([&](auto kernels) {
+    if (wide) kernels.template logit_gap<double>(args);
+    else kernels.template logit_gap<float>(args);
+  });
+}
+
+struct LineSearchOnCpu {
+  template <typename T, typename L>
+  void run(const LineSearchArgs<T>& args, int threads) {
+    const int team = threads_for(args.active * args.dim, threads);
+    py::gil_scoped_release release;
+    with_kernels([&](auto kernels) { kernels.template line_search_step<T, L>(args, team); });
+  }
+};
+
+void halfspace_box_projection(py::handle x_, py::handle w_, py::handle c_, py::handle delta_, py::handle feasible_,
+                              int norm, double lower, double upper, int threads) {
+  const TensorView x = cpu(x_, "x"), w = cpu(w_, "w"), c = cpu(c_, "c"), delta = cpu(delta_, "delta"),
+                   feasible = cpu(feasible_, "feasible");
+  const auto run = [&](auto zero, DType dtype) {
+    using T = decltype(zero);
+    ProjectionArgs<T> args{};
+    args.x = x.data<T>(dtype, {kAny, kAny});
+    args.rows = x.size(0);
+    args.dim = x.size(1);
+    args.w = w.data<T>(dtype, {args.rows, args.dim});
+    args.c = c.data<double>(DType::float64, {args.rows});
+    args.delta = delta.data<T>(dtype, {args.rows, args.dim});
+    args.feasible = feasible.data<bool>(DType::boolean, {args.rows});
+    args.norm = norm;
+    args.lower = lower;
+    args.upper = upper;
+    const int team = threads_for(args.rows * args.dim, threads);
+    const auto scratch = std::make_unique<double[]>(team * projection_scratch(args.dim));
+    args.scratch = scratch.get();
+    py::gil_scoped_release release;
+    with_kernels([&](auto kernels) { kernels.template halfspace_box_projection<T>(args, team); });
+  };
+  if (x.is(DType::float64)) run(double{}, DType::float64);
+  else run(float{}, DType::float32);
+}
+
+void draws(py::handle index_, py::handle draw_, py::handle out_, uint64_t key, bool normal, int threads) {
+  const TensorView index = cpu(index_, "index"), draw = cpu(draw_, "draw"), out = cpu(out_, "out");
+  DrawArgs args{};
+  args.key = key;
+  args.index = index.data<int64_t>(DType::int64, {kAny});
+  args.draw = draw.data<int64_t>(DType::int64, {kAny});
+  args.samples = index.size(0);
+  args.draws = draw.size(0);
+  args.out = out.data<float>(DType::float32, {args.draws, args.samples, kAny});
+  args.dim = out.size(2);
+  const int team = threads_for(args.draws * args.samples * args.dim, threads);
+  py::gil_scoped_release release;
+  with_kernels([&](auto kernels) { normal ? kernels.normal(args, team) : kernels.uniform(args, team); });
+}
+
+std::vector<uint32_t> philox_words(const std::array<uint32_t, 4>& counter, const std::array<uint32_t, 2>& key) {
+  const host::Words words = host::philox({{counter[0], counter[1], counter[2], counter[3]}}, key[0], key[1]);
+  return {words.w, words.w + 4};
+}
+
+std::vector<std::string> isa_names() {
+  std::vector<std::string> names;
+  for (Isa isa : supported_isas()) names.emplace_back(name_of(isa));
+  return names;
+}
+
+}  // namespace
+}  // namespace robustperf
+
+PYBIND11_MODULE(_native, m) {
+  using namespace robustperf;
+  m.doc() = "The native CPU operations of robustperf; call them through robustperf.ops.";
+  chosen_isa();  // a wrong ROBUSTPERF_CPU is an error of the import, not of the first operation
+  m.def("logit_gap", &logit_gap);
+  def_line_search_step<LineSearchOnCpu>(m, "cpu");
+  m.def("halfspace_box_projection", &halfspace_box_projection);
+  m.def("draws", &draws);
+  m.def("philox", &philox_words, "The four output words of Philox4x32-10.", py::arg("counter"), py::arg("key"));
+  m.def("isa", [] { return name_of(chosen_isa()); }, "The instruction set in use.");
+  m.def("isas", &isa_names, "The instruction sets that this processor supports.");
+}

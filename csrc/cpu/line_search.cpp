@@ -1,0 +1,52 @@
+#include "../core/bracket.hpp"
+#include "../core/gap.hpp"
+#include "kernels.hpp"
+#include "parallel.hpp"
+
+namespace robustperf::ROBUSTPERF_ISA {
+
+template <typename L>
+void Kernels::logit_gap(const GapArgs& args) {
+  const L* logits = static_cast<const L*>(args.logits);
+  for (int64_t row = 0; row < args.rows; ++row)
+    args.gap[row] = gap_of(logits + row * args.classes, args.classes, args.label[row], args.epsilon);
+}
+
+template <typename T>
+static void write_along(T* out, const T* x, const T* x_adv, double step, int64_t dim) {
+  const T t = static_cast<T>(step);
+  for (int64_t i = 0; i < dim; ++i) out[i] = along(x[i], x_adv[i], t);
+}
+
+template <typename T, typename L>
+void Kernels::line_search_step(const LineSearchArgs<T>& args, int threads) {
+  const Method method{args.tol, args.bisection, args.probes, args.patience};
+  parallel_rows(args.active, threads, [&](int64_t m) {
+    const int64_t p = args.rows[m];
+    Search& s = reinterpret_cast<Search*>(args.state)[p];
+    if (s.stage == kDone) return;
+    const Lines lines{args.length + p * args.lines, args.gap_end + p * args.lines, args.order + p * args.lines,
+                      args.lines};
+    const T* x = args.x + p * args.dim;
+    const auto line = [&](double candidate) {
+      return args.candidates + (static_cast<int64_t>(candidate) * args.points + p) * args.dim;
+    };
+    if (args.logits == nullptr) {
+      next_line(s, lines, method);
+    } else {
+      const L* logits = static_cast<const L*>(args.logits) + m * args.classes;
+      if (advance(s, gap_of(logits, args.classes, args.label[p], args.epsilon), lines, method))
+        write_along(args.closest + p * args.dim, x, line(s.best_candidate), s.best_step, args.dim);
+    }
+    if (s.stage != kDone) write_along(args.next + m * args.dim, x, line(s.candidate), s.step, args.dim);
+  });
+}
+
+template void Kernels::logit_gap<float>(const GapArgs&);
+template void Kernels::logit_gap<double>(const GapArgs&);
+template void Kernels::line_search_step<float, float>(const LineSearchArgs<float>&, int);
+template void Kernels::line_search_step<float, double>(const LineSearchArgs<float>&, int);
+template void Kernels::line_search_step<double, float>(const LineSearchArgs<double>&, int);
+template void Kernels::line_search_step<double, double>(const LineSearchArgs<double>&, int);
+
+}  // namespace robustperf::ROBUSTPERF_ISA

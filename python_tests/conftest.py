@@ -1,0 +1,58 @@
+"""What the tests share: the backends they run on, the device of each, and a count of those that ran."""
+
+import os
+
+import pytest
+import torch
+
+from robustperf.ops import registry
+
+_ran = set()
+
+
+def pytest_addoption(parser):
+    parser.addoption("--require-backends", default="", metavar="NAMES",
+                     help="comma-separated backends; fail unless a test ran on each of them")
+
+
+def pytest_terminal_summary(terminalreporter):
+    if _ran:
+        terminalreporter.write_line(f"backends that ran: {', '.join(sorted(_ran))}")
+    lacking = _lacking(terminalreporter.config)
+    if lacking:
+        terminalreporter.write_line(f"backends that were required and did not run: {', '.join(lacking)}", red=True)
+
+
+def pytest_sessionfinish(session, exitstatus):
+    if exitstatus == 0 and _lacking(session.config):
+        session.exitstatus = 1
+
+
+def _lacking(config):
+    wanted = filter(None, config.getoption("--require-backends").split(","))
+    return sorted(set(wanted) - _ran)
+
+
+@pytest.fixture(params=registry.BACKENDS)
+def backend(request):
+    """Each backend's name in turn, for the operation that the test module names as OP; skips with the reason."""
+    reason = registry.missing_op(request.module.OP, request.param)
+    if reason is not None:
+        pytest.skip(f"{request.param}: {reason}")
+    _ran.add(request.param)
+    return request.param
+
+
+@pytest.fixture
+def device(backend):
+    """Where tensors for this backend live."""
+    return torch.device("cuda" if backend in ("cuda", "triton") else "cpu")
+
+
+@pytest.fixture(scope="session")
+def data_root():
+    """The folder of real data; skips where ROBUSTPERF_DATA is not set."""
+    root = os.environ.get("ROBUSTPERF_DATA")
+    if not root:
+        pytest.skip("real data: ROBUSTPERF_DATA is not set")
+    return root

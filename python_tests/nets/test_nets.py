@@ -1,0 +1,148 @@
+"""The networks: parameters counted by hand, shapes, gradients, initialisation, errors."""
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from robustperf.nets import NAMES, ResNet20, SmallCNN, TiboCNN, build
+from robustperf.nets.resnet import BasicBlock
+
+# every network at a small size: (network, image shape, labels)
+SMALL = [
+    (lambda: TiboCNN(3, size=9, classes=4, width=5, hidden=6), (3, 9, 9), 4),
+    (lambda: TiboCNN(1, size=5, classes=2, width=3, layers=1, hidden=4), (1, 5, 5), 2),
+    (lambda: ResNet20(1, classes=5, width=2), (1, 11, 9), 5),
+    (lambda: SmallCNN(1, size=8, classes=3, width=4), (1, 8, 8), 3),
+    (lambda: SmallCNN(2, size=1, classes=3, width=4), (2, 1, 1), 3),
+]
+
+
+def parameters(net):
+    return sum(p.numel() for p in net.parameters())
+
+
+def test_tibo_cnn_has_the_parameters_of_its_layers():
+    convolutions = 25 * (1 * 128 + 128 * 128 + 128 * 128) + 3 * 2 * 128
+    dense = 7 * 7 * 128 * 1024 + 2 * 1024 + 1024 * 10 + 10
+    assert parameters(TiboCNN()) == convolutions + dense
+    # SVHN: three channels, 32 -> 16 -> 8
+    assert parameters(TiboCNN(3, size=32)) == convolutions + 25 * 2 * 128 + dense + (8 * 8 - 7 * 7) * 128 * 1024
+
+
+def test_resnet20_has_the_parameters_of_option_a():
+    convolutions = 9 * (3 * 16 + 6 * 16 * 16 + 16 * 32 + 5 * 32 * 32 + 32 * 64 + 5 * 64 * 64)
+    norms = 2 * (7 * 16 + 6 * 32 + 6 * 64)
+    assert parameters(ResNet20()) == convolutions + norms + 64 * 10 + 10 == 269_722
+    # two projections with their norms are all that option B would add
+    assert parameters(ResNet20()) + (16 * 32 + 2 * 32) + (32 * 64 + 2 * 64) == 272_474
+
+
+def test_resnet20_has_twenty_layers_and_three_resolutions():
+    net = ResNet20()
+    weighted = [m for m in net.modules() if isinstance(m, torch.nn.Conv2d | torch.nn.Linear)]
+    assert len(weighted) == 20
+    sizes = []
+    for block in net.blocks:
+        block.register_forward_hook(lambda module, args, out: sizes.append(tuple(out.shape[1:])))
+    net(torch.rand(2, 3, 32, 32))
+    assert sizes == [(16, 32, 32)] * 3 + [(32, 16, 16)] * 3 + [(64, 8, 8)] * 3
+
+
+@pytest.mark.parametrize("size", [6, 7])
+def test_shortcut_takes_every_second_pixel_and_pads_channels_with_zeros(size):
+    block = BasicBlock(2, 4, stride=2)
+    torch.nn.init.zeros_(block.norm2.weight)
+    x = torch.rand(3, 2, size, size)
+    y = block(x)
+    assert torch.equal(y[:, :2], x[:, :, ::2, ::2])
+    assert y.shape[1] == 4 and not y[:, 2:].any()
+
+
+def test_resnet20_starts_with_variance_two_over_fan_in():
+    torch.manual_seed(0)
+    for module in ResNet20().modules():
+        if isinstance(module, torch.nn.Conv2d):
+            fan_in = 9 * module.in_channels
+            # four standard errors of a sample variance of normals
+            slack = 4 * math.sqrt(2 / module.weight.numel())
+            assert module.weight.var().item() * fan_in / 2 == pytest.approx(1, abs=slack)
+
+
+@pytest.mark.parametrize("make, shape, classes", SMALL)
+def test_logits_have_their_shape_and_every_parameter_and_pixel_a_gradient(make, shape, classes):
+    torch.manual_seed(0)
+    net = make()
+    x = torch.rand(6, *shape, requires_grad=True)
+    logits = net(x)
+    assert logits.shape == (6, classes) and logits.dtype == torch.float32
+    F.cross_entropy(logits, torch.arange(6) % classes).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+    assert sum(p.grad.abs().sum().item() > 0 for p in net.parameters()) == len(list(net.parameters()))
+    assert x.grad.isfinite().all() and x.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("make, shape, classes", SMALL)
+def test_in_eval_mode_a_row_depends_on_its_own_image_only(make, shape, classes):
+    torch.manual_seed(0)
+    net = make().double().eval()
+    x = torch.rand(5, *shape, dtype=torch.float64)
+    assert net(x).dtype == torch.float64
+    torch.testing.assert_close(torch.cat([net(image[None]) for image in x]), net(x))
+    assert net(x[:0]).shape == (0, classes)
+
+
+def test_logits_are_not_a_softmax():
+    torch.manual_seed(0)
+    for make, shape, _ in SMALL:
+        logits = make().eval()(torch.rand(4, *shape))
+        assert not torch.allclose(logits.sum(dim=1), torch.ones(4))
+
+
+def test_tibo_cnn_applies_its_leaky_slope():
+    slopes = [m.negative_slope for m in TiboCNN(width=2, hidden=2).modules() if isinstance(m, torch.nn.LeakyReLU)]
+    assert slopes == [0.1] * 4
+
+
+def test_small_cnn_learns_the_digits_in_seconds():
+    from sklearn.datasets import load_digits
+
+    images, labels = load_digits(return_X_y=True)
+    x = torch.tensor(images / 16, dtype=torch.float32).view(-1, 1, 8, 8)
+    y = torch.tensor(labels)
+    torch.manual_seed(0)
+    net = SmallCNN(size=8)
+    optimizer = torch.optim.Adam(net.parameters(), lr=3e-3)
+    for _ in range(4):
+        for rows in torch.randperm(1200).split(50):
+            optimizer.zero_grad()
+            F.cross_entropy(net(x[rows]), y[rows]).backward()
+            optimizer.step()
+    with torch.no_grad():
+        assert (net(x[1200:]).argmax(1) == y[1200:]).float().mean() > 0.85
+
+
+def test_build_knows_every_name_and_passes_arguments_on():
+    assert NAMES == ("tibo-cnn", "resnet20", "small-cnn")
+    assert [type(build(name, width=2)) for name in NAMES] == [TiboCNN, ResNet20, SmallCNN]
+    assert build("small-cnn", size=8, classes=3)(torch.rand(2, 1, 8, 8)).shape == (2, 3)
+
+
+def test_build_names_the_choices_for_an_unknown_name():
+    with pytest.raises(ValueError, match="tibo-cnn, resnet20, small-cnn, got 'vgg'"):
+        build("vgg")
+
+
+@pytest.mark.parametrize("make, message", [
+    (lambda: TiboCNN(width=0), "width must be a positive integer, got 0"),
+    (lambda: TiboCNN(hidden=2.5), "hidden must be a positive integer, got 2.5"),
+    (lambda: TiboCNN(size=3), "size must be at least .* = 4 pixels .* got 3"),
+    (lambda: ResNet20(classes=-1), "classes must be a positive integer, got -1"),
+    (lambda: SmallCNN(in_channels="1"), "in_channels must be a positive integer, got '1'"),
+    (lambda: SmallCNN(size=8)(torch.rand(2, 1, 28, 28)), r"\[B, 1, 8, 8\], got \[2, 1, 28, 28\]"),
+    (lambda: TiboCNN(size=8, width=2, hidden=2)(torch.rand(2, 64)), r"\[B, 1, 8, 8\], got \[2, 64\]"),
+])
+def test_errors_name_the_argument_and_its_value(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

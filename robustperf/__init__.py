@@ -1,0 +1,37 @@
+"""How robust is this classifier, and how does one make it so?
+
+Two papers as one library: A. Tibo, M. Jaeger, K. G. Larsen, "A general framework for defining and optimizing
+robustness" (2021), "T" in the docstrings, and A. Robey, H. Hassani, G. J. Pappas, "Model-based robust deep learning"
+(2020), "R". Start at `margins`, `MarginCurve` and `attacks`; `ops` holds the accelerated operations.
+"""
+
+from importlib.metadata import version as _version
+
+from robustperf import attacks, data, nets, ops, plot, random
+from robustperf.robustness import (
+    Boundary,
+    LineSearch,
+    MarginCurve,
+    Margins,
+    closest_boundary,
+    line_search,
+    margins,
+)
+
+__version__ = _version("robustperf")
+
+__all__ = [
+    "Boundary",
+    "LineSearch",
+    "MarginCurve",
+    "Margins",
+    "attacks",
+    "closest_boundary",
+    "data",
+    "line_search",
+    "margins",
+    "nets",
+    "ops",
+    "plot",
+    "random",
+]

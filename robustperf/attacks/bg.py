@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from robustperf import check, ops
+from robustperf.attacks.attack import Adversarial, Attack, gap_at
+from robustperf.classifier import Classifier, logits_of
+from robustperf.ops.logit_gap import check_labels
+
+
+@dataclass(frozen=True)
+class BG(Attack):
+    """The closest point of the linearised network in the box, for each other class, with a little overshoot.
+
+    Hein & Andriushchenko, "Formal guarantees on the robustness of a classifier against adversarial manipulation",
+    NeurIPS 2017, section 4 (T [11]): for class j, min ‖δ‖ with ⟨∇(f_j - f_y)(x), δ⟩ >= s (f_y - f_j)(x) and x + δ in
+    the box, solved exactly by `ops.halfspace_box_projection`. The linear model is wrong by a little, so the
+    right-hand side is scaled up by s until the network's label changes. The steps of all classes and scales are tried
+    from the shortest on: the first that crosses is the closest of all.
+
+    Args:
+        norm: 1, 2 or inf.
+        overshoot: the scales s, each at least 1.
+        classes: how many of the other classes, those with the highest logits, to go for; None for all.
+    """
+
+    norm: float = 2
+    overshoot: tuple[float, ...] = (1.2, 1.35, 1.5, 1.7)
+    classes: int | None = None
+
+    def __post_init__(self):
+        object.__setattr__(self, "norm", check.norm(self.norm))
+        overshoot = tuple(float(s) for s in self.overshoot)
+        if not overshoot or not all(1 <= s < math.inf for s in overshoot):
+            raise ValueError(f"overshoot: expected finite scales of at least 1, got {self.overshoot!r}")
+        object.__setattr__(self, "overshoot", overshoot)
+        if self.classes is not None:
+            check.positive("classes", self.classes, integer=True)
+
+    def run(self, model, x, labels, *, key, index, bounds) -> Adversarial:
+        batch = torch.arange(x.shape[0], device=x.device)
+        logits, gradients = logit_gradients(model, x)
+        check_labels("labels", labels, logits.shape[1])
+        others = logits.scatter(1, labels[:, None], -math.inf)
+        count = min(self.classes or logits.shape[1] - 1, logits.shape[1] - 1)
+        target = others.topk(count, dim=1).indices  # [B, J]
+        normal = gradients[batch[:, None], target] - gradients[batch, labels][:, None]  # ∇(f_j - f_y), [B, J, D]
+        distance = (logits[batch, labels][:, None] - logits.gather(1, target)).double()  # (f_y - f_j), [B, J]
+
+        def step(rows: torch.Tensor, j: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+            return ops.halfspace_box_projection(x[rows].flatten(1), normal[rows, j], distance[rows, j] * scale,
+                                                norm=self.norm, lower=bounds[0], upper=bounds[1])[0]
+
+        # The plans (class, scale) of each point, from the shortest step on.
+        scales = torch.tensor(self.overshoot, dtype=torch.float64, device=x.device)
+        plans = torch.cartesian_prod(torch.arange(count, device=x.device), torch.arange(len(scales), device=x.device))
+        rows, every = batch.repeat_interleave(count), torch.arange(count, device=x.device).repeat(x.shape[0])
+        lengths = [
+            torch.linalg.vector_norm(step(rows, every, scale.expand(len(rows))), self.norm, dim=1) for scale in scales
+        ]
+        order = torch.stack(lengths, -1).reshape(x.shape[0], -1).argsort(dim=1, stable=True)
+
+        point, gap = x.clone(), torch.full((x.shape[0],), math.nan, dtype=torch.float64, device=x.device)
+        evaluations = torch.ones(x.shape[0], dtype=torch.int64, device=x.device)
+        active = batch
+        for rank in range(order.shape[1]):
+            j, scale = plans[order[active, rank]].unbind(1)
+            point[active] = (x[active] + step(active, j, scales[scale]).reshape(x[active].shape)).clamp(*bounds)
+            gap[active] = gap_at(model, point[active], labels[active])
+            evaluations[active] += 1
+            active = active[gap[active] >= 0]
+            if not active.numel():
+                break
+        return Adversarial(point, gap, evaluations)
+
+
+def logit_gradients(model: Classifier, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(logits [B, C], the gradient of each logit [B, C, D]) from one forward pass and one batched backward pass."""
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        logits = logits_of(model, x)
+        classes = logits.shape[1]
+        seeds = torch.eye(classes, dtype=logits.dtype, device=x.device)[:, None].expand(classes, *logits.shape)
+        try:
+            (gradients,) = torch.autograd.grad(logits, x, seeds, is_grads_batched=True, retain_graph=True)
+        except RuntimeError:  # an operation in the model that vmap does not know: class by class
+            gradients = torch.stack([torch.autograd.grad(logits, x, s, retain_graph=True)[0] for s in seeds])
+    return logits.detach(), gradients.flatten(2).transpose(0, 1)

@@ -1,0 +1,252 @@
+"""Fetching data sets: mirrors tried in order, downloads resumed, every file checked against its SHA-256."""
+
+import hashlib
+import http.client
+import os
+import re
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+TIMEOUT = 30.0  # seconds without a byte before a mirror is given up
+_BLOCK = 1 << 18
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file as its mirrors must deliver it: name, size in bytes, SHA-256 in hexadecimal."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a data set comes from: base URLs (ending in /) in the order to try, and its files."""
+
+    mirrors: tuple[str, ...]
+    files: tuple[RemoteFile, ...]
+
+
+# A data set's files go to ROOT/<its name>/.
+SOURCES: dict[str, Source] = {
+    "mnist": Source(
+        mirrors=(
+            "https://ossci-datasets.s3.amazonaws.com/mnist/",
+            "https://storage.googleapis.com/cvdf-datasets/mnist/",
+        ),
+        files=(
+            RemoteFile(
+                "train-images-idx3-ubyte.gz",
+                9_912_422,
+                "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+            ),
+            RemoteFile(
+                "train-labels-idx1-ubyte.gz",
+                28_881,
+                "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+            ),
+            RemoteFile(
+                "t10k-images-idx3-ubyte.gz",
+                1_648_877,
+                "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+            ),
+            RemoteFile(
+                "t10k-labels-idx1-ubyte.gz",
+                4_542,
+                "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+            ),
+        ),
+    ),
+    "fashion-mnist": Source(
+        mirrors=(
+            "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+            "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/",
+        ),
+        files=(
+            RemoteFile(
+                "train-images-idx3-ubyte.gz",
+                26_421_880,
+                "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
+            ),
+            RemoteFile(
+                "train-labels-idx1-ubyte.gz",
+                29_515,
+                "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
+            ),
+            RemoteFile(
+                "t10k-images-idx3-ubyte.gz",
+                4_422_102,
+                "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
+            ),
+            RemoteFile(
+                "t10k-labels-idx1-ubyte.gz",
+                5_148,
+                "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
+            ),
+        ),
+    ),
+    "kmnist": Source(
+        mirrors=("http://codh.rois.ac.jp/kmnist/dataset/kmnist/",),
+        files=(
+            RemoteFile(
+                "kmnist-test-imgs.npz",
+                3_079_479,
+                "692d824896bec8f3c357ebf7a0fe904ed67ac632ce953d0b58f7fbef7bb27d87",
+            ),
+            RemoteFile(
+                "kmnist-test-labels.npz",
+                5_304,
+                "660f13a4705431ea2a6391c41ecbe384cd0d932c595a101ec4f3b8989e785046",
+            ),
+        ),
+    ),
+}
+
+# No public mirror serves these in the layout read here: what to put where, under the data root.
+BY_HAND: dict[str, str] = {
+    "usps": "usps/usps.h5 (HDF5, groups train and test: data [N, 256] float32 in [0, 1], target [N])",
+    "gtsrb": "gtsrb32/train.npz and gtsrb32/test.npz (images [N, 32, 32, 3] uint8, labels [N])",
+    "cifar10": "cifar10-prefix/train.npz and cifar10-prefix/test.npz (images [N, 32, 32, 3] uint8, labels [N])",
+}
+
+
+class FetchError(OSError):
+    """A data set could not be fetched; the message says which file, what was tried and what was kept."""
+
+
+class _MirrorFailed(Exception):
+    """One mirror did not deliver; the next one is tried."""
+
+
+def fetch(name: str, root: str | os.PathLike, progress: Callable[[str, int, int], None] | None = None) -> list[Path]:
+    """Download a data set into `root`/`name`, unless its files are already there and right.
+
+    A download grows in `<file>.part`, goes on from there after an interruption, and takes its name only once its
+    SHA-256 is right.
+
+    Args:
+        name: "mnist", "fashion-mnist" or "kmnist" (its test part); "digits" comes with scikit-learn.
+        root: the data root; made if it is missing.
+        progress: called with (file name, bytes there, bytes in all) as bytes arrive.
+
+    Returns:
+        The data set's files; none for "digits", which needs no fetching.
+
+    Raises:
+        ValueError: an unknown name.
+        FetchError: (an OSError) no mirror serves this data set, none delivered, or a file's SHA-256 is wrong.
+        OSError: the files cannot be written.
+    """
+    if name == "digits":
+        return []
+    if name in BY_HAND:
+        raise FetchError(
+            f"{name}: no public mirror with checksums serves it in this layout; put it under {root}: {BY_HAND[name]}"
+        )
+    if name not in SOURCES:
+        raise ValueError(f"name: expected one of {', '.join(['digits', *SOURCES, *BY_HAND])}, got {name!r}")
+    source = SOURCES[name]
+    folder = Path(root) / name
+    folder.mkdir(parents=True, exist_ok=True)
+    return [_fetch_file(file, source.mirrors, folder / file.name, progress or _silent) for file in source.files]
+
+
+def _silent(file: str, done: int, total: int) -> None:
+    pass
+
+
+def _fetch_file(file: RemoteFile, mirrors: tuple[str, ...], path: Path, progress: Callable) -> Path:
+    """Have `file` at `path`, from the first mirror that delivers; every mirror goes on where the one before stopped."""
+    if path.exists() and _sha256(path) == file.sha256:
+        progress(file.name, file.size, file.size)
+        return path
+    part = path.with_name(path.name + ".part")
+    if _size(part) >= file.size and _sha256(part) != file.sha256:
+        part.unlink()
+    failures = []
+    for mirror in mirrors:
+        if _size(part) == file.size:
+            break
+        try:
+            _download(file, mirror + file.name, part, progress)
+        except _MirrorFailed as failure:
+            failures.append(f"\n  {mirror}{file.name}: {failure}")
+    kept = _size(part)
+    if kept < file.size:
+        raise FetchError(
+            f"could not fetch {file.name}; tried{''.join(failures)}\n"
+            + (f"kept for resuming: {kept:,} of {file.size:,} bytes in {part}" if kept else "nothing was kept")
+        )
+    found = _sha256(part)
+    if found != file.sha256:
+        part.unlink()
+        raise FetchError(f"{file.name}: expected the SHA-256 {file.sha256}, got {found}; the download was deleted")
+    os.replace(part, path)
+    return path
+
+
+def _download(file: RemoteFile, url: str, part: Path, progress: Callable) -> None:
+    """Bring `part` to `file.size` bytes from `url`. The network's errors become `_MirrorFailed`, not the disk's."""
+    with _open(url, _size(part)) as response:
+        done = _offset(response, _size(part), file.size)
+        with open(part, "ab" if done else "wb") as out:
+            progress(file.name, done, file.size)
+            while done < file.size:
+                block = _read(response, min(_BLOCK, file.size - done))
+                if not block:
+                    raise _MirrorFailed(f"the connection closed after {done:,} of {file.size:,} bytes")
+                out.write(block)
+                done += len(block)
+                progress(file.name, done, file.size)
+
+
+def _open(url: str, start: int) -> http.client.HTTPResponse:
+    """The response for `url` from byte `start` on."""
+    headers = {"User-Agent": "robustperf"} | ({"Range": f"bytes={start}-"} if start else {})
+    try:
+        return urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise _MirrorFailed(f"HTTP {error.code} {error.reason}") from error
+    except urllib.error.URLError as error:
+        raise _MirrorFailed(str(error.reason)) from error
+    except (OSError, http.client.HTTPException) as error:
+        raise _MirrorFailed(f"{type(error).__name__}: {error}") from error
+
+
+def _read(response: http.client.HTTPResponse, count: int) -> bytes:
+    try:
+        return response.read(count)
+    except (OSError, http.client.HTTPException) as error:
+        raise _MirrorFailed(f"{type(error).__name__}: {error}") from error
+
+
+def _offset(response: http.client.HTTPResponse, start: int, size: int) -> int:
+    """The byte at which the body begins: `start`, or 0 from a server that ignored the range; a wrong total is refused
+    here, so that an error page or another file never gets into the `.part`."""
+    if response.status == 206:
+        match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
+        if not match or int(match[1]) != start or match[2] not in ("*", str(size)):
+            found = response.headers.get("Content-Range")
+            raise _MirrorFailed(f"expected bytes from {start:,} of {size:,}, got Content-Range {found!r}")
+        return start
+    length = response.headers.get("Content-Length")
+    if response.status != 200 or (length is not None and length != str(size)):
+        raise _MirrorFailed(f"expected a file of {size:,} bytes, got status {response.status}, {length} bytes")
+    return 0
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()

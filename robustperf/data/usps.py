@@ -1,0 +1,78 @@
+"""USPS digits (Hull 1994) as one HDF5 file: groups `train` and `test`, each with `data` [N, 256] and `target` [N]."""
+
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+
+from robustperf.data.idx import DEFLATE_RATIO
+
+_SIDE = 16
+# HDF5's own filters: deflate, shuffle, Fletcher-32. Any other could expand without a limit known here.
+_DEFLATE = 1
+_FILTERS = {_DEFLATE, 2, 3}
+
+
+def read_usps(path: str | os.PathLike, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """Read one part of `usps.h5`.
+
+    Args:
+        path: the HDF5 file.
+        split: the group, "train" or "test".
+
+    Returns:
+        images float32 [N, 1, 16, 16] in [0, 1] and labels int64 [N].
+
+    Raises:
+        ImportError: h5py is missing.
+        FileNotFoundError: there is no such file.
+        ValueError: truncated, not HDF5, other groups, shapes or dtypes than these, data that the file cannot hold or
+            that lie in another file, or values outside [0, 1].
+    """
+    try:
+        import h5py
+    except ImportError as error:
+        raise ImportError("reading USPS needs h5py: pip install 'robustperf[data]'") from error
+    path = Path(path)
+    with open(path, "rb") as file:  # a missing or forbidden file is said so, before HDF5 words it as its own trouble
+        size = os.fstat(file.fileno()).st_size
+    try:
+        with h5py.File(path, "r") as file:
+            images = _read(file, f"{split}/data", "f", 2, size, path)
+            labels = _read(file, f"{split}/target", "iu", 1, size, path)
+    except (OSError, KeyError, RuntimeError, TypeError, OverflowError) as error:
+        raise ValueError(f"{path}: not a sound HDF5 file of {size:,} bytes: {error}") from error
+    if images.shape[1] != _SIDE * _SIDE:
+        raise ValueError(f"{path}: {split}/data: expected [N, {_SIDE * _SIDE}], found {list(images.shape)}")
+    if len(images) != len(labels):
+        raise ValueError(f"{path}: {split} has {len(images):,} images but {len(labels):,} labels")
+    if images.size and not (images.min() >= 0 and images.max() <= 1):  # so written that NaN fails
+        raise ValueError(f"{path}: {split}/data: expected [0, 1], found {images.min()} to {images.max()}")
+    return images.astype(np.float32, copy=False).reshape(-1, 1, _SIDE, _SIDE), labels.astype(np.int64)
+
+
+def _read(file, name: str, kinds: str, ndim: int, size: int, path: Path) -> np.ndarray:
+    """The array `name` of `file` (`size` bytes), its promised size compared with what is stored before it is read."""
+    import h5py
+
+    where = f"{path}: {name}"
+    path_there = (name.split("/")[0], name)
+    if not all(isinstance(file.get(link, getlink=True), h5py.HardLink) for link in path_there):
+        raise ValueError(f"{where}: expected to be in the file itself, found a link to elsewhere or nothing")
+    array = file[name]
+    if not isinstance(array, h5py.Dataset) or array.dtype.kind not in kinds or len(array.shape or ()) != ndim:
+        raise ValueError(f"{where}: expected an array of {ndim} dimensions, dtype kind {kinds!r}, found {array!r}")
+    if array.is_virtual or array.external:
+        raise ValueError(f"{where}: expected to be in the file itself, found data in other files")
+    creation = array.id.get_create_plist()
+    filters = [creation.get_filter(i)[0] for i in range(creation.get_nfilters())]
+    if not _FILTERS.issuperset(filters) or filters.count(_DEFLATE) > 1:
+        raise ValueError(f"{where}: expected HDF5's filters {sorted(_FILTERS)}, each once, found {filters}")
+    stored = array.id.get_storage_size()
+    possible = min(stored, size) * (DEFLATE_RATIO if _DEFLATE in filters else 1)
+    chunk = math.prod(array.chunks) * array.dtype.itemsize if array.chunks else 0
+    promised = max(math.prod(array.shape) * array.dtype.itemsize, chunk)
+    if promised > possible:
+        raise ValueError(f"{where} promises {promised:,} bytes, {stored:,} bytes stored here hold at most {possible:,}")
+    return array[()]

@@ -1,0 +1,9 @@
+"""The accelerated operations. Each takes `backend=None | "reference" | "native" | "cuda" | "triton"`; None is the best
+one for the tensors' device, as `robustperf info` prints it."""
+
+from robustperf.ops.draws import draws
+from robustperf.ops.halfspace_box_projection import halfspace_box_projection
+from robustperf.ops.line_search_step import line_search_step
+from robustperf.ops.logit_gap import logit_gap
+
+__all__ = ["draws", "halfspace_box_projection", "line_search_step", "logit_gap"]

@@ -1,0 +1,50 @@
+"""Counter-based draws: uniforms and normals that depend on nothing but their coordinates."""
+
+from __future__ import annotations
+
+import torch
+
+from robustperf import check
+from robustperf.ops import registry
+
+
+def draws(key: int, index: torch.Tensor, draw: torch.Tensor, dim: int, *, normal: bool = False,
+          backend: str | None = None) -> torch.Tensor:
+    """Component j of draw d for sample index i, from lane j % 4 of Philox4x32-10 under `key` at the counter
+    (j // 4, d, i mod 2^32, i // 2^32): the same bits on every backend, whatever the batch, the chunk or the order.
+
+    A word u becomes (u >> 8) 2^-24, or the standard normal quantile of (2 (u >> 8) + 1) 2^-25 (accurate to 2e-6).
+    `robustperf.random` is the way in for users.
+
+    Args:
+        key: 64 bits, 0 <= key < 2^64.
+        index: [B] int64 >= 0, the samples' indices.
+        draw: [K] int64 in 0..2^32-1, the draws' numbers.
+        dim: components of a draw, up to 2^34.
+
+    Returns [K, B, dim] float32 on index's device.
+
+    Raises TypeError for a wrong dtype, ValueError for a wrong shape, device, range or backend.
+    """
+    if isinstance(key, bool) or not isinstance(key, int) or not 0 <= key < 2**64:
+        raise ValueError(f"key: expected an integer in 0..2^64-1, got {key!r}")
+    check.tensor("index", index, ("B",), dtypes=(torch.int64,))
+    check.tensor("draw", draw, ("K",), dtypes=(torch.int64,), device=index.device)
+    if isinstance(dim, bool) or not isinstance(dim, int) or not 0 <= dim <= 2**34:
+        raise ValueError(f"dim: expected an integer in 0..2^34, got {dim!r}")
+    if index.device.type == "cpu" and not torch.compiler.is_compiling():
+        for name, values, largest in (("index", index, 2**63 - 1), ("draw", draw, 2**32 - 1)):
+            if values.numel() and not (values.min() >= 0 and values.max() <= largest):
+                raise ValueError(f"{name}: expected numbers in 0..{largest}, got {values.min()} to {values.max()}")
+    # torch's schemas know signed integers only
+    return _draws(key - 2**64 if key >= 2**63 else key, index, draw, dim, normal,
+                  registry.choose("draws", backend, index.device))
+
+
+def _fake(key, index, draw, dim, normal, backend):
+    return index.new_empty((draw.shape[0], index.shape[0], dim), dtype=torch.float32)
+
+
+_draws = registry.register(
+    "draws", "(int key, Tensor index, Tensor draw, int dim, bool normal, str backend) -> Tensor", _fake
+)

@@ -1,0 +1,52 @@
+"""How far a point's logits are from another label."""
+
+from __future__ import annotations
+
+import torch
+
+from robustperf import check
+from robustperf.ops import registry
+
+ROUNDING_UNITS = 32.0
+"""The rounding allowance, in units in the last place of the largest logit; as in csrc/core/gap.hpp."""
+
+
+def logit_gap(logits: torch.Tensor, label: torch.Tensor, *, backend: str | None = None) -> torch.Tensor:
+    """gap = z_label - max of the other logits + a rounding allowance. A negative gap is a crossing: another label.
+
+    The allowance is 32 units in the last place of the row's largest finite |logit| (in the logits' own dtype):
+    convolutions round differently by batch size, and a point that counts as crossed must also be crossed when it is
+    looked at alone. Without it, the gap is T section 3.2's decision function along the segment.
+
+    Args:
+        logits: [B, C] float32, float64, bfloat16 or float16, C >= 2.
+        label: [B] int64, in 0..C-1.
+
+    Returns [B] float64; NaN where a logit is NaN. Not differentiable.
+
+    Raises TypeError for a wrong dtype, ValueError for a wrong shape, device, label or backend.
+    """
+    check.tensor("logits", logits, ("B", "C"), dtypes=check.REAL + check.HALF)
+    batch, classes = logits.shape
+    if classes < 2:
+        raise ValueError(f"logits: expected at least two classes, got shape {list(logits.shape)}")
+    check.tensor("label", label, (batch,), dtypes=(torch.int64,), device=logits.device)
+    check_labels("label", label, classes)
+    return _logit_gap(logits, label, torch.finfo(logits.dtype).eps, registry.choose("logit_gap", backend,
+                                                                                    logits.device))
+
+
+def check_labels(name: str, label: torch.Tensor, classes: int) -> None:
+    """ValueError unless all labels are in 0..classes-1. Looked at on the CPU only: a GPU is not waited for."""
+    if label.device.type == "cpu" and label.numel() and not torch.compiler.is_compiling():
+        low, high = (v.item() for v in label.aminmax())
+        if low < 0 or high >= classes:
+            raise ValueError(f"{name}: expected labels in 0..{classes - 1}, got {low if low < 0 else high}")
+
+
+def _fake(logits, label, epsilon, backend):
+    return logits.new_empty(logits.shape[0], dtype=torch.float64)
+
+
+_logit_gap = registry.register("logit_gap", "(Tensor logits, Tensor label, float epsilon, str backend) -> Tensor",
+                               _fake)

@@ -1,0 +1,1 @@
+"""The operations in native C++ on the CPU (csrc/cpu)."""

@@ -1,0 +1,114 @@
+"""Which backends exist here, why one is missing, and which one a call takes."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Callable
+from functools import cache
+from importlib import resources
+
+import torch
+
+BACKENDS = ("reference", "native", "cuda", "triton")
+"""Every backend's name; `ops/<name>/` holds its implementations, one file an operation."""
+
+OPS = ("draws", "halfspace_box_projection", "line_search_step", "logit_gap")
+"""Every operation's name; `ops/<name>.py` is its public face."""
+
+# The best backend first. The reference is plain PyTorch and runs on any device.
+_PREFERRED = {"cpu": ("native", "reference"), "cuda": ("cuda", "triton", "reference")}
+
+_library = torch.library.Library("robustperf", "DEF")
+
+
+@cache
+def missing(backend: str) -> str | None:
+    """Why `backend` cannot be used here; None when it can."""
+    if backend == "reference":
+        return None
+    if backend == "native":
+        return _import_error("robustperf._native")
+    if backend == "cuda":
+        return _import_error("robustperf._native_cuda", _build_info("cuda_missing")) or _no_gpu()
+    if backend == "triton":
+        return _import_error("triton", "triton is not installed: pip install 'robustperf[triton]'") or _no_gpu()
+    raise ValueError(f"backend: expected one of {', '.join(BACKENDS)}, got {backend!r}")
+
+
+@cache
+def missing_op(op: str, backend: str) -> str | None:
+    """Why `op` cannot be run by `backend` here; None when it can."""
+    reason = missing(backend)
+    if reason is None and importlib.util.find_spec(f"robustperf.ops.{backend}.{op}") is None:
+        reason = f"the {backend} backend has no {op}"
+    return reason
+
+
+@cache
+def default(op: str, device: str) -> str:
+    """The backend that `backend=None` means for `op` on tensors of this device type."""
+    for backend in _PREFERRED.get(device, ("reference",)):
+        if missing_op(op, backend) is None:
+            return backend
+    raise RuntimeError(f"{op}: no backend for tensors on {device}")  # never: the reference serves every device
+
+
+def choose(op: str, backend: str | None, device: torch.device) -> str:
+    """The backend for a call of `op` on `device`: `backend`, checked, or the default.
+
+    Raises ValueError when the backend is unknown, missing here (with the reason), or not for this device.
+    """
+    if backend is None:
+        return default(op, device.type)
+    reason = missing_op(op, backend)
+    if reason is not None:
+        raise ValueError(f"backend: {backend!r} cannot run {op} here: {reason}")
+    if backend not in _PREFERRED.get(device.type, ("reference",)):
+        raise ValueError(f"backend: {backend!r} does not run on tensors on {device}")
+    return backend
+
+
+@cache
+def implementation(op: str, backend: str) -> Callable:
+    return getattr(importlib.import_module(f"robustperf.ops.{backend}.{op}"), op)
+
+
+def register(op: str, schema: str, fake: Callable) -> Callable:
+    """Defines `torch.ops.robustperf.<op>`; the last argument of `schema` is the backend's name.
+
+    One entry per device for all backends, so that the choice survives torch.compile.
+    """
+
+    def run(*args):
+        return implementation(op, args[-1])(*args[:-1])
+
+    _library.define(f"{op}{schema}", tags=(torch.Tag.pt2_compliant_tag,))
+    for key in ("CPU", "CUDA"):
+        _library.impl(op, run, key)
+    torch.library.register_fake(f"robustperf::{op}", fake, lib=_library)
+    return getattr(torch.ops.robustperf, op).default
+
+
+def _import_error(module: str, hint: str | None = None) -> str | None:
+    try:
+        importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        return hint or str(error)
+    except ImportError as error:  # it is there and does not load
+        return str(error)
+    return None
+
+
+def _no_gpu() -> str | None:
+    if torch.cuda.is_available():
+        return None
+    return "no GPU that torch can use" if torch.backends.cuda.is_built() else "this build of torch has no CUDA"
+
+
+def _build_info(entry: str) -> str | None:
+    """What setup.py noted when it built the package."""
+    try:
+        return json.loads((resources.files("robustperf") / "_build_info.json").read_text())[entry]
+    except (OSError, ValueError, KeyError):
+        return None

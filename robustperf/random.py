@@ -1,0 +1,64 @@
+"""Keys and counter-based draws: the same bits for a sample whatever the batch, the process or the device.
+
+A key is 64 bits; `fold_in` derives one for each step, kernel, attack, …; `uniform` and `normal` draw under it.
+"""
+
+from __future__ import annotations
+
+import operator
+
+import torch
+
+from robustperf import ops
+from robustperf.ops.reference.philox import MASK, philox
+
+
+def key(seed: int) -> int:
+    """The key of `seed`, 0 <= seed < 2^64 (the number itself; ValueError outside that range)."""
+    seed = operator.index(seed)
+    if not 0 <= seed < 2**64:
+        raise ValueError(f"seed: expected an integer in 0..2^64-1, got {seed}")
+    return seed
+
+
+def fold_in(key: int, number: int) -> int:
+    """A key derived from `key` and 0 <= number < 2^64: the first two output words of Philox4x32-10 under `key` at the
+    counter (number lo, number hi, 0, 1)."""
+    number = operator.index(number)
+    if not 0 <= number < 2**64:
+        raise ValueError(f"number: expected an integer in 0..2^64-1, got {number}")
+    counter = [torch.tensor(word) for word in (number & MASK, number >> 32, 0, 1)]
+    lo, hi, _, _ = philox(counter, (key & MASK, key >> 32))
+    return int(lo) | int(hi) << 32
+
+
+def uniform(key: int, index: torch.Tensor, draws: int | torch.Tensor, dim: int, *,
+            backend: str | None = None) -> torch.Tensor:
+    """Uniforms in [0, 1), multiples of 2^-24.
+
+    Args:
+        key: 64 bits.
+        index: [B] int64 >= 0, the samples' indices in their data set.
+        draws: K for the draws 0..K-1, or their numbers, [K] int64.
+        dim: components of a draw.
+
+    Returns [K, B, dim] float32 on index's device. Errors as in `ops.draws`.
+    """
+    return ops.draws(key, index, _numbers(draws, index), dim, backend=backend)
+
+
+def normal(key: int, index: torch.Tensor, draws: int | torch.Tensor, dim: int, *,
+           backend: str | None = None) -> torch.Tensor:
+    """Standard normals from the same words as `uniform`, one word a normal (the quantile function, |z| < 5.5).
+
+    Arguments, result and errors as in `uniform`.
+    """
+    return ops.draws(key, index, _numbers(draws, index), dim, normal=True, backend=backend)
+
+
+def _numbers(draws, index):
+    if isinstance(draws, torch.Tensor):
+        return draws
+    if isinstance(draws, bool) or not isinstance(draws, int) or draws < 0:
+        raise ValueError(f"draws: expected a number of draws >= 0 or their numbers [K], got {draws!r}")
+    return torch.arange(draws, device=index.device if isinstance(index, torch.Tensor) else None)

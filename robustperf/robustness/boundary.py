@@ -1,0 +1,213 @@
+"""The nearest decision boundary along the lines to given points (T section 3.2)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from robustperf import check, ops
+from robustperf.classifier import Classifier, check_no_nan, evaluating, logits_of
+from robustperf.ops.line_search_step import DONE, FIELD, METHODS, new_state
+from robustperf.ops.logit_gap import check_labels
+
+TOL = 2.0**-20
+
+
+@dataclass(frozen=True)
+class LineSearch:
+    """Attributes:
+    step: [B] float64, the smallest ε found in (0, 1] with f(x + ε (x' - x)) ≠ f(x); inf where not `crossed`, 0 where
+        the label given is not the model's at x.
+    point: [B, ...] the image there, which the model itself labels differently; NaN where not `crossed`.
+    crossed: [B] bool.
+    evaluations: [B] int64, images that the model saw.
+    """
+
+    step: torch.Tensor
+    point: torch.Tensor
+    crossed: torch.Tensor
+    evaluations: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Boundary:
+    """Attributes:
+    distance: [B] float64, ‖point - x‖; inf where no candidate's line crosses, 0 where the label given is not the
+        model's at x.
+    point: [B, ...] the nearest point found that the model labels differently; NaN where there is none.
+    candidate: [B] int64, whose line it is on; -1 where distance is 0 or inf.
+    evaluations: [B] int64, images that the model saw.
+    """
+
+    distance: torch.Tensor
+    point: torch.Tensor
+    candidate: torch.Tensor
+    evaluations: torch.Tensor
+
+
+def line_search(
+    model: Classifier, x: torch.Tensor, x_adv: torch.Tensor, *, labels: torch.Tensor | None = None, tol: float = TOL,
+    method: str = "chandrupatla", probes: int = 0,
+    gaps: tuple[torch.Tensor | None, torch.Tensor | None] | None = None, backend: str | None = None,
+) -> LineSearch:
+    """The smallest ε in (0, 1] with f(x + ε (x' - x)) ≠ f(x), for each point (T section 3.2).
+
+    Searches the logit gap z_label - max of the others, which is continuous along the segment, with Chandrupatla's
+    bracketed inverse quadratic interpolation started by a secant. The point returned was seen by the model under
+    another label, by a gap beyond rounding (`ops.logit_gap`), and a point at most `tol` below it was not.
+
+    Args:
+        model: a classifier; run in eval mode and left as it was.
+        x: [B, ...] float32 or float64, finite.
+        x_adv: x', of x's shape and dtype. Where f(x') = f(x), `crossed` is False.
+        labels: [B] int64; None takes the model's own predictions at x (T postulate P2).
+        tol: the widest bracket, as a share of the segment, in (0, 1).
+        method: "chandrupatla" or "bisection".
+        probes: look at so many equally spaced places first and take the first crossing, for lines that cross more
+            than one boundary.
+        gaps: what is known already, (`ops.logit_gap` at x [B] or None, at x' [B] or None), NaN where unknown; a gap
+            at x goes with `labels`.
+        backend: of the step; None takes the best one.
+
+    Raises TypeError or ValueError for a wrong argument, or logits that hold a NaN at x.
+    """
+    check.images("x_adv", x_adv)
+    if gaps is not None:
+        gaps = (gaps[0], None if gaps[1] is None else check.tensor("gaps[1]", gaps[1], (x.shape[0],),
+                                                                     dtypes=(torch.float64,))[None])
+    found = _search(model, x, x_adv[None], labels, gaps, None, tol, method, probes, backend)
+    step = found.field("best_step")
+    return LineSearch(step, found.closest, step.isfinite(), found.evaluations)
+
+
+def closest_boundary(
+    model: Classifier, x: torch.Tensor, candidates: torch.Tensor, *, norm: float = 2,
+    gaps: tuple[torch.Tensor | None, torch.Tensor | None] | None = None, labels: torch.Tensor | None = None,
+    tol: float = TOL, method: str = "chandrupatla", probes: int = 0, backend: str | None = None,
+) -> Boundary:
+    """The nearest boundary point on the lines from x to any of the candidates (T section 3.2 and Fig. 2).
+
+    The candidates are searched from the one that promises the nearest crossing on; each later line is looked at where
+    it reaches the best radius so far, and dropped after this one look if the label is still the old one. Where a line
+    crosses one boundary, the paper's assumption, the answer is that of searching every line to the end.
+
+    Args:
+        candidates: [A, B, ...] of x's dtype, the far ends of the lines, such as the attacks' points.
+        norm: 1, 2 or inf, of the distance.
+        gaps: what is known already, (`ops.logit_gap` at x [B] or None, at the candidates [A, B] or None), NaN where
+            unknown; a gap at x goes with `labels`.
+        model, x, labels, tol, method, probes, backend: as in `line_search`.
+
+    Raises as `line_search`.
+    """
+    norm = check.norm(norm)
+    check.tensor("candidates", candidates, ("A", "B", ...))
+    found = _search(model, x, candidates, labels, gaps, norm, tol, method, probes, backend)
+    distance = torch.where(found.closest.flatten(1).isnan().any(1), math.inf, distances(x, found.closest, norm))
+    return Boundary(distance, found.closest, found.field("best_candidate").long(), found.evaluations)
+
+
+def distances(x: torch.Tensor, point: torch.Tensor, norm: float) -> torch.Tensor:
+    """[..., B] float64: ‖point - x‖ for x [B, ...] and points [..., B, ...]."""
+    difference = (point - x).flatten(point.dim() - x.dim() + 1)
+    if difference.shape[-1] == 0:
+        return difference.new_zeros(difference.shape[:-1], dtype=torch.float64)
+    return torch.linalg.vector_norm(difference, norm, dim=-1, dtype=torch.float64)
+
+
+@dataclass(frozen=True)
+class _Found:
+    state: torch.Tensor  # [B, fields]
+    closest: torch.Tensor  # [B, ...]
+    first_looks: torch.Tensor  # [B], evaluations before the search
+
+    def field(self, name: str) -> torch.Tensor:
+        return self.state[:, FIELD[name]].clone()
+
+    @property
+    def evaluations(self) -> torch.Tensor:
+        return self.field("evaluations").long() + self.first_looks
+
+
+def _search(model, x, candidates, labels, gaps, norm, tol, method, probes, backend) -> _Found:
+    """The loop: look, step, drop the points that are done. `norm=None` measures each line by its own length."""
+    check.images("x", x)
+    check.tensor("candidates", candidates, ("A", *x.shape), dtypes=(x.dtype,), device=x.device)
+    if not candidates.isfinite().all():
+        raise ValueError("candidates: expected finite pixels, got NaN or infinity")
+    if not (isinstance(tol, float) and 0 < tol < 1):
+        raise ValueError(f"tol: expected a number in (0, 1), got {tol!r}")
+    if method not in METHODS:
+        raise ValueError(f"method: expected one of {', '.join(METHODS)}, got {method!r}")
+    if isinstance(probes, bool) or not isinstance(probes, int) or probes < 0:
+        raise ValueError(f"probes: expected an integer >= 0, got {probes!r}")
+    lines, batch = candidates.shape[0], x.shape[0]
+    x, candidates = x.detach(), candidates.detach()
+    with evaluating(model), torch.no_grad():
+        labels, gap_x, missed, first_looks = _first_look(model, x, labels, None if gaps is None else gaps[0])
+        gap_end = _known_gaps(None if gaps is None else gaps[1], lines, x)
+        length, order = _plan(x, candidates, gap_x, gap_end, norm, probes)
+        state = new_state(gap_x)
+        flat, ends = x.flatten(1).contiguous(), candidates.flatten(2).contiguous()
+        closest = torch.full_like(flat, math.nan)
+        if missed.any():  # a misclassified point: its margin is 0 and there is nothing to search
+            closest[missed] = flat[missed]
+            for name, value in (("stage", DONE), ("radius", 0.0), ("best_step", 0.0)):
+                state[missed, FIELD[name]] = value
+        rows, points, logits = torch.arange(batch, device=x.device), torch.empty_like(flat), None
+        while True:
+            ops.line_search_step(logits, rows, labels, flat, ends, length, gap_end, order, state, points, closest,
+                                 tol=tol, method=method, probes=probes, backend=backend)
+            going = state[rows, FIELD["stage"]] != DONE
+            if not going.all():
+                rows, points = rows[going], points[going]
+            if not rows.numel():
+                break
+            logits = logits_of(model, points.view(-1, *x.shape[1:]))
+    return _Found(state, closest.view_as(x), first_looks)
+
+
+def _first_look(model, x, labels, gap_x):
+    """(labels, gap at x, which points are misclassified, evaluations) from one look at x, or from what is known."""
+    batch = x.shape[0]
+    if labels is not None:
+        check.tensor("labels", labels, (batch,), dtypes=(torch.int64,), device=x.device)
+    if gap_x is not None:
+        if labels is None:
+            raise ValueError("gaps: a gap at x is the gap of a label; give the labels too")
+        check.tensor("gaps[0]", gap_x, (batch,), dtypes=(torch.float64,), device=x.device)
+        if gap_x.isnan().any():
+            raise ValueError("gaps: expected numbers at x, got NaN")
+        return labels, gap_x, gap_x < 0, torch.zeros_like(labels)
+    if batch == 0:
+        nothing = torch.zeros(0, dtype=torch.int64, device=x.device)
+        return nothing, nothing.double(), nothing.bool(), nothing
+    logits = logits_of(model, x)
+    check_no_nan(logits)
+    predicted = logits.argmax(1)
+    labels = predicted if labels is None else labels
+    check_labels("labels", labels, logits.shape[1])
+    return labels, ops.logit_gap(logits, labels), predicted != labels, torch.ones_like(labels)
+
+
+def _known_gaps(gap_end, lines, x):
+    """[B, A] float64, NaN where unknown."""
+    if gap_end is None:
+        return torch.full((x.shape[0], lines), math.nan, dtype=torch.float64, device=x.device)
+    check.tensor("gaps[1]", gap_end, (lines, x.shape[0]), dtypes=(torch.float64,), device=x.device)
+    return gap_end.T.contiguous()
+
+
+def _plan(x, candidates, gap_x, gap_end, norm, probes):
+    """(length [B, A], inf where there is nothing to search; order [B, A], from the nearest promise on)."""
+    length = distances(x, candidates, 2.0 if norm is None else norm).T
+    nothing = (length == 0) | ((gap_end >= 0) if probes == 0 else torch.zeros_like(length, dtype=torch.bool))
+    if norm is None:
+        length = torch.ones_like(length)
+    length = length.masked_fill(nothing, math.inf).contiguous()
+    # The secant between the two ends, where both are known, otherwise the far end itself.
+    gap_x = gap_x[:, None]
+    promise = torch.where(gap_end < 0, length * gap_x / (gap_x - gap_end), length)
+    return length, promise.argsort(dim=1, stable=True).contiguous()

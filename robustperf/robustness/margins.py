@@ -1,0 +1,160 @@
+"""Margins of many points: the attacks, then the closest boundary, streamed over the points."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+
+import torch
+
+from robustperf import check, ops, random
+from robustperf.attacks import Attack
+from robustperf.classifier import Classifier, check_no_nan, evaluating, logits_of
+from robustperf.ops.logit_gap import check_labels
+from robustperf.robustness.boundary import TOL, closest_boundary
+
+
+@dataclass(frozen=True)
+class Margins:
+    """The margins of N points, on the CPU.
+
+    Attributes:
+        distance: [N] float64, the distance to the nearest point found with another label, an upper bound of the
+            margin; inf where `found` is False, 0 where a label was given that is not the model's.
+        attack: [N] int64, the position in `attacks` whose line it is on; -1 where distance is 0 or inf.
+        evaluations: [N] int64, images that the model saw in the line search (not those of the attacks).
+        found: [N] bool, whether any adversarial example was found.
+        point: [N, ...] those nearest points, NaN where not found; None unless they were kept.
+        attack_evaluations: [A, N] int64, forward passes of each attack for each point.
+        attacks: the attacks' names, in their order.
+        norm: 1, 2 or inf.
+        diameter: of the box that the points live in, in this norm: the d of T Ex. 3.
+    """
+
+    distance: torch.Tensor
+    attack: torch.Tensor
+    evaluations: torch.Tensor
+    found: torch.Tensor
+    point: torch.Tensor | None
+    attack_evaluations: torch.Tensor
+    attacks: tuple[str, ...]
+    norm: float
+    diameter: float
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """The share of the points with a closest point on a line, by attack (T Table 3); NaN if there is none."""
+        counts = torch.bincount(self.attack[self.attack >= 0], minlength=len(self.attacks)).double()
+        return dict(zip(self.attacks, (counts / counts.sum()).tolist(), strict=True))
+
+    @staticmethod
+    def concatenate(parts: Sequence[Margins]) -> Margins:
+        """One result of several, in their order."""
+        values = {}
+        for field in fields(Margins):
+            items = [getattr(part, field.name) for part in parts]
+            if isinstance(items[0], torch.Tensor):
+                items[0] = torch.cat(items, dim=1 if field.name == "attack_evaluations" else 0)
+            values[field.name] = items[0]
+        return Margins(**values)
+
+
+def margins(
+    model: Classifier, x: torch.Tensor, *, attacks: Sequence[Attack], norm: float = 2,
+    labels: torch.Tensor | None = None, bounds: tuple[float, float] = (0.0, 1.0), key: int = 0,
+    batch_size: int = 256, keep_points: bool = False, index: torch.Tensor | None = None, tol: float = TOL,
+    probes: int = 0,
+) -> Margins:
+    """The margin of each point, from above: the distance to the closest adversarial example of an ensemble of attacks
+    after a line search towards each (T section 3.2).
+
+    Args:
+        model: a classifier on the points' device; run in eval mode and left as it was.
+        x: [N, ...] float32 or float64, within `bounds`; on any device.
+        attacks: such as [FGSM(), PGD(), BG()].
+        norm: 1, 2 or inf, of the distance.
+        labels: [N] int64; None takes the model's own predictions (T postulate P2: robustness is not accuracy). With
+            true labels a misclassified point has margin 0.
+        bounds: (lower, upper), the box that images live in.
+        key: 64 bits, of the attacks' random starts.
+        batch_size: points handled at once; the memory beyond the results depends on it, the results do not.
+        keep_points: keep the nearest points themselves.
+        index: [N] int64, the points' numbers in their data set, which the draws depend on; 0..N-1 by default.
+        tol, probes: of the search, as in `line_search`.
+
+    Raises TypeError or ValueError for a wrong argument, pixels that are not finite or out of bounds, or a model whose
+    logits hold a NaN.
+    """
+    parts = list(stream(model, x, attacks=attacks, norm=norm, labels=labels, bounds=bounds, key=key,
+                        batch_size=batch_size, keep_points=keep_points, index=index, tol=tol, probes=probes))
+    return Margins.concatenate(parts)
+
+
+def stream(
+    model: Classifier, x: torch.Tensor, *, attacks: Sequence[Attack], norm: float = 2,
+    labels: torch.Tensor | None = None, bounds: tuple[float, float] = (0.0, 1.0), key: int = 0,
+    batch_size: int = 256, keep_points: bool = False, index: torch.Tensor | None = None, tol: float = TOL,
+    probes: int = 0,
+) -> Iterator[Margins]:
+    """`margins`, a batch at a time as they are done (one empty result for no points)."""
+    check.tensor("x", x, ("N", ...))
+    norm, bounds = check.norm(norm), check.bounds(bounds)
+    check.positive("batch_size", batch_size, integer=True)
+    attacks = tuple(attacks)
+    for attack in attacks:
+        if not isinstance(attack, Attack):
+            raise TypeError(f"attacks: expected instances of Attack, got {attack!r}")
+    if not attacks:
+        raise ValueError("attacks: expected at least one, got none")
+    if labels is not None:
+        check.tensor("labels", labels, (x.shape[0],), dtypes=(torch.int64,), device=x.device)
+    if index is None:
+        index = torch.arange(x.shape[0], device=x.device)
+    check.tensor("index", index, (x.shape[0],), dtypes=(torch.int64,), device=x.device)
+    for start in range(0, max(x.shape[0], 1), batch_size):
+        part = slice(start, start + batch_size)
+        yield _batch(model, x[part], attacks, norm, None if labels is None else labels[part], bounds, key, index[part],
+                     keep_points, tol, probes)
+
+
+def _batch(model, x, attacks, norm, labels, bounds, key, index, keep_points, tol, probes) -> Margins:
+    check.images("x", x, bounds)
+    if x.shape[0]:
+        with evaluating(model), torch.no_grad():
+            logits = logits_of(model, x)
+        check_no_nan(logits, index)
+        predicted = logits.argmax(1)
+        labels = predicted if labels is None else labels
+        check_labels("labels", labels, logits.shape[1])
+        gap = ops.logit_gap(logits, labels)
+        gap = gap.where(predicted == labels, -math.inf)  # misclassified, by however little
+        found = [
+            attack(model, x, labels, key=random.fold_in(key, place), index=index, bounds=bounds)
+            for place, attack in enumerate(attacks)
+        ]
+    else:
+        labels, gap = index, index.double()
+        found = []
+    candidates = torch.stack([a.point for a in found]) if found else x.new_empty(len(attacks), *x.shape)
+    gap_end = torch.stack([a.gap for a in found]) if found else gap.new_empty(len(attacks), 0)
+    seen = torch.stack([a.evaluations for a in found]) if found else index.new_empty(len(attacks), 0)
+    boundary = closest_boundary(model, x, candidates, norm=norm, gaps=(gap, gap_end), labels=labels, tol=tol,
+                                probes=probes)
+    return Margins(
+        distance=boundary.distance.cpu(),
+        attack=boundary.candidate.cpu(),
+        evaluations=boundary.evaluations.cpu(),
+        found=boundary.distance.isfinite().cpu(),
+        point=boundary.point.cpu() if keep_points else None,
+        attack_evaluations=seen.cpu(),
+        attacks=tuple(attack.name for attack in attacks),
+        norm=norm,
+        diameter=diameter(x.shape[1:], norm, bounds),
+    )
+
+
+def diameter(shape: Sequence[int], norm: float, bounds: tuple[float, float]) -> float:
+    """The largest distance in the box: T's d, √m for the L2 norm on [0, 1]^m."""
+    m = math.prod(shape)
+    return (bounds[1] - bounds[0]) * (1.0 if norm == math.inf else m ** (1 / norm))

@@ -1,0 +1,77 @@
+"""Builds the native modules with CMake and Ninja; everything else about the package stands in pyproject.toml.
+
+ROBUSTPERF_CUDA=AUTO|ON|OFF is the only knob: AUTO builds the GPU module where a CUDA compiler is found and records the
+reason where it is not built, ON makes a missing compiler or a failed build an error, OFF leaves it out.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pybind11
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+ROOT = Path(__file__).parent.resolve()
+CPU, CUDA = "robustperf._native", "robustperf._native_cuda"
+
+
+def find_nvcc():
+    """The path of the CUDA compiler, or None."""
+    home = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH") or "/usr/local/cuda"
+    return os.environ.get("CUDACXX") or shutil.which("nvcc") or shutil.which("nvcc", path=os.path.join(home, "bin"))
+
+
+class CMakeBuild(build_ext):
+    def run(self):
+        """The CPU module, then the GPU module, whose failure takes nothing else down unless it was asked for."""
+        wanted = os.environ.get("ROBUSTPERF_CUDA", "AUTO").upper()
+        if wanted not in ("AUTO", "ON", "OFF"):
+            raise SystemExit(f"ROBUSTPERF_CUDA: expected AUTO, ON or OFF, got {wanted!r}")
+        self.build_module(CPU)
+        missing = self.build_cuda(find_nvcc()) if wanted != "OFF" else "it was built with ROBUSTPERF_CUDA=OFF"
+        if missing and wanted == "ON":
+            raise SystemExit(f"ROBUSTPERF_CUDA=ON, but {missing}")
+        print(f"robustperf: GPU module {'not built: ' + missing if missing else 'built'}", file=sys.stderr)
+        self.build_info_path().write_text(json.dumps({"cuda_missing": missing}, indent=1) + "\n")
+
+    def build_cuda(self, nvcc):
+        """Builds the GPU module; the reason as a text if there is none."""
+        if nvcc is None:
+            return "no CUDA compiler (nvcc) was found when robustperf was built"
+        try:
+            self.build_module(CUDA, f"-DCMAKE_CUDA_COMPILER={nvcc}")
+        except subprocess.CalledProcessError as error:
+            return f"the build of the GPU module failed: {' '.join(error.cmd)}"
+        return None
+
+    def build_module(self, name, *options):
+        """Configures a build folder of its own for the module, builds it and puts it in its place in the package."""
+        folder = Path(self.build_temp).resolve() / name
+        folder.mkdir(parents=True, exist_ok=True)
+        target = Path(self.get_ext_fullpath(name)).resolve()
+        target.parent.mkdir(parents=True, exist_ok=True)
+        subprocess.run(
+            ["cmake", "-S", ROOT, "-B", folder, "-G", "Ninja", f"-DPython_EXECUTABLE={sys.executable}",
+             f"-Dpybind11_DIR={pybind11.get_cmake_dir()}", f"-DROBUSTPERF_MODULE={name.rpartition('.')[2]}", *options],
+            check=True)  # fmt: skip
+        subprocess.run(["cmake", "--build", folder], check=True)
+        subprocess.run(["cmake", "--install", folder, "--prefix", target.parent], check=True)
+
+    def build_info_path(self):
+        return Path(self.get_ext_fullpath(CPU)).resolve().parent / "_build_info.json"
+
+    def get_outputs(self):
+        """What a wheel or an uninstall has to know of: the GPU module only where it was built."""
+        outputs = [self.get_ext_fullpath(CPU), self.get_ext_fullpath(CUDA), str(self.build_info_path())]
+        return [path for path in outputs if os.path.exists(path)]
+
+
+setup(
+    # Named for setuptools' bookkeeping; CMakeLists.txt lists the sources.
+    ext_modules=[Extension(CPU, []), Extension(CUDA, [], optional=True)],
+    cmdclass={"build_ext": CMakeBuild},
+)
