@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from robustperf.files import written_whole
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -118,15 +120,8 @@ def cut_at_floor(axes: Axes, curves: Iterable[Any]) -> None:
 
 def save(figure: Figure, path: str | os.PathLike) -> None:
     """Writes `figure` to `path` in the format of its suffix (PNG without one), whole or not at all."""
-    path = Path(path)
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"path must lie in a folder that exists, got {path}")
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        figure.savefig(partial, format=path.suffix[1:] or "png")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with written_whole(path) as partial:
+        figure.savefig(partial, format=Path(path).suffix[1:] or "png")
 
 
 def _legend(name: str, curve: Any) -> str:

@@ -146,12 +146,12 @@ ROBUSTPERF_HD inline bool advance(Search& s, double gap, const Lines& lines, con
   return true;
 }
 
-// x + t (x' - x), never outside the interval between the two, and x' itself at t = 1.
+// x + t (x' - x) for t < 1, never outside the interval between the two. At t = 1 the place is x' itself, bit for bit.
 template <typename T>
 ROBUSTPERF_HD inline T along(T x, T x_adv, T t) {
   const T y = x + t * (x_adv - x);
   const T low = smaller(x, x_adv), high = larger(x, x_adv);
-  return t == T(1) ? x_adv : larger(low, smaller(y, high));
+  return larger(low, smaller(y, high));
 }
 
 }  // namespace robustperf::ROBUSTPERF_ISA

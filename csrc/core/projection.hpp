@@ -15,12 +15,14 @@ namespace robustperf::ROBUSTPERF_ISA {
 
 enum class Norm : int { one = 1, two = 2, inf = 3 };
 
+// V is double, or the CPU's vector of doubles.
+
 // The room of a coordinate in the direction of w.
-ROBUSTPERF_HD inline double room(double x, double w, double lower, double upper) {
-  return w > 0.0 ? upper - x : x - lower;
+template <typename V>
+ROBUSTPERF_HD inline V room(V x, V w, V lower, V upper) {
+  return w > V{} ? upper - x : x - lower;
 }
 
-// V is double, or the CPU's vector of doubles.
 template <Norm P, typename V>
 ROBUSTPERF_HD inline V reach(V t, V weight) {
   return P == Norm::two ? t * weight : t;
@@ -39,10 +41,11 @@ ROBUSTPERF_HD inline Sums<V> sums_of(V t, V weight, V h) {
   return {saturated ? weight * h : V{}, saturated ? V{} : reach<P>(weight, weight)};
 }
 
-// The root t of F(t) = c for c in (0, F(inf)]. `sums_at(t)` adds sums_of over the coordinates.
+// The root t of F(t) = c for c in (0, F(inf)]. `slope` is that of F at 0, over the coordinates with room; `sums_at(t)`
+// adds sums_of over the coordinates.
 template <typename SumsAt>
-ROBUSTPERF_HD inline double newton_root(double c, SumsAt&& sums_at) {
-  double t = 0.0;
+ROBUSTPERF_HD inline double newton_root(double c, double slope, SumsAt&& sums_at) {
+  double t = c / slope;
   while (true) {
     const Sums<double> sums = sums_at(t);
     if (sums.slope == 0.0) return HUGE_VAL;  // everything is saturated: the corner of the box
@@ -65,21 +68,44 @@ ROBUSTPERF_HD inline Mass<V> mass_of(V t, V weight, V h, V one) {
   return {heavy ? weight * h : V{}, heavy ? one : V{}};
 }
 
-// p = 1: the largest weight t with mass{weight >= t} >= c, by halving the bit patterns, which for non-negative floats
-// are in the order of their values. Ends early when one weight is left between the two, which is the usual case.
-// `mass_from(t)` adds up Mass, `only_between(t0, t1)` gives the one weight in [t0, t1).
-template <typename Bits, typename FromBits, typename MassFrom, typename OnlyBetween>
-ROBUSTPERF_HD inline double weighted_select(double c, Bits low, Bits high, double count, FromBits&& from_bits,
-                                            MassFrom&& mass_from, OnlyBetween&& only_between) {
-  double count_low = count, count_high = 0.0;  // weights >= low, >= high
-  while (high - low > 1) {
-    if (count_low - count_high == 1.0) return only_between(from_bits(low), from_bits(high));
-    const Bits middle = low + (high - low) / 2;
-    const Mass<double> found = mass_from(from_bits(middle));
-    if (found.mass >= c) low = middle, count_low = found.count;
-    else high = middle, count_high = found.count;
+// The floats that are not negative are in the order of their bit patterns.
+ROBUSTPERF_HD inline int64_t bits_of(double value) {
+  int64_t bits;
+  memcpy(&bits, &value, sizeof bits);
+  return bits;
+}
+ROBUSTPERF_HD inline double from_bits(int64_t bits) {
+  double value;
+  memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+// p = 1: the weights in [low, high) among which the one lies where the mass of the heavier ones reaches c.
+struct Selection {
+  double low, high;
+  double mass, count;  // of the weights >= high
+  double inside;       // how many are in [low, high)
+};
+
+// Narrows [0, above) until at most `few` weights are left, or equal ones only. `mass_from(t)` adds up mass_of.
+// Halving the values takes a few passes for weights of one order of magnitude; halving the bit patterns ends it for
+// any others.
+template <typename MassFrom>
+ROBUSTPERF_HD inline Selection weighted_select(double c, double above, double count, double few, MassFrom&& mass_from) {
+  Selection s{0.0, above, 0.0, 0.0, count};
+  for (int pass = 0; s.inside > few && bits_of(s.high) - bits_of(s.low) > 1; ++pass) {
+    const double half = pass < 16 ? s.low + 0.5 * (s.high - s.low) : from_bits((bits_of(s.low) + bits_of(s.high)) / 2);
+    const double middle = half > s.low && half < s.high ? half : from_bits(bits_of(s.low) + 1);
+    const Mass<double> found = mass_from(middle);
+    if (found.mass >= c) {
+      s.inside = found.count - s.count;
+      s.low = middle;
+    } else {
+      s.inside -= found.count - s.count;
+      s.high = middle, s.mass = found.mass, s.count = found.count;
+    }
   }
-  return from_bits(low);
+  return s;
 }
 
 }  // namespace robustperf::ROBUSTPERF_ISA

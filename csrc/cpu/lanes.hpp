@@ -43,6 +43,19 @@ inline Doubles load(const float* from) {
 #endif
 }
 
+inline void store(double* to, Doubles value) { memcpy(to, &value, sizeof value); }
+
+inline void store(float* to, Doubles value) {
+#if defined(__AVX512F__)
+  _mm256_storeu_ps(to, _mm512_cvtpd_ps(value));
+#elif defined(__AVX__)
+  _mm_storeu_ps(to, _mm256_cvtpd_ps(value));
+#else
+  const Floats narrow = __builtin_convertvector(value, Floats);
+  memcpy(to, &narrow, sizeof narrow);
+#endif
+}
+
 inline Doubles broadcast(double value) { return Doubles{} + value; }
 
 inline double add_up(const Doubles (&lanes)[kRegisters]) {

@@ -15,6 +15,11 @@ void Kernels::logit_gap(const GapArgs& args) {
 template <typename T>
 static void write_along(T* out, const T* x, const T* x_adv, double step, int64_t dim) {
   const T t = static_cast<T>(step);
+  if (t == T(1)) {
+    memcpy(out, x_adv, dim * sizeof(T));
+    return;
+  }
+#pragma omp simd
   for (int64_t i = 0; i < dim; ++i) out[i] = along(x[i], x_adv[i], t);
 }
 

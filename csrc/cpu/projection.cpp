@@ -1,4 +1,5 @@
 #include "../core/projection.hpp"
+
 #include "kernels.hpp"
 #include "lanes.hpp"
 #include "parallel.hpp"
@@ -6,11 +7,16 @@
 namespace robustperf::ROBUSTPERF_ISA {
 namespace {
 
+// One row, ready to be solved.
 template <typename T>
 struct Row {
-  const T* weight;  // |w| times a power of two, padded with zeros to a multiple of kLanes
-  const double* h;
+  T* weight;      // |w| times a power of two, padded with zeros to a multiple of kLanes
+  double* h;      // the room, padded with zeros
   int64_t padded;
+  double mass;    // sum of weight * h
+  double slope;   // of F at 0
+  double largest; // weight
+  double faults;  // coordinates out of the box, infinite or not a number
 };
 
 // Two sums over the row in one pass: term(weight, h) gives what to add to each.
@@ -29,72 +35,6 @@ auto reduce(const Row<T>& row, Term&& term) {
   return sums;
 }
 
-template <Norm P, typename T>
-double multiplier(const Row<T>& row, double c) {
-  return newton_root(c, [&](double t) {
-    const auto sums = reduce(row, [=](Doubles v, Doubles h) { return sums_of<P>(broadcast(t), v, h); });
-    return Sums<double>{sums.first, sums.second};
-  });
-}
-
-template <typename T>
-Mass<double> mass_from(const Row<T>& row, double t) {
-  const auto sums =
-      reduce(row, [=](Doubles v, Doubles h) { return mass_of(broadcast(t), v, h, broadcast(1.0)); });
-  return {sums.first, sums.second};
-}
-
-template <typename T>
-T signed_move(double move, T w) {
-  return w > T(0) ? static_cast<T>(move) : w < T(0) ? static_cast<T>(-move) : T(0);
-}
-
-template <Norm P, typename T>
-void move_all(const Row<T>& row, const T* w, double t, T* delta, int64_t dim) {
-#pragma omp simd
-  for (int64_t i = 0; i < dim; ++i)
-    delta[i] = signed_move(smaller(reach<P>(t, double{row.weight[i]}), row.h[i]), w[i]);
-}
-
-// p = 1: coordinates heavier than the threshold saturate, those that equal it in the order of their index.
-template <typename T>
-void move_heaviest(const Row<T>& row, const T* w, double c, T* delta, int64_t dim) {
-  constexpr bool wide = sizeof(T) == 8;
-  const auto from_bits = [](int64_t bits) -> double {
-    if constexpr (wide) {
-      double value;
-      memcpy(&value, &bits, sizeof value);
-      return value;
-    } else {
-      const int32_t low = static_cast<int32_t>(bits);
-      float value;
-      memcpy(&value, &low, sizeof value);
-      return value;
-    }
-  };
-  const int64_t infinity = wide ? int64_t{0x7ff0000000000000} : int64_t{0x7f800000};
-  const auto only_between = [&](double t0, double t1) {
-    return reduce(row, [=](Doubles v, Doubles) {
-      const auto between = (v >= broadcast(t0)) & (v < broadcast(t1));
-      return Sums<Doubles>{between ? v : Doubles{}, Doubles{}};
-    }).first;
-  };
-  const double t = weighted_select(
-      c, int64_t{0}, infinity, static_cast<double>(row.padded), from_bits,
-      [&](double threshold) { return mass_from(row, threshold); }, only_between);
-  double left = c - reduce(row, [=](Doubles v, Doubles h) {
-                      return Sums<Doubles>{v > broadcast(t) ? v * h : Doubles{}, Doubles{}};
-                    }).first;
-#pragma omp simd
-  for (int64_t i = 0; i < dim; ++i) delta[i] = signed_move(row.weight[i] > t ? row.h[i] : 0.0, w[i]);
-  for (int64_t i = 0; i < dim && left > 0.0; ++i) {
-    if (double{row.weight[i]} != t) continue;
-    const double move = smaller(row.h[i], left / t);
-    delta[i] = signed_move(move, w[i]);
-    left -= move * t;
-  }
-}
-
 // A power of two near 1 / max |w|, so that squares of doubles neither overflow nor vanish. The square of any float
 // fits a double as it is.
 template <typename T>
@@ -109,54 +49,150 @@ double scale_of(const T* w, int64_t dim) {
   }
 }
 
+// Writes the weights and the room into the scratch, with the sums that every solution starts from.
+template <Norm P, typename T>
+Row<T> prepare(const T* x, const T* w, double scale, const ProjectionArgs<T>& args, double* scratch) {
+  const int64_t dim = args.dim, whole = dim / kLanes * kLanes, padded = (dim + kLanes - 1) / kLanes * kLanes;
+  Row<T> row{reinterpret_cast<T*>(scratch + padded), scratch, padded, 0.0, 0.0, 0.0, 0.0};
+  const Doubles lower = broadcast(args.lower), upper = broadcast(args.upper), one = broadcast(1.0);
+  Doubles mass[kRegisters] = {}, slope[kRegisters] = {}, largest[kRegisters] = {}, faults[kRegisters] = {};
+  const auto block = [&](const T* x_from, const T* w_from, int64_t i) {
+    for (int r = 0; r < kRegisters; ++r) {
+      const Doubles xi = load(x_from + r * kWidth), wi = load(w_from + r * kWidth);
+      const Doubles v = (wi < Doubles{} ? -wi : wi) * scale, h = room(xi, wi, lower, upper);
+      store(row.weight + i + r * kWidth, v);
+      store(row.h + i + r * kWidth, h);
+      mass[r] += v * h;
+      slope[r] += h > Doubles{} ? reach<P>(v, v) : Doubles{};
+      largest[r] = v > largest[r] ? v : largest[r];
+      // an infinite or missing number minus itself is not zero
+      faults[r] += (xi >= lower) & (xi <= upper) & (wi - wi == Doubles{}) ? Doubles{} : one;
+    }
+  };
+  for (int64_t i = 0; i < whole; i += kLanes) block(x + i, w + i, i);
+  if (whole < dim) {
+    T x_tail[kLanes], w_tail[kLanes];
+    for (int64_t l = 0; l < kLanes; ++l) {
+      const bool there = whole + l < dim;
+      x_tail[l] = there ? x[whole + l] : static_cast<T>(args.lower);
+      w_tail[l] = there ? w[whole + l] : T(0);
+    }
+    block(x_tail, w_tail, whole);
+    for (int64_t i = dim; i < padded; ++i) row.h[i] = 0.0;
+  }
+  row.mass = add_up(mass);
+  row.slope = add_up(slope);
+  for (const Doubles& each : largest)
+    for (int l = 0; l < kWidth; ++l) row.largest = larger(row.largest, double{each[l]});
+  row.faults = add_up(faults);
+  return row;
+}
+
 template <typename T>
+T signed_move(double move, T w) {
+  return w > T(0) ? static_cast<T>(move) : w < T(0) ? static_cast<T>(-move) : T(0);
+}
+
+// p = 2 and inf: every coordinate moves by min(reach(t), h).
+template <Norm P, typename T>
+void move_all(const Row<T>& row, const T* w, double t, T* delta, int64_t dim) {
+#pragma omp simd
+  for (int64_t i = 0; i < dim; ++i)
+    delta[i] = signed_move(smaller(reach<P>(t, double{row.weight[i]}), row.h[i]), w[i]);
+}
+
+template <Norm P, typename T>
+double multiplier(const Row<T>& row, double c) {
+  return newton_root(c, row.slope, [&](double t) {
+    const auto sums = reduce(row, [=](Doubles v, Doubles h) { return sums_of<P>(broadcast(t), v, h); });
+    return Sums<double>{sums.first, sums.second};
+  });
+}
+
+// p = 1: coordinates move to the end of their room from the heaviest on, the last one in part; of equal weights the
+// lower index first.
+template <typename T>
+void move_heaviest(const Row<T>& row, const T* w, double c, T* delta, int64_t dim) {
+  constexpr int kFew = 16;
+  const Selection s = weighted_select(
+      c, from_bits(bits_of(row.largest) + 1), static_cast<double>(row.padded), kFew, [&](double t) {
+        const auto sums =
+            reduce(row, [=](Doubles v, Doubles h) { return mass_of(broadcast(t), v, h, broadcast(1.0)); });
+        return Mass<double>{sums.first, sums.second};
+      });
+#pragma omp simd
+  for (int64_t i = 0; i < dim; ++i)
+    delta[i] = signed_move(double{row.weight[i]} >= s.high ? row.h[i] : 0.0, w[i]);
+  int64_t order[kFew];  // of the few inside, the heaviest first
+  int count = 0;
+  double left = c - s.mass;
+  const auto move = [&](int64_t i) {
+    const double step = smaller(row.h[i], left / row.weight[i]);
+    if (left > 0.0) delta[i] = signed_move(step, w[i]);
+    left -= step * row.weight[i];
+  };
+  for (int64_t first = 0; first < row.padded; first += kLanes) {
+    auto inside = Doubles{} < Doubles{};
+    for (int r = 0; r < kRegisters; ++r) {
+      const Doubles v = load(row.weight + first + r * kWidth);
+      inside |= (v >= broadcast(s.low)) & (v < broadcast(s.high));
+    }
+    int64_t any = 0;
+    for (int l = 0; l < kWidth; ++l) any |= inside[l];
+    if (any == 0) continue;
+    for (int64_t i = first; i < smaller(first + kLanes, dim); ++i) {
+      const double v = row.weight[i];
+      if (v < s.low || v >= s.high) continue;
+      if (s.inside > kFew) {  // equal weights
+        move(i);
+        continue;
+      }
+      int place = count++;
+      for (; place > 0 && row.weight[order[place - 1]] < v; --place) order[place] = order[place - 1];
+      order[place] = i;
+    }
+  }
+  for (int k = 0; k < count; ++k) move(order[k]);
+}
+
+template <Norm P, typename T>
 bool project(const T* x, const T* w, double c, const ProjectionArgs<T>& args, double* scratch, T* delta) {
-  const int64_t dim = args.dim, padded = (dim + kLanes - 1) / kLanes * kLanes;
-  double* h = scratch;
-  T* weight = reinterpret_cast<T*>(scratch + padded);
-  const double scale = scale_of(w, dim), lower = args.lower, upper = args.upper;
-  const T scale_t = static_cast<T>(scale);  // a power of two
-  double faults = 0.0;                      // coordinates out of the box, not finite or not a number
-  for (int64_t i = dim; i < padded; ++i) weight[i] = T(0), h[i] = 0.0;
-#pragma omp simd reduction(+ : faults)
-  for (int64_t i = 0; i < dim; ++i) {
-    const double xi = x[i], wi = w[i];
-    weight[i] = magnitude(w[i]) * scale_t;
-    h[i] = room(xi, wi, lower, upper);
-    faults += (xi >= lower) & (xi <= upper) & (wi - wi == 0.0) ? 0.0 : 1.0;
-  }
+  const int64_t dim = args.dim;
+  const double scale = scale_of(w, dim);
+  const Row<T> row = prepare<P>(x, w, scale, args, scratch);
   c *= scale;
-  if (faults != 0.0 || c != c) {
-    for (int64_t i = 0; i < dim; ++i) delta[i] = static_cast<T>(NAN);
-    return false;
+  if (row.faults != 0.0 || c != c || c <= 0.0) {
+    const T fill = c <= 0.0 && row.faults == 0.0 ? T(0) : static_cast<T>(NAN);
+    for (int64_t i = 0; i < dim; ++i) delta[i] = fill;
+    return fill == T(0);
   }
-  if (c <= 0.0) {
-    for (int64_t i = 0; i < dim; ++i) delta[i] = T(0);
-    return true;
-  }
-  const Row<T> row{weight, h, padded};
-  const bool feasible = mass_from(row, 0.0).mass >= c;
+  const bool feasible = row.mass >= c;
   if (!feasible) {
     move_all<Norm::inf>(row, w, HUGE_VAL, delta, dim);
-  } else if (args.norm == static_cast<int>(Norm::two)) {
-    move_all<Norm::two>(row, w, multiplier<Norm::two>(row, c), delta, dim);
-  } else if (args.norm == static_cast<int>(Norm::inf)) {
-    move_all<Norm::inf>(row, w, multiplier<Norm::inf>(row, c), delta, dim);
-  } else {
+  } else if constexpr (P == Norm::one) {
     move_heaviest(row, w, c, delta, dim);
+  } else {
+    move_all<P>(row, w, multiplier<P>(row, c), delta, dim);
   }
   return feasible;
+}
+
+template <Norm P, typename T>
+void project_rows(const ProjectionArgs<T>& args, int threads) {
+  parallel_rows(args.rows, threads, [&](int64_t row) {
+    args.feasible[row] = project<P>(args.x + row * args.dim, args.w + row * args.dim, args.c[row], args,
+                                    args.scratch + thread_number() * projection_scratch(args.dim),
+                                    args.delta + row * args.dim);
+  });
 }
 
 }  // namespace
 
 template <typename T>
 void Kernels::halfspace_box_projection(const ProjectionArgs<T>& args, int threads) {
-  parallel_rows(args.rows, threads, [&](int64_t row) {
-    args.feasible[row] = project(args.x + row * args.dim, args.w + row * args.dim, args.c[row], args,
-                                 args.scratch + thread_number() * projection_scratch(args.dim),
-                                 args.delta + row * args.dim);
-  });
+  if (args.norm == static_cast<int>(Norm::two)) project_rows<Norm::two>(args, threads);
+  else if (args.norm == static_cast<int>(Norm::inf)) project_rows<Norm::inf>(args, threads);
+  else project_rows<Norm::one>(args, threads);
 }
 
 template void Kernels::halfspace_box_projection<float>(const ProjectionArgs<float>&, int);

@@ -19,7 +19,7 @@ constexpr unsigned kAllLanes = 0xffffffffu;
 template <typename T>
 __device__ void write_along(T* out, const T* x, const T* x_adv, double step, int64_t dim, int lane) {
   const T t = static_cast<T>(step);
-  for (int64_t i = lane; i < dim; i += kWarp) out[i] = along(x[i], x_adv[i], t);
+  for (int64_t i = lane; i < dim; i += kWarp) out[i] = t == T(1) ? x_adv[i] : along(x[i], x_adv[i], t);
 }
 
 template <typename L>

@@ -105,7 +105,7 @@ def closest_boundary(
     norm = check.norm(norm)
     check.tensor("candidates", candidates, ("A", "B", ...))
     found = _search(model, x, candidates, labels, gaps, norm, tol, method, probes, backend)
-    distance = torch.where(found.closest.flatten(1).isnan().any(1), math.inf, distances(x, found.closest, norm))
+    distance = distances(x, found.closest, norm).where(found.field("radius").isfinite(), math.inf)
     return Boundary(distance, found.closest, found.field("best_candidate").long(), found.evaluations)
 
 
@@ -135,8 +135,7 @@ def _search(model, x, candidates, labels, gaps, norm, tol, method, probes, backe
     """The loop: look, step, drop the points that are done. `norm=None` measures each line by its own length."""
     check.images("x", x)
     check.tensor("candidates", candidates, ("A", *x.shape), dtypes=(x.dtype,), device=x.device)
-    if not candidates.isfinite().all():
-        raise ValueError("candidates: expected finite pixels, got NaN or infinity")
+    check.images("candidates", candidates)
     if not (isinstance(tol, float) and 0 < tol < 1):
         raise ValueError(f"tol: expected a number in (0, 1), got {tol!r}")
     if method not in METHODS:
@@ -160,11 +159,11 @@ def _search(model, x, candidates, labels, gaps, norm, tol, method, probes, backe
         while True:
             ops.line_search_step(logits, rows, labels, flat, ends, length, gap_end, order, state, points, closest,
                                  tol=tol, method=method, probes=probes, backend=backend)
-            going = state[rows, FIELD["stage"]] != DONE
-            if not going.all():
-                rows, points = rows[going], points[going]
-            if not rows.numel():
+            going = (state[:, FIELD["stage"]].index_select(0, rows) != DONE).nonzero()[:, 0]
+            if not going.numel():
                 break
+            if going.numel() < rows.numel():
+                rows, points = rows.index_select(0, going), points.index_select(0, going)
             logits = logits_of(model, points.view(-1, *x.shape[1:]))
     return _Found(state, closest.view_as(x), first_looks)
 

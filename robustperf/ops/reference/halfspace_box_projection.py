@@ -36,7 +36,7 @@ def _evenly(weight, h, c, norm):
 
 def _heaviest_first(weight, h, c, norm):
     """p = 1: coordinates move to the end of their room in the order of |w|, the last one in part."""
-    order = weight.argsort(1, descending=True, stable=True)
+    order = weight.argsort(dim=1, descending=True, stable=True)
     heavy, room = weight.gather(1, order), h.gather(1, order)
     mass = heavy * room
     left = (c - (mass.cumsum(1) - mass)).clamp_min(0.0)  # before each coordinate

@@ -28,9 +28,9 @@ def line_search_step(logits, rows, label, x, candidates, length, gap_end, order,
 
 def along(x, x_adv, step):
     """x + step (x' - x), never outside the interval between the two, and x' itself at step 1."""
-    if step == 1.0:
-        return x_adv
     t = torch.tensor(step, dtype=x.dtype)
+    if t == 1:
+        return x_adv
     return (x + t * (x_adv - x)).clamp(torch.minimum(x, x_adv), torch.maximum(x, x_adv))
 
 

@@ -1,0 +1,121 @@
+"""What the speed benchmarks share: interleaved timing, the machine's description, tables, JSON and pictures.
+
+Machines are noisy, so a figure is a ratio of medians from one run in which the contenders take turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from robustperf import _native
+
+
+def interleave(contenders: dict[str, Callable[[], Any]], repeats: int = 21, warmup: int = 2) -> dict[str, float]:
+    """Median seconds of each contender, called in turn."""
+    times = {name: [] for name in contenders}
+    for turn in range(warmup + repeats):
+        for name, call in contenders.items():
+            began = time.perf_counter()
+            call()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            if turn >= warmup:
+                times[name].append(time.perf_counter() - began)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    packages = {}
+    for package in ("robustperf", "torch", "numpy", "foolbox", "triton"):
+        try:
+            packages[package] = version(package)
+        except PackageNotFoundError:
+            packages[package] = None
+    return {
+        "processor": _processor(), "threads": torch.get_num_threads(), "instruction_set": _native.isa(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "python": platform.python_version(), "packages": packages,
+    }  # fmt: skip
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def parser(description: str) -> argparse.ArgumentParser:
+    """The options that every benchmark has."""
+    options = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    options.add_argument("--out", type=Path, help="folder for the JSON, the table and the picture")
+    options.add_argument("--repeats", type=int, default=21, help="turns of each contender; medians are reported")
+    options.add_argument("--threads", type=int, default=torch.get_num_threads())
+    return options
+
+
+class Report:
+    """Rows of one benchmark, printed as a table and written to `out` as JSON, Markdown and a bar chart."""
+
+    def __init__(self, name: str, title: str, out: Path | None):
+        self.name, self.title, self.out, self.rows = name, title, out, []
+
+    def add(self, **row: Any) -> None:
+        self.rows.append(row)
+
+    def show(self, bars: tuple[str, str] | None = None) -> None:
+        """Prints the table; with `out` writes it too. `bars` names the columns (label, value) of the picture."""
+        columns = list(dict.fromkeys(key for row in self.rows for key in row))
+        table = Table(*columns, title=self.title)
+        texts = [[_text(row.get(column)) for column in columns] for row in self.rows]
+        for row in texts:
+            table.add_row(*row)
+        Console(width=160).print(table)
+        if self.out is None:
+            return
+        self.out.mkdir(parents=True, exist_ok=True)
+        (self.out / f"{self.name}.json").write_text(
+            json.dumps({"title": self.title, "machine": machine(), "rows": self.rows}, indent=1) + "\n"
+        )
+        lines = [f"# {self.title}", "", "| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
+        lines += ["| " + " | ".join(row) + " |" for row in texts]
+        (self.out / f"{self.name}.md").write_text("\n".join(lines) + "\n")
+        if bars:
+            self._picture(*bars)
+
+    def _picture(self, label: str, value: str) -> None:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        rows = [row for row in self.rows if isinstance(row.get(value), float)]
+        figure = Figure(figsize=(7.5, 1 + 0.32 * len(rows)), dpi=150, layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.add_subplot()
+        drawn = axes.barh(range(len(rows)), [row[value] for row in rows])
+        axes.bar_label(drawn, fmt="%.3g", padding=3, fontsize="small")
+        axes.set_yticks(range(len(rows)), [row[label] for row in rows], fontsize="small")
+        axes.invert_yaxis()
+        axes.set_xscale("log")
+        axes.margins(x=0.15)
+        axes.set_xlabel(value)
+        axes.set_title(self.title, fontsize="medium")
+        axes.spines[["top", "right"]].set_visible(False)
+        figure.savefig(self.out / f"{self.name}.png")
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,47 @@
+"""A trained MNIST classifier for the benchmarks, made once and kept as safetensors.
+
+    python benchmarks/mnist_cnn.py --out FILE [--data-root DIR] [--epochs N]
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from robustperf import nets
+from robustperf.cli.demo import train_briefly
+from robustperf.data import Dataset, load
+from robustperf.nets import checkpoint
+
+CHECKPOINT = Path(__file__).parent.parent / "runs" / "mnist-small-cnn.safetensors"
+
+
+def trained(data_root: Path | None = None, path: Path = CHECKPOINT, epochs: int = 2) -> tuple[torch.nn.Module, Dataset]:
+    """(classifier in eval mode, MNIST's test part); trains where `path` does not exist."""
+    test = load("mnist", "test", data_root)
+    if not path.exists():
+        torch.manual_seed(0)
+        model = nets.build("small-cnn")
+        train_briefly(model, load("mnist", "train", data_root), epochs=epochs, console=Console(), batch_size=128)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        checkpoint.save(path, model, "small-cnn")
+    return checkpoint.load(path).eval(), test
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("--out", type=Path, default=CHECKPOINT)
+    options.add_argument("--data-root", type=Path, default=None)
+    options.add_argument("--epochs", type=int, default=2)
+    arguments = options.parse_args()
+    model, test = trained(arguments.data_root, arguments.out, arguments.epochs)
+    with torch.no_grad():
+        accuracy = (model(test.x).argmax(1) == test.y).double().mean()
+    print(f"{arguments.out}: test accuracy {accuracy:.2%}")
+
+
+if __name__ == "__main__":
+    main()

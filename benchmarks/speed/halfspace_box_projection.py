@@ -1,0 +1,77 @@
+"""The halfspace-box projection beside a sort-based PyTorch implementation, its compiled form, and a copy.
+
+    python benchmarks/speed/halfspace_box_projection.py [--all-instruction-sets] [--out DIR]
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from harness import Report, interleave, parser
+
+from robustperf import _native, ops
+from robustperf.ops.halfspace_box_projection import NORM_CODES
+from robustperf.ops.reference import halfspace_box_projection as reference
+
+
+def sort_based(x, w, c, norm):
+    """What one writes in PyTorch: the reference's arithmetic in the dtype of x."""
+    weight, h = w.abs(), torch.where(w > 0, 1 - x, x)
+    feasible = (weight * h).sum(1) >= c
+    solve = reference._heaviest_first if norm == 1 else reference._evenly
+    move = solve(weight, h, c[:, None], NORM_CODES[norm])
+    return w.sign() * torch.where(feasible[:, None], move, h), feasible
+
+
+def main() -> None:
+    options = parser(__doc__.splitlines()[0])
+    options.add_argument("--batch", type=int, default=256)
+    options.add_argument("--dim", type=int, default=3072)
+    options.add_argument("--all-instruction-sets", action="store_true", help="the narrower ones too")
+    arguments = options.parse_args()
+    torch.set_num_threads(arguments.threads)
+    generator = torch.Generator().manual_seed(0)
+    report = Report(f"halfspace_box_projection_{_native.isa()}",
+                    f"halfspace_box_projection [{arguments.batch}, {arguments.dim}], {_native.isa()}", arguments.out)
+    for dtype in (torch.float32, torch.float64):
+        x = torch.rand(arguments.batch, arguments.dim, generator=generator, dtype=dtype)
+        w = torch.randn(x.shape, generator=generator, dtype=dtype)
+        room = torch.where(w > 0, 1 - x, x)
+        c = (w.abs() * room).sum(1) * torch.rand(arguments.batch, generator=generator, dtype=dtype) * 0.9
+        copy = torch.empty_like(x)
+        for norm in (2.0, float("inf"), 1.0):
+            compiled = torch.compile(sort_based)
+            times = interleave({
+                "robustperf": lambda: ops.halfspace_box_projection(x, w, c, norm=norm),
+                "sort": lambda: sort_based(x, w, c, norm),
+                "compiled": lambda: compiled(x, w, c, norm),
+                "copy": lambda: copy.copy_(x),
+            }, arguments.repeats)  # fmt: skip
+            truth, _ = ops.halfspace_box_projection(x.double(), w.double(), c.double(), norm=norm, backend="reference")
+            ours, _ = ops.halfspace_box_projection(x, w, c, norm=norm)
+            error = ((ours.double() - truth).norm(dim=1) / truth.norm(dim=1)).max().item()
+            report.add(**{
+                "dtype": str(dtype).removeprefix("torch."), "norm": norm,
+                "case": f"{str(dtype).removeprefix('torch.')} p={norm:g}",
+                "robustperf ms": times["robustperf"] * 1e3, "sort-based ms": times["sort"] * 1e3,
+                "compiled ms": times["compiled"] * 1e3, "copy ms": times["copy"] * 1e3,
+                "x faster than sort-based": times["sort"] / times["robustperf"],
+                "x faster than compiled": times["compiled"] / times["robustperf"],
+                "copies": times["robustperf"] / times["copy"], "relative error": error,
+            })  # fmt: skip
+    report.show(bars=("case", "x faster than sort-based"))
+    if arguments.all_instruction_sets:
+        for isa in _native.isas():
+            if isa != _native.isa():
+                again = [argument for argument in sys.argv if argument != "--all-instruction-sets"]
+                subprocess.run([sys.executable, *again], env={**os.environ, "ROBUSTPERF_CPU": isa}, check=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""The closest boundary of an ensemble on a trained MNIST CNN, beside batched bisection of every line.
+
+    python benchmarks/speed/line_search.py --data-root DIR [--out DIR]
+
+Prints model evaluations for each point, wall time, what share of it is spent outside the model, how far the margins
+are from the exhaustive ones, and whether every returned point is still adversarial when looked at alone.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from harness import Report, interleave, parser
+from mnist_cnn import CHECKPOINT, trained
+
+import robustperf as rp
+from robustperf.attacks import BG, FGSM, PGD
+from robustperf.robustness.boundary import distances
+
+HALVINGS = 20  # the tolerance of the search, 2^-20
+
+
+class Clocked(torch.nn.Module):
+    """Adds up the seconds spent in the model and the images that it saw."""
+
+    def __init__(self, model: torch.nn.Module):
+        super().__init__()
+        self.model, self.seconds, self.images = model, 0.0, 0
+
+    def forward(self, x):
+        began = time.perf_counter()
+        logits = self.model(x)
+        self.seconds += time.perf_counter() - began
+        self.images += len(x)
+        return logits
+
+
+@torch.no_grad()
+def bisect_every_line(model, x, candidates):
+    """What one writes without the library: both ends, then every line halved in one batch an attack."""
+    labels = model(x).argmax(1)
+    best = torch.full((len(x),), torch.inf, dtype=torch.float64)
+    for x_adv in candidates:
+        crossed = model(x_adv).argmax(1) != labels
+        low, high = torch.zeros(len(x)), torch.ones(len(x))
+        for _ in range(HALVINGS):
+            middle = (low + high) / 2
+            over = model(x + middle[:, None, None, None] * (x_adv - x)).argmax(1) != labels
+            low, high = torch.where(over, low, middle), torch.where(over, middle, high)
+        point = x + high[:, None, None, None] * (x_adv - x)
+        best = torch.minimum(best, distances(x, point, 2.0).where(crossed, torch.inf))
+    return best
+
+
+def main() -> None:
+    options = parser(__doc__.splitlines()[0])
+    options.add_argument("--data-root", type=Path, default=None)
+    options.add_argument("--checkpoint", type=Path, default=CHECKPOINT, help="of MNIST; trained if it is not there")
+    options.add_argument("--points", type=int, default=256)
+    arguments = options.parse_args()
+    torch.set_num_threads(arguments.threads)
+    model, test = trained(arguments.data_root, arguments.checkpoint)
+    x = test.x[: arguments.points]
+    with torch.no_grad():
+        labels = model(x).argmax(1)
+    found = [attack(model, x, labels) for attack in (FGSM(), PGD(norm=2), BG())]
+    candidates, gap_end = torch.stack([a.point for a in found]), torch.stack([a.gap for a in found])
+    with torch.no_grad():
+        gap = rp.ops.logit_gap(model(x), labels)
+    calls = {
+        "bisection of every line": lambda model: bisect_every_line(model, x, candidates),
+        "closest_boundary, candidates only": lambda model: rp.closest_boundary(model, x, candidates).distance,
+        "closest_boundary, gaps passed on": lambda model: rp.closest_boundary(
+            model, x, candidates, labels=labels, gaps=(gap, gap_end)
+        ).distance,
+    }
+    times = interleave({name: lambda call=call: call(model) for name, call in calls.items()}, arguments.repeats)
+    slowest = times["bisection of every line"]
+    truth = calls["bisection of every line"](model)
+    report = Report("line_search", f"Closest of three candidates, {len(x)} MNIST points, tolerance 2^-20",
+                    arguments.out)
+    for name, call in calls.items():
+        shares = []
+        for _ in range(arguments.repeats):
+            clocked = Clocked(model)
+            began = time.perf_counter()
+            distance = call(clocked)
+            shares.append(1 - clocked.seconds / (time.perf_counter() - began))
+        both = truth.isfinite() & distance.isfinite()
+        excess = (distance - truth)[both].abs() - 2e-5
+        report.add(**{
+            "way": name, "evaluations a point": clocked.images / len(x), "ms": times[name] * 1e3,
+            "x faster": slowest / times[name], "% outside the model": 100 * sorted(shares)[len(shares) // 2],
+            "worst relative difference beyond 2e-5": max((excess / truth[both]).max().item(), 0.0),
+            "found": int(distance.isfinite().sum()),
+        })  # fmt: skip
+    report.show(bars=("way", "ms"))
+    boundary = rp.closest_boundary(model, x, candidates, labels=labels, gaps=(gap, gap_end))
+    with torch.no_grad():
+        alone = torch.cat([model(point[None]).argmax(1) for point in boundary.point])
+    still = (alone != labels)[boundary.distance.isfinite()]
+    print(f"looked at one by one, {int(still.sum())} of {len(still)} points returned are adversarial")
+
+
+if __name__ == "__main__":
+    main()

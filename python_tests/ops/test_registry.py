@@ -1,0 +1,239 @@
+"""Which backend a call takes and why another one is missing; the operations inside torch.library and torch.compile."""
+
+import copy
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+import robustperf
+from robustperf import ops
+from robustperf.ops import registry
+from robustperf.ops.line_search_step import new_state
+
+HERE = [name for name in ("reference", "native") if registry.missing(name) is None]
+FOLDER = Path(robustperf.__file__).parent / "ops"
+
+on_every_op = pytest.mark.parametrize("op", registry.OPS)
+on_every_cpu_backend = pytest.mark.parametrize("name", HERE)
+
+
+# ---- what there is
+
+
+def test_the_folders_are_the_backends_and_the_files_are_the_operations():
+    public = {path.stem for path in FOLDER.glob("*.py")} - {"__init__", "registry"}
+    assert public == set(registry.OPS) == set(ops.__all__)
+    for name in registry.BACKENDS:
+        assert {path.stem for path in (FOLDER / name).glob("*.py")} - {"__init__", "philox"} <= public
+    assert {path.stem for path in (FOLDER / "reference").glob("*.py")} >= public
+
+
+@on_every_op
+def test_the_reference_has_every_operation(op):
+    assert registry.missing("reference") is None and registry.missing_op(op, "reference") is None
+    assert registry.implementation(op, "reference").__module__ == f"robustperf.ops.reference.{op}"
+
+
+@on_every_op
+def test_native_is_there_and_is_the_default_on_the_cpu(op):
+    assert registry.missing("native") is None, "the native module is always built"
+    assert registry.default(op, "cpu") == "native"
+    assert registry.choose(op, None, torch.device("cpu")) == "native"
+    assert registry.implementation(op, "native").__module__ == f"robustperf.ops.native.{op}"
+
+
+@on_every_op
+def test_a_missing_backend_has_a_reason_and_a_present_one_is_callable(op):
+    for name in registry.BACKENDS:
+        reason = registry.missing_op(op, name)
+        assert reason is None or (isinstance(reason, str) and len(reason) > 10)
+        if reason is None:
+            assert callable(registry.implementation(op, name))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@on_every_op
+def test_without_a_gpu_its_backends_are_refused_with_the_reason(op):
+    for name in ("cuda", "triton"):
+        reason = registry.missing_op(op, name)
+        assert reason
+        with pytest.raises(ValueError) as error:
+            registry.choose(op, name, torch.device("cpu"))
+        assert str(error.value) == f"backend: {name!r} cannot run {op} here: {reason}"
+
+
+def test_an_operation_that_a_backend_lacks_is_named():
+    assert registry.missing_op("nonsense", "native") == "the native backend has no nonsense"
+    with pytest.raises(ValueError, match="backend: 'native' cannot run nonsense here: the native backend has no"):
+        registry.choose("nonsense", "native", torch.device("cpu"))
+
+
+def test_modules_that_are_not_there_or_do_not_load_say_so(tmp_path, monkeypatch):
+    (tmp_path / "robustperf_broken.py").write_text("raise ImportError('libnothing.so.1: cannot open shared object')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert registry._import_error("robustperf_broken") == "libnothing.so.1: cannot open shared object"
+    assert "robustperf_absent" in registry._import_error("robustperf_absent")
+    assert registry._import_error("robustperf_absent", "build it") == "build it"
+    assert registry._import_error("json", "build it") is None
+
+
+def test_what_setup_noted_is_read():
+    noted = json.loads((FOLDER.parent / "_build_info.json").read_text())
+    assert registry._build_info("cuda_missing") == noted["cuda_missing"]
+    assert registry._build_info("nothing of the kind") is None
+
+
+@on_every_op
+def test_an_unknown_backend_is_named(op):
+    for wrong in ("fast", "Native", "", 5):
+        with pytest.raises(ValueError, match=f"backend: expected one of {', '.join(registry.BACKENDS)}, got {wrong!r}"):
+            registry.choose(op, wrong, torch.device("cpu"))
+
+
+@on_every_op
+def test_a_device_that_is_no_ones_gets_the_reference_and_native_refuses_it(op):
+    meta = torch.device("meta")
+    assert registry.default(op, "meta") == "reference" == registry.choose(op, "reference", meta)
+    with pytest.raises(ValueError, match="backend: 'native' does not run on tensors on meta"):
+        registry.choose(op, "native", meta)
+    with pytest.raises(ValueError, match="backend: 'native' does not run on tensors on cuda:1"):
+        registry.choose(op, "native", torch.device("cuda", 1))
+
+
+def test_native_asked_for_on_another_device_is_refused_by_the_operation():
+    with pytest.raises(ValueError, match="backend: 'native' does not run on tensors on meta"):
+        ops.logit_gap(torch.zeros(2, 3, device="meta"), torch.zeros(2, dtype=torch.int64, device="meta"),
+                      backend="native")
+    x = torch.zeros(2, 3, device="meta")
+    with pytest.raises(ValueError, match="backend: 'native' does not run on tensors on meta"):
+        ops.halfspace_box_projection(x, x, x[:, 0], backend="native")
+
+
+def test_on_the_meta_device_shapes_are_worked_out():
+    x = torch.zeros(2, 3, device="meta")
+    delta, feasible = ops.halfspace_box_projection(x, x, x[:, 0])
+    assert (delta.shape, delta.dtype, delta.device.type) == (x.shape, x.dtype, "meta")
+    assert (feasible.shape, feasible.dtype) == ((2,), torch.bool)
+    gap = ops.logit_gap(x.bfloat16(), torch.zeros(2, dtype=torch.int64, device="meta"))
+    assert (gap.shape, gap.dtype, gap.device.type) == ((2,), torch.float64, "meta")
+    index = torch.zeros(2, dtype=torch.int64, device="meta")
+    out = ops.draws(0, index, torch.zeros(4, dtype=torch.int64, device="meta"), 5)
+    assert (out.shape, out.dtype, out.device.type) == ((4, 2, 5), torch.float32, "meta")
+
+
+# ---- torch.library
+
+
+def line_search_arguments(dtype, logits):
+    g = torch.Generator().manual_seed(0)
+    points, lines, dim = 4, 2, 6
+    active = 3
+    state = new_state(torch.ones(points, dtype=torch.float64))
+    rows, label = torch.tensor([2, 0, 1]), torch.zeros(points, dtype=torch.int64)
+    x = torch.rand(points, dim, generator=g).to(dtype)
+    candidates = torch.rand(lines, points, dim, generator=g).to(dtype)
+    length = torch.ones(points, lines, dtype=torch.float64)
+    gap_end = torch.full((points, lines), math.nan, dtype=torch.float64)
+    order = torch.arange(lines).repeat(points, 1)
+    args = (None, rows, label, x, candidates, length, gap_end, order, state, torch.zeros(active, dim, dtype=dtype),
+            torch.zeros(points, dim, dtype=dtype))
+    if logits is None:
+        return args
+    ops.line_search_step(*args, tol=2.0**-6)
+    return (torch.randn(active, 3, generator=g).to(logits), *args[1:])
+
+
+def samples(name):
+    """(operation, arguments) of torch.ops.robustperf, over dtypes, layouts and empty batches."""
+    library = torch.ops.robustperf
+    g = torch.Generator().manual_seed(0)
+    for dtype in (torch.float32, torch.float64, torch.bfloat16, torch.float16):
+        logits = torch.randn(4, 6, generator=g).to(dtype)
+        for z in (logits, logits[:, ::2], logits[:0]):
+            yield library.logit_gap, (z, torch.zeros(len(z), dtype=torch.int64), 1e-7, name)
+    for dtype in (torch.float32, torch.float64):
+        x, w = torch.rand(3, 5, generator=g).to(dtype), torch.randn(3, 5, generator=g).to(dtype)
+        c = torch.rand(3, generator=g, dtype=torch.float64)
+        for code in (1, 2, 3):
+            yield library.halfspace_box_projection, (x, w, c, code, 0.0, 1.0, name)
+        yield library.halfspace_box_projection, (x.t().contiguous().t(), w, c, 2, 0.0, 1.0, name)
+        yield library.halfspace_box_projection, (x[:0], w[:0], c[:0], 2, 0.0, 1.0, name)
+    for normal in (False, True):
+        for key in (7, -7):
+            yield library.draws, (key, torch.arange(3), torch.arange(2), 5, normal, name)
+        yield library.draws, (7, torch.arange(6)[::2], torch.arange(0), 5, normal, name)
+    for dtype in (torch.float32, torch.float64):
+        for logits in (None, torch.float32, torch.float64, torch.bfloat16):
+            args = line_search_arguments(dtype, logits)
+            yield library.line_search_step, (*args, 1e-7, 2.0**-6, False, 0, 12, name)
+
+
+@on_every_cpu_backend
+@on_every_op
+def test_opcheck(op, name):
+    mine = [(operation, args) for operation, args in samples(name) if operation is getattr(torch.ops.robustperf, op)]
+    assert len(mine) >= 6
+    for operation, args in mine:
+        torch.library.opcheck(operation.default, args)
+
+
+@on_every_cpu_backend
+@on_every_op
+def test_opcheck_where_an_input_asks_for_gradients(op, name):
+    for operation, args in samples(name):
+        if operation is getattr(torch.ops.robustperf, op) and op in ("logit_gap", "halfspace_box_projection"):
+            args = [a.clone().requires_grad_() if isinstance(a, torch.Tensor) and a.is_floating_point() else a
+                    for a in args]
+            torch.library.opcheck(operation.default, tuple(args))
+
+
+# ---- torch.compile
+
+
+def gap(logits, label, name):
+    return ops.logit_gap(logits * 2, label, backend=name) + 1
+
+
+def step_into_the_halfspace(x, w, c, name):
+    delta, feasible = ops.halfspace_box_projection(x, -w, c, norm=1, backend=name)
+    return x + delta, feasible
+
+
+def jitter(index, numbers, name):
+    return ops.draws(2**63 + 5, index, numbers, 7, normal=True, backend=name) * 0.1
+
+
+def search_step(*args):
+    ops.line_search_step(*args[:-1], tol=2.0**-6, backend=args[-1])
+    return [args[i] + 0 for i in (8, 9, 10)]
+
+
+@pytest.mark.parametrize("name", [None, *HERE])
+@pytest.mark.parametrize("function, arguments", [
+    (gap, (torch.randn(4, 3), torch.tensor([0, 1, 2, 0]))),
+    (step_into_the_halfspace, (torch.rand(3, 5), torch.randn(3, 5), torch.full((3,), 0.3))),
+    (jitter, (torch.arange(3), torch.arange(2))),
+    (search_step, line_search_arguments(torch.float32, torch.float32)),
+], ids=["logit_gap", "halfspace_box_projection", "draws", "line_search_step"])  # fmt: skip
+def test_a_compiled_function_equals_the_eager_one(function, arguments, name):
+    torch.compiler.reset()
+    want = function(*copy.deepcopy(arguments), name)
+    got = torch.compile(function, fullgraph=True, backend="aot_eager")(*copy.deepcopy(arguments), name)
+    torch.testing.assert_close(got, want, rtol=0, atol=0, equal_nan=True)
+
+
+def test_a_compiled_function_takes_other_batch_sizes():
+    torch.compiler.reset()
+    compiled = torch.compile(gap, fullgraph=True, backend="aot_eager", dynamic=True)
+    for batch in (2, 5, 9):
+        logits, label = torch.randn(batch, 4), torch.arange(batch) % 4
+        assert torch.equal(compiled(logits, label, None), gap(logits, label, None))
+
+
+def test_a_compiled_call_refuses_an_unknown_backend():
+    torch.compiler.reset()
+    with pytest.raises(Exception, match="backend: expected one of"):
+        torch.compile(gap, backend="aot_eager")(torch.randn(4, 3), torch.zeros(4, dtype=torch.int64), "fast")

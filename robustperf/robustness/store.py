@@ -1,0 +1,105 @@
+"""Margins on disk: a run keeps each part as it is done, so that a killed one goes on where it stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from robustperf.data import read_npz
+from robustperf.files import written_whole
+from robustperf.robustness.margins import Margins
+
+
+def save_margins(path: str | os.PathLike, margins: Margins) -> None:
+    """Writes every field of `margins` to an npz file, whole or not at all; points that were not kept are left out."""
+    arrays = {}
+    for field in fields(Margins):
+        value = getattr(margins, field.name)
+        if isinstance(value, torch.Tensor):
+            value = value.numpy()
+        if value is not None:
+            arrays[field.name] = np.asarray(value)
+    arrays["attacks"] = np.frombuffer(json.dumps(margins.attacks).encode(), np.uint8)
+    with written_whole(path) as partial, open(partial, "wb") as file:
+        np.savez(file, **arrays)
+
+
+def load_margins(path: str | os.PathLike) -> Margins:
+    """What `save_margins` wrote. Raises ValueError for a damaged file or one of something else."""
+    arrays = read_npz(path)
+    try:
+        attacks = tuple(json.loads(arrays.pop("attacks").tobytes()))
+        norm, diameter = float(arrays.pop("norm")), float(arrays.pop("diameter"))
+        tensors = {name: torch.from_numpy(value) for name, value in arrays.items()}
+        return Margins(**{"point": None, **tensors}, attacks=attacks, norm=norm, diameter=diameter)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: expected the margins that robustperf writes: {error}") from error
+
+
+class MarginRun:
+    """A folder that collects the parts of one run, then holds its result in margins.npz.
+
+    `settings` says everything that the results depend on. A folder with an earlier run is gone on with only when
+    `resume` is true and its settings are the same.
+
+    Raises ValueError otherwise, naming what differs.
+    """
+
+    def __init__(self, folder: str | os.PathLike, settings: dict[str, Any], *, resume: bool = False):
+        self.folder, self.parts, self.result = _places(folder)
+        self.parts.mkdir(parents=True, exist_ok=True)
+        settings = json.loads(json.dumps(settings))  # as they will be read back
+        noted = self.folder / _SETTINGS
+        if not noted.exists():
+            with written_whole(noted) as partial:
+                partial.write_text(json.dumps(settings, indent=1) + "\n")
+            return
+        if not resume:
+            raise ValueError(f"out: {self.folder} holds an earlier run; --resume goes on with it, or name another")
+        before = json.loads(noted.read_text())
+        names = sorted(name for name in {*before, *settings} if before.get(name) != settings.get(name))
+        if names:
+            differences = "; ".join(f"{name} was {before.get(name)!r} and is {settings.get(name)!r}" for name in names)
+            raise ValueError(f"out: {self.folder} holds a run with other settings: {differences}")
+
+    @staticmethod
+    def forget(folder: str | os.PathLike) -> None:
+        """Removes an earlier run from the folder, and nothing else."""
+        folder, parts, result = _places(folder)
+        shutil.rmtree(parts, ignore_errors=True)
+        result.unlink(missing_ok=True)
+        (folder / _SETTINGS).unlink(missing_ok=True)
+
+    def done(self, start: int) -> bool:
+        """Whether the part that begins at point `start` is kept."""
+        return self.result.exists() or self._part(start).exists()
+
+    def keep(self, start: int, part: Margins) -> None:
+        """Keeps the part that begins at point `start`."""
+        save_margins(self._part(start), part)
+
+    def collect(self, starts: Iterable[int]) -> Margins:
+        """The result; the first time it is put together from the parts, which it then replaces."""
+        if not self.result.exists():
+            save_margins(self.result, Margins.concatenate([load_margins(self._part(start)) for start in starts]))
+        shutil.rmtree(self.parts, ignore_errors=True)
+        return load_margins(self.result)
+
+    def _part(self, start: int) -> Path:
+        return self.parts / f"{start:09d}.npz"
+
+
+_SETTINGS = "settings.json"
+
+
+def _places(folder: str | os.PathLike) -> tuple[Path, Path, Path]:
+    folder = Path(folder)
+    return folder, folder / "parts", folder / "margins.npz"
