@@ -7,7 +7,8 @@ robustness" (2021), "T" in the docstrings, and A. Robey, H. Hassani, G. J. Pappa
 
 from importlib.metadata import version as _version
 
-from robustperf import attacks, data, nets, ops, plot, random
+# _native first: a wrong ROBUSTPERF_CPU, or a broken build, is an error here and not a silent change of backend.
+from robustperf import _native, attacks, data, nets, ops, plot, random  # noqa: F401
 from robustperf.robustness import (
     Boundary,
     LineSearch,

@@ -15,18 +15,13 @@ from robustperf.ops.reference.philox import MASK, philox
 
 def key(seed: int) -> int:
     """The key of `seed`, 0 <= seed < 2^64 (the number itself; ValueError outside that range)."""
-    seed = operator.index(seed)
-    if not 0 <= seed < 2**64:
-        raise ValueError(f"seed: expected an integer in 0..2^64-1, got {seed}")
-    return seed
+    return _bits64("seed", seed)
 
 
 def fold_in(key: int, number: int) -> int:
     """A key derived from `key` and 0 <= number < 2^64: the first two output words of Philox4x32-10 under `key` at the
     counter (number lo, number hi, 0, 1)."""
-    number = operator.index(number)
-    if not 0 <= number < 2**64:
-        raise ValueError(f"number: expected an integer in 0..2^64-1, got {number}")
+    key, number = _bits64("key", key), _bits64("number", number)
     counter = [torch.tensor(word) for word in (number & MASK, number >> 32, 0, 1)]
     lo, hi, _, _ = philox(counter, (key & MASK, key >> 32))
     return int(lo) | int(hi) << 32
@@ -54,6 +49,16 @@ def normal(key: int, index: torch.Tensor, draws: int | torch.Tensor, dim: int, *
     Arguments, result and errors as in `uniform`.
     """
     return ops.draws(key, index, _numbers(draws, index), dim, normal=True, backend=backend)
+
+
+def _bits64(name, value):
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = -1
+    if not 0 <= number < 2**64:
+        raise ValueError(f"{name}: expected an integer in 0..2^64-1, got {value!r}")
+    return number
 
 
 def _numbers(draws, index):

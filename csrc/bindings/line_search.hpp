@@ -3,14 +3,20 @@
 
 #include <pybind11/pybind11.h>
 
-#include <algorithm>
-#include <stdexcept>
 #include <string>
 
 #include "../core/bracket.hpp"
 #include "tensor_view.hpp"
 
 namespace robustperf {
+
+// An index out of range would read or write other memory. Numbers on a GPU are not waited for.
+inline void check_range(const char* name, const int64_t* values, int64_t count, int64_t end) {
+  for (int64_t i = 0; i < count; ++i)
+    if (values[i] < 0 || values[i] >= end)
+      throw py::value_error(std::string(name) + ": expected numbers in 0.." + std::to_string(end - 1) + ", got " +
+                            std::to_string(values[i]));
+}
 
 // Backend::run<T, L>(LineSearchArgs<T>, where): `where` is the number of threads on the CPU, the stream on a GPU.
 template <typename Backend>
@@ -50,6 +56,11 @@ void def_line_search_step(py::module_& m, const char* device) {
         wide = logits.is(DType::float64);
         args.logits = logits.template data<void>(wide ? DType::float64 : DType::float32, {args.active, kAny});
         args.classes = logits.size(1);
+      }
+      if (Backend::kOnHost) {
+        check_range("rows", args.rows, args.active, args.points);
+        check_range("order", args.order, args.points * args.lines, args.lines);
+        if (args.logits != nullptr) check_range("label", args.label, args.points, args.classes);
       }
       if (wide) Backend{}.template run<T, double>(args, where);
       else Backend{}.template run<T, float>(args, where);

@@ -35,6 +35,7 @@ void logit_gap(py::handle logits_, py::handle label_, py::handle gap_, double ep
 }
 
 struct LineSearchOnCpu {
+  static constexpr bool kOnHost = true;
   template <typename T, typename L>
   void run(const LineSearchArgs<T>& args, int threads) {
     const int team = threads_for(args.active * args.dim, threads);
@@ -57,6 +58,7 @@ void halfspace_box_projection(py::handle x_, py::handle w_, py::handle c_, py::h
     args.c = c.data<double>(DType::float64, {args.rows});
     args.delta = delta.data<T>(dtype, {args.rows, args.dim});
     args.feasible = feasible.data<bool>(DType::boolean, {args.rows});
+    if (norm < 1 || norm > 3) throw py::value_error("norm: expected a code from 1 to 3, got " + std::to_string(norm));
     args.norm = norm;
     args.lower = lower;
     args.upper = upper;

@@ -8,6 +8,7 @@ namespace robustperf {
 namespace {
 
 struct LineSearchOnGpu {
+  static constexpr bool kOnHost = false;
   template <typename T, typename L>
   void run(const LineSearchArgs<T>& args, int64_t stream) {
     py::gil_scoped_release release;

@@ -48,7 +48,8 @@ ROBUSTPERF_HD inline double newton_root(double c, double slope, SumsAt&& sums_at
   double t = c / slope;
   while (true) {
     const Sums<double> sums = sums_at(t);
-    if (sums.slope == 0.0) return HUGE_VAL;  // everything is saturated: the corner of the box
+    // Everything that counts is saturated: at the root, or at the corner of the box.
+    if (sums.slope == 0.0) return sums.saturated >= c ? t : HUGE_VAL;
     const double next = (c - sums.saturated) / sums.slope;
     if (!(next > t)) return t;
     t = next;

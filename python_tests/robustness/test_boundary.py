@@ -467,6 +467,7 @@ def test_points_that_do_not_cross_and_points_that_do_not_move():
             assert found.crossed.tolist() == [True, False, False, True]
             assert found.step[1:3].tolist() == [math.inf, math.inf] and found.point[1:3].isnan().all()
             assert found.step[[0, 3]].tolist() == pytest.approx([0.3, 0.3], abs=TOL)
+            assert found.evaluations[2] == 1  # where there is no line, there is nothing to look at but x
             nearest = closest_boundary(threshold(0.3), x, x_adv[None], probes=probes)
             assert nearest.distance[1:3].tolist() == [math.inf, math.inf] and nearest.point[1:3].isnan().all()
             assert nearest.candidate.tolist() == [0, -1, -1, 0]

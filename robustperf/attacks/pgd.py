@@ -26,7 +26,9 @@ class PGD(Attack):
         step: of each ascent; None takes eps / 30 (inf) or 2.5 eps / steps (2).
         steps: how many.
         random_start: start at a draw from the ball, otherwise at x.
-        early_stop: leave a point as soon as its label has changed, which is nearer to x than the end of the ascent.
+        early_stop: leave a point as soon as its label has changed. With random_start=False this finds closer points
+            than the published attack, for a quarter of the evaluations on an MNIST CNN; from a random start it does
+            not: the start itself is often another label's, in no good direction.
     """
 
     norm: float = math.inf
@@ -34,7 +36,7 @@ class PGD(Attack):
     step: float | None = None
     steps: int = 40
     random_start: bool = True
-    early_stop: bool = True
+    early_stop: bool = False
 
     def __post_init__(self):
         norm = check.norm(self.norm)

@@ -82,10 +82,14 @@ def line_search_step(
         probes: equally spaced places to look at first on each line.
         epsilon: of the dtype that the model computed in; None takes that of `logits`.
 
-    Raises ValueError or TypeError for a wrong argument.
+    Raises ValueError for a wrong argument (the reference, an inner loop's definition, does not look at its tensors).
     """
     if method not in METHODS:
         raise ValueError(f"method: expected one of {', '.join(METHODS)}, got {method!r}")
+    if not 0 < tol < 1:
+        raise ValueError(f"tol: expected a number in (0, 1), got {tol!r}")
+    if probes < 0:
+        raise ValueError(f"probes: expected an integer >= 0, got {probes!r}")
     if epsilon is None:
         epsilon = 0.0 if logits is None else torch.finfo(logits.dtype).eps
     _step(logits, rows, label, x, candidates, length, gap_end, order, state, next, closest, epsilon, tol,

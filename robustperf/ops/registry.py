@@ -54,6 +54,7 @@ def default(op: str, device: str) -> str:
     raise RuntimeError(f"{op}: no backend for tensors on {device}")  # never: the reference serves every device
 
 
+@torch.compiler.assume_constant_result  # Dynamo would trace into the imports below
 def choose(op: str, backend: str | None, device: torch.device) -> str:
     """The backend for a call of `op` on `device`: `backend`, checked, or the default.
 
@@ -77,15 +78,18 @@ def implementation(op: str, backend: str) -> Callable:
 def register(op: str, schema: str, fake: Callable) -> Callable:
     """Defines `torch.ops.robustperf.<op>`; the last argument of `schema` is the backend's name.
 
-    One entry per device for all backends, so that the choice survives torch.compile.
+    One entry per device for all backends, so that the choice survives torch.compile. The operations have no gradient:
+    what they return is constant to autograd, whatever comes in.
     """
 
     def run(*args):
-        return implementation(op, args[-1])(*args[:-1])
+        with torch.no_grad():
+            return implementation(op, args[-1])(*args[:-1])
 
     _library.define(f"{op}{schema}", tags=(torch.Tag.pt2_compliant_tag,))
     for key in ("CPU", "CUDA"):
         _library.impl(op, run, key)
+    _library.impl(op, torch.library.fallthrough_kernel, "Autograd")
     torch.library.register_fake(f"robustperf::{op}", fake, lib=_library)
     return getattr(torch.ops.robustperf, op).default
 

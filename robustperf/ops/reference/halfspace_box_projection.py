@@ -7,7 +7,9 @@ def halfspace_box_projection(x, w, c, norm, lower, upper):
     """By sorting the break points, in float64 throughout."""
     dtype, x, w = x.dtype, x.double(), w.double()
     sound = ((x >= lower) & (x <= upper) & w.isfinite()).all(1) & ~c.isnan()
-    scale = w.abs().amax(1, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny) if w.shape[1] else c[:, None]
+    largest = w.abs().amax(1, keepdim=True) if w.shape[1] else torch.ones_like(c)[:, None]
+    largest = largest.clamp_min(torch.finfo(torch.float64).tiny)
+    scale = largest / (2 * largest.frexp().mantissa)  # a power of two: no bit of w and c is lost
     weight, c = w.abs() / scale, c / scale[:, 0]
     h = torch.where(w > 0, upper - x, x - lower)
     feasible = (weight * h).sum(1) >= c

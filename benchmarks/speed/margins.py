@@ -1,0 +1,111 @@
+"""rp.margins beside foolbox: the same classifier, points and attack budget; time and median margin of both.
+
+    python benchmarks/speed/margins.py --data-root DIR [--points N] [--out DIR]
+
+foolbox keeps what each attack returns; what one would add to it by hand, the closest of the ensemble and twenty
+halvings of every line, is timed apart. BG is not in foolbox, its nearest relative there is DeepFool, from which BG
+differs in solving for the box exactly. Ends with the peak memory of `rp.margins` by the number of points.
+"""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from harness import Report, interleave, parser
+from line_search import bisect_every_line
+from mnist_cnn import CHECKPOINT, trained
+
+import robustperf as rp
+from robustperf.attacks import BG, FGSM, PGD
+from robustperf.robustness.boundary import distances
+
+ATTACKS = (FGSM(eps=0.25), PGD(norm=2, eps=3.0, steps=40), BG(norm=2))
+
+
+def foolbox_attacks(model, x):
+    """The points of foolbox's FGSM, L2-PGD and DeepFool, with the budgets of ATTACKS (DeepFool: foolbox's default)."""
+    import foolbox
+
+    peer = foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu")
+    with torch.no_grad():
+        labels = model(x).argmax(1)
+    plan = (
+        (foolbox.attacks.LinfFastGradientAttack(), 0.25),
+        (foolbox.attacks.L2ProjectedGradientDescentAttack(rel_stepsize=2.5 / 40, steps=40), 3.0),
+        (foolbox.attacks.L2DeepFoolAttack(), None),
+    )
+    return [attack(peer, x, labels, epsilons=eps)[1] for attack, eps in plan]
+
+
+@torch.no_grad()
+def closest(model, x, candidates):
+    """The distance of the closest candidate with another label."""
+    labels, best = model(x).argmax(1), torch.full((len(x),), torch.inf, dtype=torch.float64)
+    for x_adv in candidates:
+        best = torch.minimum(best, distances(x, x_adv, 2.0).where(model(x_adv).argmax(1) != labels, torch.inf))
+    return best
+
+
+def peak_mib(points: int, checkpoint: Path, data_root: Path | None) -> float:
+    """Peak memory of a process that finds the margins of so many points (MNIST's, over and over)."""
+    arguments = [sys.executable, __file__, "--peak", str(points), "--checkpoint", str(checkpoint)]
+    arguments += ["--data-root", str(data_root)] if data_root else []
+    return float(subprocess.run(arguments, check=True, capture_output=True, text=True).stdout.split()[-1])
+
+
+def main() -> None:
+    options = parser(__doc__.splitlines()[0])
+    options.add_argument("--data-root", type=Path, default=None)
+    options.add_argument("--checkpoint", type=Path, default=CHECKPOINT, help="of MNIST; trained if it is not there")
+    options.add_argument("--points", type=int, default=256)
+    options.add_argument("--peak", type=int, help="only print the peak memory in MiB for so many points")
+    options.set_defaults(repeats=5)
+    arguments = options.parse_args()
+    torch.set_num_threads(arguments.threads)
+    model, test = trained(arguments.data_root, arguments.checkpoint)
+    if arguments.peak is not None:
+        x = test.x[:500].repeat(-(-arguments.peak // 500), 1, 1, 1)[: arguments.peak]
+        held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        rp.margins(model, x, attacks=ATTACKS)
+        print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - held) / 1024)
+        return
+
+    x = test.x[: arguments.points]
+    margins = {}
+
+    def ours():
+        margins["robustperf"] = rp.margins(model, x, attacks=ATTACKS).distance
+
+    def foolbox_closest():
+        margins["foolbox"] = closest(model, x, foolbox_attacks(model, x))
+
+    def foolbox_bisected():
+        margins["foolbox + bisection"] = bisect_every_line(model, x, foolbox_attacks(model, x))
+
+    names = {"robustperf": "rp.margins", "foolbox": "foolbox, closest of the ensemble",
+             "foolbox + bisection": "foolbox, then 20 halvings of every line"}
+    calls = {"robustperf": ours, "foolbox": foolbox_closest, "foolbox + bisection": foolbox_bisected}
+    times = interleave(calls, arguments.repeats, warmup=1)
+    report = Report("margins", f"Margins of {len(x)} MNIST points, FGSM + PGD-40 + BG or DeepFool, L2",
+                    arguments.out)
+    for key, name in names.items():
+        report.add(**{
+            "way": name, "seconds": times[key], "x faster": times["foolbox + bisection"] / times[key],
+            "median margin": margins[key].median().item(), "mean of those found": margins[key][
+                margins[key].isfinite()].mean().item(), "found": int(margins[key].isfinite().sum()),
+        })  # fmt: skip
+    report.show(bars=("way", "seconds"))
+    memory = Report("margins_memory", "Peak memory of rp.margins beyond what was held before", arguments.out)
+    for points in (512, 2048, 8192):
+        memory.add(points=points, MiB=peak_mib(points, arguments.checkpoint, arguments.data_root))
+    memory.show()
+
+
+if __name__ == "__main__":
+    main()

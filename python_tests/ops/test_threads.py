@@ -1,0 +1,139 @@
+"""Results do not depend on the number of threads; operations run in forked children and in many threads at once."""
+
+import math
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+
+from robustperf import ops
+from robustperf.ops.line_search_step import FIELD, new_state
+
+pytest.importorskip("robustperf._native", exc_type=ImportError)
+
+
+@pytest.fixture(autouse=True)
+def threads():
+    """Two threads even where there is one core; put back afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def project(norm, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    x, w = torch.rand(101, 3001, generator=g), torch.randn(101, 3001, generator=g)
+    c = torch.linspace(-1, 900, 101)
+    return lambda: ops.halfspace_box_projection(x, w, c, norm=norm, backend="native")
+
+
+def draw(normal):
+    index, numbers = torch.arange(97), torch.arange(5)
+    return lambda: (ops.draws(3, index, numbers, 1001, normal=normal, backend="native"),)
+
+
+def look():
+    g = torch.Generator().manual_seed(0)
+    points, dim = 101, 2003
+    x, ends = torch.rand(points, dim, generator=g), torch.rand(2, points, dim, generator=g)
+    length, order = torch.ones(points, 2, dtype=torch.float64), torch.tensor([[1, 0]]).repeat(points, 1)
+    gap_end = torch.full((points, 2), math.nan, dtype=torch.float64)
+    rows, label = torch.randperm(points, generator=g), torch.zeros(points, dtype=torch.int64)
+    logits = torch.randn(points, 3, generator=g)
+    start = new_state(torch.ones(points, dtype=torch.float64))
+
+    def steps():
+        state, places, closest = start.clone(), torch.zeros_like(x), torch.zeros_like(x)
+        for seen in (None, logits, -logits, logits):
+            ops.line_search_step(seen, rows, label, x, ends, length, gap_end, order, state, places, closest,
+                                 tol=0.25, backend="native")
+        assert state[:, FIELD["evaluations"]].sum() > 200
+        return state, places, closest
+
+    return steps
+
+
+def gap():
+    g = torch.Generator().manual_seed(0)
+    logits, label = torch.randn(3000, 50, generator=g), torch.randint(50, (3000,), generator=g)
+    return lambda: (ops.logit_gap(logits, label, backend="native"),)
+
+
+JOBS = {"projection 1": project(1), "projection 2": project(2), "projection inf": project(math.inf),
+        "uniform": draw(False), "normal": draw(True), "line search": look(), "gap": gap()}  # fmt: skip
+
+
+def equal(one, other):
+    return all(torch.equal(a.nan_to_num(-9.0), b.nan_to_num(-9.0)) for a, b in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_any_number_of_threads_gives_the_same_bits(name):
+    found = {}
+    for count in (1, 2, 3, 7):
+        torch.set_num_threads(count)
+        found[count] = JOBS[name]()
+        assert torch.get_num_threads() == count
+    assert all(equal(found[1], other) for other in found.values())
+
+
+def test_many_python_threads_at_once():
+    want = {name: job() for name, job in JOBS.items()}
+    with ThreadPoolExecutor(6) as pool:
+        jobs = [(name, pool.submit(job)) for _ in range(3) for name, job in JOBS.items()]
+        for name, job in jobs:
+            assert equal(job.result(timeout=60), want[name]), name
+
+
+FORK = """
+import math, os, sys, time
+import numpy as np
+import torch
+from robustperf import ops
+
+torch.set_num_threads(2)
+g = torch.Generator().manual_seed(0)
+x, w = torch.rand(101, 3001, generator=g), torch.randn(101, 3001, generator=g)
+c = torch.linspace(-1, 900, 101, dtype=torch.float64)
+index, numbers = torch.arange(97), torch.arange(5)
+
+def work():
+    steps = [ops.halfspace_box_projection(x, w, c, norm=norm, backend="native")[0] for norm in (1, 2, math.inf)]
+    return [*steps, ops.draws(3, index, numbers, 1001, normal=True, backend="native")]
+
+want = [t.numpy() for t in work()]  # by two threads
+children = []
+for generation in range(2):
+    child = os.fork()
+    if child == 0:
+        same = all(np.array_equal(t.numpy(), before) for t, before in zip(work(), want))
+        if generation == 1 and same:  # a child of the child
+            grandchild = os.fork()
+            if grandchild == 0:
+                os._exit(0 if all(np.array_equal(t.numpy(), b) for t, b in zip(work(), want)) else 2)
+            same = os.waitstatus_to_exitcode(os.waitpid(grandchild, 0)[1]) == 0
+        os._exit(0 if same else 1)
+    children.append(child)
+    assert all(np.array_equal(t.numpy(), before) for t, before in zip(work(), want))  # the parent goes on
+for child in children:
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert status == 0, f"the child ended with {status}"
+print("done")
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_forked_children_run_what_their_parent_ran():
+    # a process group of its own: a child that hangs is ended with its parent
+    run = subprocess.Popen([sys.executable, "-c", FORK], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                           start_new_session=True)
+    try:
+        out, err = run.communicate(timeout=90)
+    except subprocess.TimeoutExpired:
+        os.killpg(run.pid, 9)
+        pytest.fail(f"a forked child hangs: {run.communicate()}")
+    assert run.returncode == 0 and out == "done\n", err
