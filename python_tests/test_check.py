@@ -1,7 +1,6 @@
 """The checks that others share: what they let through, and what their errors say."""
 
 import math
-from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -80,7 +79,7 @@ def test_positive_numbers(value, integer):
     assert check.positive("eps", value, integer=integer) is value
 
 
-@pytest.mark.parametrize("value", [0, 0.0, -1, -0.1, math.inf, math.nan, True, "1", None, 1j, Fraction(1, 2), [1]])
+@pytest.mark.parametrize("value", [0, 0.0, -1, -0.1, math.inf, math.nan, True, "1", None, 1j, [1]])
 def test_numbers_that_are_not_positive(value):
     with pytest.raises(ValueError, match="^eps: expected a finite number above 0, got"):
         check.positive("eps", value)

@@ -44,7 +44,7 @@ def test_a_picture_that_fails_leaves_the_old_file_whole(tmp_path, curves):
     with pytest.raises(ValueError, match="xyz"):
         plot.margin_curves(curves, path)
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
-    with pytest.raises(FileNotFoundError, match="path must lie in a folder that exists"):
+    with pytest.raises(FileNotFoundError, match="path: expected one in a folder that exists"):
         plot.margin_curves(curves, tmp_path / "no" / "curves.png")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 
 import torch
 
@@ -51,10 +52,16 @@ def bounds(value) -> tuple[float, float]:
     return lower, upper
 
 
+def rounded(bounds: tuple[float, float], dtype: torch.dtype) -> tuple[float, float]:
+    """The bounds as `dtype` has them: what `clamp` gives is within them."""
+    lower, upper = torch.tensor(bounds, dtype=dtype).tolist()
+    return lower, upper
+
+
 def positive(name: str, value, *, integer: bool = False):
     """`value` if it is a finite number above zero."""
-    kinds = (int,) if integer else (int, float)
-    if isinstance(value, bool) or not isinstance(value, kinds) or not 0 < value < math.inf:
+    kind = numbers.Integral if integer else numbers.Real
+    if isinstance(value, bool) or not isinstance(value, kind) or not 0 < value < math.inf:
         raise ValueError(f"{name}: expected {'an integer' if integer else 'a finite number'} above 0, got {value!r}")
     return value
 
@@ -65,6 +72,7 @@ def images(name: str, value, bounds: tuple[float, float] | None = None) -> torch
     if value.dim() < 2:
         raise ValueError(f"{name}: expected a batch of shape [B, ...], got {list(value.shape)}")
     if value.numel():
+        bounds = None if bounds is None else rounded(bounds, value.dtype)
         low, high = (v.item() for v in value.aminmax())  # NaN shows in both
         if not (math.isfinite(low) and math.isfinite(high)):
             raise ValueError(f"{name}: expected finite pixels, got {_first_fault(value, ~value.isfinite())}")

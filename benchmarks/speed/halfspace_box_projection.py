@@ -29,6 +29,28 @@ def sort_based(x, w, c, norm):
     return w.sign() * torch.where(feasible[:, None], move, h), feasible
 
 
+def measure(x, w, c, norm: float, repeats: int) -> dict:
+    """One row: times of the contenders on these operands, and our error against float64."""
+    copy, compiled = torch.empty_like(x), torch.compile(sort_based)
+    times = interleave({
+        "robustperf": lambda: ops.halfspace_box_projection(x, w, c, norm=norm),
+        "sort": lambda: sort_based(x, w, c, norm),
+        "compiled": lambda: compiled(x, w, c, norm),
+        "copy": lambda: copy.copy_(x),
+    }, repeats)  # fmt: skip
+    truth, _ = ops.halfspace_box_projection(x.double(), w.double(), c.double(), norm=norm, backend="reference")
+    ours, _ = ops.halfspace_box_projection(x, w, c, norm=norm)
+    return {
+        "case": f"{str(x.dtype).removeprefix('torch.')} p={norm:g}",
+        "robustperf ms": times["robustperf"] * 1e3, "sort-based ms": times["sort"] * 1e3,
+        "compiled ms": times["compiled"] * 1e3, "copy ms": times["copy"] * 1e3,
+        "x faster than sort-based": times["sort"] / times["robustperf"],
+        "x faster than compiled": times["compiled"] / times["robustperf"],
+        "copies": times["robustperf"] / times["copy"],
+        "relative error": ((ours.double() - truth).norm(dim=1) / truth.norm(dim=1)).max().item(),
+    }  # fmt: skip
+
+
 def main() -> None:
     options = parser(__doc__.splitlines()[0])
     options.add_argument("--batch", type=int, default=256)
@@ -44,32 +66,13 @@ def main() -> None:
         w = torch.randn(x.shape, generator=generator, dtype=dtype)
         room = torch.where(w > 0, 1 - x, x)
         c = (w.abs() * room).sum(1) * torch.rand(arguments.batch, generator=generator, dtype=dtype) * 0.9
-        copy = torch.empty_like(x)
         for norm in (2.0, float("inf"), 1.0):
-            compiled = torch.compile(sort_based)
-            times = interleave({
-                "robustperf": lambda: ops.halfspace_box_projection(x, w, c, norm=norm),
-                "sort": lambda: sort_based(x, w, c, norm),
-                "compiled": lambda: compiled(x, w, c, norm),
-                "copy": lambda: copy.copy_(x),
-            }, arguments.repeats)  # fmt: skip
-            truth, _ = ops.halfspace_box_projection(x.double(), w.double(), c.double(), norm=norm, backend="reference")
-            ours, _ = ops.halfspace_box_projection(x, w, c, norm=norm)
-            error = ((ours.double() - truth).norm(dim=1) / truth.norm(dim=1)).max().item()
-            report.add(**{
-                "dtype": str(dtype).removeprefix("torch."), "norm": norm,
-                "case": f"{str(dtype).removeprefix('torch.')} p={norm:g}",
-                "robustperf ms": times["robustperf"] * 1e3, "sort-based ms": times["sort"] * 1e3,
-                "compiled ms": times["compiled"] * 1e3, "copy ms": times["copy"] * 1e3,
-                "x faster than sort-based": times["sort"] / times["robustperf"],
-                "x faster than compiled": times["compiled"] / times["robustperf"],
-                "copies": times["robustperf"] / times["copy"], "relative error": error,
-            })  # fmt: skip
+            report.add(**measure(x, w, c, norm, arguments.repeats))
     report.show(bars=("case", "x faster than sort-based"))
     if arguments.all_instruction_sets:
+        again = [argument for argument in sys.argv if argument != "--all-instruction-sets"]
         for isa in _native.isas():
             if isa != _native.isa():
-                again = [argument for argument in sys.argv if argument != "--all-instruction-sets"]
                 subprocess.run([sys.executable, *again], env={**os.environ, "ROBUSTPERF_CPU": isa}, check=True)
 
 

@@ -23,7 +23,7 @@ template <typename Backend>
 void def_line_search_step(py::module_& m, const char* device) {
   const auto step = [device](py::handle logits_, py::handle rows_, py::handle label_, py::handle x_,
                              py::handle candidates_, py::handle length_, py::handle gap_end_, py::handle order_,
-                             py::handle state_, py::handle next_, py::handle closest_, double epsilon, double tol,
+                             py::handle state_, py::handle next_, py::handle closest_, double allowance, double tol,
                              bool bisection, int64_t probes, double patience, int64_t where) {
     const auto view = [device](py::handle tensor, const char* name) { return TensorView(tensor, name, device); };
     const TensorView x = view(x_, "x"), candidates = view(candidates_, "candidates"), rows = view(rows_, "rows");
@@ -45,7 +45,7 @@ void def_line_search_step(py::module_& m, const char* device) {
       args.state = view(state_, "state").template data<double>(DType::float64, {args.points, host::kSearchFields});
       args.next = view(next_, "next").template data<T>(dtype, {args.active, args.dim});
       args.closest = view(closest_, "closest").template data<T>(dtype, {args.points, args.dim});
-      args.epsilon = epsilon;
+      args.allowance = allowance;
       args.tol = tol;
       args.bisection = bisection;
       args.probes = probes;

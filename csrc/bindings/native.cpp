@@ -17,7 +17,7 @@ namespace {
 
 TensorView cpu(py::handle tensor, const char* name) { return TensorView(tensor, name, "cpu"); }
 
-void logit_gap(py::handle logits_, py::handle label_, py::handle gap_, double epsilon) {
+void logit_gap(py::handle logits_, py::handle label_, py::handle gap_, double allowance) {
   const TensorView logits = cpu(logits_, "logits");
   const bool wide = logits.is(DType::float64);
   GapArgs args{};
@@ -26,7 +26,7 @@ void logit_gap(py::handle logits_, py::handle label_, py::handle gap_, double ep
   args.classes = logits.size(1);
   args.label = cpu(label_, "label").data<int64_t>(DType::int64, {args.rows});
   args.gap = cpu(gap_, "gap").data<double>(DType::float64, {args.rows});
-  args.epsilon = epsilon;
+  args.allowance = allowance;
   py::gil_scoped_release release;
   with_kernels([&](auto kernels) {
     if (wide) kernels.template logit_gap<double>(args);

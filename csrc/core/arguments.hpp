@@ -10,7 +10,7 @@ struct GapArgs {
   const int64_t* label;  // [rows]
   double* gap;           // [rows]
   int64_t rows, classes;
-  double epsilon;        // of the dtype that the model computed in
+  double allowance;      // for rounding, relative to the largest |logit|
 };
 
 template <typename T>
@@ -27,7 +27,7 @@ struct LineSearchArgs {
   T* next;                // [active, dim], where each active point looks next
   T* closest;             // [points, dim], the nearest verified point so far
   int64_t active, points, lines, dim, classes;
-  double epsilon;         // of the dtype that the model computed in
+  double allowance;       // for rounding, relative to the largest |logit|
   double tol;
   bool bisection;
   int64_t probes;

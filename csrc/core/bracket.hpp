@@ -67,7 +67,8 @@ ROBUSTPERF_HD inline double inside(const Search& s, const Method& method) {
     }
     t = margin < 0.5 && t == t ? larger(margin, smaller(t, 1.0 - margin)) : 0.5;
   }
-  return s.a + t * (s.b - s.a);
+  const double place = s.a + t * (s.b - s.a);
+  return place == s.a || place == s.b ? s.a + 0.5 * (s.b - s.a) : place;
 }
 
 ROBUSTPERF_HD inline void open_bracket(Search& s, double crossed, double gap, const Method& method) {
@@ -101,8 +102,10 @@ ROBUSTPERF_HD inline void next_line(Search& s, const Lines& lines, const Method&
     const double length = lines.length[candidate];
     if (!finite(length)) continue;
     s.candidate = static_cast<double>(candidate);
-    // Beyond the best radius so far nothing on this line matters: one look there can drop it.
-    s.end = s.radius < length ? s.radius / length : 1.0;
+    // Beyond the best radius so far nothing on this line matters, nor does what is nearer by less than the tolerance:
+    // one look there can drop the line.
+    s.end = smaller(1.0, s.radius / length - method.tol);
+    if (s.end <= 0.0) continue;
     s.a = 0.0, s.gap_a = s.gap_x;
     s.probe = 0.0;
     const double gap_end = lines.gap_end[candidate];

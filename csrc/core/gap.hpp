@@ -5,12 +5,7 @@
 
 namespace robustperf::ROBUSTPERF_ISA {
 
-// How many units in the last place of the largest logit a gap must lie beyond zero before it counts as a crossing.
-// Convolutions round differently by batch size: over batches of 1, 7 and 256, the logits of trained networks moved by
-// up to 5 units, and a gap is the difference of two of them.
-constexpr double kRoundingUnits = 32.0;
-
-// gap = z_label - max of the others + the rounding allowance. Negative means: another label, also when the point is
+// gap = z_label - max of the others + allowance * the largest |z|. Negative means: another label, also when the point is
 // looked at again alone or in another batch. Parts merge in any order, so a warp can share a row.
 struct GapParts {
   double label = -HUGE_VAL;
@@ -33,14 +28,14 @@ struct GapParts {
     scale = larger(scale, that.scale);
   }
 
-  ROBUSTPERF_HD double gap(double epsilon) const { return (label - other) + kRoundingUnits * epsilon * scale; }
+  ROBUSTPERF_HD double gap(double allowance) const { return (label - other) + allowance * scale; }
 };
 
 template <typename L>
-ROBUSTPERF_HD inline double gap_of(const L* logits, int64_t classes, int64_t label, double epsilon) {
+ROBUSTPERF_HD inline double gap_of(const L* logits, int64_t classes, int64_t label, double allowance) {
   GapParts parts;
   for (int64_t j = 0; j < classes; ++j) parts.add(static_cast<double>(logits[j]), j == label);
-  return parts.gap(epsilon);
+  return parts.gap(allowance);
 }
 
 }  // namespace robustperf::ROBUSTPERF_ISA

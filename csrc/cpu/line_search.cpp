@@ -9,7 +9,7 @@ template <typename L>
 void Kernels::logit_gap(const GapArgs& args) {
   const L* logits = static_cast<const L*>(args.logits);
   for (int64_t row = 0; row < args.rows; ++row)
-    args.gap[row] = gap_of(logits + row * args.classes, args.classes, args.label[row], args.epsilon);
+    args.gap[row] = gap_of(logits + row * args.classes, args.classes, args.label[row], args.allowance);
 }
 
 template <typename T>
@@ -40,7 +40,7 @@ void Kernels::line_search_step(const LineSearchArgs<T>& args, int threads) {
       next_line(s, lines, method);
     } else {
       const L* logits = static_cast<const L*>(args.logits) + m * args.classes;
-      if (advance(s, gap_of(logits, args.classes, args.label[p], args.epsilon), lines, method))
+      if (advance(s, gap_of(logits, args.classes, args.label[p], args.allowance), lines, method))
         write_along(args.closest + p * args.dim, x, line(s.best_candidate), s.best_step, args.dim);
     }
     if (s.stage != kDone) write_along(args.next + m * args.dim, x, line(s.candidate), s.step, args.dim);

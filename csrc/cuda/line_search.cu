@@ -23,7 +23,7 @@ __device__ void write_along(T* out, const T* x, const T* x_adv, double step, int
 }
 
 template <typename L>
-__device__ double warp_gap(const L* logits, int64_t classes, int64_t label, double epsilon, int lane) {
+__device__ double warp_gap(const L* logits, int64_t classes, int64_t label, double allowance, int lane) {
   GapParts parts;
   for (int64_t j = lane; j < classes; j += kWarp) parts.add(static_cast<double>(logits[j]), j == label);
   for (int offset = kWarp / 2; offset > 0; offset /= 2) {
@@ -33,7 +33,7 @@ __device__ double warp_gap(const L* logits, int64_t classes, int64_t label, doub
     that.scale = __shfl_xor_sync(kAllLanes, parts.scale, offset);
     parts.merge(that);
   }
-  return parts.gap(epsilon);
+  return parts.gap(allowance);
 }
 
 template <typename T, typename L>
@@ -47,7 +47,7 @@ __global__ void __launch_bounds__(kWarp* kWarpsPerBlock) step_kernel(const LineS
   double gap = 0.0;
   if (args.logits != nullptr) {
     const L* logits = static_cast<const L*>(args.logits) + m * args.classes;
-    gap = warp_gap(logits, args.classes, args.label[p], args.epsilon, lane);
+    gap = warp_gap(logits, args.classes, args.label[p], args.allowance, lane);
   }
   const Method method{args.tol, args.bisection, args.probes, args.patience};
   const Lines lines{args.length + p * args.lines, args.gap_end + p * args.lines, args.order + p * args.lines,

@@ -18,11 +18,12 @@ ATTACKS = {
     "fgsm": FGSM(),
     "pgd-inf": PGD(steps=5),
     "pgd-2": PGD(norm=2, steps=5, eps=1.0),
-    "pgd-to-the-end": PGD(steps=5, early_stop=False, random_start=False),
+    "pgd-early-stop": PGD(steps=5, early_stop=True, random_start=False),
     "bg-1": BG(norm=1),
     "bg-2": BG(),
     "bg-inf": BG(norm=math.inf),
     "bg-runner-up": BG(classes=1),
+    "bg-again": BG(steps=3),
 }
 
 
@@ -192,7 +193,7 @@ def test_a_wrongly_labelled_point_is_left_alone_or_at_least_crosses(net, x):
     worst = net.eval()(x).argmin(1)
     found = BG()(net, x, worst)
     assert torch.equal(found.point, x) and (found.gap < 0).all()
-    found = PGD(random_start=False)(net, x, worst)
+    found = PGD(random_start=False, early_stop=True)(net, x, worst)
     assert torch.equal(found.point, x) and (found.gap < 0).all() and (found.evaluations == 1).all()
 
 

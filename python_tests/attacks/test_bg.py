@@ -218,6 +218,32 @@ def test_a_scaled_down_network_gives_the_same_points(norm, dtype):
     torch.testing.assert_close(exact.point, found.point, rtol=0, atol=1e-6 if dtype == torch.float32 else 1e-13)
 
 
+@pytest.mark.parametrize("norm", NORMS)
+def test_more_steps_never_harm_and_help_where_the_network_bends(norm):
+    net, x = mlp(seed=3), images()
+    with torch.no_grad():
+        net[1].weight.mul_(4)
+    labels = net(x).argmax(1)
+    found = [BG(norm=norm, overshoot=(1.01, 1.3, 1.7), steps=steps)(net, x, labels) for steps in (1, 2, 4)]
+    length = torch.stack([torch.linalg.vector_norm((f.point - x).flatten(1), norm, dim=1).where(f.gap < 0, math.inf)
+                          for f in found])
+    assert (length[1] <= length[0]).all() and (length[2] <= length[1]).all() and (length[2] < length[0] - 1e-6).any()
+    assert (found[2].evaluations > found[1].evaluations).all()
+    for f in found:
+        torch.testing.assert_close(f.gap, ops.logit_gap(net(f.point).detach(), labels), rtol=1e-9, atol=1e-11)
+        assert f.point.min() >= 0 and f.point.max() <= 1
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_more_steps_change_nothing_on_a_linear_classifier(norm):
+    """Linearised at the point found, the classifier is the same: so is the projection of x."""
+    model, x = linear(normals(4, 7, seed=0), normals(4, seed=1)), normals(20, 7, seed=2)
+    labels = model(x).argmax(1)
+    one, three = (BG(norm=norm, steps=steps)(model, x, labels, bounds=WIDE) for steps in (1, 3))
+    torch.testing.assert_close(three.point, one.point, rtol=1e-9, atol=1e-9)
+    assert (three.evaluations == 3 * one.evaluations).all()
+
+
 def test_a_nan_on_the_way_does_not_end_the_search():
     """The nearest plan leads to where the model answers NaN; the next one crosses."""
     inner = linear(torch.tensor([[0.0, 0.0], [2.0, 0.0], [0.0, 1.0]]), torch.tensor([1.0, 0.0, 0.0]))
@@ -234,6 +260,7 @@ def test_a_nan_on_the_way_does_not_end_the_search():
 def test_published_defaults():
     attack = BG()
     assert (attack.norm, attack.overshoot, attack.classes) == (2.0, (1.2, 1.35, 1.5, 1.7), None)
+    assert attack.steps == 1
 
 
 @pytest.mark.parametrize(("arguments", "match"), [
@@ -244,6 +271,8 @@ def test_published_defaults():
     ({"overshoot": (1.2, math.nan)}, "overshoot: "),
     ({"classes": 0}, "classes: expected an integer above 0, got 0"),
     ({"classes": 1.0}, "classes: "),
+    ({"steps": 0}, "steps: expected an integer above 0, got 0"),
+    ({"steps": 1.5}, "steps: "),
 ])
 def test_wrong_settings(arguments, match):
     with pytest.raises(ValueError, match=match):

@@ -89,7 +89,7 @@ def test_ball_and_box(net, x, labels, norm, eps, start, stop, dtype):
 
 def test_early_stop_leaves_points_where_they_first_crossed(net, x, labels):
     settings = {"norm": 2, "eps": 3.0, "step": 0.1, "random_start": False}
-    stopped = PGD(**settings, steps=40)(net, x, labels)
+    stopped = PGD(**settings, steps=40, early_stop=True)(net, x, labels)
     to_the_end = PGD(**settings, steps=40, early_stop=False)(net, x, labels)
     assert (stopped.gap < 0).all() and (to_the_end.evaluations == 41).all()
     for row, passes in enumerate(stopped.evaluations.tolist()):
@@ -128,7 +128,7 @@ def starts(norm, dim, count, eps, dtype=torch.float64, key=17):
     nn.init.zeros_(model.weight)
     with torch.no_grad():
         model.bias.copy_(torch.tensor([0.0, 1.0]))
-    found = PGD(norm=norm, eps=eps)(model, x, torch.zeros(count, dtype=torch.int64), key=key)
+    found = PGD(norm=norm, eps=eps, early_stop=True)(model, x, torch.zeros(count, dtype=torch.int64), key=key)
     assert (found.evaluations == 1).all() and (found.gap < 0).all()
     return (found.point - x).double() / eps
 
@@ -180,7 +180,7 @@ def test_a_flat_loss_moves_nothing(x, norm):
 
 def test_published_defaults():
     inf = PGD()
-    assert (inf.norm, inf.eps, inf.steps, inf.random_start, inf.early_stop) == (math.inf, 0.3, 40, True, True)
+    assert (inf.norm, inf.eps, inf.steps, inf.random_start, inf.early_stop) == (math.inf, 0.3, 40, True, False)
     assert inf.step == pytest.approx(0.01, rel=1e-12)
     two = PGD(norm=2)
     assert (two.norm, two.eps, two.steps) == (2.0, 3.0, 40) and two.step == pytest.approx(2.5 * 3 / 40, rel=1e-12)

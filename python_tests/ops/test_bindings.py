@@ -15,7 +15,7 @@ native = pytest.importorskip("robustperf._native", exc_type=ImportError)
 
 def gap_arguments(dtype=torch.float32):
     return {"logits": torch.zeros(4, 3, dtype=dtype), "label": torch.zeros(4, dtype=torch.int64),
-            "gap": torch.zeros(4, dtype=torch.float64), "epsilon": 0.0}  # fmt: skip
+            "gap": torch.zeros(4, dtype=torch.float64), "allowance": 0.0}  # fmt: skip
 
 
 def projection_arguments(dtype=torch.float32):
@@ -38,7 +38,7 @@ def search_arguments(dtype=torch.float32):
             "gap_end": torch.full((points, lines), math.nan, dtype=torch.float64),
             "order": torch.arange(lines).repeat(points, 1), "state": new_state(torch.ones(points).double()),
             "next": torch.zeros(active, dim, dtype=dtype), "closest": torch.zeros(points, dim, dtype=dtype),
-            "epsilon": 0.0, "tol": 0.01, "bisection": False, "probes": 0, "patience": 20.0, "threads": 2}
+            "allowance": 0.0, "tol": 0.01, "bisection": False, "probes": 0, "patience": 20.0, "threads": 2}
 
 
 FUNCTIONS = {"logit_gap": gap_arguments, "halfspace_box_projection": projection_arguments, "draws": draws_arguments,
@@ -149,7 +149,7 @@ def test_what_is_no_tensor(function, name, value):
 @pytest.mark.parametrize("function, name, value", [
     ("draws", "key", -1), ("draws", "key", 2**64), ("draws", "key", 1.5), ("draws", "threads", None),
     ("halfspace_box_projection", "norm", "2"), ("halfspace_box_projection", "lower", None),
-    ("halfspace_box_projection", "norm", 2**40), ("logit_gap", "epsilon", "small"),
+    ("halfspace_box_projection", "norm", 2**40), ("logit_gap", "allowance", "small"),
     ("line_search_step", "probes", 0.5), ("line_search_step", "tol", None),
 ])  # fmt: skip
 def test_numbers_of_the_wrong_kind(function, name, value):

@@ -59,7 +59,7 @@ class Run:
         self.states, self.looks, self.places = [], [[] for _ in range(points)], [[] for _ in range(points)]
         for _ in range(most):
             line_search_step(logits, rows, label, x, candidates, length, gap_end, order, state, places, closest,
-                             tol=tol, method=method, probes=probes, epsilon=0.0, backend=backend)
+                             tol=tol, method=method, probes=probes, allowance=0.0, backend=backend)
             self.states.append(state.cpu().clone())
             going = state[rows, FIELD["stage"]] != DONE
             rows, places = rows[going].contiguous(), places[going].contiguous()
@@ -292,7 +292,7 @@ def test_a_bracket_is_halved_when_patience_ends(backend, device):
         for name, value in bracket.items():
             args["state"][:, FIELD[name]] = value
         args["logits"] = torch.tensor([[0.02, 0.0]], device=device).repeat(3, 1)
-        line_search_step(**args, tol=FINE, epsilon=0.0, backend=backend)
+        line_search_step(**args, tol=FINE, allowance=0.0, backend=backend)
         step = args["state"][0, FIELD["step"]].item()
         assert (step == (0.4 + 0.5) / 2) is halved, looks
         assert args["state"][0, FIELD["looks"]] == looks + 1
@@ -392,7 +392,7 @@ def test_places_of_all_backends_agree_just_below_one(backend, device):
     problem = Problem(1, 2, lambda p, a, s: 1.0 if a == 1 or s < 1 else -1.0, dim=500, dtype=torch.float32, known=True)
     problem.order[0] = torch.tensor([0, 1])
     problem.length[0] = doubles(1.0, 1.0 + 2.0**-30)
-    run, want = (Run(problem, name, place) for name, place in ((backend, device), ("reference", "cpu")))
+    run, want = (Run(problem, name, place, tol=2.0**-31) for name, place in ((backend, device), ("reference", "cpu")))
     assert run.looks[0][-1][0] == 1 and 1 - 2.0**-29 < run.looks[0][-1][1] < 1
     assert torch.equal(run.places[0][-1], want.places[0][-1])
 
@@ -444,14 +444,14 @@ def test_nothing_to_search(backend, device, points, lines):
     (torch.float64, True), (torch.float32, False), (torch.bfloat16, False), (torch.float16, False)
 ], ids=str)  # fmt: skip
 def test_the_allowance_is_that_of_the_logits_dtype(backend, device, dtype, crossed):
-    for epsilon, expected in ((None, crossed), (0.0, True), (1.0, False)):
+    for allowance, expected in ((None, crossed), (0.0, True), (1.0, False)):
         args = {k: v.to(device) if v is not None else v for k, v in arguments(logits=False).items()}
         line_search_step(**args, tol=FINE, backend=backend)
         # the second class leads by one unit of the dtype, or by 1e-12
         lead = 1e-12 if dtype == torch.float64 else torch.finfo(dtype).eps
         args["logits"] = torch.tensor([[1.0, 1.0 + lead]] * 3, dtype=dtype, device=device)
         assert (args["logits"][:, 1] > args["logits"][:, 0]).all()
-        line_search_step(**args, tol=FINE, epsilon=epsilon, backend=backend)
+        line_search_step(**args, tol=FINE, allowance=allowance, backend=backend)
         assert ((args["state"][:, FIELD["stage"]] == INSIDE) == expected).all()
 
 

@@ -51,9 +51,11 @@ class Attack:
         """
         bounds = check.bounds(bounds)
         check.images("x", x, bounds)
+        bounds = check.rounded(bounds, x.dtype)
         check.tensor("labels", labels, (x.shape[0],), dtypes=(torch.int64,), device=x.device)
         if index is None:
             index = torch.arange(x.shape[0], device=x.device)
+        check.tensor("index", index, (x.shape[0],), dtypes=(torch.int64,), device=x.device)
         with evaluating(model):
             return self.run(model, x.detach(), labels, key=random.key(key), index=index, bounds=bounds)
 

@@ -52,7 +52,7 @@ class BG(Attack):
         for _ in range(self.steps - 1):
             found = self.linearised(model, found.point, x, labels, bounds)
             evaluations = evaluations + found.evaluations
-            nearer = (found.gap < 0) & ((gap >= 0) | (self.length(found.point - x) < self.length(point - x)))
+            nearer = (found.gap < 0) & (~(gap < 0) | (self.length(found.point - x) < self.length(point - x)))
             point = torch.where(per_sample(nearer, x).bool(), found.point, point)
             gap = torch.where(nearer, found.gap, gap)
         return Adversarial(point, gap, evaluations)
@@ -82,7 +82,7 @@ class BG(Attack):
         plans = torch.cartesian_prod(torch.arange(count, device=x.device), torch.arange(len(scales), device=x.device))
         rows, every = batch.repeat_interleave(count), torch.arange(count, device=x.device).repeat(x.shape[0])
         lengths = [self.length(step(rows, every, scale.expand(len(rows)))) for scale in scales]
-        order = torch.stack(lengths, -1).reshape(x.shape[0], -1).argsort(dim=1, stable=True)
+        order = torch.stack(lengths, -1).reshape(x.shape[0], count * len(scales)).argsort(dim=1, stable=True)
 
         point, gap = x.clone(), torch.full((x.shape[0],), math.nan, dtype=torch.float64, device=x.device)
         evaluations = torch.ones(x.shape[0], dtype=torch.int64, device=x.device)
@@ -92,7 +92,7 @@ class BG(Attack):
             point[active] = (x[active] + step(active, j, scales[scale]).reshape(x[active].shape)).clamp(*bounds)
             gap[active] = gap_at(model, point[active], labels[active])
             evaluations[active] += 1
-            active = active[gap[active] >= 0]
+            active = active[~(gap[active] < 0)]
             if not active.numel():
                 break
         return Adversarial(point, gap, evaluations)

@@ -62,7 +62,7 @@ class PGD(Attack):
             evaluations[active] += 1
             found[active] = point
             if self.early_stop:
-                going = gap[active] >= 0
+                going = ~(gap[active] < 0)
                 if not going.all():
                     active, point, gradient = active[going], point[going], gradient[going]
                 if not active.numel():

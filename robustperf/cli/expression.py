@@ -28,9 +28,10 @@ def _make(item: ast.expr, text: str, makers: Mapping[str, Callable[..., Any]]) -
     place = item.col_offset - 1
     if not isinstance(call.func, ast.Name) or call.func.id not in makers:
         raise _at(text, place, f"expected one of {', '.join(makers)}")
+    arguments = [_value(argument, text) for argument in call.args]
     keywords = {keyword.arg: _value(keyword.value, text) for keyword in call.keywords}
     try:
-        return makers[call.func.id](*(_value(argument, text) for argument in call.args), **keywords)
+        return makers[call.func.id](*arguments, **keywords)
     except (TypeError, ValueError) as error:
         raise _at(text, place, str(error)) from error
 

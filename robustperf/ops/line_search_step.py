@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 import torch
 
 from robustperf.ops import registry
+from robustperf.ops.logit_gap import rounding_allowance
 
 METHODS = ("chandrupatla", "bisection")
 
@@ -56,7 +57,7 @@ def new_state(gap_x: torch.Tensor) -> torch.Tensor:
 def line_search_step(
     logits: torch.Tensor | None, rows: torch.Tensor, label: torch.Tensor, x: torch.Tensor, candidates: torch.Tensor,
     length: torch.Tensor, gap_end: torch.Tensor, order: torch.Tensor, state: torch.Tensor, next: torch.Tensor,
-    closest: torch.Tensor, *, tol: float, method: str = "chandrupatla", probes: int = 0, epsilon: float | None = None,
+    closest: torch.Tensor, *, tol: float, method: str = "chandrupatla", probes: int = 0, allowance: float | None = None,
     backend: str | None = None,
 ) -> None:
     """Takes the logits seen at each active point's place, moves its search on and writes where to look next: gap,
@@ -80,7 +81,7 @@ def line_search_step(
         tol: the widest bracket, as a share of the segment, that ends a search.
         method: "chandrupatla" or "bisection".
         probes: equally spaced places to look at first on each line.
-        epsilon: of the dtype that the model computed in; None takes that of `logits`.
+        allowance: for rounding, as in `logit_gap`; None takes that of the logits' dtype.
 
     Raises ValueError for a wrong argument (the reference, an inner loop's definition, does not look at its tensors).
     """
@@ -90,9 +91,9 @@ def line_search_step(
         raise ValueError(f"tol: expected a number in (0, 1), got {tol!r}")
     if probes < 0:
         raise ValueError(f"probes: expected an integer >= 0, got {probes!r}")
-    if epsilon is None:
-        epsilon = 0.0 if logits is None else torch.finfo(logits.dtype).eps
-    _step(logits, rows, label, x, candidates, length, gap_end, order, state, next, closest, epsilon, tol,
+    if allowance is None:
+        allowance = 0.0 if logits is None else rounding_allowance(logits.dtype)
+    _step(logits, rows, label, x, candidates, length, gap_end, order, state, next, closest, allowance, tol,
           method == "bisection", probes, patience(tol), registry.choose("line_search_step", backend, x.device))
 
 
@@ -108,7 +109,7 @@ def _fake(*args):
 _step = registry.register(
     "line_search_step",
     "(Tensor? logits, Tensor rows, Tensor label, Tensor x, Tensor candidates, Tensor length, Tensor gap_end, "
-    "Tensor order, Tensor(a!) state, Tensor(b!) next, Tensor(c!) closest, float epsilon, float tol, bool bisection, "
+    "Tensor order, Tensor(a!) state, Tensor(b!) next, Tensor(c!) closest, float allowance, float tol, bool bisection, "
     "int probes, int patience, str backend) -> ()",
     _fake,
 )

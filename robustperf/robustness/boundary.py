@@ -73,7 +73,9 @@ def line_search(
 
     Raises TypeError or ValueError for a wrong argument, or logits that hold a NaN at x.
     """
+    check.images("x", x)
     check.images("x_adv", x_adv)
+    check.tensor("x_adv", x_adv, tuple(x.shape), dtypes=(x.dtype,), device=x.device)
     if gaps is not None:
         gaps = (gaps[0], None if gaps[1] is None else check.tensor("gaps[1]", gaps[1], (x.shape[0],),
                                                                      dtypes=(torch.float64,))[None])
@@ -105,7 +107,7 @@ def closest_boundary(
     norm = check.norm(norm)
     check.tensor("candidates", candidates, ("A", "B", ...))
     found = _search(model, x, candidates, labels, gaps, norm, tol, method, probes, backend)
-    distance = distances(x, found.closest, norm).where(found.field("radius").isfinite(), math.inf)
+    distance = distances(x.detach(), found.closest, norm).where(found.field("radius").isfinite(), math.inf)
     return Boundary(distance, found.closest, found.field("best_candidate").long(), found.evaluations)
 
 
@@ -149,7 +151,7 @@ def _search(model, x, candidates, labels, gaps, norm, tol, method, probes, backe
         gap_end = _known_gaps(None if gaps is None else gaps[1], lines, x)
         length, order = _plan(x, candidates, gap_x, gap_end, norm, probes)
         state = new_state(gap_x)
-        flat, ends = x.flatten(1).contiguous(), candidates.flatten(2).contiguous()
+        labels, flat, ends = labels.contiguous(), x.flatten(1).contiguous(), candidates.flatten(2).contiguous()
         closest = torch.full_like(flat, math.nan)
         if missed.any():  # a misclassified point: its margin is 0 and there is nothing to search
             closest[missed] = flat[missed]
@@ -165,6 +167,7 @@ def _search(model, x, candidates, labels, gaps, norm, tol, method, probes, backe
             if going.numel() < rows.numel():
                 rows, points = rows.index_select(0, going), points.index_select(0, going)
             logits = logits_of(model, points.view(-1, *x.shape[1:]))
+            check_labels("labels", labels, logits.shape[1])
     return _Found(state, closest.view_as(x), first_looks)
 
 

@@ -27,7 +27,7 @@ class Margins:
         found: [N] bool, whether any adversarial example was found.
         point: [N, ...] those nearest points, NaN where not found; None unless they were kept.
         attack_evaluations: [A, N] int64, forward passes of each attack for each point.
-        attacks: the attacks' names, in their order.
+        attacks: the attacks' names, in their order; numbered where several have the same.
         norm: 1, 2 or inf.
         diameter: of the box that the points live in, in this norm: the d of T Ex. 3.
     """
@@ -112,6 +112,7 @@ def stream(
     if index is None:
         index = torch.arange(x.shape[0], device=x.device)
     check.tensor("index", index, (x.shape[0],), dtypes=(torch.int64,), device=x.device)
+    check.images("x", x, bounds)
     for start in range(0, max(x.shape[0], 1), batch_size):
         part = slice(start, start + batch_size)
         yield _batch(model, x[part], attacks, norm, None if labels is None else labels[part], bounds, key, index[part],
@@ -148,9 +149,18 @@ def _batch(model, x, attacks, norm, labels, bounds, key, index, keep_points, tol
         found=boundary.distance.isfinite().cpu(),
         point=boundary.point.cpu() if keep_points else None,
         attack_evaluations=seen.cpu(),
-        attacks=tuple(attack.name for attack in attacks),
+        attacks=_names(attacks),
         norm=norm,
         diameter=diameter(x.shape[1:], norm, bounds),
+    )
+
+
+def _names(attacks: Sequence[Attack]) -> tuple[str, ...]:
+    """The attacks' names, numbered where several have the same."""
+    names = [attack.name for attack in attacks]
+    return tuple(
+        name if names.count(name) == 1 else f"{name} {names[: place + 1].count(name)}"
+        for place, name in enumerate(names)
     )
 
 

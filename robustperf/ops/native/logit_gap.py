@@ -4,9 +4,9 @@ from robustperf import _native
 from robustperf.check import HALF
 
 
-def logit_gap(logits, label, epsilon):
+def logit_gap(logits, label, allowance):
     gap = torch.empty(logits.shape[0], dtype=torch.float64)
-    _native.logit_gap(widened(logits), label.contiguous(), gap, epsilon)
+    _native.logit_gap(widened(logits), label.contiguous(), gap, allowance)
     return gap
 
 

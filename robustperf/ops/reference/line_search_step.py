@@ -9,9 +9,9 @@ from robustperf.ops.line_search_step import DONE, END, INSIDE, PROBE, Search
 from robustperf.ops.reference.logit_gap import logit_gap
 
 
-def line_search_step(logits, rows, label, x, candidates, length, gap_end, order, state, next, closest, epsilon, tol,
+def line_search_step(logits, rows, label, x, candidates, length, gap_end, order, state, next, closest, allowance, tol,
                      bisection, probes, patience):
-    gaps = None if logits is None else logit_gap(logits, label[rows], epsilon).tolist()
+    gaps = None if logits is None else logit_gap(logits, label[rows], allowance).tolist()
     for m, p in enumerate(rows.tolist()):
         s = Search(*state[p].tolist())
         if s.stage == DONE:
@@ -52,7 +52,9 @@ class _Lines:
             if not math.isfinite(length):
                 continue
             s.candidate = candidate
-            s.end = s.radius / length if s.radius < length else 1.0
+            s.end = min(1.0, s.radius / length - self.tol)
+            if s.end <= 0:
+                continue
             s.a, s.gap_a = 0.0, s.gap_x
             s.probe = 0
             if self.probes == 0 and s.end == 1.0 and self.gap_end[candidate] < 0:
@@ -85,7 +87,8 @@ class _Lines:
             elif math.isfinite(s.gap_c):
                 t = self.chandrupatla(s)
             t = max(margin, min(t, 1.0 - margin)) if margin < 0.5 and t == t else 0.5
-        return s.a + t * (s.b - s.a)
+        place = s.a + t * (s.b - s.a)
+        return s.a + 0.5 * (s.b - s.a) if place in (s.a, s.b) else place
 
     @staticmethod
     def chandrupatla(s):

@@ -1,11 +1,9 @@
 import torch
 
-from robustperf.ops.logit_gap import ROUNDING_UNITS
 
-
-def logit_gap(logits, label, epsilon):
+def logit_gap(logits, label, allowance):
     z = logits.double()
     column = label[:, None]
     others = z.scatter(1, column, -torch.inf).amax(1)
     largest = torch.where(z.isfinite(), z.abs(), 0.0).amax(1)
-    return z.gather(1, column)[:, 0] - others + ROUNDING_UNITS * epsilon * largest
+    return z.gather(1, column)[:, 0] - others + allowance * largest
