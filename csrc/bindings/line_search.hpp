@@ -22,9 +22,9 @@ inline void check_range(const char* name, const int64_t* values, int64_t count, 
 template <typename Backend>
 void def_line_search_step(py::module_& m, const char* device) {
   const auto step = [device](py::handle logits_, py::handle rows_, py::handle label_, py::handle x_,
-                             py::handle candidates_, py::handle length_, py::handle gap_end_, py::handle order_,
-                             py::handle state_, py::handle next_, py::handle closest_, double allowance, double tol,
-                             bool bisection, int64_t probes, double patience, int64_t where) {
+                             py::handle candidates_, py::handle lines_, py::handle state_, py::handle next_,
+                             py::handle closest_, double allowance, double tol, bool bisection, int64_t probes,
+                             double patience, int64_t where) {
     const auto view = [device](py::handle tensor, const char* name) { return TensorView(tensor, name, device); };
     const TensorView x = view(x_, "x"), candidates = view(candidates_, "candidates"), rows = view(rows_, "rows");
 
@@ -35,13 +35,12 @@ void def_line_search_step(py::module_& m, const char* device) {
       args.points = x.size(0);
       args.dim = x.size(1);
       args.candidates = candidates.data<T>(dtype, {kAny, args.points, args.dim});
-      args.lines = candidates.size(0);
+      args.ensemble = candidates.size(0);
       args.rows = rows.data<int64_t>(DType::int64, {kAny});
       args.active = rows.size(0);
       args.label = view(label_, "label").template data<int64_t>(DType::int64, {args.points});
-      args.length = view(length_, "length").template data<double>(DType::float64, {args.points, args.lines});
-      args.gap_end = view(gap_end_, "gap_end").template data<double>(DType::float64, {args.points, args.lines});
-      args.order = view(order_, "order").template data<int64_t>(DType::int64, {args.points, args.lines});
+      args.lines = view(lines_, "lines")
+                       .template data<double>(DType::float64, {args.points, args.ensemble, host::kLineFields});
       args.state = view(state_, "state").template data<double>(DType::float64, {args.points, host::kSearchFields});
       args.next = view(next_, "next").template data<T>(dtype, {args.active, args.dim});
       args.closest = view(closest_, "closest").template data<T>(dtype, {args.points, args.dim});
@@ -59,7 +58,6 @@ void def_line_search_step(py::module_& m, const char* device) {
       }
       if (Backend::kOnHost) {
         check_range("rows", args.rows, args.active, args.points);
-        check_range("order", args.order, args.points * args.lines, args.lines);
         if (args.logits != nullptr) check_range("label", args.label, args.points, args.classes);
       }
       if (wide) Backend{}.template run<T, double>(args, where);

@@ -15,14 +15,25 @@ namespace py = pybind11;
 
 enum class DType { float32, float64, int64, boolean };
 
-inline const char* name_of(DType dtype) {
-  switch (dtype) {
-    case DType::float32: return "torch.float32";
-    case DType::float64: return "torch.float64";
-    case DType::int64: return "torch.int64";
-    default: return "torch.bool";
+// torch's own objects and the names of its attributes, looked up once: identities are compared, not texts.
+struct Torch {
+  static constexpr const char* kDTypes[] = {"float32", "float64", "int64", "bool"};
+
+  py::object dtypes[4];
+  py::str is_cpu{"is_cpu"}, is_cuda{"is_cuda"}, dtype{"dtype"}, shape{"shape"}, stride{"stride"}, data_ptr{"data_ptr"};
+
+  Torch() {
+    const py::module_ torch = py::module_::import("torch");
+    for (int i = 0; i < 4; ++i) dtypes[i] = torch.attr(kDTypes[i]);
   }
-}
+
+  static const Torch& get() {
+    static const Torch* torch = new Torch;  // never destroyed: Python may be gone by then
+    return *torch;
+  }
+};
+
+inline std::string name_of(DType dtype) { return std::string("torch.") + Torch::kDTypes[static_cast<int>(dtype)]; }
 
 // Any size is right where a shape says kAny.
 constexpr int64_t kAny = -1;
@@ -33,15 +44,17 @@ inline std::string text_of(std::initializer_list<int64_t> shape) {
   return text + "]";
 }
 
-// The arguments of one binding: their names for the errors, and the one device that all must be on.
+// One argument of a binding: its name is for the errors.
 class TensorView {
  public:
   TensorView(py::handle tensor, const char* name, const char* device) : tensor_(tensor), name_(name) {
-    const std::string found = py::str(tensor.attr("device").attr("type"));
-    if (found != device) throw py::value_error(where() + "expected a tensor on " + device + ", got one on " + found);
-    dtype_ = py::str(tensor.attr("dtype"));
-    const py::tuple shape = tensor.attr("shape");
-    const py::tuple strides = tensor.attr("stride")();
+    const Torch& torch = Torch::get();
+    const bool here = attribute(*device == 'c' && device[1] == 'p' ? torch.is_cpu : torch.is_cuda).is(py::bool_(true));
+    if (!here)
+      throw py::value_error(where() + "expected a tensor on " + device + ", got one on " +
+                            std::string(py::str(tensor.attr("device"))));
+    dtype_ = attribute(torch.dtype);
+    const py::tuple shape = attribute(torch.shape), strides = call(torch.stride);
     dims_ = shape.size();
     if (dims_ > kMaxDims) throw py::value_error(where() + "expected at most 4 dimensions, got " + text());
     int64_t expected = 1;
@@ -51,11 +64,11 @@ class TensorView {
       expected *= shape_[i];
     }
     if (expected == 0) contiguous_ = true;
-    data_ = reinterpret_cast<void*>(tensor.attr("data_ptr")().cast<uintptr_t>());
+    data_ = reinterpret_cast<void*>(call(torch.data_ptr).cast<uintptr_t>());
   }
 
   int64_t size(size_t dim) const { return shape_[dim]; }
-  bool is(DType dtype) const { return dtype_ == name_of(dtype); }
+  bool is(DType dtype) const { return dtype_.is(Torch::get().dtypes[static_cast<int>(dtype)]); }
 
   // The data, after a check of the dtype, the shape and the layout.
   template <typename T>
@@ -69,19 +82,30 @@ class TensorView {
     }
     if (!same || !is(dtype) || !contiguous_)
       throw py::value_error(where() + "expected a contiguous " + name_of(dtype) + " tensor of shape " + text_of(shape) +
-                            ", got " + (contiguous_ ? "" : "non-contiguous ") + dtype_ + " " + text());
+                            ", got " + (contiguous_ ? "" : "non-contiguous ") + std::string(py::str(dtype_)) + " " + text());
     return static_cast<T*>(data_);
   }
 
  private:
   static constexpr size_t kMaxDims = 4;
 
+  py::object attribute(const py::str& name) const {
+    PyObject* value = PyObject_GetAttr(tensor_.ptr(), name.ptr());
+    if (value == nullptr) throw py::error_already_set();
+    return py::reinterpret_steal<py::object>(value);
+  }
+  py::object call(const py::str& method) const {
+    PyObject* value = PyObject_CallMethodNoArgs(tensor_.ptr(), method.ptr());
+    if (value == nullptr) throw py::error_already_set();
+    return py::reinterpret_steal<py::object>(value);
+  }
+
   std::string where() const { return std::string(name_) + ": "; }
   std::string text() const { return py::str(py::list(tensor_.attr("shape"))); }
 
   py::handle tensor_;
   const char* name_;
-  std::string dtype_;
+  py::object dtype_;
   void* data_ = nullptr;
   size_t dims_ = 0;
   std::array<int64_t, kMaxDims> shape_{};

@@ -19,14 +19,12 @@ struct LineSearchArgs {
   const int64_t* rows;    // [active], which point each row belongs to
   const int64_t* label;   // [points]
   const T* x;             // [points, dim]
-  const T* candidates;    // [lines, points, dim]
-  const double* length;   // [points, lines]
-  const double* gap_end;  // [points, lines]
-  const int64_t* order;   // [points, lines]
+  const T* candidates;    // [ensemble, points, dim]
+  double* lines;          // [points, ensemble, kLineFields]
   double* state;          // [points, kSearchFields]
   T* next;                // [active, dim], where each active point looks next
   T* closest;             // [points, dim], the nearest verified point so far
-  int64_t active, points, lines, dim, classes;
+  int64_t active, points, ensemble, dim, classes;
   double allowance;       // for rounding, relative to the largest |logit|
   double tol;
   bool bisection;

@@ -29,21 +29,22 @@ void Kernels::line_search_step(const LineSearchArgs<T>& args, int threads) {
   parallel_rows(args.active, threads, [&](int64_t m) {
     const int64_t p = args.rows[m];
     Search& s = reinterpret_cast<Search*>(args.state)[p];
-    if (s.stage == kDone) return;
-    const Lines lines{args.length + p * args.lines, args.gap_end + p * args.lines, args.order + p * args.lines,
-                      args.lines};
+    Line* lines = reinterpret_cast<Line*>(args.lines) + p * args.ensemble;
     const T* x = args.x + p * args.dim;
-    const auto line = [&](double candidate) {
-      return args.candidates + (static_cast<int64_t>(candidate) * args.points + p) * args.dim;
+    const auto far_end = [&](double line) {
+      return args.candidates + (static_cast<int64_t>(line) * args.points + p) * args.dim;
     };
+    bool nearer = false;
     if (args.logits == nullptr) {
-      next_line(s, lines, method);
-    } else {
+      begin(s, lines, args.ensemble, method);
+      nearer = choose(s, lines, args.ensemble, method);
+    } else if (s.line >= 0.0) {
       const L* logits = static_cast<const L*>(args.logits) + m * args.classes;
-      if (advance(s, gap_of(logits, args.classes, args.label[p], args.allowance), lines, method))
-        write_along(args.closest + p * args.dim, x, line(s.best_candidate), s.best_step, args.dim);
+      const double gap = gap_of(logits, args.classes, args.label[p], args.allowance);
+      nearer = advance(s, gap, lines, args.ensemble, method);
     }
-    if (s.stage != kDone) write_along(args.next + m * args.dim, x, line(s.candidate), s.step, args.dim);
+    if (nearer) write_along(args.closest + p * args.dim, x, far_end(s.best_line), s.best_step, args.dim);
+    if (s.line >= 0.0) write_along(args.next + m * args.dim, x, far_end(s.line), s.step, args.dim);
   });
 }
 

@@ -43,29 +43,29 @@ __global__ void __launch_bounds__(kWarp* kWarpsPerBlock) step_kernel(const LineS
   if (m >= args.active) return;
   const int64_t p = args.rows[m];
   Search& s = reinterpret_cast<Search*>(args.state)[p];
-  if (s.stage == kDone) return;
+  if (args.logits != nullptr && s.line < 0.0) return;
   double gap = 0.0;
   if (args.logits != nullptr) {
     const L* logits = static_cast<const L*>(args.logits) + m * args.classes;
     gap = warp_gap(logits, args.classes, args.label[p], args.allowance, lane);
   }
   const Method method{args.tol, args.bisection, args.probes, args.patience};
-  const Lines lines{args.length + p * args.lines, args.gap_end + p * args.lines, args.order + p * args.lines,
-                    args.lines};
+  Line* lines = reinterpret_cast<Line*>(args.lines) + p * args.ensemble;
   int nearer = 0;
-  __syncwarp();  // every lane has read the stage before lane 0 moves it
+  __syncwarp();  // every lane has read the state before lane 0 moves it on
   if (lane == 0) {
-    if (args.logits == nullptr) next_line(s, lines, method);
-    else nearer = advance(s, gap, lines, method);
+    if (args.logits == nullptr) begin(s, lines, args.ensemble, method);
+    nearer = args.logits == nullptr ? choose(s, lines, args.ensemble, method)
+                                    : advance(s, gap, lines, args.ensemble, method);
   }
   __syncwarp();  // lane 0's writes to the state are visible to the warp
   nearer = __shfl_sync(kAllLanes, nearer, 0);
   const T* x = args.x + p * args.dim;
-  const auto line = [&](double candidate) {
-    return args.candidates + (static_cast<int64_t>(candidate) * args.points + p) * args.dim;
+  const auto far_end = [&](double line) {
+    return args.candidates + (static_cast<int64_t>(line) * args.points + p) * args.dim;
   };
-  if (nearer) write_along(args.closest + p * args.dim, x, line(s.best_candidate), s.best_step, args.dim, lane);
-  if (s.stage != kDone) write_along(args.next + m * args.dim, x, line(s.candidate), s.step, args.dim, lane);
+  if (nearer) write_along(args.closest + p * args.dim, x, far_end(s.best_line), s.best_step, args.dim, lane);
+  if (s.line >= 0.0) write_along(args.next + m * args.dim, x, far_end(s.line), s.step, args.dim, lane);
 }
 
 }  // namespace

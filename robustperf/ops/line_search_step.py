@@ -14,57 +14,68 @@ METHODS = ("chandrupatla", "bisection")
 
 
 @dataclass
-class Search:
-    """One point's search, a row of the state tensor; the fields and their order are those of csrc/core/bracket.hpp."""
+class Line:
+    """What is known of the line to one candidate; the fields and their order are those of csrc/core/bracket.hpp."""
 
-    gap_x: float
+    length: float
+    gap_end: float
     a: float
     gap_a: float
     b: float
     gap_b: float
     c: float
     gap_c: float
-    step: float
-    end: float
     looks: float
     probe: float
-    position: float
-    candidate: float
     stage: float
+
+
+@dataclass
+class Search:
+    """One point's search; the fields and their order are those of csrc/core/bracket.hpp."""
+
+    gap_x: float
+    step: float
+    line: float
     radius: float
     best_step: float
-    best_candidate: float
+    best_line: float
     evaluations: float
 
 
 FIELD = {field.name: place for place, field in enumerate(fields(Search))}
-"""The column of each field in the state tensor."""
+"""The column of each field of Search in the state tensor."""
 
-WAITING, PROBE, END, INSIDE, DONE = range(5)
-"""The values of `stage`."""
+UNSEEN, OPEN, CLOSED = range(3)
+"""The values of a line's `stage`."""
 
 
-def new_state(gap_x: torch.Tensor) -> torch.Tensor:
-    """[B, fields] float64: searches that have looked at nothing, given the gap at x, [B] float64."""
-    state = gap_x.new_zeros((gap_x.shape[0], len(FIELD)))
-    state[:, FIELD["gap_x"]] = gap_x
-    for name, value in (("gap_b", math.nan), ("gap_c", math.nan), ("position", -1.0), ("radius", math.inf),
-                        ("best_step", math.inf), ("best_candidate", -1.0)):
-        state[:, FIELD[name]] = value
-    return state
+def new_search(gap_x: torch.Tensor, length: torch.Tensor, gap_end: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Searches that have looked at nothing: (lines [B, A, fields], state [B, fields]), float64.
+
+    Args:
+        gap_x: [B] float64, `logit_gap` at x.
+        length: [B, A] float64, ‖x' - x‖ in the norm of interest; inf where there is nothing to search.
+        gap_end: [B, A] float64, `logit_gap` at x', NaN where unknown.
+    """
+    lines = torch.full((*length.shape, len(fields(Line))), math.nan, dtype=torch.float64, device=length.device)
+    lines[..., 0], lines[..., 1], lines[..., 8:] = length, gap_end, 0.0
+    nothing_yet = [math.nan, math.nan, -1.0, math.inf, math.inf, -1.0, 0.0]
+    state = torch.tensor(nothing_yet, dtype=torch.float64, device=length.device).repeat(length.shape[0], 1)
+    state[:, 0] = gap_x
+    return lines, state
 
 
 def line_search_step(
     logits: torch.Tensor | None, rows: torch.Tensor, label: torch.Tensor, x: torch.Tensor, candidates: torch.Tensor,
-    length: torch.Tensor, gap_end: torch.Tensor, order: torch.Tensor, state: torch.Tensor, next: torch.Tensor,
-    closest: torch.Tensor, *, tol: float, method: str = "chandrupatla", probes: int = 0, allowance: float | None = None,
+    lines: torch.Tensor, state: torch.Tensor, next: torch.Tensor, closest: torch.Tensor, *, tol: float, method: str = "chandrupatla", probes: int = 0, allowance: float | None = None,
     backend: str | None = None,
 ) -> None:
     """Takes the logits seen at each active point's place, moves its search on and writes where to look next: gap,
     bracket update and next point in one pass (T section 3.2). `robustness.closest_boundary` drives it.
 
-    Works in place on `state`, `next` and `closest`. A search that has ended (stage DONE) leaves its row of `next` as it
-    was. All tensors contiguous and on one device.
+    Works in place on `lines`, `state`, `next` and `closest`. A search with nothing left to look at (its `line` is -1)
+    leaves its row of `next` as it was. All tensors contiguous and on one device.
 
     Args:
         logits: [M, C] float32 or float64, the model's answers at `next`; None at the start, when nothing was seen yet.
@@ -72,10 +83,7 @@ def line_search_step(
         label: [B] int64, the labels to get away from.
         x: [B, D] float32 or float64, the points.
         candidates: [A, B, D] of x's dtype, the far ends x' of the lines.
-        length: [B, A] float64, ‖x' - x‖; inf where there is nothing to search.
-        gap_end: [B, A] float64, `logit_gap` at x', NaN where unknown.
-        order: [B, A] int64, the candidates in the order to be searched.
-        state: [B, fields] float64, from `new_state`.
+        lines, state: from `new_search`.
         next: [M, D] of x's dtype, the places x + step (x' - x) to look at next.
         closest: [B, D] of x's dtype, the nearest point seen by the model under another label.
         tol: the widest bracket, as a share of the segment, that ends a search.
@@ -93,8 +101,14 @@ def line_search_step(
         raise ValueError(f"probes: expected an integer >= 0, got {probes!r}")
     if allowance is None:
         allowance = 0.0 if logits is None else rounding_allowance(logits.dtype)
-    _step(logits, rows, label, x, candidates, length, gap_end, order, state, next, closest, allowance, tol,
-          method == "bisection", probes, patience(tol), registry.choose("line_search_step", backend, x.device))
+    backend = registry.choose("line_search_step", backend, x.device)
+    arguments = (logits, rows, label, x, candidates, lines, state, next, closest, allowance, tol, method == "bisection",
+                 probes, patience(tol))
+    if torch.compiler.is_compiling():
+        _step(*arguments, backend)
+    else:  # an inner loop: straight to the implementation
+        with torch.no_grad():
+            registry.implementation("line_search_step", backend)(*arguments)
 
 
 def patience(tol: float) -> int:
@@ -108,8 +122,8 @@ def _fake(*args):
 
 _step = registry.register(
     "line_search_step",
-    "(Tensor? logits, Tensor rows, Tensor label, Tensor x, Tensor candidates, Tensor length, Tensor gap_end, "
-    "Tensor order, Tensor(a!) state, Tensor(b!) next, Tensor(c!) closest, float allowance, float tol, bool bisection, "
+    "(Tensor? logits, Tensor rows, Tensor label, Tensor x, Tensor candidates, Tensor(a!) lines, "
+    "Tensor(b!) state, Tensor(c!) next, Tensor(d!) closest, float allowance, float tol, bool bisection, "
     "int probes, int patience, str backend) -> ()",
     _fake,
 )

@@ -9,7 +9,7 @@ import torch
 
 from robustperf import check, ops
 from robustperf.classifier import Classifier, check_no_nan, evaluating, logits_of
-from robustperf.ops.line_search_step import DONE, FIELD, METHODS, new_state
+from robustperf.ops.line_search_step import FIELD, METHODS, new_search
 from robustperf.ops.logit_gap import check_labels
 
 TOL = 2.0**-20
@@ -108,7 +108,7 @@ def closest_boundary(
     check.tensor("candidates", candidates, ("A", "B", ...))
     found = _search(model, x, candidates, labels, gaps, norm, tol, method, probes, backend)
     distance = distances(x.detach(), found.closest, norm).where(found.field("radius").isfinite(), math.inf)
-    return Boundary(distance, found.closest, found.field("best_candidate").long(), found.evaluations)
+    return Boundary(distance, found.closest, found.field("best_line").long(), found.evaluations)
 
 
 def distances(x: torch.Tensor, point: torch.Tensor, norm: float) -> torch.Tensor:
@@ -144,30 +144,29 @@ def _search(model, x, candidates, labels, gaps, norm, tol, method, probes, backe
         raise ValueError(f"method: expected one of {', '.join(METHODS)}, got {method!r}")
     if isinstance(probes, bool) or not isinstance(probes, int) or probes < 0:
         raise ValueError(f"probes: expected an integer >= 0, got {probes!r}")
-    lines, batch = candidates.shape[0], x.shape[0]
     x, candidates = x.detach(), candidates.detach()
     with evaluating(model), torch.no_grad():
         labels, gap_x, missed, first_looks = _first_look(model, x, labels, None if gaps is None else gaps[0])
-        gap_end = _known_gaps(None if gaps is None else gaps[1], lines, x)
-        length, order = _plan(x, candidates, gap_x, gap_end, norm, probes)
-        state = new_state(gap_x)
+        gap_end = _known_gaps(None if gaps is None else gaps[1], len(candidates), x)
+        lines, state = new_search(gap_x, _lengths(x, candidates, norm), gap_end)
         labels, flat, ends = labels.contiguous(), x.flatten(1).contiguous(), candidates.flatten(2).contiguous()
         closest = torch.full_like(flat, math.nan)
-        if missed.any():  # a misclassified point: its margin is 0 and there is nothing to search
-            closest[missed] = flat[missed]
-            for name, value in (("stage", DONE), ("radius", 0.0), ("best_step", 0.0)):
-                state[missed, FIELD[name]] = value
-        rows, points, logits = torch.arange(batch, device=x.device), torch.empty_like(flat), None
-        while True:
-            ops.line_search_step(logits, rows, labels, flat, ends, length, gap_end, order, state, points, closest,
-                                 tol=tol, method=method, probes=probes, backend=backend)
-            going = (state[:, FIELD["stage"]].index_select(0, rows) != DONE).nonzero()[:, 0]
-            if not going.numel():
-                break
+        # A misclassified point has margin 0, and there is nothing to search.
+        closest[missed] = flat[missed]
+        state[missed, FIELD["radius"]] = state[missed, FIELD["best_step"]] = 0.0
+        rows, logits = (~missed).nonzero()[:, 0], None
+        points = torch.empty_like(flat[: rows.numel()])
+        while rows.numel():
+            ops.line_search_step(logits, rows, labels, flat, ends, lines, state, points, closest, tol=tol,
+                                 method=method, probes=probes, backend=backend)
+            going = (state[:, FIELD["line"]].index_select(0, rows) >= 0).nonzero()[:, 0]
             if going.numel() < rows.numel():
                 rows, points = rows.index_select(0, going), points.index_select(0, going)
-            logits = logits_of(model, points.view(-1, *x.shape[1:]))
-            check_labels("labels", labels, logits.shape[1])
+            if not rows.numel():
+                break
+            first, logits = logits is None, logits_of(model, points.view(-1, *x.shape[1:]))
+            if first:
+                check_labels("labels", labels, logits.shape[1])
     return _Found(state, closest.view_as(x), first_looks)
 
 
@@ -194,22 +193,15 @@ def _first_look(model, x, labels, gap_x):
     return labels, ops.logit_gap(logits, labels), predicted != labels, torch.ones_like(labels)
 
 
-def _known_gaps(gap_end, lines, x):
+def _known_gaps(gap_end, count, x):
     """[B, A] float64, NaN where unknown."""
     if gap_end is None:
-        return torch.full((x.shape[0], lines), math.nan, dtype=torch.float64, device=x.device)
-    check.tensor("gaps[1]", gap_end, (lines, x.shape[0]), dtypes=(torch.float64,), device=x.device)
-    return gap_end.T.contiguous()
+        return torch.full((x.shape[0], count), math.nan, dtype=torch.float64, device=x.device)
+    check.tensor("gaps[1]", gap_end, (count, x.shape[0]), dtypes=(torch.float64,), device=x.device)
+    return gap_end.T
 
 
-def _plan(x, candidates, gap_x, gap_end, norm, probes):
-    """(length [B, A], inf where there is nothing to search; order [B, A], from the nearest promise on)."""
+def _lengths(x, candidates, norm):
+    """[B, A] float64, inf where x' = x and so there is nothing to search; 1 elsewhere for `norm=None`."""
     length = distances(x, candidates, 2.0 if norm is None else norm).T
-    nothing = (length == 0) | ((gap_end >= 0) if probes == 0 else torch.zeros_like(length, dtype=torch.bool))
-    if norm is None:
-        length = torch.ones_like(length)
-    length = length.masked_fill(nothing, math.inf).contiguous()
-    # The secant between the two ends, where both are known, otherwise the far end itself.
-    gap_x = gap_x[:, None]
-    promise = torch.where(gap_end < 0, length * gap_x / (gap_x - gap_end), length)
-    return length, promise.argsort(dim=1, stable=True).contiguous()
+    return torch.where(length == 0, math.inf, torch.ones_like(length) if norm is None else length)

@@ -1,29 +1,32 @@
-"""The search of one point at a time in Python's floats, which are doubles: the state equals the native one's bits."""
+"""The search of one point at a time in Python's floats, which are doubles: the numbers equal the native ones' bits."""
 
 import math
 from dataclasses import astuple
 
 import torch
 
-from robustperf.ops.line_search_step import DONE, END, INSIDE, PROBE, Search
+from robustperf.ops.line_search_step import CLOSED, OPEN, UNSEEN, Line, Search
 from robustperf.ops.reference.logit_gap import logit_gap
 
 
-def line_search_step(logits, rows, label, x, candidates, length, gap_end, order, state, next, closest, allowance, tol,
-                     bisection, probes, patience):
+def line_search_step(logits, rows, label, x, candidates, lines, state, next, closest, allowance, tol, bisection, probes,
+                     patience):
+    method = _Method(tol, bisection, probes, patience)
     gaps = None if logits is None else logit_gap(logits, label[rows], allowance).tolist()
     for m, p in enumerate(rows.tolist()):
-        s = Search(*state[p].tolist())
-        if s.stage == DONE:
-            continue
-        line = _Lines(length[p].tolist(), gap_end[p].tolist(), order[p].tolist(), tol, bisection, probes, patience)
+        s, ensemble = Search(*state[p].tolist()), [Line(*line) for line in lines[p].tolist()]
         if gaps is None:
-            line.next_line(s)
-        elif line.advance(s, gaps[m]):
-            closest[p] = along(x[p], candidates[int(s.best_candidate), p], s.best_step)
-        if s.stage != DONE:
-            next[m] = along(x[p], candidates[int(s.candidate), p], s.step)
+            method.begin(s, ensemble)
+            nearer = method.choose(s, ensemble)
+        else:
+            nearer = s.line >= 0 and method.advance(s, gaps[m], ensemble)
+        if nearer:
+            closest[p] = along(x[p], candidates[int(s.best_line), p], s.best_step)
+        if s.line >= 0:
+            next[m] = along(x[p], candidates[int(s.line), p], s.step)
         state[p] = torch.tensor(astuple(s), dtype=torch.float64)
+        if ensemble:
+            lines[p] = torch.tensor([astuple(line) for line in ensemble], dtype=torch.float64)
 
 
 def along(x, x_adv, step):
@@ -34,48 +37,115 @@ def along(x, x_adv, step):
     return (x + t * (x_adv - x)).clamp(torch.minimum(x, x_adv), torch.maximum(x, x_adv))
 
 
-class _Lines:
-    """What is known of a point's lines, and how to search them."""
+def crossed_end(line):
+    return line.a if line.gap_a < 0 else line.b
 
-    def __init__(self, length, gap_end, order, tol, bisection, probes, patience):
-        self.length, self.gap_end, self.order = length, gap_end, order
+
+def uncrossed_end(line):
+    return line.b if line.gap_a < 0 else line.a
+
+
+def promise(line):
+    """Where the secant of the bracket puts the crossing, as a distance from x."""
+    t = _quotient(line.gap_a, line.gap_a - line.gap_b)
+    return line.length * (line.a + (t if math.isfinite(t) else 0.5) * (line.b - line.a))
+
+
+def open_bracket(line, place, gap):
+    if abs(gap) < abs(line.gap_a):
+        line.a, line.gap_a, line.b, line.gap_b = place, gap, line.a, line.gap_a
+    else:
+        line.b, line.gap_b = place, gap
+    line.stage = OPEN
+
+
+class _Method:
+    def __init__(self, tol, bisection, probes, patience):
         self.tol, self.bisection, self.probes, self.patience = tol, bisection, probes, patience
 
-    def next_line(self, s):
-        while True:
-            s.position += 1
-            if s.position >= len(self.order):
-                s.stage = DONE
-                return
-            candidate = self.order[int(s.position)]
-            length = self.length[candidate]
-            if not math.isfinite(length):
-                continue
-            s.candidate = candidate
-            s.end = min(1.0, s.radius / length - self.tol)
-            if s.end <= 0:
-                continue
-            s.a, s.gap_a = 0.0, s.gap_x
-            s.probe = 0
-            if self.probes == 0 and s.end == 1.0 and self.gap_end[candidate] < 0:
-                self.open_bracket(s, 1.0, self.gap_end[candidate])
+    def begin(self, s, lines):
+        """Before anything is looked at: lines whose far ends are known are open or closed already."""
+        for line in lines:
+            line.a, line.gap_a = 0.0, s.gap_x
+            if not math.isfinite(line.length):
+                line.stage = CLOSED
+            elif self.probes > 0 or math.isnan(line.gap_end):
+                line.stage = UNSEEN
+            elif line.gap_end < 0:
+                open_bracket(line, 1.0, line.gap_end)
             else:
-                self.look_ahead(s)
-            return
+                line.stage = CLOSED
 
-    def look_ahead(self, s):
-        s.probe += 1
-        place = s.probe / (self.probes + 1)
-        ahead = s.probe <= self.probes and place < s.end
-        s.stage, s.step = (PROBE, place) if ahead else (END, s.end)
+    def choose(self, s, lines):
+        """Decides where to look next; True when a crossing was closed in on, nearer than any before."""
+        nearer = False
+        while True:
+            for line in lines:  # nearer than the radius by less than the tolerance is not worth a look
+                if line.stage == OPEN and uncrossed_end(line) >= s.radius / line.length - self.tol:
+                    line.stage = CLOSED
+            unseen = [i for i, line in enumerate(lines) if line.stage == UNSEEN]
+            opened = [i for i, line in enumerate(lines) if line.stage == OPEN]
+            if unseen:
+                bound = min([s.radius, *(crossed_end(lines[i]) * lines[i].length for i in opened)])
+                i = min(unseen, key=lambda i: lines[i].length)
+                if self.look_ahead(s, lines[i], bound):
+                    s.line = i
+                    return nearer
+                continue
+            if not opened:
+                s.line = -1
+                return nearer
+            s.line = min(opened, key=lambda i: promise(lines[i]))
+            line = lines[s.line]
+            within = s.radius / line.length - self.tol
+            s.step = within if within < crossed_end(line) else self.inside(line)
+            if abs(line.b - line.a) > self.tol and s.step not in (line.a, line.b):
+                return nearer
+            line.stage = CLOSED
+            if crossed_end(line) * line.length < s.radius:
+                s.best_step, s.best_line = crossed_end(line), s.line
+                s.radius = s.best_step * line.length
+                nearer = True
 
-    def open_bracket(self, s, crossed, gap):
-        if abs(gap) < abs(s.gap_a):
-            s.a, s.gap_a, s.b, s.gap_b = crossed, gap, s.a, s.gap_a
+    def look_ahead(self, s, line, bound):
+        """Sets the next place on an unseen line; False when there is none or what it would show is known."""
+        end = min(1.0, bound / line.length - self.tol)
+        place = (line.probe + 1) / (self.probes + 1)
+        place = place if line.probe < self.probes and place < end else end
+        if end <= line.a:
+            line.stage = CLOSED
+        elif place == 1.0 and not math.isnan(line.gap_end):
+            if line.gap_end < 0:
+                open_bracket(line, 1.0, line.gap_end)
+            else:
+                line.stage = CLOSED
         else:
-            s.b, s.gap_b = crossed, gap
-        s.stage, s.looks = INSIDE, 0
-        s.step = self.inside(s)
+            s.step = place
+            return True
+        return False
+
+    def advance(self, s, gap, lines):
+        """Takes the gap seen at s.step of s.line, and decides where to look next; as `choose`."""
+        s.evaluations += 1
+        line = lines[int(s.line)]
+        crossed = gap < 0
+        if line.stage == OPEN:
+            line.looks += 1
+            if crossed == (line.gap_a < 0):
+                line.c, line.gap_c = line.a, line.gap_a
+            else:
+                line.c, line.gap_c = line.b, line.gap_b
+                line.b, line.gap_b = line.a, line.gap_a
+            line.a, line.gap_a = s.step, gap
+        elif crossed:
+            open_bracket(line, s.step, gap)
+        else:
+            line.a, line.gap_a = s.step, gap
+            if s.step == (line.probe + 1) / (self.probes + 1) and s.step < 1:
+                line.probe += 1
+            else:
+                line.stage = CLOSED
+        return self.choose(s, lines)
 
     def inside(self, s):
         t = 0.5
@@ -102,33 +172,3 @@ class _Lines:
             ) * (s.gap_b / (s.gap_c - s.gap_b))
         except (ZeroDivisionError, ValueError):  # where C++ has NaN or an infinity, which fail its comparisons
             return 0.5
-
-    def advance(self, s, gap):
-        """Takes the gap seen at s.step; True when a crossing was closed in on."""
-        s.evaluations += 1
-        crossed = gap < 0
-        if s.stage != INSIDE:
-            if not crossed:
-                s.a, s.gap_a = s.step, gap
-                if s.stage == PROBE:
-                    self.look_ahead(s)
-                else:
-                    self.next_line(s)
-                return False
-            self.open_bracket(s, s.step, gap)
-        else:
-            s.looks += 1
-            if crossed == (s.gap_a < 0):
-                s.c, s.gap_c = s.a, s.gap_a
-            else:
-                s.c, s.gap_c = s.b, s.gap_b
-                s.b, s.gap_b = s.a, s.gap_a
-            s.a, s.gap_a = s.step, gap
-            s.step = self.inside(s)
-        if abs(s.b - s.a) > self.tol and s.step not in (s.a, s.b):
-            return False
-        s.best_step = s.a if s.gap_a < 0 else s.b
-        s.best_candidate = s.candidate
-        s.radius = s.best_step * self.length[int(s.candidate)]
-        self.next_line(s)
-        return True
