@@ -11,7 +11,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pybind11
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
@@ -31,31 +30,35 @@ class CMakeBuild(build_ext):
         wanted = os.environ.get("ROBUSTPERF_CUDA", "AUTO").upper()
         if wanted not in ("AUTO", "ON", "OFF"):
             raise SystemExit(f"ROBUSTPERF_CUDA: expected AUTO, ON or OFF, got {wanted!r}")
-        self.build_module(CPU)
-        missing = self.build_cuda(find_nvcc()) if wanted != "OFF" else "it was built with ROBUSTPERF_CUDA=OFF"
-        if missing and wanted == "ON":
+        nvcc, missing = None, "robustperf was built with ROBUSTPERF_CUDA=OFF"
+        if wanted != "OFF":
+            nvcc, missing = find_nvcc(), "no CUDA compiler (nvcc) was found when robustperf was built"
+        if wanted == "ON" and nvcc is None:
             raise SystemExit(f"ROBUSTPERF_CUDA=ON, but {missing}")
+        self.build_module(CPU)
+        Path(self.get_ext_fullpath(CUDA)).unlink(missing_ok=True)  # one of an earlier build must not stand in
+        if nvcc:
+            missing = None
+            try:
+                self.build_module(CUDA, f"-DCMAKE_CUDA_COMPILER={nvcc}")
+            except subprocess.CalledProcessError:
+                if wanted == "ON":
+                    raise
+                missing = "the GPU module failed to build; `pip install -v` shows why"
         print(f"robustperf: GPU module {'not built: ' + missing if missing else 'built'}", file=sys.stderr)
         self.build_info_path().write_text(json.dumps({"cuda_missing": missing}, indent=1) + "\n")
 
-    def build_cuda(self, nvcc):
-        """Builds the GPU module; the reason as a text if there is none."""
-        if nvcc is None:
-            return "no CUDA compiler (nvcc) was found when robustperf was built"
-        try:
-            self.build_module(CUDA, f"-DCMAKE_CUDA_COMPILER={nvcc}")
-        except subprocess.CalledProcessError as error:
-            return f"the build of the GPU module failed: {' '.join(error.cmd)}"
-        return None
-
     def build_module(self, name, *options):
         """Configures a build folder of its own for the module, builds it and puts it in its place in the package."""
+        import pybind11
+
         folder = Path(self.build_temp).resolve() / name
         folder.mkdir(parents=True, exist_ok=True)
         target = Path(self.get_ext_fullpath(name)).resolve()
         target.parent.mkdir(parents=True, exist_ok=True)
         subprocess.run(
-            ["cmake", "-S", ROOT, "-B", folder, "-G", "Ninja", f"-DPython_EXECUTABLE={sys.executable}",
+            # --fresh: an earlier build's cache names tools of pip's build environment, which is gone
+            ["cmake", "--fresh", "-S", ROOT, "-B", folder, "-G", "Ninja", f"-DPython_EXECUTABLE={sys.executable}",
              f"-Dpybind11_DIR={pybind11.get_cmake_dir()}", f"-DROBUSTPERF_MODULE={name.rpartition('.')[2]}", *options],
             check=True)  # fmt: skip
         subprocess.run(["cmake", "--build", folder], check=True)

@@ -33,6 +33,15 @@ def _lacking(config):
     return sorted(set(wanted) - _ran)
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Small work is fastest on one thread, and on a busy machine two spend their time waiting for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(params=registry.BACKENDS)
 def backend(request):
     """Each backend's name in turn, for the operation that the test module names as OP; skips with the reason."""

@@ -58,7 +58,12 @@ void def_line_search_step(py::module_& m, const char* device) {
       }
       if (Backend::kOnHost) {
         check_range("rows", args.rows, args.active, args.points);
-        if (args.logits != nullptr) check_range("label", args.label, args.points, args.classes);
+        if (args.logits != nullptr) {
+          check_range("label", args.label, args.points, args.classes);
+          for (int64_t p = 0; p < args.points; ++p)
+            if (!(reinterpret_cast<const host::Search*>(args.state)[p].line < static_cast<double>(args.ensemble)))
+              throw py::value_error("state: expected lines below " + std::to_string(args.ensemble));
+        }
       }
       if (wide) Backend{}.template run<T, double>(args, where);
       else Backend{}.template run<T, float>(args, where);

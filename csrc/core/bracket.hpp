@@ -122,13 +122,14 @@ ROBUSTPERF_HD inline bool choose(Search& s, Line* lines, int64_t count, const Me
       if (line.stage == kUnseen) {
         if (unseen < 0 || line.length < lines[unseen].length) unseen = i;
       } else if (line.stage == kOpen) {
-        // What is nearer than the radius by less than the tolerance is not worth a look.
-        if (uncrossed_end(line) >= s.radius / line.length - method.tol) {
+        // What is nearer than the radius by less than the tolerance is not worth a look; a closed bracket needs none.
+        const bool narrow = magnitude(line.b - line.a) <= method.tol;
+        if (!narrow && uncrossed_end(line) >= s.radius / line.length - method.tol) {
           line.stage = kClosed;
           continue;
         }
         bound = smaller(bound, crossed_end(line) * line.length);
-        const double distance = promise(line);
+        const double distance = narrow ? -1.0 : promise(line);
         if (open < 0 || distance < nearest) open = i, nearest = distance;
       }
     }

@@ -36,25 +36,13 @@ ROBUSTPERF_HD inline Words draw_counter(uint32_t block, uint32_t draw, uint64_t 
 // [0, 1), a multiple of 2^-24.
 ROBUSTPERF_HD inline float uniform_of(uint32_t word) { return static_cast<float>(word >> 8) * 0x1p-24f; }
 
-ROBUSTPERF_HD inline float bits_to_float(int32_t bits) {
-  float value;
-  memcpy(&value, &bits, sizeof value);
-  return value;
-}
-
-ROBUSTPERF_HD inline int32_t float_to_bits(float value) {
-  int32_t bits;
-  memcpy(&bits, &value, sizeof bits);
-  return bits;
-}
-
 // Natural logarithm of a positive normal float by additions and multiplications alone (the polynomial is Cephes'
 // logf): the libraries' own differ in the last bit from one another.
 ROBUSTPERF_HD inline float log_of(float y) {
   // Split y = m * 2^e with m in [sqrt(1/2), sqrt(2)); 0x3f3504f3 are the bits of sqrt(1/2).
-  const int32_t offset = float_to_bits(y) - 0x3f3504f3;
+  const int32_t offset = bits_as<int32_t>(y) - 0x3f3504f3;
   const float e = static_cast<float>(offset >> 23);
-  const float m = bits_to_float((offset & 0x007fffff) + 0x3f3504f3) - 1.0f;
+  const float m = bits_as<float>((offset & 0x007fffff) + 0x3f3504f3) - 1.0f;
   float p = 7.0376836292e-2f;
   p = p * m - 1.1514610310e-1f;
   p = p * m + 1.1676998740e-1f;

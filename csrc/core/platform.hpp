@@ -32,4 +32,13 @@ ROBUSTPERF_HD inline double magnitude(double v) { return ::fabs(v); }
 // True for every number but NaN and the infinities; spelled so that no compiler flag can fold it away.
 ROBUSTPERF_HD constexpr bool finite(double v) { return v - v == 0.0; }
 
+// The same bits under another type of the same size.
+template <typename To, typename From>
+ROBUSTPERF_HD inline To bits_as(From from) {
+  static_assert(sizeof(To) == sizeof(From));
+  To to;
+  memcpy(&to, &from, sizeof to);
+  return to;
+}
+
 }  // namespace robustperf::ROBUSTPERF_ISA

@@ -69,17 +69,9 @@ ROBUSTPERF_HD inline Mass<V> mass_of(V t, V weight, V h, V one) {
   return {heavy ? weight * h : V{}, heavy ? one : V{}};
 }
 
-// The floats that are not negative are in the order of their bit patterns.
-ROBUSTPERF_HD inline int64_t bits_of(double value) {
-  int64_t bits;
-  memcpy(&bits, &value, sizeof bits);
-  return bits;
-}
-ROBUSTPERF_HD inline double from_bits(int64_t bits) {
-  double value;
-  memcpy(&value, &bits, sizeof value);
-  return value;
-}
+// Doubles that are not negative are in the order of their bit patterns.
+ROBUSTPERF_HD inline int64_t bits_of(double value) { return bits_as<int64_t>(value); }
+ROBUSTPERF_HD inline double from_bits(int64_t bits) { return bits_as<double>(bits); }
 
 // p = 1: the weights in [low, high) among which the one lies where the mass of the heavier ones reaches c.
 struct Selection {

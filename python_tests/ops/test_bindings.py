@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from robustperf.ops.line_search_step import new_state
+from robustperf.ops.line_search_step import FIELD, new_search
 
 native = pytest.importorskip("robustperf._native", exc_type=ImportError)
 
@@ -30,13 +30,13 @@ def draws_arguments(dtype=torch.float32):
 
 
 def search_arguments(dtype=torch.float32):
-    points, lines, dim, active = 4, 2, 5, 3
+    points, ensemble, dim, active = 4, 2, 5, 3
+    lines, state = new_search(torch.ones(points).double(), torch.ones(points, ensemble, dtype=torch.float64),
+                              torch.full((points, ensemble), math.nan, dtype=torch.float64))
+    state[:, FIELD["line"]], state[:, FIELD["step"]] = 0.0, 1.0  # under way: the logits given are taken
     return {"logits": torch.zeros(active, 2, dtype=dtype), "rows": torch.tensor([3, 0, 1]),
             "label": torch.zeros(points, dtype=torch.int64), "x": torch.zeros(points, dim, dtype=dtype),
-            "candidates": torch.ones(lines, points, dim, dtype=dtype),
-            "length": torch.ones(points, lines, dtype=torch.float64),
-            "gap_end": torch.full((points, lines), math.nan, dtype=torch.float64),
-            "order": torch.arange(lines).repeat(points, 1), "state": new_state(torch.ones(points).double()),
+            "candidates": torch.ones(ensemble, points, dim, dtype=dtype), "lines": lines, "state": state,
             "next": torch.zeros(active, dim, dtype=dtype), "closest": torch.zeros(points, dim, dtype=dtype),
             "allowance": 0.0, "tol": 0.01, "bisection": False, "probes": 0, "patience": 20.0, "threads": 2}
 
@@ -115,7 +115,7 @@ def test_wrong_sizes_along_every_dimension(function, name, more):
             continue
         with pytest.raises(ValueError) as error:
             call(function, **{name: wrong})
-        blamed = "length" if name == "candidates" and dim == 0 else LEADERS.get((function, name), name)
+        blamed = "lines" if name == "candidates" and dim == 0 else LEADERS.get((function, name), name)
         assert str(error.value).startswith(f"{blamed}: expected a contiguous"), (dim, error.value)
 
 
@@ -201,8 +201,7 @@ def test_philox_refuses_what_are_not_words(counter, key):
         native.philox(counter, key)
 
 
-OUTSIDE = [("rows", 4), ("rows", -1), ("rows", 10**9), ("order", 2), ("order", -1), ("order", 10**9), ("label", 2),
-           ("label", -1)]  # fmt: skip
+OUTSIDE = [("rows", 4), ("rows", -1), ("rows", 10**9), ("label", 2), ("label", -1), ("label", 10**9)]
 FOLLOW = """
 import os, sys, torch
 from robustperf import ops

@@ -13,7 +13,7 @@ native = pytest.importorskip("robustperf._native", exc_type=ImportError)
 INPUTS = """
 import math, sys, torch
 from robustperf import _native, ops
-from robustperf.ops.line_search_step import DONE, FIELD, new_state
+from robustperf.ops.line_search_step import FIELD, new_search
 
 given = torch.load(sys.argv[1], weights_only=True)
 out = {}
@@ -32,19 +32,21 @@ for dtype in (torch.float32, torch.float64, torch.bfloat16, torch.float16):
 for dtype in (torch.float32, torch.float64):
     x, ends, weights = given["points"].to(dtype), given["ends"].to(dtype), given["weights"].to(dtype)
     batch, lines = len(x), len(ends)
-    label, state = torch.zeros(batch, dtype=torch.int64), new_state((x @ weights)[:, 0].double() + 40)
+    label = torch.zeros(batch, dtype=torch.int64)
+    searched, state = new_search((x @ weights)[:, 0].double() + 40, given["length"], given["gap_end"])
     rows, places, closest, logits = torch.arange(batch), torch.empty_like(x), torch.full_like(x, math.nan), None
     for step in range(200):
-        ops.line_search_step(logits, rows, label, x, ends, given["length"], given["gap_end"], given["order"], state,
-                             places, closest, tol=2.0**-20, backend="native")
+        ops.line_search_step(logits, rows, label, x, ends, searched, state, places, closest, tol=2.0**-20,
+                             backend="native")
         out[f"state {dtype} {step}"], out[f"places {dtype} {step}"] = state.clone(), places.clone()
-        going = state[rows, FIELD["stage"]] != DONE
+        out[f"lines {dtype} {step}"] = searched.clone()
+        going = state[rows, FIELD["line"]] >= 0
         rows, places = rows[going], places[going]
         if not len(rows):
             break
         # a model in Python, so that torch's own choice of instructions has no part in it
         place = state[rows, FIELD["step"]]
-        root = given["roots"][rows, state[rows, FIELD["candidate"]].long()]
+        root = given["roots"][rows, state[rows, FIELD["line"]].long()]
         logits = torch.stack([root - place + (root - place) ** 3, torch.zeros_like(place)], 1).to(dtype)
     out[f"closest {dtype}"] = closest
 torch.save({"isa": _native.isa(), "isas": _native.isas(), "out": out}, sys.argv[2])
@@ -81,8 +83,7 @@ def results(tmp_path_factory):
     given |= {"points": torch.rand(batch, dim, generator=g), "ends": torch.rand(lines, batch, dim, generator=g),
               "weights": torch.randn(dim, 1, generator=g),
               "roots": 1.2 * torch.rand(batch, lines, generator=g).double(),
-              "length": torch.rand(batch, lines, generator=g).double() + 0.5,
-              "order": torch.rand(batch, lines, generator=g).argsort(1)}  # fmt: skip
+              "length": torch.rand(batch, lines, generator=g).double() + 0.5}  # fmt: skip
     given["gap_end"] = torch.full((batch, lines), float("nan"), dtype=torch.float64)
     torch.save(given, folder / "given.pt")
     (folder / "script.py").write_text(INPUTS)

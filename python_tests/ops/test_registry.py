@@ -11,7 +11,7 @@ import torch
 import robustperf
 from robustperf import ops
 from robustperf.ops import registry
-from robustperf.ops.line_search_step import new_state
+from robustperf.ops.line_search_step import new_search
 
 HERE = [name for name in ("reference", "native") if registry.missing(name) is None]
 FOLDER = Path(robustperf.__file__).parent / "ops"
@@ -129,16 +129,15 @@ def test_on_the_meta_device_shapes_are_worked_out():
 
 def line_search_arguments(dtype, logits):
     g = torch.Generator().manual_seed(0)
-    points, lines, dim = 4, 2, 6
+    points, ensemble, dim = 4, 2, 6
     active = 3
-    state = new_state(torch.ones(points, dtype=torch.float64))
+    lines, state = new_search(torch.ones(points, dtype=torch.float64),
+                              torch.ones(points, ensemble, dtype=torch.float64),
+                              torch.full((points, ensemble), math.nan, dtype=torch.float64))
     rows, label = torch.tensor([2, 0, 1]), torch.zeros(points, dtype=torch.int64)
     x = torch.rand(points, dim, generator=g).to(dtype)
-    candidates = torch.rand(lines, points, dim, generator=g).to(dtype)
-    length = torch.ones(points, lines, dtype=torch.float64)
-    gap_end = torch.full((points, lines), math.nan, dtype=torch.float64)
-    order = torch.arange(lines).repeat(points, 1)
-    args = (None, rows, label, x, candidates, length, gap_end, order, state, torch.zeros(active, dim, dtype=dtype),
+    candidates = torch.rand(ensemble, points, dim, generator=g).to(dtype)
+    args = (None, rows, label, x, candidates, lines, state, torch.zeros(active, dim, dtype=dtype),
             torch.zeros(points, dim, dtype=dtype))
     if logits is None:
         return args
@@ -180,6 +179,13 @@ def test_opcheck(op, name):
         torch.library.opcheck(operation.default, args)
 
 
+def test_the_arguments_that_an_operation_writes_to():
+    written = {op: [argument.name for argument in getattr(torch.ops.robustperf, op).default._schema.arguments
+                    if argument.is_write] for op in registry.OPS}
+    want = {op: [] for op in registry.OPS} | {"line_search_step": ["lines", "state", "next", "closest"]}
+    assert written == want
+
+
 @on_every_cpu_backend
 @pytest.mark.parametrize("op", ["logit_gap", "halfspace_box_projection"])
 def test_opcheck_where_an_input_asks_for_gradients(op, name):
@@ -209,7 +215,7 @@ def jitter(index, numbers, name):
 
 def search_step(*args):
     ops.line_search_step(*args[:-1], tol=2.0**-6, backend=args[-1])
-    return [args[i] + 0 for i in (8, 9, 10)]
+    return [args[i] + 0 for i in (5, 6, 7, 8)]
 
 
 @pytest.mark.parametrize("name", [None, *HERE])

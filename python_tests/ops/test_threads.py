@@ -10,18 +10,15 @@ import pytest
 import torch
 
 from robustperf import ops
-from robustperf.ops.line_search_step import FIELD, new_state
+from robustperf.ops.line_search_step import FIELD, new_search
 
 pytest.importorskip("robustperf._native", exc_type=ImportError)
 
 
 @pytest.fixture(autouse=True)
-def threads():
-    """Two threads even where there is one core; put back afterwards."""
-    before = torch.get_num_threads()
+def two_threads(one_thread):
+    """Even where there is one core; `one_thread` puts back what was set."""
     torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
 
 
 def project(norm, seed=0):
@@ -40,19 +37,20 @@ def look():
     g = torch.Generator().manual_seed(0)
     points, dim = 101, 2003
     x, ends = torch.rand(points, dim, generator=g), torch.rand(2, points, dim, generator=g)
-    length, order = torch.ones(points, 2, dtype=torch.float64), torch.tensor([[1, 0]]).repeat(points, 1)
+    length = torch.tensor([[1.5, 1.0]], dtype=torch.float64).repeat(points, 1)
     gap_end = torch.full((points, 2), math.nan, dtype=torch.float64)
     rows, label = torch.randperm(points, generator=g), torch.zeros(points, dtype=torch.int64)
     logits = torch.randn(points, 3, generator=g)
-    start = new_state(torch.ones(points, dtype=torch.float64))
+    start = new_search(torch.ones(points, dtype=torch.float64), length, gap_end)
 
     def steps():
-        state, places, closest = start.clone(), torch.zeros_like(x), torch.zeros_like(x)
+        lines, state = (t.clone() for t in start)
+        places, closest = torch.zeros_like(x), torch.zeros_like(x)
         for seen in (None, logits, -logits, logits):
-            ops.line_search_step(seen, rows, label, x, ends, length, gap_end, order, state, places, closest,
-                                 tol=0.25, backend="native")
+            ops.line_search_step(seen, rows, label, x, ends, lines, state, places, closest, tol=0.25,
+                                 backend="native")
         assert state[:, FIELD["evaluations"]].sum() > 200
-        return state, places, closest
+        return lines, state, places, closest
 
     return steps
 

@@ -20,15 +20,6 @@ FINE = 2.0**-40
 EXAMPLES = settings(max_examples=25, deadline=None, derandomize=True, database=None)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Small nets: on a busy machine the threads of a matrix product would wait for each other most of the time."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def generator(seed):
     return torch.Generator().manual_seed(seed)
 

@@ -16,15 +16,6 @@ NORMS = [1, 2, math.inf]
 ENSEMBLE = (FGSM(0.3), PGD(eps=0.4, steps=6), PGD(norm=2, eps=1.5, steps=6), BG())
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Small nets: on a busy machine the threads of a matrix product would wait for each other most of the time."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def images(count, *shape, seed=1, dtype=torch.float64):
     return torch.rand(count, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)).to(dtype)
 

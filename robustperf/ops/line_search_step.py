@@ -78,7 +78,7 @@ def line_search_step(
     leaves its row of `next` as it was. All tensors contiguous and on one device.
 
     Args:
-        logits: [M, C] float32 or float64, the model's answers at `next`; None at the start, when nothing was seen yet.
+        logits: [M, C] float32 or float64, the model's answers at `next`; None starts the searches of `rows`.
         rows: [M] int64, which of the B points each row belongs to, without repetition.
         label: [B] int64, the labels to get away from.
         x: [B, D] float32 or float64, the points.

@@ -47,7 +47,7 @@ def uncrossed_end(line):
 
 def promise(line):
     """Where the secant of the bracket puts the crossing, as a distance from x."""
-    t = _quotient(line.gap_a, line.gap_a - line.gap_b)
+    t = line.gap_a / (line.gap_a - line.gap_b)  # of opposite signs: never zero
     return line.length * (line.a + (t if math.isfinite(t) else 0.5) * (line.b - line.a))
 
 
@@ -81,7 +81,9 @@ class _Method:
         nearer = False
         while True:
             for line in lines:  # nearer than the radius by less than the tolerance is not worth a look
-                if line.stage == OPEN and uncrossed_end(line) >= s.radius / line.length - self.tol:
+                if line.stage == OPEN and not self.narrow(line) and (
+                    uncrossed_end(line) >= s.radius / line.length - self.tol
+                ):
                     line.stage = CLOSED
             unseen = [i for i, line in enumerate(lines) if line.stage == UNSEEN]
             opened = [i for i, line in enumerate(lines) if line.stage == OPEN]
@@ -95,7 +97,7 @@ class _Method:
             if not opened:
                 s.line = -1
                 return nearer
-            s.line = min(opened, key=lambda i: promise(lines[i]))
+            s.line = min(opened, key=lambda i: -1.0 if self.narrow(lines[i]) else promise(lines[i]))
             line = lines[s.line]
             within = s.radius / line.length - self.tol
             s.step = within if within < crossed_end(line) else self.inside(line)
@@ -106,6 +108,10 @@ class _Method:
                 s.best_step, s.best_line = crossed_end(line), s.line
                 s.radius = s.best_step * line.length
                 nearer = True
+
+    def narrow(self, line):
+        """Closed in on: it needs no look, and comes first."""
+        return abs(line.b - line.a) <= self.tol
 
     def look_ahead(self, s, line, bound):
         """Sets the next place on an unseen line; False when there is none or what it would show is known."""
