@@ -42,9 +42,20 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
-@pytest.fixture(params=registry.BACKENDS)
+ON_GPU = ("cuda", "triton")
+
+
+def pytest_generate_tests(metafunc):
+    if "backend" in metafunc.fixturenames:
+        names = registry.implemented(metafunc.module.OP)
+        marks = [pytest.param(name, marks=pytest.mark.gpu if name in ON_GPU else ()) for name in names]
+        metafunc.parametrize("backend", marks, indirect=True)
+
+
+@pytest.fixture
 def backend(request):
-    """Each backend's name in turn, for the operation that the test module names as OP; skips with the reason."""
+    """Each backend that has the operation which the test module names as OP, in turn; skips with the reason where one
+    is missing here."""
     reason = registry.missing_op(request.module.OP, request.param)
     if reason is not None:
         pytest.skip(f"{request.param}: {reason}")
@@ -55,7 +66,7 @@ def backend(request):
 @pytest.fixture
 def device(backend):
     """Where tensors for this backend live."""
-    return torch.device("cuda" if backend in ("cuda", "triton") else "cpu")
+    return torch.device("cuda" if backend in ON_GPU else "cpu")
 
 
 @pytest.fixture(scope="session")

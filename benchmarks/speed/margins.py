@@ -32,7 +32,7 @@ KEEN = (FGSM(eps=0.25), PGD(norm=2, eps=3.0, steps=40, random_start=False, early
 
 
 def foolbox_attacks(model, x):
-    """The points of foolbox's FGSM, L2-PGD and DeepFool, with the budgets of PUBLISHED (DeepFool: foolbox's default)."""
+    """The points of foolbox's FGSM and L2-PGD, with the budgets of PUBLISHED, and of its DeepFool as it is."""
     import foolbox
 
     peer = foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu")

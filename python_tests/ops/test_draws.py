@@ -196,7 +196,7 @@ def test_the_quantile_over_all_words_is_within_3e_6_odd_and_rising():
 X = torch.arange(3)
 
 
-@pytest.mark.parametrize("key, index, draw, dim, backend, error, message", [
+@pytest.mark.parametrize("key, index, draw, dim, wanted, error, message", [
     (-1, X, X, 2, None, ValueError, r"key: expected an integer in 0..2\^64-1, got -1"),
     (2**64, X, X, 2, None, ValueError, r"key: .* got 18446744073709551616"),
     (1.0, X, X, 2, None, ValueError, r"key: .* got 1.0"),
@@ -218,6 +218,6 @@ X = torch.arange(3)
     (0, X, X, 2**34 + 1, None, ValueError, r"dim: expected an integer .* got 17179869185"),
     (0, X, X, 2, "fast", ValueError, r"backend: expected one of .* got 'fast'"),
 ])  # fmt: skip
-def test_errors_name_the_argument_and_what_it_got(key, index, draw, dim, backend, error, message):
+def test_errors_name_the_argument_and_what_it_got(key, index, draw, dim, wanted, error, message):
     with pytest.raises(error, match=message):
-        draws(key, index, draw, dim, backend=backend)
+        draws(key, index, draw, dim, backend=wanted)

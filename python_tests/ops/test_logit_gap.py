@@ -148,7 +148,7 @@ def test_no_gradient_is_promised(backend, device):
 Z, Y = torch.zeros(3, 4), torch.zeros(3, dtype=torch.int64)
 
 
-@pytest.mark.parametrize("logits, label, backend, error, message", [
+@pytest.mark.parametrize("logits, label, wanted, error, message", [
     (Z.long(), Y, None, TypeError, r"logits: expected torch.float32 or .*, got torch.int64"),
     (Z.to(torch.complex64), Y, None, TypeError, r"logits: .* got torch.complex64"),
     (Z.numpy(), Y, None, TypeError, r"logits: expected a tensor, got ndarray"),
@@ -167,6 +167,6 @@ Z, Y = torch.zeros(3, 4), torch.zeros(3, dtype=torch.int64)
     (Z, Y.to("meta"), None, ValueError, r"label: expected a tensor on cpu, got one on meta"),
     (Z, Y, "fast", ValueError, r"backend: expected one of reference, native, cuda, triton, got 'fast'"),
 ])  # fmt: skip
-def test_errors_name_the_argument_and_what_it_got(logits, label, backend, error, message):
+def test_errors_name_the_argument_and_what_it_got(logits, label, wanted, error, message):
     with pytest.raises(error, match=message):
-        logit_gap(logits, label, backend=backend)
+        logit_gap(logits, label, backend=wanted)

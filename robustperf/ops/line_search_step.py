@@ -68,8 +68,8 @@ def new_search(gap_x: torch.Tensor, length: torch.Tensor, gap_end: torch.Tensor)
 
 def line_search_step(
     logits: torch.Tensor | None, rows: torch.Tensor, label: torch.Tensor, x: torch.Tensor, candidates: torch.Tensor,
-    lines: torch.Tensor, state: torch.Tensor, next: torch.Tensor, closest: torch.Tensor, *, tol: float, method: str = "chandrupatla", probes: int = 0, allowance: float | None = None,
-    backend: str | None = None,
+    lines: torch.Tensor, state: torch.Tensor, next: torch.Tensor, closest: torch.Tensor, *, tol: float,
+    method: str = "chandrupatla", probes: int = 0, allowance: float | None = None, backend: str | None = None,
 ) -> None:
     """Takes the logits seen at each active point's place, moves its search on and writes where to look next: gap,
     bracket update and next point in one pass (T section 3.2). `robustness.closest_boundary` drives it.

@@ -37,12 +37,16 @@ def missing(backend: str) -> str | None:
 
 
 @cache
+def implemented(op: str) -> tuple[str, ...]:
+    """The backends that `op` is written for, here or not."""
+    folder = resources.files("robustperf.ops")
+    return tuple(backend for backend in BACKENDS if (folder / backend / f"{op}.py").is_file())
+
+
+@cache
 def missing_op(op: str, backend: str) -> str | None:
     """Why `op` cannot be run by `backend` here; None when it can."""
-    reason = missing(backend)
-    if reason is None and importlib.util.find_spec(f"robustperf.ops.{backend}.{op}") is None:
-        reason = f"the {backend} backend has no {op}"
-    return reason
+    return missing(backend) or (None if backend in implemented(op) else f"the {backend} backend has no {op}")
 
 
 @cache
