@@ -93,12 +93,7 @@ def line_search_step(
 
     Raises ValueError for a wrong argument (the reference, an inner loop's definition, does not look at its tensors).
     """
-    if method not in METHODS:
-        raise ValueError(f"method: expected one of {', '.join(METHODS)}, got {method!r}")
-    if not 0 < tol < 1:
-        raise ValueError(f"tol: expected a number in (0, 1), got {tol!r}")
-    if probes < 0:
-        raise ValueError(f"probes: expected an integer >= 0, got {probes!r}")
+    check_search(tol, method, probes)
     if allowance is None:
         allowance = 0.0 if logits is None else rounding_allowance(logits.dtype)
     backend = registry.choose("line_search_step", backend, x.device)
@@ -109,6 +104,16 @@ def line_search_step(
     else:  # an inner loop: straight to the implementation
         with torch.no_grad():
             registry.implementation("line_search_step", backend)(*arguments)
+
+
+def check_search(tol: float, method: str, probes: int) -> None:
+    """ValueError that names the setting of a search which is wrong."""
+    if not (isinstance(tol, float) and 0 < tol < 1):
+        raise ValueError(f"tol: expected a number in (0, 1), got {tol!r}")
+    if method not in METHODS:
+        raise ValueError(f"method: expected one of {', '.join(METHODS)}, got {method!r}")
+    if isinstance(probes, bool) or not isinstance(probes, int) or probes < 0:
+        raise ValueError(f"probes: expected an integer >= 0, got {probes!r}")
 
 
 def patience(tol: float) -> int:

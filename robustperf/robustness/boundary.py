@@ -9,7 +9,7 @@ import torch
 
 from robustperf import check, ops
 from robustperf.classifier import Classifier, check_no_nan, evaluating, logits_of
-from robustperf.ops.line_search_step import FIELD, METHODS, new_search
+from robustperf.ops.line_search_step import FIELD, check_search, new_search
 from robustperf.ops.logit_gap import check_labels
 
 TOL = 2.0**-20
@@ -74,8 +74,8 @@ def line_search(
     Raises TypeError or ValueError for a wrong argument, or logits that hold a NaN at x.
     """
     check.images("x", x)
-    check.images("x_adv", x_adv)
     check.tensor("x_adv", x_adv, tuple(x.shape), dtypes=(x.dtype,), device=x.device)
+    check.images("x_adv", x_adv)
     if gaps is not None:
         gaps = (gaps[0], None if gaps[1] is None else check.tensor("gaps[1]", gaps[1], (x.shape[0],),
                                                                      dtypes=(torch.float64,))[None])
@@ -91,9 +91,11 @@ def closest_boundary(
 ) -> Boundary:
     """The nearest boundary point on the lines from x to any of the candidates (T section 3.2 and Fig. 2).
 
-    The candidates are searched from the one that promises the nearest crossing on; each later line is looked at where
-    it reaches the best radius so far, and dropped after this one look if the label is still the old one. Where a line
-    crosses one boundary, the paper's assumption, the answer is that of searching every line to the end.
+    Every line gets a look where the nearest crossing known so far lies, if its end is farther (none, where `gaps` tell
+    of its end), and is dropped if it has not crossed by then. Then the line that promises the nearest crossing is
+    refined, step by step, until one has closed in on its crossing; the others get one look there and are dropped, or
+    searched on. Where a line crosses one boundary, the paper's assumption, the answer is, within the tolerance, that of
+    searching every line to the end.
 
     Args:
         candidates: [A, B, ...] of x's dtype, the far ends of the lines, such as the attacks' points.
@@ -105,7 +107,9 @@ def closest_boundary(
     Raises as `line_search`.
     """
     norm = check.norm(norm)
-    check.tensor("candidates", candidates, ("A", "B", ...))
+    check.images("x", x)
+    check.tensor("candidates", candidates, ("A", *x.shape), dtypes=(x.dtype,), device=x.device)
+    check.images("candidates", candidates)
     found = _search(model, x, candidates, labels, gaps, norm, tol, method, probes, backend)
     distance = distances(x.detach(), found.closest, norm).where(found.field("radius").isfinite(), math.inf)
     return Boundary(distance, found.closest, found.field("best_line").long(), found.evaluations)
@@ -135,15 +139,7 @@ class _Found:
 
 def _search(model, x, candidates, labels, gaps, norm, tol, method, probes, backend) -> _Found:
     """The loop: look, step, drop the points that are done. `norm=None` measures each line by its own length."""
-    check.images("x", x)
-    check.tensor("candidates", candidates, ("A", *x.shape), dtypes=(x.dtype,), device=x.device)
-    check.images("candidates", candidates)
-    if not (isinstance(tol, float) and 0 < tol < 1):
-        raise ValueError(f"tol: expected a number in (0, 1), got {tol!r}")
-    if method not in METHODS:
-        raise ValueError(f"method: expected one of {', '.join(METHODS)}, got {method!r}")
-    if isinstance(probes, bool) or not isinstance(probes, int) or probes < 0:
-        raise ValueError(f"probes: expected an integer >= 0, got {probes!r}")
+    check_search(tol, method, probes)
     x, candidates = x.detach(), candidates.detach()
     with evaluating(model), torch.no_grad():
         labels, gap_x, missed, first_looks = _first_look(model, x, labels, None if gaps is None else gaps[0])
