@@ -18,14 +18,14 @@ inline void check_range(const char* name, const int64_t* values, int64_t count, 
                             std::to_string(values[i]));
 }
 
-// Backend::run<T, L>(LineSearchArgs<T>, where): `where` is the number of threads on the CPU, the stream on a GPU.
+// Backend::kDevice and Backend::run<T, L>(LineSearchArgs<T>, where): `where` is the number of threads on the CPU and the
+// stream on a GPU.
 template <typename Backend>
-void def_line_search_step(py::module_& m, const char* device) {
-  const auto step = [device](py::handle logits_, py::handle rows_, py::handle label_, py::handle x_,
-                             py::handle candidates_, py::handle lines_, py::handle state_, py::handle next_,
-                             py::handle closest_, double allowance, double tol, bool bisection, int64_t probes,
-                             double patience, int64_t where) {
-    const auto view = [device](py::handle tensor, const char* name) { return TensorView(tensor, name, device); };
+void def_line_search_step(py::module_& m) {
+  const auto step = [](py::handle logits_, py::handle rows_, py::handle label_, py::handle x_, py::handle candidates_,
+                       py::handle lines_, py::handle state_, py::handle next_, py::handle closest_, double allowance,
+                       double tol, bool bisection, int64_t probes, double patience, int64_t where) {
+    const auto view = [](py::handle tensor, const char* name) { return TensorView(tensor, name, Backend::kDevice); };
     const TensorView x = view(x_, "x"), candidates = view(candidates_, "candidates"), rows = view(rows_, "rows");
 
     const auto run = [&](auto zero, DType dtype) {
@@ -56,7 +56,7 @@ void def_line_search_step(py::module_& m, const char* device) {
         args.logits = logits.template data<void>(wide ? DType::float64 : DType::float32, {args.active, kAny});
         args.classes = logits.size(1);
       }
-      if (Backend::kOnHost) {
+      if (Backend::kDevice == Device::cpu) {
         check_range("rows", args.rows, args.active, args.points);
         if (args.logits != nullptr) {
           check_range("label", args.label, args.points, args.classes);

@@ -2,8 +2,8 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <array>
 #include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,7 +15,7 @@
 namespace robustperf {
 namespace {
 
-TensorView cpu(py::handle tensor, const char* name) { return TensorView(tensor, name, "cpu"); }
+TensorView cpu(py::handle tensor, const char* name) { return TensorView(tensor, name, Device::cpu); }
 
 void logit_gap(py::handle logits_, py::handle label_, py::handle gap_, double allowance) {
   const TensorView logits = cpu(logits_, "logits");
@@ -35,7 +35,7 @@ void logit_gap(py::handle logits_, py::handle label_, py::handle gap_, double al
 }
 
 struct LineSearchOnCpu {
-  static constexpr bool kOnHost = true;
+  static constexpr Device kDevice = Device::cpu;
   template <typename T, typename L>
   void run(const LineSearchArgs<T>& args, int threads) {
     const int team = threads_for(args.active * args.dim, threads);
@@ -106,7 +106,7 @@ PYBIND11_MODULE(_native, m) {
   m.doc() = "The native CPU operations of robustperf; call them through robustperf.ops.";
   chosen_isa();  // a wrong ROBUSTPERF_CPU is an error of the import, not of the first operation
   m.def("logit_gap", &logit_gap);
-  def_line_search_step<LineSearchOnCpu>(m, "cpu");
+  def_line_search_step<LineSearchOnCpu>(m);
   m.def("halfspace_box_projection", &halfspace_box_projection);
   m.def("draws", &draws);
   m.def("philox", &philox_words, "The four output words of Philox4x32-10.", py::arg("counter"), py::arg("key"));

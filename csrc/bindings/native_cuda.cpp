@@ -8,7 +8,7 @@ namespace robustperf {
 namespace {
 
 struct LineSearchOnGpu {
-  static constexpr bool kOnHost = false;
+  static constexpr Device kDevice = Device::cuda;
   template <typename T, typename L>
   void run(const LineSearchArgs<T>& args, int64_t stream) {
     py::gil_scoped_release release;
@@ -22,7 +22,7 @@ struct LineSearchOnGpu {
 PYBIND11_MODULE(_native_cuda, m) {
   using namespace robustperf;
   m.doc() = "The GPU operations of robustperf; call them through robustperf.ops.";
-  def_line_search_step<LineSearchOnGpu>(m, "cuda");
+  def_line_search_step<LineSearchOnGpu>(m);
   m.def("devices", [] {
     int count = 0;
     cuda::check(cudaGetDeviceCount(&count), "cudaGetDeviceCount");

@@ -13,6 +13,7 @@ namespace robustperf {
 
 namespace py = pybind11;
 
+enum class Device { cpu, cuda };
 enum class DType { float32, float64, int64, boolean };
 
 // torch's own objects and the names of its attributes, looked up once: identities are compared, not texts.
@@ -47,12 +48,11 @@ inline std::string text_of(std::initializer_list<int64_t> shape) {
 // One argument of a binding: its name is for the errors.
 class TensorView {
  public:
-  TensorView(py::handle tensor, const char* name, const char* device) : tensor_(tensor), name_(name) {
+  TensorView(py::handle tensor, const char* name, Device device) : tensor_(tensor), name_(name) {
     const Torch& torch = Torch::get();
-    const bool here = attribute(*device == 'c' && device[1] == 'p' ? torch.is_cpu : torch.is_cuda).is(py::bool_(true));
-    if (!here)
-      throw py::value_error(where() + "expected a tensor on " + device + ", got one on " +
-                            std::string(py::str(tensor.attr("device"))));
+    if (!attribute(device == Device::cpu ? torch.is_cpu : torch.is_cuda).is(py::bool_(true)))
+      throw py::value_error(where() + "expected a tensor on " + (device == Device::cpu ? "cpu" : "cuda") +
+                            ", got one on " + std::string(py::str(tensor.attr("device"))));
     dtype_ = attribute(torch.dtype);
     const py::tuple shape = attribute(torch.shape), strides = call(torch.stride);
     dims_ = shape.size();
