@@ -18,7 +18,7 @@ inline void check_range(const char* name, const int64_t* values, int64_t count, 
                             std::to_string(values[i]));
 }
 
-// Backend::kDevice and Backend::run<T, L>(LineSearchArgs<T>, where): `where` is the number of threads on the CPU and the
+// Backend::kDevice and Backend::run<T, L>(LineSearchArgs<T>, where): `where` is the number of threads on the CPU, the
 // stream on a GPU.
 template <typename Backend>
 void def_line_search_step(py::module_& m) {

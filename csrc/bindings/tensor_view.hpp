@@ -82,7 +82,8 @@ class TensorView {
     }
     if (!same || !is(dtype) || !contiguous_)
       throw py::value_error(where() + "expected a contiguous " + name_of(dtype) + " tensor of shape " + text_of(shape) +
-                            ", got " + (contiguous_ ? "" : "non-contiguous ") + std::string(py::str(dtype_)) + " " + text());
+                            ", got " + (contiguous_ ? "" : "non-contiguous ") + std::string(py::str(dtype_)) + " " +
+                            text());
     return static_cast<T*>(data_);
   }
 

@@ -1,9 +1,9 @@
 // The search for the nearest boundary along the lines from one point to its candidates (T section 3.2).
 //
-// A point looks at one place of one line at a time. `advance` takes the gap seen there and decides the next place. First
-// every line whose far end is not known gets a look, where the nearest crossing known so far lies if that is nearer
-// than its end: either it has crossed by then or it cannot win. Then the line that promises the nearest crossing is
-// refined, a step at a time, until one has closed in on its crossing; a line that has not crossed by that radius is
+// A point looks at one place of one line at a time. `advance` takes the gap seen there and decides the next place.
+// First every line whose far end is not known gets a look, where the nearest crossing known so far lies if that is
+// nearer than its end: either it has crossed by then or it cannot win. Then the line that promises the nearest crossing
+// is refined, a step at a time, until one has closed in on its crossing; a line that has not crossed by that radius is
 // dropped. With one line this is a line search.
 #pragma once
 

@@ -5,8 +5,8 @@
 
 namespace robustperf::ROBUSTPERF_ISA {
 
-// gap = z_label - max of the others + allowance * the largest |z|. Negative means: another label, also when the point is
-// looked at again alone or in another batch. Parts merge in any order, so a warp can share a row.
+// gap = z_label - max of the others + allowance * the largest |z|. Negative means: another label, also when the point
+// is looked at again alone or in another batch. Parts merge in any order, so a warp can share a row.
 struct GapParts {
   double label = -HUGE_VAL;
   double other = -HUGE_VAL;
