@@ -91,6 +91,8 @@ def test_true_labels_and_norms(tmp_path, weights):
     (["--checkpoint", "nowhere.safetensors"], "no file nowhere.safetensors"),
     (["--model", "math:sqrt2"], "model: expected MODULE:FUNCTION"),
     (["--model", "math"], "model: expected MODULE:FUNCTION"),
+    (["--device", "abacus"], "device: 'abacus' cannot be used"),
+    (["--device", "cuda:99"], "device: 'cuda:99' cannot be used"),
 ])  # fmt: skip
 def test_wrong_arguments(tmp_path, weights, change, message):
     assert message in run(*ARGUMENTS, "--checkpoint", weights, "--out", tmp_path / "out", *change, code=1)

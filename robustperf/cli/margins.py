@@ -71,7 +71,7 @@ def margins(
         "checkpoint": hashlib.sha256(checkpoint_path.read_bytes()).hexdigest(),
         "split": split,
     }
-    report(network.to(device), dataset, build_attacks(attacks, norm_value), norm_value, out, labels=labels.value,
+    report(network.to(_device(device)), dataset, build_attacks(attacks, norm_value), norm_value, out, labels=labels.value,
            batch_size=batch_size, seed=seed, keep_points=keep_points, resume=resume, settings=settings)
 
 
@@ -185,6 +185,16 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _device(text: str) -> torch.device:
+    """The device called `text`, if it is one that torch can use here."""
+    try:
+        device = torch.device(text)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device: {text!r} cannot be used: {str(error).splitlines()[0]}") from error
+    return device
 
 
 def _make(path: str) -> nn.Module:
