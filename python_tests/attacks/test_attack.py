@@ -298,3 +298,11 @@ def test_attacks_compare_by_their_settings_and_cannot_be_changed():
     assert PGD(norm="inf", eps=0.3, step=0.01) == PGD() and PGD(norm=2) != PGD() and BG(norm="2") == BG()
     with pytest.raises(AttributeError):
         FGSM().eps = 0.1
+
+
+def test_no_grad_is_fine_and_inference_mode_is_refused(attack, net, x, labels):
+    with torch.no_grad():
+        inside = attack(net, x, labels)
+    assert torch.equal(inside.point, attack(net, x, labels).point)
+    with torch.inference_mode(), pytest.raises(RuntimeError, match="torch.inference_mode"):
+        attack(net, x, labels)

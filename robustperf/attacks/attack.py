@@ -47,8 +47,10 @@ class Attack:
             key, index: of the random start: its 64-bit key and [B] int64, the points' numbers (0..B-1 by default).
             bounds: the box that x' must stay in.
 
-        Raises TypeError or ValueError for a wrong argument.
+        Raises TypeError or ValueError for a wrong argument, RuntimeError inside `torch.inference_mode()`.
         """
+        if torch.is_inference_mode_enabled():
+            raise RuntimeError("attacks need gradients, which torch.inference_mode() forbids; torch.no_grad() is fine")
         bounds = check.bounds(bounds)
         check.images("x", x, bounds)
         bounds = check.rounded(bounds, x.dtype)
