@@ -71,7 +71,8 @@ def margins(
         "checkpoint": hashlib.sha256(checkpoint_path.read_bytes()).hexdigest(),
         "split": split,
     }
-    report(network.to(_device(device)), dataset, build_attacks(attacks, norm_value), norm_value, out, labels=labels.value,
+    ensemble = build_attacks(attacks, norm_value)
+    report(network.to(_device(device)), dataset, ensemble, norm_value, out, labels=labels.value,
            batch_size=batch_size, seed=seed, keep_points=keep_points, resume=resume, settings=settings)
 
 
