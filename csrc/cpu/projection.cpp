@@ -127,9 +127,10 @@ void move_heaviest(const Row<T>& row, const T* w, double c, T* delta, int64_t di
   int count = 0;
   double left = c - s.mass;
   const auto move = [&](int64_t i) {
-    const double step = smaller(row.h[i], left / row.weight[i]);
-    if (left > 0.0) delta[i] = signed_move(step, w[i]);
-    left -= step * row.weight[i];
+    const double rest = left / row.weight[i];
+    const bool last = rest <= row.h[i];
+    if (left > 0.0) delta[i] = signed_move(last ? rest : row.h[i], w[i]);
+    left = last ? 0.0 : left - row.h[i] * row.weight[i];  // exactly 0: a rounding rest would move the next one
   };
   for (int64_t first = 0; first < row.padded; first += kLanes) {
     auto inside = Doubles{} < Doubles{};

@@ -210,6 +210,15 @@ def test_the_constraint_and_the_box_hold_up_to_rounding(backend, device, norm, d
     assert (x + delta >= -UNIT[dtype]).all() and (x + delta <= 1 + UNIT[dtype]).all()
 
 
+def test_p1_ends_with_the_coordinate_that_meets_c(backend, device):
+    """Nothing is left for the next one, not even a rounding error of the last."""
+    x = rows([0.0, 0.25, 0.0, 0.0, 0.0, 0.0, 0.25, 0.125, 0.125], dtype=torch.float32)
+    w = rows([0.0, 0.5, 0.0, 0.0, 1.0, 2.0, 1.0, 3.0, -7.0], dtype=torch.float32)
+    c = (w.double().abs() * room(x, w)).sum(1) * 2.0**-20
+    delta, _ = project(x, w, c, 1, backend, device)
+    assert delta.count_nonzero() == 1 and delta[0, 8] < 0
+
+
 VALUE = st.sampled_from([0.0, 0.125, 0.25, 0.5, 0.75, 1.0])
 WEIGHT = st.sampled_from([0.0, 1.0, -1.0, 2.0, -2.0, 0.5, 3.0, -7.0, 2.0**-10, -(2.0**-30)])
 
