@@ -98,6 +98,12 @@ def test_wrong_arguments(tmp_path, weights, change, message):
     assert message in run(*ARGUMENTS, "--checkpoint", weights, "--out", tmp_path / "out", *change, code=1)
 
 
+def test_no_points(tmp_path, weights):
+    np.savez(tmp_path / "none.npz", images=np.zeros((0, 8, 8), np.uint8), labels=np.zeros(0, np.int64))
+    message = run(*ARGUMENTS, "--data", tmp_path / "none.npz", "--checkpoint", weights, "--out", tmp_path / "o", code=1)
+    assert "none" in message
+
+
 def test_a_checkpoint_that_is_not_safetensors(tmp_path):
     path = tmp_path / "model.pt"
     torch.save({"a": torch.zeros(1)}, path)

@@ -95,6 +95,8 @@ def report(
     settings: dict[str, Any] | None = None, console: Console | None = None,
 ) -> Margins:
     """Finds the margins part by part, keeping each as it is done, then prints the table and writes the files."""
+    if not len(dataset):
+        raise ValueError(f"data: {dataset.name} has no points")
     console = console or Console()
     described = _plain({
         "data": dataset.name, "points": len(dataset), "labels": labels, "norm": norm, "seed": seed,
