@@ -115,12 +115,12 @@ def closest_boundary(
     return Boundary(distance, found.closest, found.field("best_line").long(), found.evaluations)
 
 
-def distances(x: torch.Tensor, point: torch.Tensor, norm: float) -> torch.Tensor:
-    """[..., B] float64: ‖point - x‖ for x [B, ...] and points [..., B, ...]."""
+def distances(x: torch.Tensor, point: torch.Tensor, norm: float, dtype: torch.dtype = torch.float64) -> torch.Tensor:
+    """[..., B] of `dtype`: ‖point - x‖ for x [B, ...] and points [..., B, ...]."""
     difference = (point - x).flatten(point.dim() - x.dim() + 1)
     if difference.shape[-1] == 0:
-        return difference.new_zeros(difference.shape[:-1], dtype=torch.float64)
-    return torch.linalg.vector_norm(difference, norm, dim=-1, dtype=torch.float64)
+        return difference.new_zeros(difference.shape[:-1], dtype=dtype)
+    return torch.linalg.vector_norm(difference, norm, dim=-1, dtype=dtype)
 
 
 @dataclass(frozen=True)
@@ -199,5 +199,9 @@ def _known_gaps(gap_end, count, x):
 
 def _lengths(x, candidates, norm):
     """[B, A] float64, inf where x' = x and so there is nothing to search; 1 elsewhere for `norm=None`."""
-    length = distances(x, candidates, 2.0 if norm is None else norm).T
+    # The plan needs no more than x's precision, unless squares of tiny differences vanish in it.
+    length = distances(x, candidates, norm or 2.0, dtype=x.dtype)
+    if not length.all():
+        length = distances(x, candidates, norm or 2.0)
+    length = length.T.double()
     return torch.where(length == 0, math.inf, torch.ones_like(length) if norm is None else length)
