@@ -7,21 +7,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from plain_philox import plain_philox
 from scipy import stats
 
 from robustperf import ops, random
 
 M = 0xFFFFFFFF
 BITS64 = st.integers(0, 2**64 - 1) | st.sampled_from([0, 1, M, 2**32, 2**63 - 1, 2**63, 2**64 - 1])
-
-
-def plain_philox(counter, key):
-    c, (k0, k1) = list(counter), key
-    for _ in range(10):
-        p0, p1 = 0xD2511F53 * c[0], 0xCD9E8D57 * c[2]
-        c = [(p1 >> 32) ^ c[1] ^ k0, p1 & M, (p0 >> 32) ^ c[3] ^ k1, p0 & M]
-        k0, k1 = (k0 + 0x9E3779B9) & M, (k1 + 0xBB67AE85) & M
-    return c
 
 
 def plain_fold_in(key, number):
@@ -43,7 +35,7 @@ def test_fold_in_is_philox_at_the_number(key, number):
 
 def test_fold_in_in_numbers():
     # Random123's known answer for zeros differs from these in the last counter word alone
-    assert plain_philox((0, 0, 0, 0), (0, 0))[:2] == [0x6627E8D5, 0xE169C58D]
+    assert plain_philox((0, 0, 0, 0), (0, 0))[:2] == (0x6627E8D5, 0xE169C58D)
     assert random.fold_in(0, 0) == plain_fold_in(0, 0) != 0xE169C58D6627E8D5
 
 

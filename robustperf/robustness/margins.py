@@ -120,7 +120,6 @@ def stream(
 
 
 def _batch(model, x, attacks, norm, labels, bounds, key, index, keep_points, tol, probes) -> Margins:
-    check.images("x", x, bounds)
     if x.shape[0]:
         with evaluating(model), torch.no_grad():
             logits = logits_of(model, x)
