@@ -2,6 +2,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <array>
 #include <memory>
 #include <string>
@@ -10,6 +11,7 @@
 #include "../core/philox.hpp"
 #include "../cpu/dispatch.hpp"
 #include "line_search.hpp"
+#include "nuisance.hpp"
 #include "tensor_view.hpp"
 
 namespace robustperf {
@@ -87,6 +89,87 @@ void draws(py::handle index_, py::handle draw_, py::handle out_, uint64_t key, b
   with_kernels([&](auto kernels) { normal ? kernels.normal(args, team) : kernels.uniform(args, team); });
 }
 
+// Calls run(zero, dtype) with the images' type.
+template <typename Run>
+void by_dtype(const TensorView& x, Run&& run) {
+  if (x.is(DType::float64)) run(double{}, DType::float64);
+  else run(float{}, DType::float32);
+}
+
+// x transformed into out, by delta or, where it is None, by draws under key. True: all pixels of x are in [0, 1].
+bool nuisance(py::handle x_, py::handle delta_, py::handle out_, const std::vector<int64_t>& codes,
+              const std::vector<double>& numbers, uint64_t key, py::handle index_, py::handle draw_, int threads) {
+  const TensorView x = cpu(x_, "x"), out = cpu(out_, "out");
+  bool fine = true;
+  by_dtype(x, [&](auto zero, DType dtype) {
+    using T = decltype(zero);
+    Program program;
+    NuisanceArgs<T> args = nuisance_args<T>(x, dtype, codes, numbers, false, program);
+    if (delta_.is_none()) {
+      args.index = index_data(cpu(index_, "index"), args.batch);
+      const TensorView draw = cpu(draw_, "draw");
+      args.draw = draw.data<int64_t>(DType::int64, {kAny});
+      args.draws = draw.size(0);
+    } else {
+      const TensorView delta = cpu(delta_, "delta");
+      args.delta = delta.data<T>(dtype, {kAny, args.batch, args.dim});
+      args.draws = delta.size(0);
+    }
+    args.key = key;
+    args.out = out.data<T>(dtype, {args.draws, args.batch, args.channels_out, args.height, args.width});
+    const int team = threads_for(args.draws * args.batch * args.channels_most * args.height * args.width, threads);
+    const std::unique_ptr<T[]> scratch(new T[team * args.layout.total]);
+    args.scratch = scratch.get();
+    const auto outside = std::make_unique<bool[]>(args.batch);
+    args.outside = outside.get();
+    py::gil_scoped_release release;
+    with_kernels([&](auto kernels) { kernels.template nuisance<T>(args, team); });
+    fine = std::none_of(outside.get(), outside.get() + args.batch, [](bool wrong) { return wrong; });
+  });
+  return fine;
+}
+
+void nuisance_backward(py::handle grad_, py::handle x_, py::handle delta_, py::handle grad_x_, py::handle grad_delta_,
+                       const std::vector<int64_t>& codes, const std::vector<double>& numbers, int threads) {
+  const TensorView x = cpu(x_, "x"), grad = cpu(grad_, "grad"), delta = cpu(delta_, "delta"),
+                   grad_x = cpu(grad_x_, "grad_x"), grad_delta = cpu(grad_delta_, "grad_delta");
+  by_dtype(x, [&](auto zero, DType dtype) {
+    using T = decltype(zero);
+    Program program;
+    NuisanceArgs<T> args = nuisance_args<T>(x, dtype, codes, numbers, true, program);
+    args.delta = delta.data<T>(dtype, {kAny, args.batch, args.dim});
+    args.draws = delta.size(0);
+    args.grad = grad.data<T>(dtype, {args.draws, args.batch, args.channels_out, args.height, args.width});
+    args.grad_x = grad_x.data<T>(dtype, {args.batch, args.channels, args.height, args.width});
+    args.grad_delta = grad_delta.data<T>(dtype, {args.draws, args.batch, args.dim});
+    const int team = threads_for(args.draws * args.batch * args.channels_most * args.height * args.width, threads);
+    const std::unique_ptr<T[]> scratch(new T[team * args.layout.total]);
+    args.scratch = scratch.get();
+    py::gil_scoped_release release;
+    with_kernels([&](auto kernels) { kernels.template nuisance_backward<T>(args, team); });
+  });
+}
+
+void nuisance_sample(py::handle index_, py::handle draw_, py::handle delta_, const std::vector<int64_t>& codes,
+                     const std::vector<double>& numbers, int channels, int64_t height, int64_t width, uint64_t key,
+                     int threads) {
+  const Program program = program_of(codes, numbers, channels, height, width);
+  const TensorView index = cpu(index_, "index"), draw = cpu(draw_, "draw"), delta = cpu(delta_, "delta");
+  NuisanceSampleArgs args{};
+  args.steps = program.steps.data();
+  args.count = static_cast<int64_t>(program.steps.size());
+  args.key = key;
+  args.samples = index.size(0);
+  args.draws = draw.size(0);
+  args.dim = program.dim;
+  args.index = index_data(index, args.samples);
+  args.draw = draw.data<int64_t>(DType::int64, {kAny});
+  args.delta = delta.data<float>(DType::float32, {args.draws, args.samples, args.dim});
+  const int team = threads_for(args.draws * args.samples * args.dim, threads);
+  py::gil_scoped_release release;
+  with_kernels([&](auto kernels) { kernels.nuisance_sample(args, team); });
+}
+
 std::vector<uint32_t> philox_words(const std::array<uint32_t, 4>& counter, const std::array<uint32_t, 2>& key) {
   const host::Words words = host::philox({{counter[0], counter[1], counter[2], counter[3]}}, key[0], key[1]);
   return {words.w, words.w + 4};
@@ -109,6 +192,9 @@ PYBIND11_MODULE(_native, m) {
   def_line_search_step<LineSearchOnCpu>(m);
   m.def("halfspace_box_projection", &halfspace_box_projection);
   m.def("draws", &draws);
+  m.def("nuisance", &nuisance);
+  m.def("nuisance_backward", &nuisance_backward);
+  m.def("nuisance_sample", &nuisance_sample);
   m.def("philox", &philox_words, "The four output words of Philox4x32-10.", py::arg("counter"), py::arg("key"));
   m.def("isa", [] { return name_of(chosen_isa()); }, "The instruction set in use.");
   m.def("isas", &isa_names, "The instruction sets that this processor supports.");

@@ -56,7 +56,7 @@ class TensorView {
     dtype_ = attribute(torch.dtype);
     const py::tuple shape = attribute(torch.shape), strides = call(torch.stride);
     dims_ = shape.size();
-    if (dims_ > kMaxDims) throw py::value_error(where() + "expected at most 4 dimensions, got " + text());
+    if (dims_ > kMaxDims) throw py::value_error(where() + "expected at most 5 dimensions, got " + text());
     int64_t expected = 1;
     for (size_t i = dims_; i-- > 0;) {
       shape_[i] = shape[i].cast<int64_t>();
@@ -88,7 +88,7 @@ class TensorView {
   }
 
  private:
-  static constexpr size_t kMaxDims = 4;
+  static constexpr size_t kMaxDims = 5;
 
   py::object attribute(const py::str& name) const {
     PyObject* value = PyObject_GetAttr(tensor_.ptr(), name.ptr());

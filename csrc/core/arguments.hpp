@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "program.hpp"
+
 namespace robustperf {
 
 struct GapArgs {
@@ -50,6 +52,48 @@ struct DrawArgs {
   const int64_t* index;  // [samples]
   const int64_t* draw;   // [draws]
   float* out;            // [draws, samples, dim]
+  int64_t draws, samples, dim;
+};
+
+// Where a thread keeps what, in elements of T from the start of its scratch.
+struct NuisanceLayout {
+  int64_t padded;       // the image for a warp: rows of quads with a border
+  int64_t padded_grad;  // and its gradient
+  int64_t image;        // one image, for blur
+  int64_t tiles;        // tiles between steps
+  int64_t delta;        // [dim], drawn on the way
+  int64_t inputs;       // [segments] images, the inputs of the segments
+  int64_t grads;        // [2] images, gradients between segments
+  int64_t total;
+};
+
+template <typename T>
+struct NuisanceArgs {
+  const Step* steps;        // [count]
+  int64_t count;
+  int64_t batch, draws, dim, height, width;
+  int channels, channels_out, channels_most;
+  const T* x;               // [batch, channels, height, width]
+  const T* delta;           // [draws, batch, dim]; null: drawn from the words of index and draw under key
+  T* out;                   // [draws, batch, channels_out, height, width]
+  uint64_t key;
+  const int64_t* index;     // [batch]
+  const int64_t* draw;      // [draws]
+  const T* grad;            // of out; the way back alone
+  T* grad_x;                // of x, zeros at first
+  T* grad_delta;            // of delta, zeros at first
+  T* scratch;               // [threads, layout.total]
+  NuisanceLayout layout;
+  bool* outside;            // [batch], whether a pixel of x is not in [0, 1]
+};
+
+struct NuisanceSampleArgs {
+  const Step* steps;      // [count]
+  int64_t count;
+  uint64_t key;
+  const int64_t* index;   // [samples]
+  const int64_t* draw;    // [draws]
+  float* delta;           // [draws, samples, dim]
   int64_t draws, samples, dim;
 };
 

@@ -5,7 +5,7 @@
 // build turns contraction off, which keeps the normals, too, equal bit for bit everywhere.
 #pragma once
 
-#include "platform.hpp"
+#include "elementary.hpp"
 
 namespace robustperf::ROBUSTPERF_ISA {
 
@@ -35,29 +35,6 @@ ROBUSTPERF_HD inline Words draw_counter(uint32_t block, uint32_t draw, uint64_t 
 
 // [0, 1), a multiple of 2^-24.
 ROBUSTPERF_HD inline float uniform_of(uint32_t word) { return static_cast<float>(word >> 8) * 0x1p-24f; }
-
-// Natural logarithm of a positive normal float by additions and multiplications alone (the polynomial is Cephes'
-// logf): the libraries' own differ in the last bit from one another.
-ROBUSTPERF_HD inline float log_of(float y) {
-  // Split y = m * 2^e with m in [sqrt(1/2), sqrt(2)); 0x3f3504f3 are the bits of sqrt(1/2).
-  const int32_t offset = bits_as<int32_t>(y) - 0x3f3504f3;
-  const float e = static_cast<float>(offset >> 23);
-  const float m = bits_as<float>((offset & 0x007fffff) + 0x3f3504f3) - 1.0f;
-  float p = 7.0376836292e-2f;
-  p = p * m - 1.1514610310e-1f;
-  p = p * m + 1.1676998740e-1f;
-  p = p * m - 1.2420140846e-1f;
-  p = p * m + 1.4249322787e-1f;
-  p = p * m - 1.6668057665e-1f;
-  p = p * m + 2.0000714765e-1f;
-  p = p * m - 2.4999993993e-1f;
-  p = p * m + 3.3333331174e-1f;
-  const float square = m * m;
-  float low = p * m * square;
-  low = low + e * -2.12194440e-4f;
-  low = low - 0.5f * square;
-  return (m + low) + e * 0.693359375f;
-}
 
 // The standard normal quantile of (2 (word >> 8) + 1) / 2^25: one word a normal, so that the count of words never
 // depends on the values; within 2e-6 of the exact quantile, |result| < 5.5. The two polynomials are those of

@@ -9,6 +9,21 @@
 
 namespace robustperf::ROBUSTPERF_ISA {
 
+// body(from, to) for a stretch of the rows on each thread.
+template <typename Body>
+inline void parallel_ranges(int64_t rows, int threads, Body&& body) {
+#pragma omp parallel num_threads(threads) if (threads > 1)
+  {
+#ifdef _OPENMP
+    const int64_t team = ::omp_get_num_threads(), thread = ::omp_get_thread_num();
+#else
+    const int64_t team = 1, thread = 0;
+#endif
+    const int64_t from = rows * thread / team, to = rows * (thread + 1) / team;
+    if (from < to) body(from, to);
+  }
+}
+
 template <typename Body>
 inline void parallel_rows(int64_t rows, int threads, Body&& body) {
 #pragma omp parallel num_threads(threads) if (threads > 1)

@@ -5,5 +5,9 @@ from robustperf.ops.draws import draws
 from robustperf.ops.halfspace_box_projection import halfspace_box_projection
 from robustperf.ops.line_search_step import line_search_step
 from robustperf.ops.logit_gap import logit_gap
+from robustperf.ops.nuisance import nuisance
+from robustperf.ops.nuisance_draw import nuisance_draw
+from robustperf.ops.nuisance_sample import nuisance_sample
 
-__all__ = ["draws", "halfspace_box_projection", "line_search_step", "logit_gap"]
+__all__ = ["draws", "halfspace_box_projection", "line_search_step", "logit_gap", "nuisance", "nuisance_draw",
+           "nuisance_sample"]

@@ -26,19 +26,27 @@ def draws(key: int, index: torch.Tensor, draw: torch.Tensor, dim: int, *, normal
 
     Raises TypeError for a wrong dtype, ValueError for a wrong shape, device, range or backend.
     """
+    check_draws(key, index, draw)
+    if isinstance(dim, bool) or not isinstance(dim, int) or not 0 <= dim <= 2**34:
+        raise ValueError(f"dim: expected an integer in 0..2^34, got {dim!r}")
+    return _draws(signed(key), index, draw, dim, normal, registry.choose("draws", backend, index.device))
+
+
+def check_draws(key: int, index: torch.Tensor, draw: torch.Tensor) -> None:
+    """The errors of a draw's coordinates; numbers on a GPU are not waited for."""
     if isinstance(key, bool) or not isinstance(key, int) or not 0 <= key < 2**64:
         raise ValueError(f"key: expected an integer in 0..2^64-1, got {key!r}")
     check.tensor("index", index, ("B",), dtypes=(torch.int64,))
     check.tensor("draw", draw, ("K",), dtypes=(torch.int64,), device=index.device)
-    if isinstance(dim, bool) or not isinstance(dim, int) or not 0 <= dim <= 2**34:
-        raise ValueError(f"dim: expected an integer in 0..2^34, got {dim!r}")
     if index.device.type == "cpu" and not torch.compiler.is_compiling():
         for name, values, largest in (("index", index, 2**63 - 1), ("draw", draw, 2**32 - 1)):
             if values.numel() and not (values.min() >= 0 and values.max() <= largest):
                 raise ValueError(f"{name}: expected numbers in 0..{largest}, got {values.min()} to {values.max()}")
-    # torch's schemas know signed integers only
-    return _draws(key - 2**64 if key >= 2**63 else key, index, draw, dim, normal,
-                  registry.choose("draws", backend, index.device))
+
+
+def signed(key: int) -> int:
+    """The key as torch's schemas know integers: signed."""
+    return key - 2**64 if key >= 2**63 else key
 
 
 def _fake(key, index, draw, dim, normal, backend):

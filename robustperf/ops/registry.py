@@ -13,7 +13,8 @@ import torch
 BACKENDS = ("reference", "native", "cuda", "triton")
 """Every backend's name; `ops/<name>/` holds its implementations, one file an operation."""
 
-OPS = ("draws", "halfspace_box_projection", "line_search_step", "logit_gap")
+OPS = ("draws", "halfspace_box_projection", "line_search_step", "logit_gap", "nuisance", "nuisance_backward",
+       "nuisance_draw", "nuisance_sample")
 """Every operation's name; `ops/<name>.py` is its public face."""
 
 # The best backend first. The reference is plain PyTorch and runs on any device.
@@ -79,11 +80,13 @@ def implementation(op: str, backend: str) -> Callable:
     return getattr(importlib.import_module(f"robustperf.ops.{backend}.{op}"), op)
 
 
-def register(op: str, schema: str, fake: Callable) -> Callable:
+def register(op: str, schema: str, fake: Callable, backward: Callable | None = None,
+             setup_context: Callable | None = None) -> Callable:
     """Defines `torch.ops.robustperf.<op>`; the last argument of `schema` is the backend's name.
 
-    One entry per device for all backends, so that the choice survives torch.compile. The operations have no gradient:
-    what they return is constant to autograd, whatever comes in.
+    One entry per device for all backends, so that the choice survives torch.compile. `backward` and `setup_context` are
+    torch.library.register_autograd's; without them the operation has no gradient: what it returns is constant to
+    autograd, whatever comes in.
     """
 
     def run(*args):
@@ -93,7 +96,10 @@ def register(op: str, schema: str, fake: Callable) -> Callable:
     _library.define(f"{op}{schema}", tags=(torch.Tag.pt2_compliant_tag,))
     for key in ("CPU", "CUDA"):
         _library.impl(op, run, key)
-    _library.impl(op, torch.library.fallthrough_kernel, "Autograd")
+    if backward is None:
+        _library.impl(op, torch.library.fallthrough_kernel, "Autograd")
+    else:
+        torch.library.register_autograd(f"robustperf::{op}", backward, setup_context=setup_context, lib=_library)
     torch.library.register_fake(f"robustperf::{op}", fake, lib=_library)
     return getattr(torch.ops.robustperf, op).default
 

@@ -1,0 +1,123 @@
+// A nuisance program as Python hands it over, checked: nothing that runs it looks at its numbers again.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <algorithm>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "../core/arguments.hpp"
+#include "../cpu/kernels.hpp"
+#include "tensor_view.hpp"
+
+namespace robustperf {
+
+struct Program {
+  std::vector<Step> steps;
+  int64_t dim = 0;               // of delta
+  int channels_out = 0, channels_most = 0;
+  bool warps = false, blurs = false;
+};
+
+inline Program program_of(const std::vector<int64_t>& codes, const std::vector<double>& numbers, int channels,
+                          int64_t height, int64_t width) {
+  const auto refuse = [](size_t step, const std::string& what) {
+    throw py::value_error("program: step " + std::to_string(step) + ": " + what);
+  };
+  const size_t count = codes.size() / kStepCodes;
+  if (count == 0 || count > kMostSteps || codes.size() != count * kStepCodes || numbers.size() != count * kNumbers)
+    throw py::value_error("program: expected 1 to " + std::to_string(kMostSteps) + " steps of " +
+                          std::to_string(kStepCodes) + " codes and " + std::to_string(kNumbers) + " numbers, got " +
+                          std::to_string(codes.size()) + " and " + std::to_string(numbers.size()));
+  // Quads of a padded image are numbered in 32 bits.
+  if (channels < 1 || height < 1 || width < 1 || (height + 3) * (width + 3) >= int64_t{1} << 29)
+    throw py::value_error("program: expected images of 1 to 2^29 pixels, got " + text_of({channels, height, width}));
+  Program program;
+  program.channels_out = program.channels_most = channels;
+  int64_t word = 0;
+  for (size_t s = 0; s < count; ++s) {
+    const int64_t* code = codes.data() + s * kStepCodes;
+    Step step{};
+    std::copy_n(numbers.data() + s * kNumbers, kNumbers, step.numbers);
+    if (code[0] < 0 || code[0] >= kTransforms) refuse(s, "unknown transform " + std::to_string(code[0]));
+    if (code[1] < 0 || code[1] >= kLaws) refuse(s, "unknown law " + std::to_string(code[1]));
+    step.transform = static_cast<Transform>(code[0]);
+    step.law = static_cast<Law>(code[1]);
+    step.dim = code[2];
+    step.offset = code[3];
+    step.word = word;
+    step.channels = program.channels_out;
+    const auto setting = [&](int i) { return host::setting(step, i); };
+    if (step.transform == kAffine && !(setting(0) >= 1 && setting(0) < 64)) refuse(s, "expected a mask in 1..63");
+    if (step.transform == kBlur) {
+      const double most = static_cast<double>(std::min({height - 1, width - 1, int64_t{kMostRadius}}));
+      if (!(setting(0) >= 0 && setting(0) <= most))
+        refuse(s, "expected a blur's radius in 0.." + std::to_string(static_cast<int64_t>(most)) + ", got " +
+                      std::to_string(setting(0)));
+    }
+    const bool rgb = step.transform == kSaturation || step.transform == kHue ||
+                     (step.transform == kBackground && setting(0) != kGrey);
+    const bool grey = step.transform == kBackground && setting(0) == kGrey;
+    if ((rgb && step.channels != 3) || (grey && step.channels != 1) ||
+        (step.transform == kContrast && step.channels != 3 && step.channels != 1))
+      refuse(s, std::to_string(step.channels) + " channels do not suit it");
+    if (step.dim != host::components(step, step.channels * height * width) ||
+        (step.law == kBox && step.dim > kBounds) || (step.law == kFogLaw && step.transform != kFog))
+      refuse(s, "its delta cannot have " + std::to_string(step.dim) + " components under law " +
+                    std::to_string(code[1]));
+    const bool shared = step.law == kShared;
+    if (shared ? step.offset < 0 || step.offset + step.dim > program.dim : step.offset != program.dim)
+      refuse(s, "its delta cannot begin at " + std::to_string(step.offset));
+    if (!shared) program.dim += step.dim;
+    word += host::words(step);
+    program.channels_out = host::channels_after(step.transform, step.channels);
+    program.channels_most = std::max(program.channels_most, program.channels_out);
+    program.warps |= step.transform == kAffine;
+    program.blurs |= step.transform == kBlur;
+    program.steps.push_back(step);
+  }
+  return program;
+}
+
+// The arguments that the way forth and the way back have in common; `program` must outlive them.
+template <typename T>
+NuisanceArgs<T> nuisance_args(const TensorView& x, DType dtype, const std::vector<int64_t>& codes,
+                              const std::vector<double>& numbers, bool back, Program& program) {
+  NuisanceArgs<T> args{};
+  args.x = x.data<T>(dtype, {kAny, kAny, kAny, kAny});
+  args.batch = x.size(0);
+  args.channels = static_cast<int>(x.size(1));
+  args.height = x.size(2);
+  args.width = x.size(3);
+  program = program_of(codes, numbers, args.channels, args.height, args.width);
+  args.steps = program.steps.data();
+  args.count = static_cast<int64_t>(program.steps.size());
+  args.dim = program.dim;
+  args.channels_out = program.channels_out;
+  args.channels_most = program.channels_most;
+  int64_t total = 0;
+  const auto place = [&](bool wanted, int64_t size) {
+    const int64_t here = total;
+    if (wanted) total += (size + 15) / 16 * 16;  // 64 bytes
+    return here;
+  };
+  const int64_t image = args.channels_most * args.height * args.width;
+  const int64_t quads = (args.channels_most + 3) / 4 * 4 * (args.height + 3) * (args.width + 3);
+  args.layout.padded = place(program.warps || program.blurs, quads);
+  args.layout.image = place(program.blurs, image);
+  args.layout.tiles = place(true, (back ? args.count : 1) * args.channels_most * kTile);
+  args.layout.delta = place(!back, args.dim);
+  args.layout.padded_grad = place(back && program.warps, quads);
+  args.layout.grads = place(back, image);
+  args.layout.inputs = place(back, args.count * image);
+  args.layout.total = total;
+  return args;
+}
+
+inline const int64_t* index_data(const TensorView& index, int64_t samples) {
+  return index.data<int64_t>(DType::int64, {samples});
+}
+
+}  // namespace robustperf

@@ -1,0 +1,175 @@
+// What happens to one pixel, and the way back: each transform beside its gradient.
+//
+// The conventions are torchvision's: contrast and saturation blend with the grey image, hue turns in HSV, results are
+// clamped to [0, 1]. A clamp passes gradients on its bounds, as torch's does.
+#pragma once
+
+#include "elementary.hpp"
+
+namespace robustperf::ROBUSTPERF_ISA {
+
+template <typename T>
+struct Pixel {
+  T r, g, b;
+};
+
+template <typename T>
+ROBUSTPERF_HD constexpr T unit(T v) { return smaller(larger(v, T(0)), T(1)); }
+
+// The gradient behind a clamp of v to [0, 1].
+template <typename T>
+ROBUSTPERF_HD constexpr T behind_unit(T v, T grad) { return v < T(0) || v > T(1) ? T(0) : grad; }
+
+template <typename T>
+ROBUSTPERF_HD constexpr T grey_of(Pixel<T> p) { return T(0.2989) * p.r + T(0.587) * p.g + T(0.114) * p.b; }
+
+template <typename T>
+ROBUSTPERF_HD constexpr T sum_of(Pixel<T> p) { return p.r + p.g + p.b; }
+
+// Brightness: a value times a factor.
+template <typename T>
+ROBUSTPERF_HD constexpr T scaled(T x, T factor) { return unit(factor * x); }
+
+// Contrast and saturation: factor times a value and 1 - factor times another; `other` is that second part.
+template <typename T>
+ROBUSTPERF_HD constexpr T blended(T x, T factor, T other) { return unit(factor * x + other); }
+
+template <typename T>
+ROBUSTPERF_HD constexpr Pixel<T> saturated(Pixel<T> p, T factor) {
+  const T other = (T(1) - factor) * grey_of(p);
+  return {blended(p.r, factor, other), blended(p.g, factor, other), blended(p.b, factor, other)};
+}
+
+// The gradient in p; that in the factor is added to d_factor.
+template <typename T>
+ROBUSTPERF_HD inline Pixel<T> saturated_backward(Pixel<T> p, T factor, Pixel<T> grad, T& d_factor) {
+  const T grey = grey_of(p), other = (T(1) - factor) * grey;
+  const T r = behind_unit(factor * p.r + other, grad.r), g = behind_unit(factor * p.g + other, grad.g),
+          b = behind_unit(factor * p.b + other, grad.b);
+  d_factor += r * (p.r - grey) + g * (p.g - grey) + b * (p.b - grey);
+  const T through_grey = (T(1) - factor) * (r + g + b);
+  return {factor * r + T(0.2989) * through_grey, factor * g + T(0.587) * through_grey,
+          factor * b + T(0.114) * through_grey};
+}
+
+// A colour as its least channel, its chroma and its hue in sixths of a turn.
+template <typename T>
+struct Hexcone {
+  T least, chroma, inverse, sixths;
+  bool red, green;  // which channel is the greatest; blue, if none of the two
+};
+
+template <typename T>
+ROBUSTPERF_HD inline Hexcone<T> hexcone_of(Pixel<T> p) {
+  const T most = larger(larger(p.r, p.g), p.b), least = smaller(smaller(p.r, p.g), p.b), chroma = most - least;
+  const T inverse = T(1) / (chroma > T(0) ? chroma : T(1));
+  const bool red = p.r == most, green = p.g == most;
+  const T over_red = (p.g - p.b) * inverse, over_green = (p.b - p.r) * inverse + T(2),
+          over_blue = (p.r - p.g) * inverse + T(4);
+  return {least, chroma, inverse, red ? over_red : green ? over_green : over_blue, red, green};
+}
+
+// `sixths` of a pixel in (-1, 5] and a shift in [-3, 3], brought into [0, 6].
+template <typename T>
+ROBUSTPERF_HD constexpr T wrapped(T sixths) {
+  const T raised = sixths < T(0) ? sixths + T(6) : sixths;
+  return raised >= T(6) ? raised - T(6) : raised;
+}
+
+// Hue turned by `shift` sixths of a turn. No sector has to be looked up: each channel is a trapezium of the hue.
+template <typename T>
+ROBUSTPERF_HD inline Pixel<T> turned(Pixel<T> p, T shift) {
+  const Hexcone<T> c = hexcone_of(p);
+  const T h = wrapped(c.sixths + shift);
+  return {c.least + c.chroma * unit(magnitude(h - T(3)) - T(1)), c.least + c.chroma * unit(T(2) - magnitude(h - T(2))),
+          c.least + c.chroma * unit(T(2) - magnitude(h - T(4)))};
+}
+
+// d unit(2 - |d|) / dd, and its negative is the slope of unit(|d| - 1).
+template <typename T>
+ROBUSTPERF_HD constexpr T falling(T d) {
+  const T away = d < T(0) ? -d : d;
+  return away > T(1) && away < T(2) ? (d < T(0) ? T(1) : T(-1)) : T(0);
+}
+
+template <typename T>
+ROBUSTPERF_HD inline Pixel<T> turned_backward(Pixel<T> p, T shift, Pixel<T> grad, T& d_shift) {
+  const Hexcone<T> c = hexcone_of(p);
+  const T h = wrapped(c.sixths + shift);
+  T d_chroma = grad.r * unit(magnitude(h - T(3)) - T(1)) + grad.g * unit(T(2) - magnitude(h - T(2))) +
+               grad.b * unit(T(2) - magnitude(h - T(4)));
+  const T d_hue =
+      c.chroma * (grad.g * falling(h - T(2)) + grad.b * falling(h - T(4)) - grad.r * falling(h - T(3)));
+  d_shift += d_hue;
+  // The hue is (first - second) / chroma beside a constant.
+  const T slope = d_hue * c.inverse;
+  const T difference = c.red ? p.g - p.b : c.green ? p.b - p.r : p.r - p.g;
+  d_chroma -= slope * difference * c.inverse;
+  const T d_least = sum_of(grad) - d_chroma;
+  const bool blue = !c.red && !c.green;
+  const bool least_r = p.r == c.least, least_g = !least_r && p.g == c.least, least_b = !least_r && !least_g;
+  const T zero = T(0);
+  return {(c.red ? d_chroma : c.green ? -slope : slope) + (least_r ? d_least : zero),
+          (c.red ? slope : c.green ? d_chroma : -slope) + (least_g ? d_least : zero),
+          (c.red ? -slope : blue ? d_chroma : slope) + (least_b ? d_least : zero)};
+}
+
+// x^gamma. In float from logarithm and exponential by additions and multiplications, so that it is equal everywhere.
+ROBUSTPERF_HD inline float power_of(float x, float gamma) {
+  const float least = 0x1p-126f;
+  return x < least ? (gamma == 0.0f ? 1.0f : 0.0f) : exp_of(gamma * log_of(larger(x, least)));
+}
+ROBUSTPERF_HD inline double power_of(double x, double gamma) { return ::pow(x, gamma); }
+ROBUSTPERF_HD inline float logarithm_of(float x) { return log_of(x); }
+ROBUSTPERF_HD inline double logarithm_of(double x) { return ::log(x); }
+
+template <typename T>
+ROBUSTPERF_HD inline T power_backward(T x, T gamma, T grad, T& d_gamma) {
+  const T least = T(0x1p-126f), safe = larger(x, least);
+  const T value = power_of(safe, gamma), inside = x < least ? T(0) : behind_unit(value, grad);
+  d_gamma += inside * value * logarithm_of(safe);
+  return inside * gamma * value / safe;  // 0 at x = 0, where it may be infinite
+}
+
+// A grey digit, or one on a background of a known colour, as the share of its white foreground.
+template <typename T>
+struct Background {
+  Pixel<T> source, slope;  // share = <slope, p - source>
+  T inverse;               // 1 / |white - source|^2
+};
+
+template <typename T>
+ROBUSTPERF_HD constexpr Background<T> background_of(Pixel<T> source) {
+  const Pixel<T> way{T(1) - source.r, T(1) - source.g, T(1) - source.b};
+  const T square = way.r * way.r + way.g * way.g + way.b * way.b;
+  const T inverse = square > T(0) ? T(1) / square : T(0);  // on white nothing can be told apart
+  return {source, {way.r * inverse, way.g * inverse, way.b * inverse}, inverse};
+}
+
+template <typename T>
+ROBUSTPERF_HD constexpr T share_of(Pixel<T> p, Background<T> from) {
+  return from.slope.r * (p.r - from.source.r) + from.slope.g * (p.g - from.source.g) +
+         from.slope.b * (p.b - from.source.b);
+}
+
+template <typename T>
+ROBUSTPERF_HD constexpr Pixel<T> laid_on(T share, Pixel<T> colour) {
+  return {share + (T(1) - share) * colour.r, share + (T(1) - share) * colour.g, share + (T(1) - share) * colour.b};
+}
+
+// The gradient in the share; that in the colour is added to d_colour.
+template <typename T>
+ROBUSTPERF_HD inline T laid_on_backward(T share, Pixel<T> colour, Pixel<T> grad, Pixel<T>& d_colour) {
+  d_colour.r += (T(1) - share) * grad.r;
+  d_colour.g += (T(1) - share) * grad.g;
+  d_colour.b += (T(1) - share) * grad.b;
+  return grad.r * (T(1) - colour.r) + grad.g * (T(1) - colour.g) + grad.b * (T(1) - colour.b);
+}
+
+// Fog: a veil of strength * field over x, brought back into range by the greatest value of the image.
+template <typename T>
+ROBUSTPERF_HD constexpr T veil(T most, T strength) {
+  return most + strength > T(0) ? most / (most + strength) : T(1);
+}
+
+}  // namespace robustperf::ROBUSTPERF_ISA

@@ -1,0 +1,108 @@
+// Gaussian blur of a whole image, rows and then columns, mirrored at the edges without repeating them.
+#pragma once
+
+#include "../core/program.hpp"
+
+namespace robustperf::ROBUSTPERF_ISA {
+
+// Weights of the taps at distance 0 ... radius, and their derivatives in sigma.
+template <typename T>
+struct Taps {
+  int radius;
+  T weight[kMostRadius + 1], slope[kMostRadius + 1];
+};
+
+template <typename T>
+inline Taps<T> taps_of(int radius, double sigma) {
+  Taps<T> taps{};
+  taps.radius = radius;
+  double bell[kMostRadius + 1], steep[kMostRadius + 1], sum = 0, sum_steep = 0;
+  for (int j = 0; j <= radius; ++j) {
+    const bool point = j == 0 || sigma <= 0;
+    bell[j] = point ? j == 0 : ::exp(-0.5 * j * j / (sigma * sigma));
+    steep[j] = point ? 0 : bell[j] * j * j / (sigma * sigma * sigma);
+    sum += (j == 0 ? 1 : 2) * bell[j];
+    sum_steep += 2 * steep[j];
+  }
+  for (int j = 0; j <= radius; ++j) {
+    taps.weight[j] = static_cast<T>(bell[j] / sum);
+    taps.slope[j] = static_cast<T>(bell[j] > 0 ? (steep[j] - bell[j] * sum_steep / sum) / sum : 0);
+  }
+  return taps;
+}
+
+inline int64_t mirrored(int64_t i, int64_t size) { return i < 0 ? -i : i >= size ? 2 * (size - 1) - i : i; }
+
+// out[i] = sum over j of w[|j|] in[mirrored(i + j)] along one axis of [outer, size, inner].
+template <typename T>
+inline void filter(const T* in, T* out, const T* w, int radius, int64_t outer, int64_t size, int64_t inner) {
+  for (int64_t o = 0; o < outer; ++o) {
+    const T* from = in + o * size * inner;
+    T* to = out + o * size * inner;
+    for (int64_t i = 0; i < size; ++i) {
+      T* row = to + i * inner;
+      const T* centre = from + i * inner;
+      if (inner > 1) {
+#pragma omp simd
+        for (int64_t x = 0; x < inner; ++x) row[x] = w[0] * centre[x];
+        for (int j = 1; j <= radius; ++j) {
+          const T *before = from + mirrored(i - j, size) * inner, *behind = from + mirrored(i + j, size) * inner;
+#pragma omp simd
+          for (int64_t x = 0; x < inner; ++x) row[x] += w[j] * (before[x] + behind[x]);
+        }
+      } else {
+        T sum = w[0] * centre[0];
+        if (i >= radius && i + radius < size)
+          for (int j = 1; j <= radius; ++j) sum += w[j] * (from[i - j] + from[i + j]);
+        else
+          for (int j = 1; j <= radius; ++j) sum += w[j] * (from[mirrored(i - j, size)] + from[mirrored(i + j, size)]);
+        row[0] = sum;
+      }
+    }
+  }
+}
+
+// The transposed filter: each result's gradient goes back to the pixels that it came from. `in` is not `out`.
+template <typename T>
+inline void filter_backward(const T* grad, T* out, const T* w, int radius, int64_t outer, int64_t size, int64_t inner) {
+  for (int64_t i = 0; i < outer * size * inner; ++i) out[i] = 0;
+  for (int64_t o = 0; o < outer; ++o) {
+    const T* from = grad + o * size * inner;
+    T* to = out + o * size * inner;
+    for (int64_t i = 0; i < size; ++i)
+      for (int j = -radius; j <= radius; ++j) {
+        T* row = to + mirrored(i + j, size) * inner;
+        const T weight = w[j < 0 ? -j : j];
+#pragma omp simd
+        for (int64_t x = 0; x < inner; ++x) row[x] += weight * from[i * inner + x];
+      }
+  }
+}
+
+// `image` and `out` may be one; `between` is another.
+template <typename T>
+inline void blur(const T* image, const Taps<T>& taps, int channels, int64_t height, int64_t width, T* between, T* out) {
+  filter(image, between, taps.weight, taps.radius, channels * height, width, 1);
+  filter(between, out, taps.weight, taps.radius, channels, height, width);
+}
+
+// `grad`, of the result, becomes that of `image`; `between` and `spare` are two more images. Returns that of sigma.
+template <typename T>
+inline double blur_backward(const T* image, const Taps<T>& taps, int channels, int64_t height, int64_t width, T* grad,
+                            T* between, T* spare) {
+  const int64_t size = channels * height * width;
+  double d_sigma = 0;
+  for (int part = 0; part < 2; ++part) {  // the slope in rows or in columns
+    filter(image, between, part == 0 ? taps.slope : taps.weight, taps.radius, channels * height, width, 1);
+    filter(between, spare, part == 0 ? taps.weight : taps.slope, taps.radius, channels, height, width);
+    T sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = 0; i < size; ++i) sum += grad[i] * spare[i];
+    d_sigma += sum;
+  }
+  filter_backward(grad, between, taps.weight, taps.radius, channels, height, width);
+  filter_backward(between, grad, taps.weight, taps.radius, channels * height, width, 1);
+  return d_sigma;
+}
+
+}  // namespace robustperf::ROBUSTPERF_ISA

@@ -1,0 +1,53 @@
+// One draw of a program's delta.
+#pragma once
+
+#include "../core/laws.hpp"
+#include "words.hpp"
+
+namespace robustperf::ROBUSTPERF_ISA {
+
+inline void sample_step(const Step& step, uint64_t key, uint64_t index, uint32_t draw, float* delta) {
+  const auto uniform = [](uint32_t word) { return uniform_of(word); };
+  const auto normal = [](uint32_t word) { return normal_of(word); };
+  const float lower = static_cast<float>(step.numbers[0]), upper = static_cast<float>(step.numbers[kBounds]);
+  const auto fill = [&](int64_t first, int64_t count, float* out, auto&& transform) {
+    fill_words(key, index, draw, step.word + first, count, out, transform);
+  };
+  switch (step.law) {
+    case kBox:
+      fill(0, step.dim, delta, uniform);
+      for (int64_t j = 0; j < step.dim; ++j)
+        delta[j] = between(static_cast<float>(step.numbers[j]), static_cast<float>(step.numbers[kBounds + j]), delta[j]);
+      break;
+    case kEverywhere:
+      fill(0, step.dim, delta, [=](uint32_t word) { return between(lower, upper, uniform_of(word)); });
+      break;
+    case kNormal:
+      fill(0, step.dim, delta, [=](uint32_t word) { return upper * normal_of(word); });
+      break;
+    case kBall: {
+      fill(0, step.dim, delta, normal);
+      float u;
+      fill(step.dim, 1, &u, uniform);
+      double squares[8] = {};
+      for (int64_t j = 0; j < step.dim; ++j) squares[j % 8] += static_cast<double>(delta[j]) * delta[j];
+      double sum = 0;
+      for (double square : squares) sum += square;
+      const double scale = ball_scale(step.numbers[kBounds], sum, u, step.dim);
+      for (int64_t j = 0; j < step.dim; ++j) delta[j] = static_cast<float>(delta[j] * scale);
+      break;
+    }
+    case kFogLaw:
+      fill(0, step.dim, delta, uniform);
+      delta[0] = between(lower, upper, delta[0]);
+      break;
+    default: break;  // shared: drawn by another step
+  }
+}
+
+inline void sample_program(const Step* steps, int64_t count, uint64_t key, uint64_t index, uint32_t draw,
+                           float* delta) {
+  for (int64_t s = 0; s < count; ++s) sample_step(steps[s], key, index, draw, delta + steps[s].offset);
+}
+
+}  // namespace robustperf::ROBUSTPERF_ISA

@@ -1,0 +1,138 @@
+// A program in segments: stretches of steps that run tile by tile without a look at the rest of the image. A segment
+// begins where a step wants to know the whole image first (contrast, fog, a background's corner) or looks at more than
+// one pixel (a warp, blur).
+#pragma once
+
+#include "blur.hpp"
+#include "sampling.hpp"
+#include "warp.hpp"
+
+namespace robustperf::ROBUSTPERF_ISA {
+
+inline bool wants_whole(const Step& step) {
+  return step.transform == kContrast || step.transform == kFog ||
+         (step.transform == kBackground && setting(step, 0) == kCorner);
+}
+
+inline bool begins_segment(const Step& step) {
+  return wants_whole(step) || step.transform == kAffine || step.transform == kBlur;
+}
+
+// The segment that begins with step `first` ends before the step returned.
+template <typename T>
+inline int64_t segment_end(const NuisanceArgs<T>& args, int64_t first) {
+  int64_t end = first + 1;
+  if (args.steps[first].transform == kBlur) return end;
+  while (end < args.count && !begins_segment(args.steps[end])) ++end;
+  return end;
+}
+
+// Sums of the channels' values, in sixteen lanes whatever the instruction set, for the same bits.
+template <typename T>
+inline double sum_of_run(const T* x, int64_t n) {
+  typedef T Piece __attribute__((vector_size(16)));
+  constexpr int kPiece = 16 / sizeof(T), kPieces = 16 / kPiece;
+  Piece sums[kPieces] = {};
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16)
+    for (int p = 0; p < kPieces; ++p) {
+      Piece piece;
+      take(piece, x + i + p * kPiece);
+      sums[p] += piece;
+    }
+  double sum = 0;
+  for (int p = 0; p < kPieces; ++p)
+    for (int l = 0; l < kPiece; ++l) sum += sums[p][l];
+  for (; i < n; ++i) sum += x[i];
+  return sum;
+}
+
+// What `step` wants to know of the image, gathered tile by tile.
+template <typename T>
+inline void look_at(const Step& step, Planes<const T> tile, int64_t first, int64_t n, int64_t pixels, Whole& whole) {
+  if (step.transform == kContrast) {
+    constexpr double kWeights[] = {0.2989, 0.587, 0.114};
+    for (int c = 0; c < step.channels; ++c)
+      whole.value[0] += (step.channels == 3 ? kWeights[c] : 1.0) * sum_of_run(tile[c], n) / pixels;
+  } else if (step.transform == kFog) {
+    T most = static_cast<T>(whole.value[0]);
+    for (int c = 0; c < step.channels; ++c) {
+      const T* x = tile[c];
+#pragma omp simd reduction(max : most)
+      for (int64_t i = 0; i < n; ++i) most = larger(most, x[i]);
+    }
+    whole.value[0] = most;
+  } else if (first == 0) {
+    for (int c = 0; c < 3; ++c) whole.value[c] = tile[c][0];
+  }
+}
+
+template <typename T>
+inline Whole look_at_image(const Step& step, const T* image, int64_t pixels) {
+  Whole whole{};
+  for (int64_t first = 0; first < pixels; first += kTile)
+    look_at(step, Planes<const T>{image + first, pixels}, first, smaller(kTile, pixels - first), pixels, whole);
+  return whole;
+}
+
+// One thread's place to work.
+template <typename T>
+struct Scratch {
+  T *padded, *padded_grad, *image, *tiles, *delta, *inputs, *grads;
+
+  Scratch(const NuisanceArgs<T>& args, int64_t thread) {
+    T* base = args.scratch + thread * args.layout.total;
+    padded = base + args.layout.padded;
+    padded_grad = base + args.layout.padded_grad;
+    image = base + args.layout.image;
+    tiles = base + args.layout.tiles;
+    delta = base + args.layout.delta;
+    inputs = base + args.layout.inputs;
+    grads = base + args.layout.grads;
+  }
+};
+
+// Runs steps first ... end - 1 from `image` into `out`, which may be one. `whole` is what the first step wants to know
+// and becomes what the step after the segment wants to know. `laid_out`: scratch.padded holds the image already.
+template <typename T>
+inline void run_segment(const NuisanceArgs<T>& args, int64_t first, int64_t end, const T* image, const T* delta,
+                        const Scratch<T>& scratch, Whole& whole, T* out, bool laid_out = false) {
+  const int64_t pixels = args.height * args.width;
+  const Step& head = args.steps[first];
+  const Step* next = end < args.count && wants_whole(args.steps[end]) ? args.steps + end : nullptr;
+  if (head.transform == kBlur) {
+    const auto taps = taps_of<T>(static_cast<int>(setting(head, 0)), static_cast<double>(delta[head.offset]));
+    blur(image, taps, head.channels, args.height, args.width, scratch.image, out);
+    if (next != nullptr) whole = look_at_image(*next, out, pixels);
+    return;
+  }
+  const bool warps = head.transform == kAffine, border = setting(head, 1) == kBorder;
+  const Padded size{args.height, args.width};
+  Warp warp{};
+  if (warps) {
+    warp = warp_of(parameters_of(head, delta + head.offset), args.height, args.width);
+    if (!laid_out) lay_out(image, head.channels, size, scratch.padded);
+  }
+  const Whole of_first = whole;
+  whole = Whole{};
+  for (int64_t pixel = 0; pixel < pixels; pixel += kTile) {
+    const int64_t n = smaller(kTile, pixels - pixel);
+    const Planes<T> last{out + pixel, pixels}, tile{scratch.tiles, kTile};
+    Planes<const T> in{image + pixel, pixels};
+    int64_t s = first;
+    if (warps) {
+      const Planes<T> to = ++s == end ? last : tile;
+      warp_tile(warp, border, scratch.padded, head.channels, size, pixel, n, to);
+      in = {to.first, to.stride};
+    }
+    for (; s < end; ++s) {
+      const Planes<T> to = s == end - 1 ? last : tile;
+      const Step& step = args.steps[s];
+      step_forward(Site<T>{step, delta + step.offset, of_first, pixel, args.height, args.width}, in, to, n);
+      in = {to.first, to.stride};
+    }
+    if (next != nullptr) look_at(*next, in, pixel, n, pixels, whole);
+  }
+}
+
+}  // namespace robustperf::ROBUSTPERF_ISA

@@ -1,0 +1,10 @@
+import torch
+
+from robustperf import _native
+
+
+def nuisance_backward(grad, x, delta, codes, numbers):
+    grad_x, grad_delta = torch.zeros(x.shape, dtype=x.dtype), torch.zeros(delta.shape, dtype=delta.dtype)
+    _native.nuisance_backward(grad.contiguous(), x.contiguous(), delta.contiguous(), grad_x, grad_delta, codes,
+                              numbers, torch.get_num_threads())
+    return grad_x, grad_delta

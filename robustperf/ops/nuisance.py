@@ -1,0 +1,74 @@
+"""A nuisance program on a batch of images, with the way back for gradients in the images and in delta."""
+
+from __future__ import annotations
+
+import torch
+
+from robustperf import check
+from robustperf.ops import registry
+from robustperf.ops.program import Layout, Program, channels_out
+
+
+def nuisance(x: torch.Tensor, delta: torch.Tensor, program: Program, *, backend: str | None = None) -> torch.Tensor:
+    """G(x, delta) of R section 4 for every delta: the program's steps, in one pass over each image.
+
+    `robustperf.nuisance` holds the kernels that write programs; delta's range is theirs to check.
+
+    Args:
+        x: [B, C, H, W] float32 or float64 in [0, 1] (looked at on the CPU; a GPU is not waited for).
+        delta: [K, B, q] of x's dtype, q = `program.layout((C, H, W)).dim`.
+
+    Returns [K, B, C', H, W] of x's dtype; C' is 3 after a background, C otherwise. Gradients in x and in delta, once.
+
+    Raises TypeError for a wrong dtype, ValueError for a wrong shape, device, pixel or backend.
+    """
+    layout = check_images(x, program)
+    check.tensor("delta", delta, ("K", x.shape[0], layout.dim), dtypes=(x.dtype,), device=x.device)
+    backend = registry.choose("nuisance", backend, x.device)
+    check_range(x, backend)
+    return _nuisance(x, delta, layout.codes, layout.numbers, backend)
+
+
+def check_images(x: torch.Tensor, program: Program) -> Layout:
+    """The program for x's shape, after a look at that shape and at x's dtype."""
+    check.tensor("x", x, ("B", "C", "H", "W"))
+    if 0 in x.shape[1:]:
+        raise ValueError(f"x: expected images with pixels, got shape {list(x.shape)}")
+    return program.layout(x.shape[1:])
+
+
+def check_range(x: torch.Tensor, backend: str) -> None:
+    """ValueError for pixels outside [0, 1], where the backend does not look itself and nobody waits for a GPU."""
+    if backend == "reference" and x.device.type == "cpu" and not torch.compiler.is_compiling():
+        check.images("x", x, (0.0, 1.0))
+
+
+def _fake(x, delta, codes, numbers, backend):
+    return x.new_empty((delta.shape[0], x.shape[0], channels_out(codes, x.shape[1]), *x.shape[2:]))
+
+
+def _setup(ctx, inputs, output):
+    x, delta, ctx.codes, ctx.numbers, ctx.backend = inputs
+    ctx.save_for_backward(x, delta)
+
+
+def _backward(ctx, grad):
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (grad, *ctx.saved_tensors)):
+        raise NotImplementedError("nuisance: has no gradient of its gradient (create_graph=True)")
+    return *_nuisance_backward(grad, *ctx.saved_tensors, ctx.codes, ctx.numbers, ctx.backend), None, None, None
+
+
+def _backward_fake(grad, x, delta, codes, numbers, backend):
+    return torch.empty_like(x, memory_format=torch.contiguous_format), torch.empty_like(
+        delta, memory_format=torch.contiguous_format
+    )
+
+
+_nuisance_backward = registry.register(
+    "nuisance_backward",
+    "(Tensor grad, Tensor x, Tensor delta, int[] codes, float[] numbers, str backend) -> (Tensor, Tensor)",
+    _backward_fake,
+)
+_nuisance = registry.register(
+    "nuisance", "(Tensor x, Tensor delta, int[] codes, float[] numbers, str backend) -> Tensor", _fake, _backward, _setup
+)

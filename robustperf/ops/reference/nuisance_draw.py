@@ -1,0 +1,7 @@
+from robustperf.ops.reference.nuisance import nuisance
+from robustperf.ops.reference.nuisance_sample import nuisance_sample
+
+
+def nuisance_draw(x, index, draw, codes, numbers, key):
+    delta = nuisance_sample(index, draw, codes, numbers, *x.shape[1:], key)
+    return nuisance(x, delta.to(x.dtype), codes, numbers)
