@@ -2,13 +2,14 @@
 
 Two papers as one library: A. Tibo, M. Jaeger, K. G. Larsen, "A general framework for defining and optimizing
 robustness" (2021), "T" in the docstrings, and A. Robey, H. Hassani, G. J. Pappas, "Model-based robust deep learning"
-(2020), "R". Start at `margins`, `MarginCurve` and `attacks`; `ops` holds the accelerated operations.
+(2020), "R". Start at `margins`, `MarginCurve` and `attacks`, or at `Kernel` and `nuisance`; `ops` holds the accelerated operations.
 """
 
 from importlib.metadata import version as _version
 
 # _native first: a wrong ROBUSTPERF_CPU, or a broken build, is an error here and not a silent change of backend.
-from robustperf import _native, attacks, data, nets, ops, plot, random  # noqa: F401
+from robustperf import _native, attacks, data, nets, nuisance, ops, plot, random  # noqa: F401
+from robustperf.kernel import Kernel
 from robustperf.robustness import (
     Boundary,
     LineSearch,
@@ -23,6 +24,7 @@ __version__ = _version("robustperf")
 
 __all__ = [
     "Boundary",
+    "Kernel",
     "LineSearch",
     "MarginCurve",
     "Margins",
@@ -32,6 +34,7 @@ __all__ = [
     "line_search",
     "margins",
     "nets",
+    "nuisance",
     "ops",
     "plot",
     "random",

@@ -151,9 +151,8 @@ void nuisance_backward(py::handle grad_, py::handle x_, py::handle delta_, py::h
 }
 
 void nuisance_sample(py::handle index_, py::handle draw_, py::handle delta_, const std::vector<int64_t>& codes,
-                     const std::vector<double>& numbers, int channels, int64_t height, int64_t width, uint64_t key,
-                     int threads) {
-  const Program program = program_of(codes, numbers, channels, height, width);
+                     const std::vector<double>& numbers, uint64_t key, int threads) {
+  const Program program = program_of(codes, numbers);
   const TensorView index = cpu(index_, "index"), draw = cpu(draw_, "draw"), delta = cpu(delta_, "delta");
   NuisanceSampleArgs args{};
   args.steps = program.steps.data();

@@ -9,8 +9,8 @@ from robustperf.ops.draws import check_draws, signed
 from robustperf.ops.program import Program, delta_dim
 
 
-def nuisance_sample(key: int, index: torch.Tensor, draw: torch.Tensor, program: Program, shape: tuple[int, int, int], *,
-                    backend: str | None = None) -> torch.Tensor:
+def nuisance_sample(key: int, index: torch.Tensor, draw: torch.Tensor, program: Program,
+                    shape: tuple[int, int, int] | None = None, *, backend: str | None = None) -> torch.Tensor:
     """delta ~ P(Delta) of R section 4: what `nuisance_draw` takes, for each draw of each sample.
 
     The words are those of `draws`: a step takes one for each component of its delta (the L2 ball one more, for the
@@ -18,23 +18,22 @@ def nuisance_sample(key: int, index: torch.Tensor, draw: torch.Tensor, program: 
 
     Args:
         key, index, draw: as in `draws`.
-        shape: [C, H, W] of the images.
+        shape: [C, H, W] of the images; None where the program has no component for each of their values.
 
     Returns [K, B, q] float32 on index's device, q = `program.layout(shape).dim`. Errors as in `draws`.
     """
     check_draws(key, index, draw)
     layout = program.layout(shape)
-    return _nuisance_sample(index, draw, layout.codes, layout.numbers, *shape, signed(key),
+    return _nuisance_sample(index, draw, layout.codes, layout.numbers, signed(key),
                             registry.choose("nuisance_sample", backend, index.device))
 
 
-def _fake(index, draw, codes, numbers, channels, height, width, key, backend):
+def _fake(index, draw, codes, numbers, key, backend):
     return index.new_empty((draw.shape[0], index.shape[0], delta_dim(codes)), dtype=torch.float32)
 
 
 _nuisance_sample = registry.register(
     "nuisance_sample",
-    "(Tensor index, Tensor draw, int[] codes, float[] numbers, int channels, int height, int width, int key, "
-    "str backend) -> Tensor",
+    "(Tensor index, Tensor draw, int[] codes, float[] numbers, int key, str backend) -> Tensor",
     _fake,
 )

@@ -73,6 +73,9 @@ _IMAGE_WIDE = (Transform.ADD, Transform.IMPULSE, Transform.SHOT)
 _RGB = (Transform.SATURATION, Transform.HUE)
 
 
+Shape = tuple[int, int, int]
+
+
 class Step(NamedTuple):
     """One transform with the law of its delta.
 
@@ -87,15 +90,18 @@ class Step(NamedTuple):
     settings: tuple[float, ...] = ()
     name: str = ""
 
-    def dim(self, shape: tuple[int, int, int]) -> int:
+    def dim(self, shape: Shape | None) -> int:
         """Components of delta for an image of this shape that comes in."""
         if self.transform in _IMAGE_WIDE:
+            if shape is None:
+                raise ValueError(f"shape: {self.name} has a component of delta for each value of the image: "
+                                 "expected (C, H, W), got None")
             return shape[0] * shape[1] * shape[2]
         if self.transform == Transform.FOG:
             return 1 + FOG_NODES
         return len(self.lower)
 
-    def shape_after(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
+    def shape_after(self, shape: Shape) -> Shape:
         """The shape that goes out for the one that comes in; ValueError for one that the transform cannot take."""
         channels, height, width = shape
         expected = None
@@ -126,9 +132,10 @@ class Program:
         if not 0 < len(self.steps) <= MOST_STEPS:
             raise ValueError(f"program: expected 1 to {MOST_STEPS} steps, got {len(self.steps)}")
 
-    def layout(self, shape: tuple[int, int, int]) -> Layout:
-        """The program for images of one shape [C, H, W]; ValueError for a shape that a step cannot take."""
-        return _layout(self, tuple(shape))
+    def layout(self, shape: Shape | None) -> Layout:
+        """The program for images of one shape [C, H, W], or of any where delta does not depend on it; ValueError for a
+        shape that a step cannot take."""
+        return _layout(self, shape if shape is None else tuple(shape))
 
 
 def channels_out(codes: list[int], channels: int) -> int:
@@ -150,7 +157,7 @@ class Layout(NamedTuple):
 
 
 @cache
-def _layout(program: Program, shape: tuple[int, int, int]) -> Layout:
+def _layout(program: Program, shape: Shape | None) -> Layout:
     codes, numbers, dim, drawn = [], [], 0, {}
     for number, step in enumerate(program.steps):
         size = step.dim(shape)
@@ -158,12 +165,11 @@ def _layout(program: Program, shape: tuple[int, int, int]) -> Layout:
         law = Law.SHARED if group in drawn else step.law
         begin, first_size = drawn.setdefault(group, (dim, size))
         if size != first_size:
-            raise ValueError(f"x: {step.name} has {size} components of delta for {list(shape)} and is to share "
-                             f"{first_size}")
+            raise ValueError(f"x: {step.name} has {size} components of delta here and is to share {first_size}")
         if law != Law.SHARED:
             dim += size
         codes += [int(step.transform), int(law), size, begin]
         for values, places in ((step.lower, _BOUNDS), (step.upper, _BOUNDS), (step.settings, _SETTINGS)):
             numbers += [float(value) for value in values] + [0.0] * (places - len(values))
-        shape = step.shape_after(shape)
+        shape = shape if shape is None else step.shape_after(shape)
     return Layout(codes, numbers, dim)

@@ -3,5 +3,5 @@ from robustperf.ops.reference.nuisance_sample import nuisance_sample
 
 
 def nuisance_draw(x, index, draw, codes, numbers, key):
-    delta = nuisance_sample(index, draw, codes, numbers, *x.shape[1:], key)
+    delta = nuisance_sample(index, draw, codes, numbers, key)
     return nuisance(x, delta.to(x.dtype), codes, numbers)

@@ -4,7 +4,7 @@ from robustperf.ops.program import FOG_NODES, Law
 from robustperf.ops.reference.draws import draws
 
 
-def nuisance_sample(index, draw, codes, numbers, channels, height, width, key):
+def nuisance_sample(index, draw, codes, numbers, key):
     parts, word = [], 0
     for step in range(len(codes) // 4):
         _, law, size, _ = codes[4 * step : 4 * step + 4]

@@ -1,0 +1,119 @@
+"""`Kernel`: a model of natural variation x' = G(x, delta), delta ~ P(Delta) (R section 4), which is a transition kernel
+Q(. | x) (T Definition 1): the one idea that both papers are written on."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+
+from robustperf import check
+from robustperf.ops.draws import check_draws
+
+Shape = tuple[int, int, int]
+
+
+class Kernel(ABC):
+    """x' = G(x, delta) with delta drawn from P(Delta).
+
+    A kernel of one's own gives `dim_for`, `sample_for` and `transform`; the rest follows. Its randomness comes from
+    `robustperf.random`, so that a draw depends on nothing but key, sample index and draw number.
+    """
+
+    @abstractmethod
+    def dim_for(self, shape: Shape | None) -> int:
+        """q = dim(Delta) for images [C, H, W]; ValueError for a shape that the kernel cannot take, and for None where
+        q depends on the shape."""
+
+    @abstractmethod
+    def sample_for(self, shape: Shape | None, key: int, index: torch.Tensor, draws: torch.Tensor, *,
+                   backend: str | None = None) -> torch.Tensor:
+        """`sample` for images of this shape and the draws' numbers [K]."""
+
+    @abstractmethod
+    def transform(self, x: torch.Tensor, delta: torch.Tensor, *, backend: str | None = None) -> torch.Tensor:
+        """G(x, delta) [K, B, C', H, W] for x [B, C, H, W] and delta [K, B, q], both checked."""
+
+    def shape_after(self, shape: Shape) -> Shape:
+        """The shape of G(x, delta) for images of this shape."""
+        return shape
+
+    def check_delta(self, delta: torch.Tensor, shape: Shape) -> None:
+        """ValueError for numbers of delta outside Delta; looked at on the CPU only. Everything is in Delta unless a
+        kernel says otherwise."""
+
+    def project(self, delta: torch.Tensor, shape: Shape | None = None) -> torch.Tensor:
+        """The nearest point of Delta (R Algorithm 3's projection), of delta's shape."""
+        return delta
+
+    @property
+    def dim(self) -> int:
+        """q = dim(Delta); ValueError where it depends on the images' shape (see `dim_for`)."""
+        return self.dim_for(None)
+
+    def sample(self, key: int, index: torch.Tensor, draws: int | torch.Tensor, *, shape: Shape | None = None,
+               backend: str | None = None) -> torch.Tensor:
+        """delta ~ P(Delta), the same for a sample whatever the batch, the order, the chunk or the process.
+
+        Args:
+            key: 64 bits, see `robustperf.random`.
+            index: [B] int64 >= 0, the samples' indices in their data set.
+            draws: K for the draws 0..K-1, or their numbers [K] int64.
+            shape: [C, H, W] of the images, where the kernel has a component for each value of the image.
+
+        Returns [K, B, q] float32 on index's device.
+
+        Raises TypeError for a wrong dtype, ValueError for a wrong number, shape or device, or a shape that is missing.
+        """
+        draws = _numbers(draws, index)
+        check_draws(key, index, draws)
+        return self.sample_for(None if shape is None else tuple(shape), key, index, draws, backend=backend)
+
+    def __call__(self, x: torch.Tensor, delta: torch.Tensor, *, backend: str | None = None) -> torch.Tensor:
+        """G(x, delta), with gradients in x and in delta where G has them.
+
+        Args:
+            x: [B, C, H, W] float32 or float64 in [0, 1].
+            delta: [B, q] or [K, B, q] float32 or float64 in Delta.
+
+        Returns [B, C', H, W] or [K, B, C', H, W] of x's dtype.
+
+        Raises TypeError for a wrong dtype, ValueError for a wrong shape or device, or numbers out of range.
+        """
+        check.tensor("x", x, ("B", "C", "H", "W"))
+        shape = tuple(x.shape[1:])
+        dim = self.dim_for(shape)
+        draws = ("K",) if isinstance(delta, torch.Tensor) and delta.dim() == 3 else ()
+        check.tensor("delta", delta, (*draws, x.shape[0], dim), device=x.device)
+        if delta.device.type == "cpu" and not torch.compiler.is_compiling():
+            self.check_delta(delta.detach(), shape)
+        out = self.transform(x, (delta if draws else delta[None]).to(x.dtype), backend=backend)
+        return out if draws else out[0]
+
+    def draw(self, x: torch.Tensor, *, key: int, index: torch.Tensor, draws: int | torch.Tensor = 1,
+             backend: str | None = None) -> torch.Tensor:
+        """`self(x, self.sample(key, index, draws))`, bit for bit.
+
+        Arguments as in `sample` and `__call__`. Returns [K, B, C', H, W] of x's dtype, with gradients in x.
+        """
+        check.tensor("x", x, ("B", "C", "H", "W"))
+        draws = _numbers(draws, index)
+        check.tensor("index", index, (x.shape[0],), dtypes=(torch.int64,), device=x.device)
+        return self.draw_for(x, key, index, draws, backend=backend)
+
+    def draw_for(self, x: torch.Tensor, key: int, index: torch.Tensor, draws: torch.Tensor, *,
+                 backend: str | None = None) -> torch.Tensor:
+        """`draw` behind its checks; a kernel that can draw on the way overrides it."""
+        check_draws(key, index, draws)
+        delta = self.sample_for(tuple(x.shape[1:]), key, index, draws, backend=backend)
+        return self.transform(x, delta.to(x.dtype), backend=backend)
+
+
+def _numbers(draws: int | torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """The draws' numbers [K]."""
+    if isinstance(draws, torch.Tensor):
+        if draws.dim() == 1 and not len(draws):
+            raise ValueError("draws: expected at least one draw, got none")
+        return draws
+    check.positive("draws", draws, integer=True)
+    return torch.arange(draws, device=index.device if isinstance(index, torch.Tensor) else None)

@@ -1,0 +1,46 @@
+"""Known models of natural variation (R section 4.1; T Example 1): kernels that run as native programs.
+
+`Compose` makes one of several; `KERNELS` names them for the command line.
+"""
+
+from robustperf.nuisance.balls import L2Ball, LinfBall
+from robustperf.nuisance.compose import Compose
+from robustperf.nuisance.geometric import Affine, Rotation, Scale, Shear, Translation
+from robustperf.nuisance.known import KnownKernel
+from robustperf.nuisance.noise import GaussianNoise, ImpulseNoise, ShotNoise
+from robustperf.nuisance.photometric import (
+    BackgroundColour,
+    Blur,
+    Brightness,
+    Contrast,
+    Decolourise,
+    Fog,
+    Gamma,
+    Hue,
+    Saturation,
+)
+
+KERNELS = {
+    "affine": Affine,
+    "background_colour": BackgroundColour,
+    "blur": Blur,
+    "brightness": Brightness,
+    "contrast": Contrast,
+    "decolourise": Decolourise,
+    "fog": Fog,
+    "gamma": Gamma,
+    "gaussian_noise": GaussianNoise,
+    "hue": Hue,
+    "impulse_noise": ImpulseNoise,
+    "l2_ball": L2Ball,
+    "linf_ball": LinfBall,
+    "rotation": Rotation,
+    "saturation": Saturation,
+    "scale": Scale,
+    "shear": Shear,
+    "shot_noise": ShotNoise,
+    "translation": Translation,
+}
+"""Every known kernel by the name that the command line has for it."""
+
+__all__ = [*sorted(kernel.__name__ for kernel in KERNELS.values()), "KERNELS", "Compose", "KnownKernel"]

@@ -1,0 +1,45 @@
+"""Noise: delta has a component for each value of the image, so `sample` wants `shape=(C, H, W)`."""
+
+from __future__ import annotations
+
+from robustperf import check
+from robustperf.nuisance.known import KnownKernel
+from robustperf.ops.program import Law, Program, Step, Transform
+
+
+class GaussianNoise(KnownKernel):
+    """clamp(x + delta), delta ~ N(0, std^2).
+
+    Args:
+        std: standard deviation, in units of the pixel range.
+    """
+
+    def __init__(self, std: float = 0.1):
+        std = check.positive("std", std)
+        self.program = Program((Step(Transform.ADD, Law.NORMAL, (0.0,), (std,), (1,), "gaussian_noise"),))
+
+
+class ImpulseNoise(KnownKernel):
+    """Salt and pepper: each value black where delta < share / 2, white where delta >= 1 - share / 2; delta ~ U[0, 1].
+
+    Args:
+        share: of the values that are replaced, in (0, 1].
+    """
+
+    def __init__(self, share: float = 0.1):
+        if check.positive("share", share) > 1:
+            raise ValueError(f"share: expected a number in (0, 1], got {share!r}")
+        self.program = Program((Step(Transform.IMPULSE, Law.EVERYWHERE, (0.0,), (1.0,), (share,), "impulse_noise"),))
+
+
+class ShotNoise(KnownKernel):
+    """clamp(n / rate) with n ~ Poisson(rate x), n the quantile of delta ~ U[0, 1]; its gradients are zero.
+
+    Args:
+        rate: photons of a white pixel, up to 500; fewer are noisier.
+    """
+
+    def __init__(self, rate: float = 25.0):
+        if check.positive("rate", rate) > 500:
+            raise ValueError(f"rate: expected a number in (0, 500], got {rate!r}")
+        self.program = Program((Step(Transform.SHOT, Law.EVERYWHERE, (0.0,), (1.0,), (rate,), "shot_noise"),))

@@ -1,0 +1,157 @@
+"""Colour and light. The conventions are torchvision's: contrast and saturation blend with the grey image (weights
+.2989, .587, .114), each image on its own, hue is counted in turns, results are clamped to [0, 1]. delta = 0 changes
+nothing, except for the background's colour, which is delta itself."""
+
+from __future__ import annotations
+
+import math
+
+from robustperf.nuisance.known import KnownKernel, box, span
+from robustperf.ops.program import MOST_RADIUS, Law, Program, Source, Step, Transform
+
+Range = float | tuple[float, float]
+
+
+class Brightness(KnownKernel):
+    """clamp((1 + delta) x): torchvision's adjust_brightness with the factor 1 + delta.
+
+    Args:
+        amount: delta in [-amount, amount], or its bounds, -1 at the least. Any number of channels.
+    """
+
+    def __init__(self, amount: Range = 0.4):
+        self.program = box(Transform.BRIGHTNESS, "brightness", [span("amount", amount, least=-1)])
+
+
+class Contrast(KnownKernel):
+    """clamp((1 + delta) x - delta m) with m the mean of the grey image, each image's own: torchvision's
+    adjust_contrast with the factor 1 + delta.
+
+    Args:
+        amount: delta in [-amount, amount], or its bounds, -1 at the least. Grey or RGB images.
+    """
+
+    def __init__(self, amount: Range = 0.4):
+        self.program = box(Transform.CONTRAST, "contrast", [span("amount", amount, least=-1)])
+
+
+class Saturation(KnownKernel):
+    """clamp((1 + delta) x - delta grey(x)): torchvision's adjust_saturation with the factor 1 + delta.
+
+    Args:
+        amount: delta in [-amount, amount], or its bounds, -1 at the least. RGB images.
+    """
+
+    def __init__(self, amount: Range = 0.4):
+        self.program = box(Transform.SATURATION, "saturation", [span("amount", amount, least=-1)], 1)
+
+
+class Decolourise(KnownKernel):
+    """(1 - delta) x + delta grey(x): delta = 1 is the grey image (R's decolorization).
+
+    Args:
+        amount: delta in [0, amount], or its bounds in [0, 1]. RGB images.
+    """
+
+    def __init__(self, amount: Range = 1.0):
+        self.program = box(Transform.SATURATION, "decolourise", [span("amount", amount, 0, 1)], -1)
+
+
+class Hue(KnownKernel):
+    """The hue turned by delta, in turns: torchvision's adjust_hue. Red becomes green at 1/3.
+
+    Args:
+        turns: delta in [-turns, turns], or its bounds, within half a turn. RGB images.
+    """
+
+    def __init__(self, turns: Range = 0.1):
+        self.program = box(Transform.HUE, "hue", [span("turns", turns, -0.5, 0.5)])
+
+
+class Gamma(KnownKernel):
+    """x^(1 + delta): torchvision's adjust_gamma with the exponent 1 + delta.
+
+    Args:
+        amount: delta in [-amount, amount], or its bounds, -1 at the least. Any number of channels.
+    """
+
+    def __init__(self, amount: Range = 0.4):
+        self.program = box(Transform.GAMMA, "gamma", [span("amount", amount, least=-1)])
+
+
+class BackgroundColour(KnownKernel):
+    """A white digit on a background of the colour delta (R Algorithm 1 and Figure 4).
+
+    A pixel is a share of the white foreground and the rest of background: the new one is share + (1 - share) delta.
+
+    Args:
+        low, high: delta in this box of RGB colours in [0, 1]; a channel may be fixed, not all three.
+        source: where the share comes from. "grey": it is the grey digit's pixel, [B, 1, H, W] images become RGB.
+            "corner": RGB images on a background of one colour, that of their pixel up left. A colour (r, g, b), not
+            white: RGB images on that background.
+    """
+
+    def __init__(self, low: tuple[float, float, float] = (0.0, 0.0, 0.0),
+                 high: tuple[float, float, float] = (1.0, 1.0, 1.0),
+                 source: str | tuple[float, float, float] = "grey"):
+        low, high = _colour("low", low), _colour("high", high)
+        if low == high or any(l > h for l, h in zip(low, high, strict=True)):
+            raise ValueError(f"low, high: expected low <= high, not all equal, got {low} and {high}")
+        if source in ("grey", "corner"):
+            settings = (Source.GREY if source == "grey" else Source.CORNER,)
+        elif isinstance(source, str):
+            raise ValueError(f"source: expected 'grey', 'corner' or a colour (r, g, b), got {source!r}")
+        else:
+            settings = (Source.COLOUR, *_colour("source", source))
+            if settings[1:] == (1.0, 1.0, 1.0):
+                raise ValueError("source: expected a colour that is not white, the foreground's, got (1, 1, 1)")
+        step = Step(Transform.BACKGROUND, Law.BOX, low, high, settings, "background_colour")
+        self.program = Program((step,))
+
+    @classmethod
+    def blue_to_red(cls) -> BackgroundColour:
+        """Blue backgrounds become reds (R Figure 4 and Table 3)."""
+        return cls((0.5, 0.0, 0.0), (1.0, 0.3, 0.3), "corner")
+
+    @classmethod
+    def any_to_any(cls) -> BackgroundColour:
+        """A background of any colour but white becomes one of any other (R Figure 4)."""
+        return cls(source="corner")
+
+
+class Blur(KnownKernel):
+    """Gaussian blur with the standard deviation delta, in pixels; mirrored at the edges as in torchvision's
+    gaussian_blur, with a radius of 3 times the largest delta.
+
+    Args:
+        sigma: delta in [0, sigma], or its bounds, 0 to 21 pixels. Images larger than the radius.
+    """
+
+    def __init__(self, sigma: Range = 1.5):
+        bounds = span("sigma", sigma, 0, MOST_RADIUS / 3)
+        self.program = box(Transform.BLUR, "blur", [bounds], math.ceil(3 * bounds[1]))
+
+
+class Fog(KnownKernel):
+    """clamp((x + s P) m / (m + s)), the fog of ImageNet-C with a field of another make.
+
+    m is the image's greatest value. The field P in [0, 1] is the sum of four octaves of bilinear noise with 3, 5, 9 and
+    17 nodes a side, each of half the weight of the one before. delta holds the strength s and the 404 nodes.
+
+    Args:
+        strength: s in [0, strength], or its bounds, 0 at the least. Any number of channels.
+    """
+
+    def __init__(self, strength: Range = 0.8):
+        lower, upper = span("strength", strength, least=0)
+        self.program = Program((Step(Transform.FOG, Law.FOG, (lower,), (upper,), (), "fog"),))
+
+
+def _colour(name, value):
+    try:
+        colour = tuple(map(float, value))
+    except (TypeError, ValueError):
+        colour = ()
+    if len(colour) != 3 or not all(0 <= channel <= 1 for channel in colour):
+        raise ValueError(f"{name}: expected three numbers in [0, 1], got {value!r}")
+    return colour
