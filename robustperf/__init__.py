@@ -2,7 +2,8 @@
 
 Two papers as one library: A. Tibo, M. Jaeger, K. G. Larsen, "A general framework for defining and optimizing
 robustness" (2021), "T" in the docstrings, and A. Robey, H. Hassani, G. J. Pappas, "Model-based robust deep learning"
-(2020), "R". Start at `margins`, `MarginCurve` and `attacks`, or at `Kernel` and `nuisance`; `ops` holds the accelerated operations.
+(2020), "R". Start at `margins`, `MarginCurve` and `attacks`, or at `Kernel` and `nuisance`; `ops` holds the accelerated
+operations.
 """
 
 from importlib.metadata import version as _version

@@ -39,8 +39,9 @@ class Kernel(ABC):
         return shape
 
     def check_delta(self, delta: torch.Tensor, shape: Shape) -> None:
-        """ValueError for numbers of delta outside Delta; looked at on the CPU only. Everything is in Delta unless a
-        kernel says otherwise."""
+        """ValueError for numbers of delta outside Delta; called on the CPU only. Everything is in Delta unless a kernel
+        says otherwise."""
+        return
 
     def project(self, delta: torch.Tensor, shape: Shape | None = None) -> torch.Tensor:
         """The nearest point of Delta (R Algorithm 3's projection), of delta's shape."""
@@ -91,22 +92,29 @@ class Kernel(ABC):
         return out if draws else out[0]
 
     def draw(self, x: torch.Tensor, *, key: int, index: torch.Tensor, draws: int | torch.Tensor = 1,
-             backend: str | None = None) -> torch.Tensor:
+             out: torch.Tensor | None = None, backend: str | None = None) -> torch.Tensor:
         """`self(x, self.sample(key, index, draws))`, bit for bit.
 
-        Arguments as in `sample` and `__call__`. Returns [K, B, C', H, W] of x's dtype, with gradients in x.
+        Arguments as in `sample` and `__call__`. `out`, contiguous and of the result's shape and dtype, is written into:
+        in a loop it spares the system new memory.
+
+        Returns [K, B, C', H, W] of x's dtype, with gradients in x unless `out` is given.
         """
         check.tensor("x", x, ("B", "C", "H", "W"))
         draws = _numbers(draws, index)
         check.tensor("index", index, (x.shape[0],), dtypes=(torch.int64,), device=x.device)
-        return self.draw_for(x, key, index, draws, backend=backend)
+        return self.draw_for(x, key, index, draws, out=out, backend=backend)
 
     def draw_for(self, x: torch.Tensor, key: int, index: torch.Tensor, draws: torch.Tensor, *,
-                 backend: str | None = None) -> torch.Tensor:
+                 out: torch.Tensor | None = None, backend: str | None = None) -> torch.Tensor:
         """`draw` behind its checks; a kernel that can draw on the way overrides it."""
         check_draws(key, index, draws)
         delta = self.sample_for(tuple(x.shape[1:]), key, index, draws, backend=backend)
-        return self.transform(x, delta.to(x.dtype), backend=backend)
+        drawn = self.transform(x, delta.to(x.dtype), backend=backend)
+        if out is None:
+            return drawn
+        check.tensor("out", out, tuple(drawn.shape), dtypes=(x.dtype,), device=x.device)
+        return out.copy_(drawn.detach())
 
 
 def _numbers(draws: int | torch.Tensor, index: torch.Tensor) -> torch.Tensor:

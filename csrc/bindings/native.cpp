@@ -1,6 +1,9 @@
 // robustperf._native: the CPU operations.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
+#if __has_include(<sys/mman.h>)
+#include <sys/mman.h>
+#endif
 
 #include <algorithm>
 #include <array>
@@ -96,6 +99,21 @@ void by_dtype(const TensorView& x, Run&& run) {
   else run(float{}, DType::float32);
 }
 
+// Asks the system for large pages under a large tensor before it is first written: memory fresh from the system costs a
+// fault for each page, which can take longer than the work.
+void want_large_pages(void* data, int64_t bytes) {
+#ifdef MADV_HUGEPAGE
+  constexpr uintptr_t kLargePage = 2 << 20;
+  constexpr int64_t kFresh = 32 << 20;  // malloc hands out smaller pieces again and again
+  if (bytes < kFresh) return;
+  const uintptr_t begin = (reinterpret_cast<uintptr_t>(data) + kLargePage - 1) / kLargePage * kLargePage;
+  const uintptr_t end = (reinterpret_cast<uintptr_t>(data) + bytes) / kLargePage * kLargePage;
+  if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
+#else
+  (void)data, (void)bytes;
+#endif
+}
+
 // x transformed into out, by delta or, where it is None, by draws under key. True: all pixels of x are in [0, 1].
 bool nuisance(py::handle x_, py::handle delta_, py::handle out_, const std::vector<int64_t>& codes,
               const std::vector<double>& numbers, uint64_t key, py::handle index_, py::handle draw_, int threads) {
@@ -117,7 +135,9 @@ bool nuisance(py::handle x_, py::handle delta_, py::handle out_, const std::vect
     }
     args.key = key;
     args.out = out.data<T>(dtype, {args.draws, args.batch, args.channels_out, args.height, args.width});
-    const int team = threads_for(args.draws * args.batch * args.channels_most * args.height * args.width, threads);
+    const int64_t values = args.draws * args.batch * args.channels_most * args.height * args.width;
+    want_large_pages(args.out, values * sizeof(T));
+    const int team = threads_for(values, threads);
     const std::unique_ptr<T[]> scratch(new T[team * args.layout.total]);
     args.scratch = scratch.get();
     const auto outside = std::make_unique<bool[]>(args.batch);

@@ -13,8 +13,14 @@ struct Pixel {
   T r, g, b;
 };
 
-template <typename T>
-ROBUSTPERF_HD constexpr T unit(T v) { return smaller(larger(v, T(0)), T(1)); }
+// v clamped to [0, 1]: as integers, whose order is that of positive floats. Compilers make one instruction of each
+// choice, where a comparison of floats, for the sake of NaN, takes several. -0 becomes 0.
+ROBUSTPERF_HD inline float unit(float v) {
+  return bits_as<float>(smaller(larger(bits_as<int32_t>(v), int32_t{0}), int32_t{0x3f800000}));
+}
+ROBUSTPERF_HD inline double unit(double v) {
+  return bits_as<double>(smaller(larger(bits_as<int64_t>(v), int64_t{0}), int64_t{0x3ff0000000000000}));
+}
 
 // The gradient behind a clamp of v to [0, 1].
 template <typename T>
@@ -28,14 +34,14 @@ ROBUSTPERF_HD constexpr T sum_of(Pixel<T> p) { return p.r + p.g + p.b; }
 
 // Brightness: a value times a factor.
 template <typename T>
-ROBUSTPERF_HD constexpr T scaled(T x, T factor) { return unit(factor * x); }
+ROBUSTPERF_HD inline T scaled(T x, T factor) { return unit(factor * x); }
 
 // Contrast and saturation: factor times a value and 1 - factor times another; `other` is that second part.
 template <typename T>
-ROBUSTPERF_HD constexpr T blended(T x, T factor, T other) { return unit(factor * x + other); }
+ROBUSTPERF_HD inline T blended(T x, T factor, T other) { return unit(factor * x + other); }
 
 template <typename T>
-ROBUSTPERF_HD constexpr Pixel<T> saturated(Pixel<T> p, T factor) {
+ROBUSTPERF_HD inline Pixel<T> saturated(Pixel<T> p, T factor) {
   const T other = (T(1) - factor) * grey_of(p);
   return {blended(p.r, factor, other), blended(p.g, factor, other), blended(p.b, factor, other)};
 }
@@ -62,18 +68,28 @@ struct Hexcone {
 template <typename T>
 ROBUSTPERF_HD inline Hexcone<T> hexcone_of(Pixel<T> p) {
   const T most = larger(larger(p.r, p.g), p.b), least = smaller(smaller(p.r, p.g), p.b), chroma = most - least;
-  const T inverse = T(1) / (chroma > T(0) ? chroma : T(1));
+  const T inverse = T(1) / larger(chroma, T(0x1p-126f));  // a grey's differences are 0
   const bool red = p.r == most, green = p.g == most;
-  const T over_red = (p.g - p.b) * inverse, over_green = (p.b - p.r) * inverse + T(2),
-          over_blue = (p.r - p.g) * inverse + T(4);
-  return {least, chroma, inverse, red ? over_red : green ? over_green : over_blue, red, green};
+  // One choice after the other: compilers make a blend of each.
+  T difference = green ? p.b - p.r : p.r - p.g, sector = green ? T(2) : T(4);
+  difference = red ? p.g - p.b : difference;
+  sector = red ? T(0) : sector;
+  return {least, chroma, inverse, difference * inverse + sector, red, green};
 }
 
-// `sixths` of a pixel in (-1, 5] and a shift in [-3, 3], brought into [0, 6].
+// The one of a and b that is not negative, the lesser if both are: as unsigned integers negative numbers are the greater.
+ROBUSTPERF_HD inline float least_positive(float a, float b) {
+  return bits_as<float>(smaller(bits_as<uint32_t>(a), bits_as<uint32_t>(b)));
+}
+ROBUSTPERF_HD inline double least_positive(double a, double b) {
+  return bits_as<double>(smaller(bits_as<uint64_t>(a), bits_as<uint64_t>(b)));
+}
+
+// `sixths` of a pixel in [-1, 5] and a shift in [-3, 3], brought into [0, 6).
 template <typename T>
-ROBUSTPERF_HD constexpr T wrapped(T sixths) {
-  const T raised = sixths < T(0) ? sixths + T(6) : sixths;
-  return raised >= T(6) ? raised - T(6) : raised;
+ROBUSTPERF_HD inline T wrapped(T sixths) {
+  const T raised = least_positive(sixths, sixths + T(6));
+  return least_positive(raised, raised - T(6));
 }
 
 // Hue turned by `shift` sixths of a turn. No sector has to be looked up: each channel is a trapezium of the hue.

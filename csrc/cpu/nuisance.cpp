@@ -1,3 +1,5 @@
+#include <type_traits>
+
 #include "kernels.hpp"
 #include "parallel.hpp"
 #include "segments.hpp"
@@ -5,12 +7,24 @@
 namespace robustperf::ROBUSTPERF_ISA {
 namespace {
 
+// Whether all values are in [0, 1]: as unsigned integers, among which negative numbers and NaN are above 1. So is -0,
+// which Python then finds to be all right.
 template <typename T>
 bool in_range(const T* x, int64_t count) {
-  bool fine = true;
-#pragma omp simd reduction(& : fine)
-  for (int64_t i = 0; i < count; ++i) fine &= x[i] >= T(0) && x[i] <= T(1);
-  return fine;
+  using Bits = std::conditional_t<sizeof(T) == 4, uint32_t, uint64_t>;
+  const Bits one = bits_as<Bits>(T(1));
+  Bits wrong = 0;
+#pragma omp simd reduction(| : wrong)
+  for (int64_t i = 0; i < count; ++i) wrong |= bits_as<Bits>(x[i]) | (one - bits_as<Bits>(x[i]));
+  return wrong >> (8 * sizeof(T) - 1) == 0;  // the sign of a difference below 0, or of the value itself
+}
+
+// Whether the program begins with one light step before the first look at the whole image: doing it twice is quicker
+// than writing the image down in between.
+template <typename T>
+bool quickly_done_again(const NuisanceArgs<T>& args, int64_t end) {
+  const Transform head = args.steps[0].transform;
+  return end == 1 && (head == kBrightness || head == kContrast) && wants_whole(args.steps[1]);
 }
 
 }  // namespace
@@ -23,7 +37,7 @@ void Kernels::nuisance(const NuisanceArgs<T>& args, int threads) {
   parallel_ranges(args.batch * args.draws, threads, [&](int64_t from, int64_t to) {
     const Scratch<T> scratch(args, thread_number());
     int64_t at_hand = -1;  // the sample that is checked, looked at and laid out
-    Whole of_first{};
+    Whole of_first{}, wholes[kMostSteps];
     for (int64_t item = from; item < to; ++item) {
       // The draws of a sample one after the other: it is read once.
       const int64_t b = item / args.draws, k = item % args.draws, row = k * args.batch + b;
@@ -47,12 +61,14 @@ void Kernels::nuisance(const NuisanceArgs<T>& args, int threads) {
         delta = scratch.delta;
       }
       T* out = args.out + row * args.channels_out * pixels;
-      const T* image = x;
-      Whole whole = of_first;
-      for (int64_t first = 0, end; first < args.count; first = end, image = out) {
-        end = segment_end(args, first);
-        run_segment(args, first, end, image, delta, scratch, whole, out, first == 0 && warps == 1 && !fresh);
+      wholes[0] = of_first;
+      int64_t first = 0, end = segment_end(args, 0);
+      if (end < args.count && quickly_done_again(args, end)) {
+        run_segment(args, 0, end, x, delta, scratch, wholes, static_cast<T*>(nullptr));
+        end = segment_end(args, end);
       }
+      for (const T* image = x; first < args.count; first = end, end = segment_end(args, end), image = out)
+        run_segment(args, first, end, image, delta, scratch, wholes, out, first == 0 && warps == 1 && !fresh);
     }
   });
 }

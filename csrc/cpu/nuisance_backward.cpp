@@ -104,24 +104,22 @@ void Kernels::nuisance_backward(const NuisanceArgs<T>& args, int threads) {
       for (int64_t k = 0; k < args.draws; ++k) {
         const int64_t row = k * args.batch + b;
         const T *delta = args.delta + row * args.dim, *inputs[kMostSteps];
-        Whole wholes[kMostSteps];
+        Whole wholes[kMostSteps];  // by step
         int64_t firsts[kMostSteps + 1], segments = 0;
         inputs[0] = args.x + b * size_in;
-        Whole whole{};
-        if (wants_whole(args.steps[0])) whole = look_at_image(args.steps[0], inputs[0], pixels);
+        if (wants_whole(args.steps[0])) wholes[0] = look_at_image(args.steps[0], inputs[0], pixels);
         for (int64_t first = 0, end; first < args.count; first = end, ++segments) {
           end = segment_end(args, first);
           firsts[segments] = first;
-          wholes[segments] = whole;
           if (end == args.count) continue;
           T* out = scratch.inputs + segments * size_most;
-          run_segment(args, first, end, inputs[segments], delta, scratch, whole, out);
+          run_segment(args, first, end, inputs[segments], delta, scratch, wholes, out);
           inputs[segments + 1] = out;
         }
         firsts[segments] = args.count;
         memcpy(scratch.grads, args.grad + row * size_out, size_out * sizeof(T));
         for (int64_t s = segments; s-- > 0;)
-          segment_backward(args, firsts[s], firsts[s + 1], inputs[s], delta, scratch, wholes[s], scratch.grads,
+          segment_backward(args, firsts[s], firsts[s + 1], inputs[s], delta, scratch, wholes[firsts[s]], scratch.grads,
                            args.grad_delta + row * args.dim);
 #pragma omp simd
         for (int64_t i = 0; i < size_in; ++i) grad_x[i] += scratch.grads[i];

@@ -6,7 +6,13 @@
 
 namespace robustperf::ROBUSTPERF_ISA {
 
-inline void sample_step(const Step& step, uint64_t key, uint64_t index, uint32_t draw, float* delta) {
+// The last block of words that was made, for the steps that take a few.
+struct Block {
+  int64_t number;
+  Words words;
+};
+
+inline void sample_step(const Step& step, uint64_t key, uint64_t index, uint32_t draw, Block& at_hand, float* delta) {
   const auto uniform = [](uint32_t word) { return uniform_of(word); };
   const auto normal = [](uint32_t word) { return normal_of(word); };
   const float lower = static_cast<float>(step.numbers[0]), upper = static_cast<float>(step.numbers[kBounds]);
@@ -14,10 +20,15 @@ inline void sample_step(const Step& step, uint64_t key, uint64_t index, uint32_t
     fill_words(key, index, draw, step.word + first, count, out, transform);
   };
   switch (step.law) {
-    case kBox:
-      fill(0, step.dim, delta, uniform);
-      for (int64_t j = 0; j < step.dim; ++j)
-        delta[j] = between(static_cast<float>(step.numbers[j]), static_cast<float>(step.numbers[kBounds + j]), delta[j]);
+    case kBox:  // a few words: block by block
+      for (int64_t j = 0; j < step.dim; ++j) {
+        const int64_t word = step.word + j;
+        if (word / 4 != at_hand.number)
+          at_hand = {word / 4, philox(draw_counter(static_cast<uint32_t>(word / 4), draw, index),
+                                      static_cast<uint32_t>(key), static_cast<uint32_t>(key >> 32))};
+        delta[j] = between(static_cast<float>(step.numbers[j]), static_cast<float>(step.numbers[kBounds + j]),
+                           uniform_of(at_hand.words.w[word % 4]));
+      }
       break;
     case kEverywhere:
       fill(0, step.dim, delta, [=](uint32_t word) { return between(lower, upper, uniform_of(word)); });
@@ -47,7 +58,8 @@ inline void sample_step(const Step& step, uint64_t key, uint64_t index, uint32_t
 
 inline void sample_program(const Step* steps, int64_t count, uint64_t key, uint64_t index, uint32_t draw,
                            float* delta) {
-  for (int64_t s = 0; s < count; ++s) sample_step(steps[s], key, index, draw, delta + steps[s].offset);
+  Block at_hand{-1, {}};
+  for (int64_t s = 0; s < count; ++s) sample_step(steps[s], key, index, draw, at_hand, delta + steps[s].offset);
 }
 
 }  // namespace robustperf::ROBUSTPERF_ISA

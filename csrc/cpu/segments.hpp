@@ -21,17 +21,26 @@ inline bool begins_segment(const Step& step) {
 // The segment that begins with step `first` ends before the step returned.
 template <typename T>
 inline int64_t segment_end(const NuisanceArgs<T>& args, int64_t first) {
+  if (first >= args.count) return args.count;
   int64_t end = first + 1;
   if (args.steps[first].transform == kBlur) return end;
   while (end < args.count && !begins_segment(args.steps[end])) ++end;
   return end;
 }
 
+#if defined(__AVX512F__)
+constexpr int kRegister = 64;
+#elif defined(__AVX__)
+constexpr int kRegister = 32;
+#else
+constexpr int kRegister = 16;
+#endif
+
 // Sums of the channels' values, in sixteen lanes whatever the instruction set, for the same bits.
 template <typename T>
 inline double sum_of_run(const T* x, int64_t n) {
-  typedef T Piece __attribute__((vector_size(16)));
-  constexpr int kPiece = 16 / sizeof(T), kPieces = 16 / kPiece;
+  typedef T Piece __attribute__((vector_size(kRegister)));
+  constexpr int kPiece = kRegister / sizeof(T), kPieces = 16 / kPiece;
   Piece sums[kPieces] = {};
   int64_t i = 0;
   for (; i + 16 <= n; i += 16)
@@ -92,18 +101,19 @@ struct Scratch {
   }
 };
 
-// Runs steps first ... end - 1 from `image` into `out`, which may be one. `whole` is what the first step wants to know
-// and becomes what the step after the segment wants to know. `laid_out`: scratch.padded holds the image already.
+// Runs steps first ... end - 1 from `image` into `out`, which may be one; into nothing where `out` is null. `wholes[s]`
+// is what step s wants to know; that of the step after the segment is gathered on the way. `laid_out`: scratch.padded
+// holds the image already.
 template <typename T>
 inline void run_segment(const NuisanceArgs<T>& args, int64_t first, int64_t end, const T* image, const T* delta,
-                        const Scratch<T>& scratch, Whole& whole, T* out, bool laid_out = false) {
+                        const Scratch<T>& scratch, Whole* wholes, T* out, bool laid_out = false) {
   const int64_t pixels = args.height * args.width;
   const Step& head = args.steps[first];
   const Step* next = end < args.count && wants_whole(args.steps[end]) ? args.steps + end : nullptr;
   if (head.transform == kBlur) {
     const auto taps = taps_of<T>(static_cast<int>(setting(head, 0)), static_cast<double>(delta[head.offset]));
     blur(image, taps, head.channels, args.height, args.width, scratch.image, out);
-    if (next != nullptr) whole = look_at_image(*next, out, pixels);
+    if (next != nullptr) wholes[end] = look_at_image(*next, out, pixels);
     return;
   }
   const bool warps = head.transform == kAffine, border = setting(head, 1) == kBorder;
@@ -113,11 +123,10 @@ inline void run_segment(const NuisanceArgs<T>& args, int64_t first, int64_t end,
     warp = warp_of(parameters_of(head, delta + head.offset), args.height, args.width);
     if (!laid_out) lay_out(image, head.channels, size, scratch.padded);
   }
-  const Whole of_first = whole;
-  whole = Whole{};
+  Whole whole{};
   for (int64_t pixel = 0; pixel < pixels; pixel += kTile) {
     const int64_t n = smaller(kTile, pixels - pixel);
-    const Planes<T> last{out + pixel, pixels}, tile{scratch.tiles, kTile};
+    const Planes<T> tile{scratch.tiles, kTile}, last = out == nullptr ? tile : Planes<T>{out + pixel, pixels};
     Planes<const T> in{image + pixel, pixels};
     int64_t s = first;
     if (warps) {
@@ -128,11 +137,12 @@ inline void run_segment(const NuisanceArgs<T>& args, int64_t first, int64_t end,
     for (; s < end; ++s) {
       const Planes<T> to = s == end - 1 ? last : tile;
       const Step& step = args.steps[s];
-      step_forward(Site<T>{step, delta + step.offset, of_first, pixel, args.height, args.width}, in, to, n);
+      step_forward(Site<T>{step, delta + step.offset, wholes[s], pixel, args.height, args.width}, in, to, n);
       in = {to.first, to.stride};
     }
     if (next != nullptr) look_at(*next, in, pixel, n, pixels, whole);
   }
+  if (next != nullptr) wholes[end] = whole;
 }
 
 }  // namespace robustperf::ROBUSTPERF_ISA

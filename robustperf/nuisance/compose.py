@@ -38,9 +38,10 @@ class Compose(Kernel):
             raise ValueError("kernels: expected one or more, got none")
         self.shared = shared
         self.parts: list[Kernel] = []
-        for known, stretch in groupby([part for kernel in kernels for part in _taken_apart(kernel, shared)],
-                                      lambda part: isinstance(part, KnownKernel)):
-            self.parts += [KnownKernel(_joined([part.program for part in stretch], shared))] if known else list(stretch)
+        parts = [part for kernel in kernels for part in _taken_apart(kernel, shared)]
+        for known, stretch in groupby(parts, lambda part: isinstance(part, KnownKernel)):
+            stretch = list(stretch)
+            self.parts += [KnownKernel(_joined([part.program for part in stretch], shared))] if known else stretch
 
     def dim_for(self, shape: Shape | None) -> int:
         dims = [part.dim_for(at) for part, at in self._met(shape)]
@@ -72,10 +73,10 @@ class Compose(Kernel):
             )
         return out
 
-    def draw_for(self, x, key, index, draws, *, backend=None):
+    def draw_for(self, x, key, index, draws, *, out=None, backend=None):
         if len(self.parts) == 1:
-            return self.parts[0].draw_for(x, key, index, draws, backend=backend)
-        return super().draw_for(x, key, index, draws, backend=backend)
+            return self.parts[0].draw_for(x, key, index, draws, out=out, backend=backend)
+        return super().draw_for(x, key, index, draws, out=out, backend=backend)
 
     def check_delta(self, delta: torch.Tensor, shape: Shape) -> None:
         for (part, at), own in zip(self._met(shape), self._split(delta, shape), strict=True):

@@ -42,7 +42,8 @@ class Affine(KnownKernel):
                 mask |= 1 << bit
         if not ranges:
             raise ValueError(f"{name}: expected a range for one part at least, got none")
-        self.program = box(Transform.AFFINE, name, ranges, mask, Outside.ZEROS if outside == "zeros" else Outside.BORDER)
+        around = Outside.ZEROS if outside == "zeros" else Outside.BORDER
+        self.program = box(Transform.AFFINE, name, ranges, mask, around)
 
 
 class Rotation(Affine):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import numbers
+from functools import lru_cache
 
 import torch
 
 from robustperf import check, ops
 from robustperf.kernel import Kernel, Shape
-from robustperf.ops.program import Law, Program, Step, Transform
+from robustperf.ops.program import PARAMETERS, Law, Outside, Program, Source, Step, Transform
 
 
 class KnownKernel(Kernel):
@@ -32,44 +33,34 @@ class KnownKernel(Kernel):
     def transform(self, x, delta, *, backend=None):
         return ops.nuisance(x, delta, self.program, backend=backend)
 
-    def draw_for(self, x, key, index, draws, *, backend=None):
-        if x.requires_grad and torch.is_grad_enabled():
+    def draw_for(self, x, key, index, draws, *, out=None, backend=None):
+        if out is None and x.requires_grad and torch.is_grad_enabled():
             return super().draw_for(x, key, index, draws, backend=backend)
-        return ops.nuisance_draw(x, key, index, draws, self.program, backend=backend)
+        return ops.nuisance_draw(x, key, index, draws, self.program, out=out, backend=backend)
 
     def check_delta(self, delta: torch.Tensor, shape: Shape) -> None:
-        for step, part in self._parts(delta, shape):
-            lower, upper = _bounds(step, part)
-            if not (outside := ~((part >= lower) & (part <= upper))).any():  # a NaN is outside
-                if step.law != Law.BALL or bool((_norm(part) <= upper[0] * (1 + 1e-5)).all()):
-                    continue
-                raise ValueError(f"delta: {step.name} expected a norm of at most {step.upper[0]:g}, "
-                                 f"got {_norm(part).max().item():g}")
-            first = outside.nonzero()[0].tolist()
-            lower, upper = (bound.expand(part.shape[-1])[first[-1]].item() for bound in (lower, upper))
-            raise ValueError(f"delta: {step.name} expected numbers in [{lower:g}, {upper:g}], "
-                             f"got {part[tuple(first)].item():g} in component {first[-1]}")
+        lower, upper = _limits(self.program, shape).to(delta.dtype)
+        outside = ~((delta >= lower) & (delta <= upper))  # a NaN is outside
+        if outside.any():
+            *place, component = outside.nonzero()[0].tolist()
+            name = next(step.name for step, own in _places(self.program, shape) if own.start <= component < own.stop)
+            raise ValueError(f"delta: {name} expected numbers in [{lower[component]:g}, {upper[component]:g}], got "
+                             f"{delta[(*place, component)]:g} in component {component}")
+        for step, own in _places(self.program, shape):
+            if step.law == Law.BALL and delta.numel() and (longest := _norm(delta[..., own]).max()) > _about(step):
+                raise ValueError(f"delta: {step.name} expected a norm of at most {step.upper[0]:g}, got {longest:g}")
 
     def project(self, delta: torch.Tensor, shape: Shape | None = None) -> torch.Tensor:
         check.tensor("delta", delta, (*("K", "B")[-(delta.dim() - 1):], self.dim_for(shape)))
-        parts = []
-        for step, part in self._parts(delta, shape):
+        projected = torch.clamp(delta, *_limits(self.program, shape).to(delta.dtype))
+        for step, own in _places(self.program, shape):
             if step.law == Law.BALL:
-                parts.append(part * (step.upper[0] / _norm(part).clamp_min(step.upper[0])))
-            else:
-                parts.append(torch.clamp(part, *_bounds(step, part)))
-        return torch.cat(parts, -1)
-
-    def _parts(self, delta, shape):
-        """Each step that draws, with its components of delta."""
-        codes = self.program.layout(shape).codes
-        for number, step in enumerate(self.program.steps):
-            _, law, size, begin = codes[4 * number : 4 * number + 4]
-            if law != Law.SHARED:
-                yield step, delta[..., begin : begin + size]
+                part = delta[..., own]
+                projected[..., own] = part * (step.upper[0] / _norm(part).clamp_min(step.upper[0])).to(part.dtype)
+        return projected
 
     def __repr__(self) -> str:
-        return " + ".join(f"{step.name}({_text(step.lower)}, {_text(step.upper)})" for step in self.program.steps)
+        return " + ".join(map(_text, self.program.steps))
 
 
 def span(name: str, value: float | tuple[float, float], least: float = -math.inf,
@@ -99,21 +90,61 @@ def box(transform: Transform, name: str, ranges: list[tuple[float, float]], *set
     return Program((Step(transform, Law.BOX, lower, upper, settings, name),))
 
 
-def _text(bound):
-    return f"{bound[0]:g}" if len(bound) == 1 else "(" + ", ".join(f"{number:g}" for number in bound) + ")"
+def _text(step):
+    """The call that makes a kernel of this one step, as the command line reads it."""
+    first, second = (*step.settings, 0, 0)[:2]
+    arguments = [_tuple(pair) for pair in zip(step.lower, step.upper, strict=False)]
+    if step.transform == Transform.AFFINE:
+        drawn = [part for bit, part in enumerate(PARAMETERS) if int(first) >> bit & 1]
+        named = [part for part in PARAMETERS if part.startswith(step.name)]
+        ranges = dict(zip(drawn, arguments, strict=False))
+        arguments = [ranges.get(part, "None") for part in named or ("rotation", "translation_x", "scale", "shear_x")]
+        arguments += ["outside='border'"] * (second == Outside.BORDER)
+    elif step.transform == Transform.BACKGROUND:
+        source = {Source.CORNER: ["'corner'"], Source.COLOUR: [_tuple(step.settings[1:])]}
+        arguments = [_tuple(step.lower), _tuple(step.upper), *source.get(first, [])]
+    elif step.transform == Transform.ADD:
+        arguments = [_number(step.upper[0])] + ["clamp=True"] * bool(step.law != Law.NORMAL and first)
+    elif step.transform in (Transform.IMPULSE, Transform.SHOT):
+        arguments = [_number(first)]
+    return f"{step.name}({', '.join(arguments)})"
+
+
+def _tuple(values):
+    return "(" + ", ".join(map(_number, values)) + ")"
+
+
+def _number(value):
+    return str(value).removesuffix(".0")
 
 
 def _norm(part):
-    return part.double().norm(dim=-1, keepdim=True).to(part.dtype)
+    return part.double().norm(dim=-1, keepdim=True)
 
 
-def _bounds(step, part):
-    """The bounds of a step's components, as its delta's dtype has them: single ones, or one a component."""
-    if step.law in (Law.NORMAL, Law.BALL):
-        lower, upper = (-math.inf,), (math.inf,)
-    elif step.law == Law.FOG:
-        rest = part.shape[-1] - 1
-        lower, upper = (*step.lower, *[0.0] * rest), (*step.upper, *[1.0] * rest)
-    else:
-        lower, upper = step.lower, step.upper
-    return torch.tensor([lower, upper], dtype=torch.float32, device=part.device).to(part.dtype)
+def _places(program, shape):
+    """Each step that draws, with the place of its components of delta."""
+    codes = program.layout(shape).codes
+    for number, step in enumerate(program.steps):
+        _, law, size, begin = codes[4 * number : 4 * number + 4]
+        if law != Law.SHARED:
+            yield step, slice(begin, begin + size)
+
+
+@lru_cache(64)
+def _limits(program, shape):
+    """Delta's lower and upper bounds [2, q], as float32 has them: what `sample` gives is within."""
+    parts = []
+    for step, own in _places(program, shape):
+        lower, upper, size = step.lower, step.upper, own.stop - own.start
+        if step.law in (Law.NORMAL, Law.BALL):
+            lower, upper = (-math.inf,), (math.inf,)
+        elif step.law == Law.FOG:
+            lower, upper = (*lower, *[0.0] * (size - 1)), (*upper, *[1.0] * (size - 1))
+        parts.append(torch.tensor([lower, upper]).expand(2, size))
+    return torch.cat(parts, 1)
+
+
+def _about(step):
+    """The ball's radius, and a little for the rounding of a norm."""
+    return step.upper[0] * (1 + 1e-5)

@@ -95,7 +95,7 @@ class BackgroundColour(KnownKernel):
                  high: tuple[float, float, float] = (1.0, 1.0, 1.0),
                  source: str | tuple[float, float, float] = "grey"):
         low, high = _colour("low", low), _colour("high", high)
-        if low == high or any(l > h for l, h in zip(low, high, strict=True)):
+        if low == high or any(a > b for a, b in zip(low, high, strict=True)):
             raise ValueError(f"low, high: expected low <= high, not all equal, got {low} and {high}")
         if source in ("grey", "corner"):
             settings = (Source.GREY if source == "grey" else Source.CORNER,)

@@ -40,8 +40,10 @@ def check_draws(key: int, index: torch.Tensor, draw: torch.Tensor) -> None:
     check.tensor("draw", draw, ("K",), dtypes=(torch.int64,), device=index.device)
     if index.device.type == "cpu" and not torch.compiler.is_compiling():
         for name, values, largest in (("index", index, 2**63 - 1), ("draw", draw, 2**32 - 1)):
-            if values.numel() and not (values.min() >= 0 and values.max() <= largest):
-                raise ValueError(f"{name}: expected numbers in 0..{largest}, got {values.min()} to {values.max()}")
+            if values.numel():
+                low, high = (value.item() for value in values.aminmax())
+                if low < 0 or high > largest:
+                    raise ValueError(f"{name}: expected numbers in 0..{largest}, got {low} to {high}")
 
 
 def signed(key: int) -> int:

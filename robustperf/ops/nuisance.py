@@ -70,5 +70,6 @@ _nuisance_backward = registry.register(
     _backward_fake,
 )
 _nuisance = registry.register(
-    "nuisance", "(Tensor x, Tensor delta, int[] codes, float[] numbers, str backend) -> Tensor", _fake, _backward, _setup
-)
+    "nuisance", "(Tensor x, Tensor delta, int[] codes, float[] numbers, str backend) -> Tensor",
+    _fake, _backward, _setup,
+)  # fmt: skip

@@ -12,7 +12,7 @@ from robustperf.ops.program import Program, channels_out
 
 
 def nuisance_draw(x: torch.Tensor, key: int, index: torch.Tensor, draw: torch.Tensor, program: Program, *,
-                  backend: str | None = None) -> torch.Tensor:
+                  out: torch.Tensor | None = None, backend: str | None = None) -> torch.Tensor:
     """`nuisance(x, nuisance_sample(key, index, draw, ...))` in one pass, bit for bit; all draws of a sample are made
     while it is in the cache, and delta is never written out.
 
@@ -20,8 +20,10 @@ def nuisance_draw(x: torch.Tensor, key: int, index: torch.Tensor, draw: torch.Te
         x: [B, C, H, W] as in `nuisance`.
         key, draw: as in `draws`.
         index: [B] int64 >= 0, the samples' indices in their data set.
+        out: [K, B, C', H, W] of x's dtype, contiguous, to write into: in a loop it spares the system new memory.
 
-    Returns [K, B, C', H, W] of x's dtype. No gradient: draw delta with `nuisance_sample` where one is wanted.
+    Returns [K, B, C', H, W] of x's dtype, `out` if given. No gradient: where one is wanted, draw delta with
+    `nuisance_sample`.
 
     Raises TypeError for a wrong dtype, ValueError for a wrong shape, device, pixel, range or backend.
     """
@@ -30,15 +32,23 @@ def nuisance_draw(x: torch.Tensor, key: int, index: torch.Tensor, draw: torch.Te
     check_draws(key, index, draw)
     backend = registry.choose("nuisance_draw", backend, x.device)
     check_range(x, backend)
-    return _nuisance_draw(x, index, draw, layout.codes, layout.numbers, signed(key), backend)
+    shape = (draw.shape[0], x.shape[0], channels_out(layout.codes, x.shape[1]), *x.shape[2:])
+    if out is None:
+        out = x.new_empty(shape)
+    elif not check.tensor("out", out, shape, dtypes=(x.dtype,), device=x.device).is_contiguous():
+        raise ValueError("out: expected a contiguous tensor, got one with strides " + str(out.stride()))
+    elif out.requires_grad:
+        raise ValueError("out: expected a tensor that requires no gradient, got one that does")
+    _nuisance_draw(out, x, index, draw, layout.codes, layout.numbers, signed(key), backend)
+    return out
 
 
-def _fake(x, index, draw, codes, numbers, key, backend):
-    return x.new_empty((draw.shape[0], x.shape[0], channels_out(codes, x.shape[1]), *x.shape[2:]))
+def _fake(out, x, index, draw, codes, numbers, key, backend):
+    return None
 
 
 _nuisance_draw = registry.register(
     "nuisance_draw",
-    "(Tensor x, Tensor index, Tensor draw, int[] codes, float[] numbers, int key, str backend) -> Tensor",
+    "(Tensor(a!) out, Tensor x, Tensor index, Tensor draw, int[] codes, float[] numbers, int key, str backend) -> ()",
     _fake,
 )

@@ -1,5 +1,5 @@
-from robustperf.ops.native.nuisance import transformed
+from robustperf.ops.native.nuisance import transform_into
 
 
-def nuisance_draw(x, index, draw, codes, numbers, key):
-    return transformed(x, None, draw.shape[0], codes, numbers, key, index.contiguous(), draw.contiguous())
+def nuisance_draw(out, x, index, draw, codes, numbers, key):
+    transform_into(out, x, None, codes, numbers, key, index.contiguous(), draw.contiguous())
