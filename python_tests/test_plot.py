@@ -51,11 +51,13 @@ def test_a_picture_that_fails_leaves_the_old_file_whole(tmp_path, curves):
 def test_neither_import_nor_drawing_touches_pyplot(tmp_path):
     script = f"""
 import sys
+import torch
 from robustperf import plot
 from robustperf.robustness.curves import MarginCurve
 assert "matplotlib" not in sys.modules
 plot.margin_curves({{"a": MarginCurve.from_margins([1.0, 2.0], 4.0)}}, {str(tmp_path / "a.png")!r})
 MarginCurve.from_margins([1.0, 2.0], 4.0).plot()
+plot.image_grid(torch.rand(1, 1, 4, 4), torch.rand(2, 1, 1, 4, 4), path={str(tmp_path / "b.png")!r})
 assert "matplotlib.pyplot" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", script], check=True)
@@ -154,3 +156,107 @@ def test_a_curve_plots_itself_on_the_axes_given(curves):
 def test_errors_name_the_argument_and_its_value(curves, change, error, message):
     with pytest.raises(error, match=message):
         plot.margin_curves(**{"curves": curves, **change})
+
+
+# a grid of images
+
+
+@pytest.fixture
+def drawn():
+    """Three grey images [8, 6] and five draws of each in colour."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.rand(3, 1, 8, 6, generator=generator), torch.rand(5, 3, 3, 8, 6, generator=generator)
+
+
+def pictures(figure):
+    return [axes.images[0] for axes in figure.axes]
+
+
+def test_a_row_an_image_first_x_then_its_draws(drawn):
+    x, draws = drawn
+    figure = plot.image_grid(x, draws)
+    shown = pictures(figure)
+    assert len(shown) == 3 * 6
+    for row in range(3):
+        np.testing.assert_array_equal(shown[6 * row].get_array(), x[row, 0].numpy())
+        for k in range(5):
+            np.testing.assert_array_equal(shown[6 * row + 1 + k].get_array(), draws[k, row].movedim(0, 2).numpy())
+    figure.canvas.draw()
+    boxes = [axes.get_window_extent() for axes in figure.axes]
+    assert len({round(box.y0) for box in boxes}) == 3 and boxes[0].y0 > boxes[6].y0  # downwards
+    for row in range(3):
+        left = [box.x0 for box in boxes[6 * row : 6 * row + 6]]
+        assert left == sorted(left) and left[1] - boxes[6 * row].x1 > left[2] - boxes[6 * row + 1].x1 > 0
+    assert all(box.height / box.width == pytest.approx(8 / 6) for box in boxes)  # squares stay squares
+
+
+def test_black_is_0_and_white_is_1_everywhere():
+    x, draws = torch.full((1, 1, 4, 4), 0.4), torch.tensor([-0.5, 0.3, 1.5]).view(3, 1, 1, 1, 1).expand(3, 1, 1, 4, 4)
+    shown = pictures(plot.image_grid(x, draws))
+    assert [image.get_clim() for image in shown] == [(0, 1)] * 4
+    assert [image.get_array().max() for image in shown] == pytest.approx([0.4, 0, 0.3, 1])
+    assert {image.cmap.name for image in shown} == {"gray"}
+
+
+@pytest.mark.parametrize("size, nearest", [(8, True), (32, True), (64, True), (224, False)])
+def test_small_images_are_shown_as_squares(size, nearest):
+    shown = pictures(plot.image_grid(torch.rand(1, 3, size, size), torch.rand(1, 1, 3, size, size)))
+    assert all((image.get_interpolation() == "nearest") == nearest for image in shown)
+
+
+def test_delta_is_above_each_draw_while_it_is_short(drawn):
+    delta = torch.tensor([-12.345, 0.067891, 123.4]).expand(5, 3, 3)
+    titles = [axes.get_title() for axes in plot.image_grid(*drawn, delta).axes]
+    assert titles[0] == "x" and titles[6] == titles[12] == ""
+    assert set(titles[1:6] + titles[7:12]) == {"-12\n0.068\n120"}
+    assert [axes.get_title() for axes in plot.image_grid(*drawn, delta[..., :1]).axes][1] == "-12"
+    for without in (plot.image_grid(*drawn), plot.image_grid(*drawn, torch.zeros(5, 3, 4))):
+        assert [axes.get_title() for axes in without.axes] == ["x"] + [""] * 17
+
+
+@pytest.mark.parametrize("draws", [1, 12])
+def test_no_text_of_the_grid_overlaps_or_leaves_the_picture(draws):
+    title = " + ".join(["brightness((-0.4, 0.4))"] * 6)
+    figure = plot.image_grid(torch.rand(2, 1, 8, 8), torch.rand(draws, 2, 1, 8, 8),
+                             torch.full((draws, 2, 3), -0.0012345), title=title, labels=["point 1234", "point 98765"])
+    figure.canvas.draw()
+    (heading,) = figure.texts
+    assert heading.get_text().replace("\n", " ") == title
+    texts = [heading, *(axes.title for axes in figure.axes), *(axes.yaxis.label for axes in figure.axes)]
+    boxes = [text.get_window_extent() for text in texts if text.get_text()]
+    assert len(boxes) == 1 + 1 + 2 * draws + 2
+    boxes += [axes.get_window_extent() for axes in figure.axes]
+    for box in boxes:
+        assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1
+    for i, one in enumerate(boxes):
+        for other in boxes[:i]:
+            assert one.x1 <= other.x0 or other.x1 <= one.x0 or one.y1 <= other.y0 or other.y1 <= one.y0
+
+
+def test_the_grid_is_written_whole(tmp_path, drawn):
+    for suffix, start in ((".png", b"\x89PNG"), (".svg", b"<?xml")):
+        path = tmp_path / f"grid{suffix}"
+        figure = plot.image_grid(*drawn, path=path, title="fog", labels=["a", "b", "c"])
+        assert path.read_bytes().startswith(start)
+        assert [axes.get_ylabel() for axes in figure.axes][::6] == ["a", "b", "c"]
+    with pytest.raises(FileNotFoundError, match="path: expected one in a folder that exists"):
+        plot.image_grid(*drawn, path=tmp_path / "no" / "grid.png")
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_images_with_gradients_are_fine(drawn):
+    plot.image_grid(drawn[0].requires_grad_(), drawn[1].requires_grad_(), torch.zeros(5, 3, 1).requires_grad_())
+
+
+@pytest.mark.parametrize("x, draws, delta, message", [
+    ((3, 2, 8, 8), (5, 3, 1, 8, 8), None, r"x: expected images with 1, 3 or 4 channels, got shape \[3, 2, 8, 8\]"),
+    ((3, 8, 8), (5, 3, 1, 8, 8), None, "x: expected images"),
+    ((0, 1, 8, 8), (5, 0, 1, 8, 8), None, "x: expected images"),
+    ((3, 1, 8, 8), (0, 3, 1, 8, 8), None, "drawn: expected images"),
+    ((3, 1, 8, 8), (3, 1, 8, 8), None, r"drawn: expected images .* got shape \[3, 1, 8, 8\]"),
+    ((3, 1, 8, 8), (5, 2, 1, 8, 8), None, "drawn: expected draws of 3 images, got 2"),
+    ((3, 1, 8, 8), (5, 3, 1, 8, 8), (3, 5, 1), r"delta: expected shape \[5, 3, q\], got \[3, 5, 1\]"),
+])
+def test_errors_of_the_grid(x, draws, delta, message):
+    with pytest.raises(ValueError, match=message):
+        plot.image_grid(torch.zeros(x), torch.zeros(draws), None if delta is None else torch.zeros(delta))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Mapping
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,8 @@ _NORMS = {1: "$L_1$", 2: "$L_2$", math.inf: r"$L_\infty$"}
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart
 _COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
+
+_MOST_NAMED = 3  # components of delta above a picture
 
 
 def margin_curves(curves: Mapping[str, Any], path: str | os.PathLike | None = None, confidence: float = 0.95,
@@ -73,12 +76,7 @@ def margin_axes(height: float = 4.2, norm: float | None = None, title: str | Non
 
     `norm` (1, 2 or inf) is named on the x-axis unless it is None.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.4, height), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+    axes = _figure(6.4, height, layout="constrained").add_subplot()
     axes.set_xlabel(r"distance $\epsilon$" + ("" if norm is None else f" ({_NORMS[norm]})"))
     axes.set_ylabel("share of points with no\n" r"adversarial example within $\epsilon$")
     # a little room, so that lines at 0 and at 1 show in full width
@@ -118,10 +116,85 @@ def cut_at_floor(axes: Axes, curves: Iterable[Any]) -> None:
     axes.set_xlim(0, right)
 
 
+def image_grid(x: torch.Tensor, drawn: torch.Tensor, delta: torch.Tensor | None = None,
+               path: str | os.PathLike | None = None, title: str | None = None,
+               labels: Sequence[str] | None = None) -> Figure:
+    """Each image and what a nuisance kernel makes of it: a row an image, x first, then its draws.
+
+    Args:
+        x: [B, C, H, W]; grey, RGB or RGBA. Black is 0 and white 1 everywhere, what is beyond counts as them.
+        drawn: [K, B, C', H', W'] as `Kernel.draw` gives it; C' may be another C.
+        delta: [K, B, q], written above each draw where q is at most 3.
+        path: also save the picture there, as in `margin_curves`.
+        title: above the picture, on as many lines as it takes.
+        labels: B texts, one for each row.
+
+    Returns a matplotlib Figure that pyplot does not know of.
+
+    Raises ValueError for no image or draw, and for shapes that do not fit or cannot be shown; FileNotFoundError where
+    the folder of path does not exist.
+    """
+    draws, rows = drawn.shape[:2]
+    for name, images, value in (("x", x, x), ("drawn", drawn.flatten(0, 1), drawn)):
+        if images.dim() != 4 or images.shape[1] not in (1, 3, 4) or not images.numel():
+            raise ValueError(f"{name}: expected images with 1, 3 or 4 channels, got shape {list(value.shape)}")
+    if rows != len(x):
+        raise ValueError(f"drawn: expected draws of {len(x)} images, got {rows}")
+    if delta is not None and delta.shape[:2] != drawn.shape[:2]:
+        raise ValueError(f"delta: expected shape [{draws}, {rows}, q], got {list(delta.shape)}")
+    named = delta is not None and delta.shape[2] <= _MOST_NAMED
+
+    # in inches and by hand: a layout engine takes seconds for a hundred axes
+    cell, gap, line = 0.9, 0.08, 0.12
+    left = gap if labels is None else 0.28
+    width = left + (draws + 1) * (cell + gap) + gap
+    heading = textwrap.wrap(title or "", int(width / 0.07))
+    above = gap + line * (delta.shape[2] if named else 0)  # each row
+    top = 0.16 * len(heading) + line * (not named)
+    pitch = above + cell * x.shape[2] / x.shape[3]
+    height = top + rows * pitch + gap
+    figure = _figure(width, height)
+    figure.text(0.5, 1 - 0.06 / height, "\n".join(heading), ha="center", va="top", fontsize=9)
+    for row in range(rows):
+        for column, image in enumerate([x[row], *drawn[:, row]]):
+            from_left = left + column * (cell + gap) + gap * (column > 0)
+            from_below = height - top - (row + 1) * pitch
+            axes = figure.add_axes((from_left / width, from_below / height, cell / width, (pitch - above) / height))
+            pixels = image.detach().clamp(0, 1).movedim(0, -1).cpu().numpy()
+            axes.imshow(pixels, cmap="gray", vmin=0, vmax=1, aspect="auto",
+                        interpolation="nearest" if max(pixels.shape) <= 64 else None)  # small ones as squares
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set_linewidth(0.3)
+            if column == 0:
+                text = "x" if row == 0 else ""
+                axes.set_ylabel("" if labels is None else labels[row], fontsize=7)
+            else:
+                text = _values(delta[column - 1, row]) if named else ""
+            axes.set_title(text, fontsize=7, pad=2, linespacing=1)
+    if path is not None:
+        save(figure, path)
+    return figure
+
+
 def save(figure: Figure, path: str | os.PathLike) -> None:
     """Writes `figure` to `path` in the format of its suffix (PNG without one), whole or not at all."""
     with written_whole(path) as partial:
         figure.savefig(partial, format=Path(path).suffix[1:] or "png")
+
+
+def _figure(width: float, height: float, **kwargs) -> Figure:
+    """A figure of so many inches that pyplot does not know of."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=150, **kwargs)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _values(delta: torch.Tensor) -> str:
+    """Two digits of each number, a line each."""
+    return "\n".join(f"{float(f'{value:.1e}'):g}" for value in delta.tolist())
 
 
 def _legend(name: str, curve: Any) -> str:

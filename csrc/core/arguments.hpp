@@ -80,8 +80,8 @@ struct NuisanceArgs {
   const int64_t* index;     // [batch]
   const int64_t* draw;      // [draws]
   const T* grad;            // of out; the way back alone
-  T* grad_x;                // of x, zeros at first
-  T* grad_delta;            // of delta, zeros at first
+  T* grad_x;                // of x
+  T* grad_delta;            // of delta
   T* scratch;               // [threads, layout.total]
   NuisanceLayout layout;
   bool* outside;            // [batch], whether a pixel of x is not in [0, 1]

@@ -24,7 +24,10 @@ ROBUSTPERF_HD inline double unit(double v) {
 
 // The gradient behind a clamp of v to [0, 1].
 template <typename T>
-ROBUSTPERF_HD constexpr T behind_unit(T v, T grad) { return v < T(0) || v > T(1) ? T(0) : grad; }
+ROBUSTPERF_HD constexpr T behind_unit(T v, T grad) {
+  const T above = v < T(0) ? T(0) : grad;
+  return v > T(1) ? T(0) : above;
+}
 
 template <typename T>
 ROBUSTPERF_HD constexpr T grey_of(Pixel<T> p) { return T(0.2989) * p.r + T(0.587) * p.g + T(0.114) * p.b; }
@@ -61,7 +64,7 @@ ROBUSTPERF_HD inline Pixel<T> saturated_backward(Pixel<T> p, T factor, Pixel<T> 
 // A colour as its least channel, its chroma and its hue in sixths of a turn.
 template <typename T>
 struct Hexcone {
-  T least, chroma, inverse, sixths;
+  T least, chroma, inverse, difference, sixths;
   bool red, green;  // which channel is the greatest; blue, if none of the two
 };
 
@@ -74,7 +77,7 @@ ROBUSTPERF_HD inline Hexcone<T> hexcone_of(Pixel<T> p) {
   T difference = green ? p.b - p.r : p.r - p.g, sector = green ? T(2) : T(4);
   difference = red ? p.g - p.b : difference;
   sector = red ? T(0) : sector;
-  return {least, chroma, inverse, difference * inverse + sector, red, green};
+  return {least, chroma, inverse, difference, difference * inverse + sector, red, green};
 }
 
 // The one of a and b that is not negative, the lesser if both are: as unsigned integers negative numbers are the greater.
@@ -103,31 +106,36 @@ ROBUSTPERF_HD inline Pixel<T> turned(Pixel<T> p, T shift) {
 
 // d unit(2 - |d|) / dd, and its negative is the slope of unit(|d| - 1).
 template <typename T>
-ROBUSTPERF_HD constexpr T falling(T d) {
-  const T away = d < T(0) ? -d : d;
-  return away > T(1) && away < T(2) ? (d < T(0) ? T(1) : T(-1)) : T(0);
+ROBUSTPERF_HD inline T falling(T d) {
+  const T away = magnitude(d);
+  T slope = d < T(0) ? T(1) : T(-1);
+  slope = away > T(1) ? slope : T(0);
+  return away < T(2) ? slope : T(0);
 }
 
 template <typename T>
 ROBUSTPERF_HD inline Pixel<T> turned_backward(Pixel<T> p, T shift, Pixel<T> grad, T& d_shift) {
   const Hexcone<T> c = hexcone_of(p);
-  const T h = wrapped(c.sixths + shift);
-  T d_chroma = grad.r * unit(magnitude(h - T(3)) - T(1)) + grad.g * unit(T(2) - magnitude(h - T(2))) +
-               grad.b * unit(T(2) - magnitude(h - T(4)));
-  const T d_hue =
-      c.chroma * (grad.g * falling(h - T(2)) + grad.b * falling(h - T(4)) - grad.r * falling(h - T(3)));
+  const T h = wrapped(c.sixths + shift), zero = T(0);
+  const T d_hue = c.chroma * (grad.g * falling(h - T(2)) + grad.b * falling(h - T(4)) - grad.r * falling(h - T(3)));
   d_shift += d_hue;
-  // The hue is (first - second) / chroma beside a constant.
+  // The hue is a difference of two channels over the chroma, beside a constant.
   const T slope = d_hue * c.inverse;
-  const T difference = c.red ? p.g - p.b : c.green ? p.b - p.r : p.r - p.g;
-  d_chroma -= slope * difference * c.inverse;
+  const T d_chroma = grad.r * unit(magnitude(h - T(3)) - T(1)) + grad.g * unit(T(2) - magnitude(h - T(2))) +
+                     grad.b * unit(T(2) - magnitude(h - T(4))) - slope * c.difference * c.inverse;
   const T d_least = sum_of(grad) - d_chroma;
-  const bool blue = !c.red && !c.green;
-  const bool least_r = p.r == c.least, least_g = !least_r && p.g == c.least, least_b = !least_r && !least_g;
-  const T zero = T(0);
-  return {(c.red ? d_chroma : c.green ? -slope : slope) + (least_r ? d_least : zero),
-          (c.red ? slope : c.green ? d_chroma : -slope) + (least_g ? d_least : zero),
-          (c.red ? -slope : blue ? d_chroma : slope) + (least_b ? d_least : zero)};
+  // For a blue one, then for a green one, then for a red one: a blend each.
+  T r = slope, g = -slope, b = d_chroma;
+  r = c.green ? -slope : r;
+  g = c.green ? d_chroma : g;
+  b = c.green ? slope : b;
+  r = c.red ? d_chroma : r;
+  g = c.red ? slope : g;
+  b = c.red ? -slope : b;
+  const T to_r = p.r == c.least ? d_least : zero;
+  T to_g = p.g == c.least ? d_least : zero;
+  to_g = p.r == c.least ? zero : to_g;
+  return {r + to_r, g + to_g, b + (d_least - to_r - to_g)};
 }
 
 // x^gamma. In float from logarithm and exponential by additions and multiplications, so that it is equal everywhere.
@@ -173,12 +181,9 @@ ROBUSTPERF_HD constexpr Pixel<T> laid_on(T share, Pixel<T> colour) {
   return {share + (T(1) - share) * colour.r, share + (T(1) - share) * colour.g, share + (T(1) - share) * colour.b};
 }
 
-// The gradient in the share; that in the colour is added to d_colour.
+// The gradient in the share; that in the colour is (1 - share) grad.
 template <typename T>
-ROBUSTPERF_HD inline T laid_on_backward(T share, Pixel<T> colour, Pixel<T> grad, Pixel<T>& d_colour) {
-  d_colour.r += (T(1) - share) * grad.r;
-  d_colour.g += (T(1) - share) * grad.g;
-  d_colour.b += (T(1) - share) * grad.b;
+ROBUSTPERF_HD constexpr T laid_on_backward(Pixel<T> colour, Pixel<T> grad) {
   return grad.r * (T(1) - colour.r) + grad.g * (T(1) - colour.g) + grad.b * (T(1) - colour.b);
 }
 

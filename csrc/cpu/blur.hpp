@@ -33,49 +33,46 @@ inline Taps<T> taps_of(int radius, double sigma) {
 
 inline int64_t mirrored(int64_t i, int64_t size) { return i < 0 ? -i : i >= size ? 2 * (size - 1) - i : i; }
 
-// out[i] = sum over j of w[|j|] in[mirrored(i + j)] along one axis of [outer, size, inner].
+// out[i] = sum over j of w[|j|] in[mirrored(i + j)] along the middle axis of [outer, size, inner]; `in` is not `out`.
 template <typename T>
 inline void filter(const T* in, T* out, const T* w, int radius, int64_t outer, int64_t size, int64_t inner) {
-  for (int64_t o = 0; o < outer; ++o) {
-    const T* from = in + o * size * inner;
-    T* to = out + o * size * inner;
-    for (int64_t i = 0; i < size; ++i) {
-      T* row = to + i * inner;
-      const T* centre = from + i * inner;
-      if (inner > 1) {
+  for (int64_t o = 0; o < outer; ++o, in += size * inner, out += size * inner) {
 #pragma omp simd
-        for (int64_t x = 0; x < inner; ++x) row[x] = w[0] * centre[x];
-        for (int j = 1; j <= radius; ++j) {
-          const T *before = from + mirrored(i - j, size) * inner, *behind = from + mirrored(i + j, size) * inner;
+    for (int64_t i = 0; i < size * inner; ++i) out[i] = w[0] * in[i];
+    for (int j = 1; j <= radius; ++j) {
+      const auto add = [&](int64_t i) {  // at an edge
+        const T *before = in + mirrored(i - j, size) * inner, *behind = in + mirrored(i + j, size) * inner;
+        for (int64_t x = 0; x < inner; ++x) out[i * inner + x] += w[j] * (before[x] + behind[x]);
+      };
+      const int64_t first = smaller(int64_t{j}, size), last = larger(size - j, first);
+      for (int64_t i = 0; i < first; ++i) add(i);
+      const int64_t step = j * inner;
 #pragma omp simd
-          for (int64_t x = 0; x < inner; ++x) row[x] += w[j] * (before[x] + behind[x]);
-        }
-      } else {
-        T sum = w[0] * centre[0];
-        if (i >= radius && i + radius < size)
-          for (int j = 1; j <= radius; ++j) sum += w[j] * (from[i - j] + from[i + j]);
-        else
-          for (int j = 1; j <= radius; ++j) sum += w[j] * (from[mirrored(i - j, size)] + from[mirrored(i + j, size)]);
-        row[0] = sum;
-      }
+      for (int64_t i = first * inner; i < last * inner; ++i) out[i] += w[j] * (in[i - step] + in[i + step]);
+      for (int64_t i = last; i < size; ++i) add(i);
     }
   }
 }
 
-// The transposed filter: each result's gradient goes back to the pixels that it came from. `in` is not `out`.
+// The transposed filter: each result's gradient goes back to the pixels that it came from. `grad` is not `out`.
 template <typename T>
 inline void filter_backward(const T* grad, T* out, const T* w, int radius, int64_t outer, int64_t size, int64_t inner) {
-  for (int64_t i = 0; i < outer * size * inner; ++i) out[i] = 0;
-  for (int64_t o = 0; o < outer; ++o) {
-    const T* from = grad + o * size * inner;
-    T* to = out + o * size * inner;
-    for (int64_t i = 0; i < size; ++i)
-      for (int j = -radius; j <= radius; ++j) {
-        T* row = to + mirrored(i + j, size) * inner;
-        const T weight = w[j < 0 ? -j : j];
+  for (int64_t o = 0; o < outer; ++o, grad += size * inner, out += size * inner) {
 #pragma omp simd
-        for (int64_t x = 0; x < inner; ++x) row[x] += weight * from[i * inner + x];
-      }
+    for (int64_t i = 0; i < size * inner; ++i) out[i] = w[0] * grad[i];
+    for (int j = 1; j <= radius; ++j) {
+      const auto add = [&](int64_t i, int64_t place) {
+        T* to = out + mirrored(place, size) * inner;
+        for (int64_t x = 0; x < inner; ++x) to[x] += w[j] * grad[i * inner + x];
+      };
+      const int64_t inside = larger(size - j, int64_t{0}), step = j * inner;
+#pragma omp simd
+      for (int64_t i = 0; i < inside * inner; ++i) out[i] += w[j] * grad[i + step];
+#pragma omp simd
+      for (int64_t i = 0; i < inside * inner; ++i) out[i + step] += w[j] * grad[i];
+      for (int64_t i = 0; i < smaller(int64_t{j}, size); ++i) add(i, i - j);
+      for (int64_t i = inside; i < size; ++i) add(i, i + j);
+    }
   }
 }
 

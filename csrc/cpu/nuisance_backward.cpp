@@ -101,6 +101,7 @@ void Kernels::nuisance_backward(const NuisanceArgs<T>& args, int threads) {
     const Scratch<T> scratch(args, thread_number());
     for (int64_t b = from; b < to; ++b) {
       T* grad_x = args.grad_x + b * size_in;
+      memset(grad_x, 0, size_in * sizeof(T));
       for (int64_t k = 0; k < args.draws; ++k) {
         const int64_t row = k * args.batch + b;
         const T *delta = args.delta + row * args.dim, *inputs[kMostSteps];
@@ -117,6 +118,7 @@ void Kernels::nuisance_backward(const NuisanceArgs<T>& args, int threads) {
           inputs[segments + 1] = out;
         }
         firsts[segments] = args.count;
+        memset(args.grad_delta + row * args.dim, 0, args.dim * sizeof(T));
         memcpy(scratch.grads, args.grad + row * size_out, size_out * sizeof(T));
         for (int64_t s = segments; s-- > 0;)
           segment_backward(args, firsts[s], firsts[s + 1], inputs[s], delta, scratch, wholes[firsts[s]], scratch.grads,

@@ -242,39 +242,46 @@ inline void step_backward(const Site<T>& site, Planes<const T> in, Planes<T> gra
     }
     case kBackground: {
       const Pixel<T> colour{site.delta[0], site.delta[1], site.delta[2]};
-      const bool grey = setting(step, 0) == kGrey;
-      const Background<T> from = background_at(site);
-      const T *r = in[0], *g = grey ? r : in[1], *b = grey ? r : in[2];
+      const T *r = in[0], *g = in[1], *b = in[2];
       T *to_r = grad[0], *to_g = grad[1], *to_b = grad[2];
-      T d_r = 0, d_g = 0, d_b = 0, d_way[3] = {};
+      T d_r = 0, d_g = 0, d_b = 0;
+      if (setting(step, 0) == kGrey) {
 #pragma omp simd reduction(+ : d_r, d_g, d_b)
+        for (int64_t i = 0; i < n; ++i) {
+          const T rest = T(1) - r[i];
+          d_r += rest * to_r[i];
+          d_g += rest * to_g[i];
+          d_b += rest * to_b[i];
+          to_r[i] = laid_on_backward(colour, {to_r[i], to_g[i], to_b[i]});
+        }
+        to.small[0] += d_r;
+        to.small[1] += d_g;
+        to.small[2] += d_b;
+        return;
+      }
+      const Background<T> from = background_at(site);
+      T s_r = 0, s_g = 0, s_b = 0;
+#pragma omp simd reduction(+ : d_r, d_g, d_b, s_r, s_g, s_b)
       for (int64_t i = 0; i < n; ++i) {
-        const T raw = grey ? r[i] : share_of(Pixel<T>{r[i], g[i], b[i]}, from);
-        Pixel<T> d_colour{0, 0, 0};
-        T d_share = laid_on_backward(grey ? raw : unit(raw), colour, {to_r[i], to_g[i], to_b[i]}, d_colour);
-        d_r += d_colour.r;
-        d_g += d_colour.g;
-        d_b += d_colour.b;
-        d_share = grey ? d_share : behind_unit(raw, d_share);
-        to_r[i] = d_share * (grey ? T(1) : from.slope.r);
-        to_g[i] = d_share;  // for the source; the slopes follow
+        const T raw = share_of(Pixel<T>{r[i], g[i], b[i]}, from), rest = T(1) - unit(raw), more = 2 * raw - 1;
+        d_r += rest * to_r[i];
+        d_g += rest * to_g[i];
+        d_b += rest * to_b[i];
+        const T d_share = behind_unit(raw, laid_on_backward(colour, {to_r[i], to_g[i], to_b[i]}));
+        // d share / d source: it moves the numerator and |white - source|^2
+        s_r += d_share * (more * from.slope.r - (r[i] - from.source.r) * from.inverse);
+        s_g += d_share * (more * from.slope.g - (g[i] - from.source.g) * from.inverse);
+        s_b += d_share * (more * from.slope.b - (b[i] - from.source.b) * from.inverse);
+        to_r[i] = d_share * from.slope.r;
+        to_g[i] = d_share * from.slope.g;
+        to_b[i] = d_share * from.slope.b;
       }
       to.small[0] += d_r;
       to.small[1] += d_g;
       to.small[2] += d_b;
-      if (grey) return;
-      for (int64_t i = 0; i < n; ++i) {
-        const Pixel<T> p{r[i], g[i], b[i]};
-        const T d_share = to_g[i], raw = share_of(p, from);
-        const T twice = 2 * raw;
-        // d share / d source: it moves the numerator and |white - source|^2
-        d_way[0] += d_share * (twice * from.slope.r - from.slope.r - (p.r - from.source.r) * from.inverse);
-        d_way[1] += d_share * (twice * from.slope.g - from.slope.g - (p.g - from.source.g) * from.inverse);
-        d_way[2] += d_share * (twice * from.slope.b - from.slope.b - (p.b - from.source.b) * from.inverse);
-        to_g[i] = d_share * from.slope.g;
-        to_b[i] = d_share * from.slope.b;
-      }
-      for (int c = 0; c < 3; ++c) to.whole.value[c] += d_way[c];
+      to.whole.value[0] += s_r;
+      to.whole.value[1] += s_g;
+      to.whole.value[2] += s_b;
       return;
     }
     case kAdd:

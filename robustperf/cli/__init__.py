@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from robustperf.cli import data, demo, info, margins
+from robustperf.cli import data, demo, info, margins, nuisance
 
 app = typer.Typer(
     help="How robust is this classifier? Margins, margin curves and robust training.", no_args_is_help=True,
@@ -16,6 +16,7 @@ app.command()(demo.demo)
 app.command()(margins.margins)
 app.command()(info.info)
 app.add_typer(data.app, name="data")
+app.add_typer(nuisance.app, name="nuisance")
 
 
 def main() -> None:

@@ -1,4 +1,5 @@
-"""Lists such as `fgsm, pgd(eps=2, steps=20)` from the command line; a mistake is shown in its place."""
+"""Lists such as `fgsm, pgd(eps=2, steps=20)` and sums such as `rotation(30) + brightness((-0.1, 0.4))` from the command
+line; a mistake is shown in its place."""
 
 from __future__ import annotations
 
@@ -7,25 +8,56 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+Makers = Mapping[str, Callable[..., Any]]
 
-def build_list(text: str, makers: Mapping[str, Callable[..., Any]]) -> list[Any]:
+
+def build_list(text: str, makers: Makers) -> list[Any]:
     """One object for each name in `text`, made by `makers[name](*args, **kwargs)` with the literals in brackets.
 
     Raises ValueError that points at the place: a name that is not known, an argument that is no literal, or one that
     its maker refuses.
     """
+    tree, text = _parsed(text, "names with commas between them")
+    return [_make(item, text, makers) for item in (tree.elts if isinstance(tree, ast.Tuple) else [tree])]
+
+
+def build_sum(text: str, makers: Makers) -> list[Any]:
+    """As `build_list`, of names with + between them."""
+    tree, text = _parsed(text, "names with + between them")
+    return [_make(term, text, makers) for term in _terms(tree, text)]
+
+
+def _parsed(text: str, expected: str) -> tuple[ast.expr, str]:
+    """The expression, and the line that its places are counted in."""
+    text = " ".join(text.split("\n")).strip()
+    if not text.strip(" ()"):
+        raise ValueError(f"expected {expected}, got {text!r}")
     try:
-        tree = ast.parse(f"[{text}]", mode="eval")
-    except SyntaxError as error:
-        raise _at(text, (error.offset or 1) - 2, error.msg) from None
-    if not isinstance(tree.body, ast.List) or not tree.body.elts:
-        raise _at(text, 0, "expected a comma-separated list")
-    return [_make(item, text, makers) for item in tree.body.elts]
+        return ast.parse(text, mode="eval").body, text
+    except SyntaxError as error:  # at 0: the text ends too early
+        raise _at(text, (error.offset or len(text) + 1) - 1, error.msg) from None
 
 
-def _make(item: ast.expr, text: str, makers: Mapping[str, Callable[..., Any]]) -> Any:
+def _terms(tree: ast.expr, text: str) -> list[ast.expr]:
+    """The terms of a sum, from left to right."""
+    if isinstance(tree, ast.Tuple):
+        raise _at(text, _after(tree.elts[0], text), "expected +, not a comma")
+    if not isinstance(tree, ast.BinOp):
+        return [tree]
+    if not isinstance(tree.op, ast.Add):
+        raise _at(text, _after(tree.left, text), "expected +")
+    return _terms(tree.left, text) + _terms(tree.right, text)
+
+
+def _after(node: ast.expr, text: str) -> int:
+    """The place of what follows a node, behind spaces and closing brackets."""
+    rest = text[node.end_col_offset :]
+    return len(text) - len(rest.lstrip(" )"))
+
+
+def _make(item: ast.expr, text: str, makers: Makers) -> Any:
     call = item if isinstance(item, ast.Call) else ast.Call(item, [], [])
-    place = item.col_offset - 1
+    place = item.col_offset
     if not isinstance(call.func, ast.Name) or call.func.id not in makers:
         raise _at(text, place, f"expected one of {', '.join(makers)}")
     arguments = [_value(argument, text) for argument in call.args]
@@ -41,8 +73,9 @@ def _value(node: ast.expr, text: str) -> Any:
         return math.inf
     try:
         return ast.literal_eval(node)
-    except ValueError:
-        raise _at(text, node.col_offset - 1, "expected a number, True, False or a tuple of these") from None
+    except (TypeError, ValueError):
+        raise _at(text, node.col_offset,
+                  "expected a number, a word in quotes, True, False, None or a tuple of these") from None
 
 
 def _at(text: str, place: int, message: str) -> ValueError:

@@ -9,7 +9,7 @@ import torch
 
 from robustperf import random
 from robustperf.kernel import Kernel, Shape
-from robustperf.nuisance.known import KnownKernel
+from robustperf.nuisance.known import KnownKernel, check_shape
 from robustperf.ops.program import Program
 
 
@@ -30,6 +30,8 @@ class Compose(Kernel):
     """
 
     def __init__(self, kernels: Sequence[Kernel], *, shared: bool = False):
+        if isinstance(kernels, Kernel):
+            raise TypeError("kernels: expected a list of kernels, got a Kernel")
         kernels = list(kernels)
         for number, kernel in enumerate(kernels):
             if not isinstance(kernel, Kernel):
@@ -55,6 +57,7 @@ class Compose(Kernel):
         return shape
 
     def sample_for(self, shape, key, index, draws, *, backend=None):
+        self.dim_for(shape)  # its errors
         deltas = []
         for number, (part, at) in enumerate(self._met(shape)):
             own = key if len(self.parts) == 1 else random.fold_in(key, number)
@@ -68,9 +71,11 @@ class Compose(Kernel):
         parts = self._split(delta, tuple(x.shape[1:]))
         out = self.parts[0].transform(x, parts[0], backend=backend)
         for part, own in zip(self.parts[1:], parts[1:], strict=True):
-            out = part.transform(out.flatten(0, 1), own.flatten(0, 1)[None], backend=backend)[0].unflatten(
-                0, (draws, batch)
-            )
+            try:
+                out = part.transform(out.flatten(0, 1), own.flatten(0, 1)[None], backend=backend)[0]
+            except ValueError as error:
+                raise ValueError(f"{part!r}, which meets what other kernels made: {error}") from error
+            out = out.unflatten(0, (draws, batch))
         return out
 
     def draw_for(self, x, key, index, draws, *, out=None, backend=None):
@@ -83,6 +88,7 @@ class Compose(Kernel):
             part.check_delta(own, at)
 
     def project(self, delta: torch.Tensor, shape: Shape | None = None) -> torch.Tensor:
+        check_shape(delta, self.dim_for(shape))
         pairs = zip(self._met(shape), self._split(delta, shape), strict=True)
         projected = [part.project(own, at) for (part, at), own in pairs]
         return projected[0] if self.shared else torch.cat(projected, -1)
@@ -100,12 +106,13 @@ class Compose(Kernel):
         return delta.split([part.dim_for(at) for part, at in self._met(shape)], -1)
 
     def __repr__(self) -> str:
-        return " + ".join(map(repr, self.parts)) + (" with one delta" if self.shared else "")
+        text = " + ".join(map(repr, self.parts))
+        return f"({text}) with one delta" if self.shared else text
 
 
 def _taken_apart(kernel, shared):
     """The parts of a composition that is part of another, where the meaning stays the same."""
-    if isinstance(kernel, Compose) and not shared and (not kernel.shared or len(kernel.parts) == 1):
+    if isinstance(kernel, Compose) and (len(kernel.parts) == 1 or not shared and not kernel.shared):
         return kernel.parts
     return [kernel]
 

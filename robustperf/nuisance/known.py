@@ -39,7 +39,7 @@ class KnownKernel(Kernel):
         return ops.nuisance_draw(x, key, index, draws, self.program, out=out, backend=backend)
 
     def check_delta(self, delta: torch.Tensor, shape: Shape) -> None:
-        lower, upper = _limits(self.program, shape).to(delta.dtype)
+        lower, upper = _limits(self.program, shape, delta.dtype)
         outside = ~((delta >= lower) & (delta <= upper))  # a NaN is outside
         if outside.any():
             *place, component = outside.nonzero()[0].tolist()
@@ -51,8 +51,8 @@ class KnownKernel(Kernel):
                 raise ValueError(f"delta: {step.name} expected a norm of at most {step.upper[0]:g}, got {longest:g}")
 
     def project(self, delta: torch.Tensor, shape: Shape | None = None) -> torch.Tensor:
-        check.tensor("delta", delta, (*("K", "B")[-(delta.dim() - 1):], self.dim_for(shape)))
-        projected = torch.clamp(delta, *_limits(self.program, shape).to(delta.dtype))
+        check_shape(delta, self.dim_for(shape))
+        projected = torch.clamp(delta, *_limits(self.program, shape, delta.dtype).to(delta.device))
         for step, own in _places(self.program, shape):
             if step.law == Law.BALL:
                 part = delta[..., own]
@@ -74,7 +74,7 @@ def span(name: str, value: float | tuple[float, float], least: float = -math.inf
         lower, upper = max(-float(value), least), float(value)
     else:
         try:
-            lower, upper = map(float, value)
+            lower, upper = map(float, () if isinstance(value, str) else value)
         except (TypeError, ValueError):
             raise TypeError(f"{name}: expected a number or bounds (lower, upper), got {value!r}") from None
     if not (lower < upper and math.isfinite(upper - lower)):
@@ -88,6 +88,12 @@ def box(transform: Transform, name: str, ranges: list[tuple[float, float]], *set
     """A program of one step whose components of delta are uniform, each in a range of its own."""
     lower, upper = zip(*ranges, strict=True)
     return Program((Step(transform, Law.BOX, lower, upper, settings, name),))
+
+
+def check_shape(delta: torch.Tensor, dim: int) -> None:
+    """The errors of a delta that is no [B, q] or [K, B, q]."""
+    draws = ("K",) if isinstance(delta, torch.Tensor) and delta.dim() == 3 else ()
+    check.tensor("delta", delta, (*draws, "B", dim))
 
 
 def _text(step):
@@ -132,8 +138,9 @@ def _places(program, shape):
 
 
 @lru_cache(64)
-def _limits(program, shape):
-    """Delta's lower and upper bounds [2, q], as float32 has them: what `sample` gives is within."""
+def _limits(program, shape, dtype):
+    """Delta's lower and upper bounds [2, q], as they were given or as float32 has them, whichever is wider: what
+    `sample` gives is within, and so are the bounds themselves."""
     parts = []
     for step, own in _places(program, shape):
         lower, upper, size = step.lower, step.upper, own.stop - own.start
@@ -141,8 +148,9 @@ def _limits(program, shape):
             lower, upper = (-math.inf,), (math.inf,)
         elif step.law == Law.FOG:
             lower, upper = (*lower, *[0.0] * (size - 1)), (*upper, *[1.0] * (size - 1))
-        parts.append(torch.tensor([lower, upper]).expand(2, size))
-    return torch.cat(parts, 1)
+        parts.append(torch.tensor([lower, upper], dtype=torch.float64).expand(2, size))
+    lower, upper = torch.cat(parts, 1)
+    return torch.stack([torch.minimum(lower, lower.float()), torch.maximum(upper, upper.float())]).to(dtype)
 
 
 def _about(step):

@@ -149,7 +149,7 @@ class Fog(KnownKernel):
 
 def _colour(name, value):
     try:
-        colour = tuple(map(float, value))
+        colour = tuple(map(float, () if isinstance(value, str) else value))
     except (TypeError, ValueError):
         colour = ()
     if len(colour) != 3 or not all(0 <= channel <= 1 for channel in colour):

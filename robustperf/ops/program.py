@@ -170,6 +170,6 @@ def _layout(program: Program, shape: Shape | None) -> Layout:
             dim += size
         codes += [int(step.transform), int(law), size, begin]
         for values, places in ((step.lower, _BOUNDS), (step.upper, _BOUNDS), (step.settings, _SETTINGS)):
-            numbers += [float(value) for value in values] + [0.0] * (places - len(values))
+            numbers += [float(value + 0.0) for value in values] + [0.0] * (places - len(values))
         shape = shape if shape is None else step.shape_after(shape)
     return Layout(codes, numbers, dim)

@@ -1,0 +1,142 @@
+"""`robustperf nuisance show` as a user meets it: the picture, what is printed, and how it fails."""
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.image import imread
+from typer.testing import CliRunner
+
+from robustperf import cli, data
+from robustperf.cli.nuisance import build_kernel
+from robustperf.nuisance import BackgroundColour, Compose, Hue, KnownKernel, Rotation
+
+
+def show(*arguments, code=0):
+    """Output or error of `robustperf nuisance show ARGUMENTS`."""
+    result = CliRunner().invoke(cli.app, ["nuisance", "show", *map(str, arguments)], env={"COLUMNS": "200"})
+    if isinstance(result.exception, Exception) and code == 1:  # main() makes a line of it
+        return str(result.exception)
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+def test_the_picture_and_what_is_printed(tmp_path):
+    path = tmp_path / "grid.png"
+    output = show("--kernel", "rotation(30) + brightness((-0.1, 0.4))", "--draws", 4, "--out", path)
+    picture = imread(path)
+    height, width = picture.shape[:2]
+    assert 5 * 100 < width < 5 * 200 and 100 < height < 400  # five images in a row
+    assert picture.std() > 0.1 and list(tmp_path.iterdir()) == [path]
+    assert "rotation((-30, 30)) + brightness((-0.1, 0.4))" in output
+    assert "2 components of delta" in output and str(path) in output
+    assert "rotation" in output and "brightness" in output
+    delta = build_kernel("rotation(30) + brightness((-0.1, 0.4))").sample(0, torch.tensor([0]), 4)[:, 0]
+    for values in delta.tolist():
+        assert all(f"{value:.3g}" in output for value in values)
+
+
+def test_the_draws_are_those_of_python(tmp_path, monkeypatch):
+    drawn = {}
+    monkeypatch.setattr("robustperf.plot.image_grid", lambda x, made, *rest: drawn.update(x=x, made=made))
+    show("--kernel", "background_colour", "--index", 7, "--points", 3, "--draws", 2, "--seed", 5, "--split", "train")
+    x = data.load("digits", "train").x[7:10]
+    assert torch.equal(drawn["x"], x)
+    assert torch.equal(drawn["made"], BackgroundColour().draw(x, key=5, index=torch.arange(7, 10), draws=2))
+
+
+def test_grey_digits_on_colours(tmp_path):
+    path = tmp_path / "grid.png"
+    output = show("--kernel", "background_colour((0.9, 0, 0), (1, 0, 0.1))", "--points", 2, "--draws", 2, "--out", path)
+    assert "background_colour[0]" in output and "background_colour[2]" in output
+    picture = imread(path)[..., :3]
+    reds = (picture[..., 0] > 0.85) & (picture[..., 1] < 0.05) & (picture[..., 2] < 0.15)
+    assert 0.1 < reds.mean() < 0.5
+
+
+def test_rgb_data_and_a_delta_too_large_for_a_table(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (4, 12, 10, 3), dtype=np.uint8)
+    np.savez(tmp_path / "mine.npz", images=images, labels=np.zeros(4, np.int64))
+    path = tmp_path / "grid.pdf"
+    output = show("--data", tmp_path / "mine.npz", "--kernel", "hue + gaussian_noise(0.1)", "--points", 9, "--draws", 1,
+                  "--index", 2, "--out", path)
+    assert path.read_bytes().startswith(b"%PDF")
+    assert "361 components of delta" in output and "point" not in output
+
+
+def test_one_delta_for_all(tmp_path):
+    output = show("--kernel", "brightness + contrast", "--shared", "--draws", 2, "--out", tmp_path / "grid.png")
+    assert "1 components of delta" in output and "with one delta" in output and "brightness, contrast" in output
+
+
+def test_the_default_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "nuisance.png" in show("--kernel", "fog", "--draws", 1)
+    assert (tmp_path / "nuisance.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_build_kernel():
+    assert isinstance(build_kernel("hue"), Hue)
+    both = build_kernel("rotation(10, outside='border') + translation(None, y=0.2)")
+    assert isinstance(both, Compose) and both.dim == 2
+    assert repr(both) == "rotation((-10, 10), outside='border') + translation(None, (-0.2, 0.2))"
+    assert build_kernel("brightness + contrast", shared=True).dim == 1
+    with pytest.raises(ValueError, match="kernels: expected parts with the same law"):
+        build_kernel("brightness + rotation", shared=True)
+    (part,) = build_kernel("rotation + (hue + fog)").parts
+    assert isinstance(part, KnownKernel) and [step.name for step in part.program.steps] == ["rotation", "hue", "fog"]
+    assert isinstance(build_kernel("rotation"), Rotation)
+
+
+@pytest.mark.parametrize("text, place, message", [
+    ("rotation(30", 8, "'(' was never closed"),
+    ("rotation(30)*2", 12, "expected +"),
+    ("brightness + rotation(30) - fog", 26, "expected +"),
+    ("rotate(30)", 0, "expected one of affine, background_colour, blur"),
+    ("hue + rotate(30)", 6, "expected one of affine, background_colour, blur"),
+    ("brightness(0)", 0, "amount: expected a number above 0 or finite bounds with lower < upper, got 0"),
+    ("fog + brightness(0)", 6, "amount: expected a number above 0"),
+    ("brightness(x)", 11, "expected a number"),
+    ("rotation(30, outside=border)", 21, "expected a number, a word in quotes"),
+    ("rotation(30, outside='mirror')", 0, "outside: expected 'zeros' or 'border', got 'mirror'"),
+    ("rotation(angle=30)", 0, "unexpected keyword argument 'angle'"),
+    ("l2_ball", 0, "missing 1 required positional argument: 'eps'"),
+    ("rotation, hue", 8, "expected +, not a comma"),
+    ("rotation +", 10, "invalid syntax"),
+])  # fmt: skip
+def test_a_mistake_is_shown_in_its_place(tmp_path, text, place, message):
+    first, shown, caret = show("--kernel", text, "--out", tmp_path / "grid.png", code=1).splitlines()
+    assert first.startswith("kernel: ") and message in first
+    assert shown == f"  {text}" and caret == "  " + " " * place + "^"
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["--kernel", ""], "kernel: expected names with + between them, got ''"),
+    (["--kernel", "hue(0.1)"], "x: hue expected RGB images, 3 channels, got [1, 8, 8]"),
+    (["--kernel", "blur(3)"], "x: blur expected images larger than the blur's radius 9, got [1, 8, 8]"),
+    (["--kernel", "background_colour + background_colour"],
+     "x: background_colour expected grey images, 1 channel, got [3, 8, 8]"),
+    (["--kernel", "fog", "--index", 599], "index: expected one of digits's 599 points, got 599"),
+    (["--kernel", "fog", "--data", "mnist5"], "mnist5"),
+    (["--kernel", "fog", "--split", "all"], "split: expected one of train, test, got 'all'"),
+    (["--kernel", "fog", "--out", "nowhere/grid.png"], "path: expected one in a folder that exists"),
+    (["--kernel", "fog", "--out", "grid.xyz"], "xyz"),
+    (["--kernel", "fog", "--seed", 2**64], "key: expected an integer in 0..2^64-1"),
+])  # fmt: skip
+def test_errors(tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    error = show("--draws", 1, *arguments, code=1)
+    assert message in error and "\n" not in error
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("arguments", [["--draws", 0], ["--points", 0], ["--index", -1], ["--seed", -1]])
+def test_numbers_out_of_range(arguments):
+    assert arguments[0] in show("--kernel", "fog", *arguments, code=2)
+
+
+def test_the_command_is_there_and_its_errors_are_short(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["robustperf", "nuisance", "show", "--kernel", "hue"])
+    with pytest.raises(SystemExit, match="1"):
+        cli.main()
+    assert capsys.readouterr().err == "robustperf: x: hue expected RGB images, 3 channels, got [1, 8, 8]\n"

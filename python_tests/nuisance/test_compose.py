@@ -1,0 +1,354 @@
+"""Several kernels as one: whose delta is whose, which comes first, and kernels of one's own among them."""
+
+import math
+
+import pytest
+import torch
+
+import robustperf as rp
+from robustperf import random
+from robustperf.cli.expression import build_sum
+from robustperf.nuisance import (
+    KERNELS,
+    Affine,
+    BackgroundColour,
+    Blur,
+    Brightness,
+    Compose,
+    Contrast,
+    Fog,
+    Gamma,
+    GaussianNoise,
+    Hue,
+    ImpulseNoise,
+    L2Ball,
+    LinfBall,
+    Rotation,
+    Saturation,
+    ShotNoise,
+    Translation,
+)
+
+INDEX = torch.tensor([3, 0, 2**35, 8])
+
+
+def images(channels):
+    return torch.rand(4, channels, 9, 11, generator=torch.Generator().manual_seed(channels))
+
+
+class Fade(rp.Kernel):
+    """x (1 - delta_1) + delta_2 delta_1: a kernel of one's own."""
+
+    def dim_for(self, shape):
+        return 2
+
+    def sample_for(self, shape, key, index, draws, *, backend=None):
+        return random.uniform(key, index, draws, 2, backend=backend)
+
+    def transform(self, x, delta, *, backend=None):
+        share, grey = (part[..., None, None] for part in delta[..., None].unbind(2))
+        return x * (1 - share) + share * grey
+
+    def check_delta(self, delta, shape):
+        if not ((delta >= 0) & (delta <= 1)).all():
+            raise ValueError("delta: fade expected numbers in [0, 1]")
+
+    def project(self, delta, shape=None):
+        return delta.clamp(0, 1)
+
+    def __repr__(self):
+        return "fade"
+
+
+class Tint(Fade):
+    """Grey images become RGB."""
+
+    def dim_for(self, shape):
+        return 3
+
+    def shape_after(self, shape):
+        if shape[0] != 1:
+            raise ValueError(f"x: tint expected grey images, got {list(shape)}")
+        return (3, *shape[1:])
+
+    def sample_for(self, shape, key, index, draws, *, backend=None):
+        return random.uniform(key, index, draws, 3, backend=backend)
+
+    def transform(self, x, delta, *, backend=None):
+        return x * delta[..., None, None]
+
+    def __repr__(self):
+        return "tint"
+
+
+COMPOSITIONS = [
+    (Compose([Rotation()]), 1),
+    (Compose([Rotation(), Brightness()]), 1),
+    (Compose([Brightness(), Rotation(), Blur(1.0), GaussianNoise()]), 3),
+    (Compose([Fog(), Affine(outside="border"), Hue(), Saturation(), ShotNoise()]), 3),
+    (Compose([Blur(1.0), Blur(0.5), Rotation(), Translation()]), 1),
+    (Compose([BackgroundColour(), Hue(), ImpulseNoise()]), 1),  # noise for three channels
+    (Compose([LinfBall(0.2), Brightness(), L2Ball(1.0, clamp=True)]), 3),
+    (Compose([Brightness(), Contrast(), Gamma()], shared=True), 3),
+    (Compose([Compose([Brightness(), Contrast()], shared=True), Rotation(), Gamma()]), 1),
+    (Compose([Rotation(), Fade(), Brightness()]), 3),
+    (Compose([Tint(), Hue(), Fade(), GaussianNoise()]), 1),
+    (Compose([BackgroundColour(), Fade()]), 1),
+    (Compose([Fade(), Fade()], shared=True), 1),
+]
+every_composition = pytest.mark.parametrize("kernel, channels", [pytest.param(*case, id=repr(case[0]))
+                                                                 for case in COMPOSITIONS])
+
+
+@every_composition
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_draw_is_the_call_with_the_sample(kernel, channels, dtype):
+    x = images(channels).to(dtype)
+    delta = kernel.sample(5, INDEX, 3, shape=x.shape[1:])
+    assert delta.shape == (3, 4, kernel.dim_for(tuple(x.shape[1:])))
+    drawn = kernel.draw(x, key=5, index=INDEX, draws=3)
+    assert drawn.dtype == dtype and drawn.shape == (3, 4, *kernel.shape_after(tuple(x.shape[1:])))
+    assert torch.equal(drawn, kernel(x, delta))
+    for k in range(3):
+        assert torch.equal(kernel(x, delta[k]), drawn[k])
+    out = torch.full_like(drawn, 9)
+    assert kernel.draw(x, key=5, index=INDEX, draws=3, out=out) is out and torch.equal(out, drawn)
+
+
+@every_composition
+def test_a_draw_depends_on_nothing_but_key_index_and_number(kernel, channels):
+    x = images(channels)
+    whole = kernel.draw(x, key=1, index=INDEX, draws=4)
+    order = torch.tensor([3, 0, 2, 1])
+    assert torch.equal(kernel.draw(x[order], key=1, index=INDEX[order], draws=4), whole[:, order])
+    for b in range(4):
+        one = kernel.draw(x[b : b + 1], key=1, index=INDEX[b : b + 1], draws=torch.tensor([3, 1]))
+        assert torch.equal(one[:, 0], whole[[3, 1], b])
+
+
+@every_composition
+def test_gradients_flow_through_a_draw(kernel, channels):
+    x = images(channels).requires_grad_()
+    delta = kernel.sample(1, INDEX, 2, shape=x.shape[1:])
+    drawn, called = kernel.draw(x, key=1, index=INDEX, draws=2), kernel(x, delta)
+    assert torch.equal(drawn, called)
+    weights = torch.linspace(-1, 1, drawn.numel()).view(drawn.shape)
+    (through_draw,), (through_call,) = (torch.autograd.grad((out * weights).sum(), x) for out in (drawn, called))
+    assert torch.equal(through_draw, through_call)
+    if "shot_noise" not in repr(kernel):
+        assert through_draw.any()
+        delta.requires_grad_()
+        (in_delta,) = torch.autograd.grad((kernel(images(channels), delta) * weights).sum(), delta)
+        assert in_delta.any() and in_delta.isfinite().all()
+
+
+@every_composition
+def test_delta_is_looked_at_and_projected(kernel, channels):
+    x = images(channels)
+    shape = tuple(x.shape[1:])
+    delta = kernel.sample(1, INDEX, 2, shape=shape)
+    assert torch.equal(kernel.project(delta, shape), delta)
+    outside = delta + 100.0
+    projected = kernel.project(outside, shape)
+    kernel(x, projected)
+    torch.testing.assert_close(kernel.project(projected, shape), projected, atol=1e-6, rtol=1e-6)
+    assert torch.equal(kernel.project(outside[1], shape), projected[1])
+    with pytest.raises(ValueError, match="delta: .* expected"):
+        kernel(x, delta * math.nan)
+    for wrong in (delta[..., :-1], torch.cat([delta, delta], 2)):
+        with pytest.raises(ValueError, match="delta: expected shape"):
+            kernel(x, wrong)
+
+
+@pytest.mark.parametrize("parts", [[Rotation(), Brightness()], [Rotation(), Fade(), Brightness()]], ids=repr)
+def test_projection_wants_its_shape(parts):
+    kernel = Compose(parts)
+    for wrong in (torch.zeros(4, kernel.dim - 1), torch.zeros(2, 4, kernel.dim + 1), torch.zeros(kernel.dim)):
+        with pytest.raises(ValueError, match="delta: expected shape"):
+            kernel.project(wrong)
+
+
+@pytest.mark.parametrize("parts", [
+    [Rotation(), Brightness()], [Brightness(), Fog(), Affine(), Gamma()], [BackgroundColour(), Hue(), Saturation()],
+    [Tint(), Hue(), Fade(), Brightness()], [GaussianNoise(), Rotation(), ShotNoise()],
+    [BackgroundColour(), ImpulseNoise()],
+], ids=repr)  # fmt: skip
+def test_each_part_has_its_own_components_side_by_side(parts):
+    kernel, x = Compose(parts), images(1)
+    delta = kernel.sample(1, INDEX, 2, shape=x.shape[1:])
+    dims, shape = [], tuple(x.shape[1:])
+    for part in parts:
+        dims.append(part.dim_for(shape))
+        shape = part.shape_after(shape)
+    assert kernel.dim_for(tuple(x.shape[1:])) == sum(dims) and kernel.shape_after(tuple(x.shape[1:])) == shape
+    own = delta.split(dims, 2)
+    for k in range(2):
+        by_hand = x
+        for part, each in zip(parts, own, strict=True):
+            by_hand = part(by_hand.clamp(0, 1), each[k])
+        torch.testing.assert_close(kernel(x, delta[k]), by_hand, atol=2e-6, rtol=0)
+    first = parts[0].sample(1, INDEX, 2, shape=x.shape[1:])
+    if not any(isinstance(part, Fade) for part in parts):
+        assert torch.equal(own[0], first)  # what comes behind does not change what the first one draws
+
+
+def test_parts_of_the_same_make_draw_apart():
+    for kernel in (Compose([Brightness(), Brightness()]), Compose([Fade(), Fade()]),
+                   Compose([Brightness(), Fade(), Brightness()])):
+        delta = kernel.sample(0, torch.arange(200), 5).flatten(0, 1)
+        correlation = torch.corrcoef(delta.T).fill_diagonal_(0)
+        assert correlation.abs().max() < 6 / math.sqrt(1000)
+
+
+def test_a_composition_of_one_is_that_one():
+    for part in (Rotation(), Fade()):
+        x = images(1)
+        assert torch.equal(Compose([part]).sample(4, INDEX, 2), part.sample(4, INDEX, 2))
+        assert torch.equal(Compose([part]).draw(x, key=4, index=INDEX), part.draw(x, key=4, index=INDEX))
+
+
+def test_the_first_kernel_comes_first():
+    x, delta = torch.full((1, 1, 2, 2), 0.5), torch.tensor([[1.0, 1.0]])
+    brighter_first, squared_first = Compose([Brightness(1), Gamma(1)]), Compose([Gamma(1), Brightness(1)])
+    assert brighter_first(x, delta).unique().item() == 1.0  # (2 * 0.5)^2
+    assert squared_first(x, delta).unique().item() == 0.5  # 2 * 0.5^2
+
+
+@pytest.mark.parametrize("parts", [[Rotation(), Brightness(), Blur(1.0), Gamma()], [Rotation(), Fade(), Gamma()]],
+                         ids=repr)
+def test_nesting_changes_nothing(parts):
+    flat = Compose(parts)
+    for nested in (Compose([Compose(parts[:2]), *parts[2:]]), Compose([parts[0], Compose(parts[1:])]),
+                   Compose([Compose([Compose(parts)])])):
+        assert len(nested.parts) == len(flat.parts) and repr(nested) == repr(flat)
+        x = images(3)
+        assert torch.equal(nested.sample(1, INDEX, 2), flat.sample(1, INDEX, 2))
+        assert torch.equal(nested.draw(x, key=1, index=INDEX, draws=2), flat.draw(x, key=1, index=INDEX, draws=2))
+
+
+# one delta for all
+
+
+@pytest.mark.parametrize("parts", [[Brightness(), Contrast(), Gamma()], [Fade(), Fade()],
+                                   [LinfBall(0.1), LinfBall(0.1)], [Rotation(), Rotation(outside="border")]], ids=repr)
+def test_a_shared_delta_goes_to_every_part(parts):
+    kernel, x = Compose(parts, shared=True), images(1)
+    delta = kernel.sample(1, INDEX, 2, shape=x.shape[1:])
+    assert torch.equal(delta, parts[0].sample(1, INDEX, 2, shape=x.shape[1:])) or len(kernel.parts) > 1
+    assert delta.shape[2] == parts[0].dim_for(tuple(x.shape[1:]))
+    for k in range(2):
+        by_hand = x
+        for part in parts:
+            by_hand = part(by_hand.clamp(0, 1), delta[k])
+        torch.testing.assert_close(kernel(x, delta[k]).clamp(0, 1), by_hand.clamp(0, 1), atol=2e-6, rtol=0)
+
+
+def test_a_shared_composition_as_a_part():
+    shared = Compose([Brightness(), Contrast()], shared=True)
+    kernel, x = Compose([Rotation(), shared, Gamma()]), images(1)
+    assert kernel.dim == 3
+    delta = kernel.sample(1, INDEX, 1)[0]
+    by_hand = Gamma()(shared(Rotation()(x, delta[:, :1]), delta[:, 1:2]), delta[:, 2:])
+    torch.testing.assert_close(kernel(x, delta), by_hand, atol=2e-6, rtol=0)
+
+
+def test_the_gradient_of_a_shared_delta_is_the_sum():
+    x, delta = images(1).double(), torch.full((4, 1), 0.1, dtype=torch.float64, requires_grad=True)
+    both = Compose([Brightness(), Gamma()])
+    (shared,) = torch.autograd.grad(Compose([Brightness(), Gamma()], shared=True)(x, delta).sum(), delta)
+    (apart,) = torch.autograd.grad(both(x, delta.expand(4, 2)).sum(), delta)
+    torch.testing.assert_close(shared, apart)
+
+
+@pytest.mark.parametrize("parts", [
+    [Rotation(), Brightness()], [Brightness(0.1), Brightness(0.2)], [GaussianNoise(0.1), LinfBall(0.1)],
+    [Compose([Rotation()]), Compose([Brightness()])], [Translation(), Rotation()],
+], ids=repr)  # fmt: skip
+def test_parts_of_unlike_delta_cannot_share_it(parts):
+    with pytest.raises(ValueError, match="kernels: expected parts with the same law and bounds of delta"):
+        Compose(parts, shared=True)
+
+
+def test_parts_of_unlike_dim_cannot_share_delta():
+    kernel, x = Compose([Fade(), Tint()], shared=True), images(1)
+    for call in (lambda: kernel.dim, lambda: kernel(x, torch.zeros(4, 2)), lambda: kernel.sample(0, INDEX, 1),
+                 lambda: kernel.draw(x, key=0, index=INDEX)):
+        with pytest.raises(ValueError, match=r"kernels: expected parts of one dim to share delta, got \[2, 3\]"):
+            call()
+
+
+# kernels of one's own, and errors
+
+
+def test_a_kernel_of_ones_own_between_known_ones():
+    kernel, x = Compose([Rotation(), Fade(), Brightness()]), images(3)
+    delta = kernel.sample(1, INDEX, 2)
+    assert kernel.dim == 4 and [type(part).__name__ for part in kernel.parts] == ["KnownKernel", "Fade", "KnownKernel"]
+    for k in range(2):
+        by_hand = Brightness()(Fade()(Rotation()(x, delta[k, :, :1]), delta[k, :, 1:3]), delta[k, :, 3:])
+        assert torch.equal(kernel(x, delta[k]), by_hand)
+
+
+def test_a_kernel_of_ones_own_may_change_the_channels():
+    kernel = Compose([Tint(), Hue(), GaussianNoise()])
+    assert kernel.shape_after((1, 9, 11)) == (3, 9, 11) and kernel.dim_for((1, 9, 11)) == 3 + 1 + 3 * 99
+    assert kernel.draw(images(1), key=0, index=INDEX, draws=2).shape == (2, 4, 3, 9, 11)
+    with pytest.raises(ValueError, match="x: tint expected grey images"):
+        kernel.draw(images(3), key=0, index=INDEX)
+
+
+def test_a_part_that_leaves_0_1_before_one_of_ones_own():
+    """Known kernels want images in [0, 1]: the error names the one that met others, and clamping the ball helps."""
+    x = images(3)
+    with pytest.raises(ValueError, match=r"^brightness.*, which meets what other kernels made: x: expected pixels"):
+        Compose([LinfBall(0.3), Fade(), Brightness()]).draw(x, key=0, index=INDEX)
+    clamped = Compose([LinfBall(0.3, clamp=True), Fade(), Brightness()])
+    assert clamped.draw(x, key=0, index=INDEX).isfinite().all()
+
+
+def test_a_part_refuses_what_the_one_before_makes():
+    for parts in ([BackgroundColour(), BackgroundColour()], [Hue(), Brightness()]):
+        with pytest.raises(ValueError, match="x: .* expected .* images"):
+            Compose(parts).draw(images(1), key=0, index=INDEX)
+
+
+@pytest.mark.parametrize("kernels, error, message", [
+    ([], ValueError, "kernels: expected one or more, got none"),
+    ([Rotation(), "brightness"], TypeError, r"kernels\[1\]: expected a Kernel, got str"),
+    ([Rotation], TypeError, r"kernels\[0\]: expected a Kernel, got ABCMeta"),
+    (Rotation(), TypeError, "kernels: expected"),
+    ([Brightness()] * 33, ValueError, "program: expected 1 to 32 steps, got 33"),
+])
+def test_errors(kernels, error, message):
+    with pytest.raises(error, match=message):
+        Compose(kernels)
+
+
+def test_an_error_names_the_part_and_the_component():
+    kernel, x = Compose([Rotation(), Translation(), Gamma()]), images(1)
+    delta = torch.zeros(4, 4)
+    delta[2, 2] = 0.2
+    message = r"delta: translation expected numbers in \[-0.1, 0.1\], got 0.2 in component 2"
+    with pytest.raises(ValueError, match=message):
+        kernel(x, delta)
+
+
+def test_32_steps_are_fine_and_own_kernels_begin_anew():
+    x = images(1)
+    assert Compose([Brightness(0.01)] * 32).draw(x, key=0, index=INDEX).shape == (1, *x.shape)
+    assert Compose([*[Brightness(0.01)] * 32, Fade(), Brightness()]).dim == 35
+
+
+def test_repr():
+    assert repr(Compose([Rotation(), Brightness()])) == "rotation((-30, 30)) + brightness((-0.4, 0.4))"
+    assert repr(Compose([Rotation(), Fade(), Hue()])) == "rotation((-30, 30)) + fade + hue((-0.1, 0.1))"
+    assert repr(Compose([Brightness(), Contrast()], shared=True)) == (
+        "brightness((-0.4, 0.4)) + contrast((-0.4, 0.4)) with one delta"
+    )
+
+
+@pytest.mark.parametrize("kernel", [case[0] for case in COMPOSITIONS if "fade" not in repr(case[0])
+                                    and "one delta" not in repr(case[0])], ids=repr)
+def test_the_command_line_reads_a_repr_back(kernel):
+    steps = [step for part in kernel.parts for step in part.program.steps]
+    assert [each.program.steps[0] for each in build_sum(repr(kernel), KERNELS)] == steps

@@ -1,0 +1,396 @@
+"""What every known kernel promises, whatever it does to an image."""
+
+import math
+import pickle
+
+import pytest
+import torch
+
+from robustperf.cli.expression import build_sum
+from robustperf.nuisance import (
+    KERNELS,
+    Affine,
+    BackgroundColour,
+    Blur,
+    Brightness,
+    Fog,
+    GaussianNoise,
+    ImpulseNoise,
+    KnownKernel,
+    L2Ball,
+    LinfBall,
+    Rotation,
+    Saturation,
+    Scale,
+    Shear,
+    ShotNoise,
+    Translation,
+)
+
+RGB_ONLY = ("decolourise", "hue", "saturation")
+IMAGE_WIDE = ("gaussian_noise", "impulse_noise", "l2_ball", "linf_ball", "shot_noise")
+EPS = {"l2_ball": 2.0, "linf_ball": 0.3}
+WIDE = (9, 11)  # images that are not square show axes that were mixed up
+
+
+def images(channels, count=6, dtype=torch.float32):
+    generator = torch.Generator().manual_seed(channels)
+    return torch.rand(count, channels, *WIDE, generator=generator, dtype=torch.float64).to(dtype)
+
+
+def cases():
+    for name, make in KERNELS.items():
+        kernel = make(EPS[name]) if name in EPS else make()
+        for channels in (1, 3):
+            if channels == 3 and name == "background_colour" or channels == 1 and name in RGB_ONLY:
+                continue
+            yield pytest.param(kernel, channels, id=f"{name}-{channels}")
+    for kernel in (Affine(outside="border"), BackgroundColour.any_to_any(), L2Ball(2.0, clamp=True),
+                   BackgroundColour((0.1, 0.2, 0.3), (0.1, 0.4, 0.9), (0.0, 0.0, 1.0)), Shear(None, (5, 9))):
+        yield pytest.param(kernel, 3, id=repr(kernel))
+
+
+def bounds(kernel, q):
+    """The lower and upper bounds of each component that the kernel was built with."""
+    step = kernel.program.steps[0]
+    if step.name == "fog":
+        return torch.tensor([step.lower[0], *[0.0] * (q - 1)]), torch.tensor([step.upper[0], *[1.0] * (q - 1)])
+    return torch.tensor(step.lower).expand(q), torch.tensor(step.upper).expand(q)
+
+
+def is_box(kernel):
+    return kernel.program.steps[0].name not in ("gaussian_noise", "l2_ball")
+
+
+def those(wanted):
+    return pytest.mark.parametrize("kernel, channels", [case for case in cases() if wanted(*case.values)])
+
+
+every_kernel = those(lambda kernel, channels: True)
+INDEX = torch.tensor([4, 0, 2**33, 1, 5, 2])
+
+
+def test_every_kernel_has_a_name():
+    assert len(KERNELS) == 19
+    for name, make in KERNELS.items():
+        kernel = make(EPS[name]) if name in EPS else make()
+        assert isinstance(kernel, KnownKernel) and kernel.program.steps[0].name == name
+
+
+@pytest.mark.parametrize("name, dim", [
+    ("affine", 6), ("background_colour", 3), ("blur", 1), ("fog", 405), ("hue", 1), ("rotation", 1), ("shear", 1),
+    ("translation", 2),
+])  # fmt: skip
+def test_dim(name, dim):
+    kernel = KERNELS[name]()
+    channels = 3 if name in RGB_ONLY else 1
+    assert kernel.dim == kernel.dim_for((channels, *WIDE)) == dim
+
+
+@pytest.mark.parametrize("name", IMAGE_WIDE)
+def test_dim_of_those_with_a_component_for_each_value(name):
+    kernel = KERNELS[name](0.5)
+    assert kernel.dim_for((3, *WIDE)) == 3 * 9 * 11
+    missing = f"shape: {name} has a component of delta for each value of the image: expected \\(C, H, W\\), got None"
+    with pytest.raises(ValueError, match=missing):
+        _ = kernel.dim
+    with pytest.raises(ValueError, match=missing):
+        kernel.sample(0, INDEX, 2)
+    with pytest.raises(ValueError, match=missing):
+        kernel.project(torch.zeros(1, 99))
+    assert kernel.sample(0, INDEX, 2, shape=(1, *WIDE)).shape == (2, 6, 99)
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (2, 1, 8, 8), (1, -8, 8), (0, 8, 8), 64])
+def test_a_wrong_shape(shape):
+    with pytest.raises((TypeError, ValueError), match="shape: expected"):
+        GaussianNoise().sample(0, INDEX, 2, shape=shape)
+
+
+@every_kernel
+def test_samples_are_in_delta_and_fill_it(kernel, channels):
+    index = torch.arange(400)
+    shape = (channels, *WIDE)
+    delta = kernel.sample(3, index, 10, shape=shape)
+    q = kernel.dim_for(shape)
+    assert delta.shape == (10, 400, q) and delta.dtype == torch.float32
+    kernel.check_delta(delta, shape)
+    kernel.check_delta(delta.double(), shape)
+    if is_box(kernel):
+        lower, upper = bounds(kernel, q)
+        assert (delta >= lower).all() and (delta <= upper).all()
+        flat, width = delta.flatten(0, 1), upper - lower
+        assert (flat.amin(0) <= lower + 0.01 * width).all() and (flat.amax(0) >= upper - 0.01 * width).all()
+        # a mean of 4,000 uniforms: 5 standard deviations
+        middle = (lower + upper) / 2
+        assert ((flat.double().mean(0) - middle).abs() <= 5 * width / math.sqrt(12 * 4000) + 1e-6).all()
+
+
+@every_kernel
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_draw_is_the_call_with_the_sample(kernel, channels, dtype):
+    x = images(channels, dtype=dtype)
+    kept = x.clone()
+    delta = kernel.sample(2**63 + 5, INDEX, 3, shape=x.shape[1:])
+    drawn = kernel.draw(x, key=2**63 + 5, index=INDEX, draws=3)
+    assert torch.equal(drawn, kernel(x, delta))
+    assert drawn.dtype == dtype and drawn.shape == (3, 6, *kernel.shape_after(tuple(x.shape[1:])))
+    assert drawn.isfinite().all() and torch.equal(x, kept)
+    if kernel.program.steps[0].name not in ("l2_ball", "linf_ball") or kernel.program.steps[0].settings[0]:
+        assert (drawn >= 0).all() and (drawn <= 1).all()
+    for k in range(3):
+        assert torch.equal(kernel(x, delta[k]), drawn[k])
+    for layout in (x.to(memory_format=torch.channels_last), torch.cat([x, x], 3)[..., : WIDE[1]]):
+        assert torch.equal(kernel.draw(layout, key=2**63 + 5, index=INDEX, draws=3), drawn)
+
+
+@every_kernel
+def test_a_draw_depends_on_nothing_but_key_index_and_number(kernel, channels):
+    x = images(channels)
+    whole = kernel.draw(x, key=1, index=INDEX, draws=4)
+    order = torch.tensor([3, 5, 0, 2, 1, 4])
+    assert torch.equal(kernel.draw(x[order], key=1, index=INDEX[order], draws=4), whole[:, order])
+    split = [kernel.draw(x[part], key=1, index=INDEX[part], draws=4) for part in (slice(0, 1), slice(1, 6))]
+    assert torch.equal(torch.cat(split, 1), whole)
+    chunks = [kernel.draw(x, key=1, index=INDEX, draws=torch.tensor(numbers)) for numbers in ([0], [1, 2], [3])]
+    assert torch.equal(torch.cat(chunks), whole)
+    assert torch.equal(kernel.draw(x, key=1, index=INDEX, draws=torch.tensor([3, 1])), whole[[3, 1]])
+    samples = kernel.sample(1, INDEX, 4, shape=x.shape[1:])
+    some = kernel.sample(1, INDEX[order], torch.tensor([2, 0]), shape=x.shape[1:])
+    assert torch.equal(some, samples[[2, 0]][:, order])
+    assert not torch.equal(kernel.sample(2, INDEX, 4, shape=x.shape[1:]), samples)
+
+
+@every_kernel
+def test_a_draw_may_be_written_into_a_tensor(kernel, channels):
+    x = images(channels)
+    drawn = kernel.draw(x, key=1, index=INDEX, draws=3)
+    out = torch.full_like(drawn, 9)
+    for given in (x, x.clone().requires_grad_()):
+        assert kernel.draw(given, key=1, index=INDEX, draws=3, out=out) is out
+        assert torch.equal(out, drawn) and not out.requires_grad
+        out.fill_(9)
+
+
+@every_kernel
+def test_gradients_flow_through_a_draw(kernel, channels):
+    x = images(channels).requires_grad_()
+    delta = kernel.sample(1, INDEX, 2, shape=x.shape[1:])
+    drawn, called = kernel.draw(x, key=1, index=INDEX, draws=2), kernel(x, delta)
+    assert torch.equal(drawn, called)
+    weights = torch.linspace(-1, 1, drawn.numel()).view(drawn.shape)
+    (through_draw,), (through_call,) = (torch.autograd.grad((out * weights).sum(), x) for out in (drawn, called))
+    assert torch.equal(through_draw, through_call) and through_draw.isfinite().all()
+    assert through_draw.any() != (kernel.program.steps[0].name == "shot_noise")  # its counts jump
+    with torch.no_grad():
+        assert torch.equal(kernel.draw(x, key=1, index=INDEX, draws=2), drawn)
+
+
+@every_kernel
+def test_every_backend_can_be_asked_for(kernel, channels):
+    x = images(channels)
+    drawn, defined = (kernel.draw(x, key=1, index=INDEX, draws=2, backend=name) for name in (None, "reference"))
+    torch.testing.assert_close(drawn, defined, atol=1e-5, rtol=0)
+    with pytest.raises(ValueError, match="backend: expected one of"):
+        kernel.draw(x, key=1, index=INDEX, backend="abacus")
+
+
+@every_kernel
+def test_delta_of_another_shape(kernel, channels):
+    x = images(channels)
+    delta = kernel.sample(1, INDEX, 2, shape=x.shape[1:])
+    for wrong in (delta[0, 0], delta[..., :-1], delta.expand(1, *delta.shape), delta[:, :-1],
+                  torch.cat([delta, delta], 2)):
+        with pytest.raises(ValueError, match="delta: expected shape"):
+            kernel(x, wrong)
+
+
+@every_kernel
+def test_nan_is_not_in_delta(kernel, channels):
+    x = images(channels)
+    delta = kernel.sample(1, INDEX, 2, shape=x.shape[1:])
+    last = delta.shape[2] - 1
+    delta[1, 3, last] = math.nan
+    name = kernel.program.steps[0].name
+    with pytest.raises(ValueError, match=rf"delta: {name} expected .*got nan in component {last}"):
+        kernel(x, delta)
+
+
+@those(lambda kernel, channels: is_box(kernel))
+def test_what_is_outside_delta_is_refused_and_projected(kernel, channels):
+    x = images(channels)
+    shape = tuple(x.shape[1:])
+    delta = kernel.sample(1, INDEX, 2, shape=shape)
+    lower, upper = bounds(kernel, delta.shape[2])
+    name = kernel.program.steps[0].name
+    for component in {0, delta.shape[2] - 1}:
+        for edge, beyond in ((lower, -math.inf), (upper, math.inf)):
+            on = delta.clone()
+            on[1, 3, component] = edge[component]
+            assert torch.equal(kernel.project(on, shape), on)
+            kernel(x, on)
+            outside = on.clone()
+            outside[1, 3, component] = torch.nextafter(edge[component], torch.tensor(beyond))
+            with pytest.raises(ValueError, match=rf"delta: {name} expected numbers in \[.*\], got .* in component "
+                                                 rf"{component}$"):
+                kernel(x, outside)
+            assert torch.equal(kernel.project(outside, shape), on)
+            with pytest.raises(ValueError, match=f"in component {component}"):
+                kernel(x, torch.full_like(on[0], beyond).where(torch.arange(on.shape[2]) == component, on[0]))
+
+
+@pytest.mark.parametrize("bound", [0.1, 0.2, 0.3, 0.7, 0.9, 1 / 3])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_bounds_that_a_kernel_was_given_are_in_delta(bound, dtype):
+    for kernel in (Brightness(bound), LinfBall(bound)):
+        x = images(1, dtype=dtype)
+        for edge in (-bound, bound):
+            delta = torch.full((6, kernel.dim_for((1, *WIDE))), edge, dtype=dtype)
+            kernel(x, delta)
+            assert torch.equal(kernel.project(delta, (1, *WIDE)), delta)
+
+
+@every_kernel
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_projection_is_the_nearest_point(kernel, channels, dtype):
+    shape = (channels, *WIDE)
+    inside = kernel.sample(1, INDEX, 3, shape=shape).to(dtype)
+    assert torch.equal(kernel.project(inside, shape), inside)
+    middle = inside.mean((0, 1))
+    outside = middle + (inside - middle) * torch.tensor([2.0, 8.0, 50.0], dtype=dtype)[:, None, None]
+    projected = kernel.project(outside, shape)
+    assert projected.dtype == dtype and projected.shape == outside.shape
+    kernel.check_delta(projected, shape)
+    torch.testing.assert_close(kernel.project(projected, shape), projected, atol=1e-6, rtol=1e-6)
+    distance = (projected - outside).norm(dim=2)
+    for other in inside.flatten(0, 1):
+        assert (distance <= (other - outside).norm(dim=2) * (1 + 1e-5)).all()
+    assert torch.equal(kernel.project(outside[1], shape), projected[1])
+
+
+def test_projection_wants_its_shape():
+    for wrong in (torch.zeros(3, 5), torch.zeros(2), torch.zeros(1, 1, 1, 2)):
+        with pytest.raises(ValueError, match="delta: expected shape"):
+            Translation().project(wrong)
+    with pytest.raises(TypeError, match="delta: expected a tensor, got list"):
+        Translation().project([[0.0, 0.0]])
+
+
+def leaves_alone(kernel, channels):
+    """Whether 0 is in Delta and said to change nothing."""
+    zero = torch.zeros(1, kernel.dim_for((channels, *WIDE)))
+    said = kernel.program.steps[0].name not in ("background_colour", "impulse_noise", "shot_noise")
+    return said and torch.equal(kernel.project(zero, (channels, *WIDE)), zero)
+
+
+@those(leaves_alone)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_zero_changes_nothing(kernel, channels, dtype):
+    zero = torch.zeros(6, kernel.dim_for((channels, *WIDE)), dtype=dtype)
+    x = images(channels, dtype=dtype)
+    if kernel.program.steps[0].name in ("affine", "rotation", "scale", "shear", "translation"):
+        assert torch.equal(kernel(x, zero), x)
+    else:
+        torch.testing.assert_close(kernel(x, zero), x, atol=4 * torch.finfo(dtype).eps, rtol=0)
+
+
+@every_kernel
+def test_pixels_outside_0_1_are_refused(kernel, channels):
+    x = images(channels)
+    delta = kernel.sample(0, INDEX, 1, shape=x.shape[1:])
+    for value in (-0.01, 1.01, math.nan, math.inf):
+        wrong = x.clone()
+        wrong[5, -1, 8, 10] = value
+        for call in (lambda wrong=wrong: kernel(wrong, delta),
+                     lambda wrong=wrong: kernel.draw(wrong, key=0, index=INDEX)):
+            with pytest.raises(ValueError, match=r"x: expected .*pixels"):
+                call()
+
+
+@every_kernel
+def test_a_kernel_goes_to_other_processes(kernel, channels):
+    x = images(channels)
+    arrived = pickle.loads(pickle.dumps(kernel))
+    assert torch.equal(arrived.draw(x, key=0, index=INDEX), kernel.draw(x, key=0, index=INDEX))
+    assert repr(arrived) == repr(kernel)
+
+
+@pytest.mark.filterwarnings("ignore:Dynamo detected a call to a `functools.lru_cache`")
+@pytest.mark.parametrize("kernel", [Brightness(), Rotation(), BackgroundColour()], ids=repr)
+def test_a_kernel_in_a_compiled_function(kernel):
+    x = images(1)
+    delta = kernel.sample(0, INDEX, 2)
+
+    def called_and_drawn(x, delta):
+        return kernel(x, delta), kernel.draw(x, key=0, index=INDEX, draws=2)
+
+    torch.compiler.reset()
+    called, drawn = torch.compile(called_and_drawn, fullgraph=True, backend="aot_eager")(x, delta)
+    assert torch.equal(called, kernel(x, delta)) and torch.equal(drawn, called)
+
+
+@every_kernel
+def test_no_image_is_fine(kernel, channels):
+    x = images(channels)[:0]
+    assert kernel.draw(x, key=0, index=INDEX[:0], draws=2).shape == (2, 0, *kernel.shape_after(tuple(x.shape[1:])))
+
+
+@pytest.mark.parametrize("kernel", [Brightness(), KERNELS["gamma"](), Rotation(), Blur(), Fog(), GaussianNoise(),
+                                    ImpulseNoise(), ShotNoise(), L2Ball(1.0)], ids=repr)
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32), (2, 6, 7), (5, 7, 6)])
+def test_any_number_of_channels(kernel, shape):
+    x = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0))
+    drawn = kernel.draw(x, key=0, index=torch.arange(2), draws=2)
+    assert drawn.shape == (2, 2, *shape) and not torch.equal(drawn[0], drawn[1])
+
+
+@pytest.mark.parametrize("name, shape, message", [
+    ("hue", (1, 8, 8), "x: hue expected RGB images, 3 channels, got [1, 8, 8]"),
+    ("saturation", (4, 8, 8), "x: saturation expected RGB images, 3 channels, got [4, 8, 8]"),
+    ("decolourise", (1, 8, 8), "x: decolourise expected RGB images, 3 channels, got [1, 8, 8]"),
+    ("contrast", (2, 8, 8), "x: contrast expected grey or RGB images, 1 or 3 channels, got [2, 8, 8]"),
+    ("background_colour", (3, 8, 8), "x: background_colour expected grey images, 1 channel, got [3, 8, 8]"),
+    ("blur", (1, 5, 40), "x: blur expected images larger than the blur's radius 5, got [1, 5, 40]"),
+    ("rotation", (1, 0, 5), "x: expected images with pixels, got shape [2, 1, 0, 5]"),
+])  # fmt: skip
+def test_images_that_a_kernel_cannot_take(name, shape, message):
+    x, kernel = torch.zeros(2, *shape), KERNELS[name]()
+    for call in (lambda: kernel(x, torch.zeros(2, kernel.dim)),
+                 lambda: kernel.draw(x, key=0, index=torch.arange(2))):
+        with pytest.raises(ValueError) as caught:
+            call()
+        assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("kernel, text", [
+    (Rotation(30), "rotation((-30, 30))"),
+    (Rotation((-5, 1 / 3), "border"), "rotation((-5, 0.3333333333333333), outside='border')"),
+    (Brightness((-0.1, 0.4)), "brightness((-0.1, 0.4))"),
+    (Brightness(3), "brightness((-1, 3))"),
+    (Saturation(), "saturation((-0.4, 0.4))"),
+    (Blur(2), "blur((0, 2))"),
+    (Fog(), "fog((0, 0.8))"),
+    (Scale(0.5), "scale((-0.5, 0.5))"),
+    (Shear(), "shear((-20, 20), None)"),
+    (Shear(None, 5), "shear(None, (-5, 5))"),
+    (Translation(0.25, (0, 0.5)), "translation((-0.25, 0.25), (0, 0.5))"),
+    (Affine(), "affine((-30, 30), (-0.1, 0.1), (-0.2, 0.2), (-20, 20))"),
+    (Affine(None, 0.1, None, 9, "border"), "affine(None, (-0.1, 0.1), None, (-9, 9), outside='border')"),
+    (GaussianNoise(0.05), "gaussian_noise(0.05)"),
+    (ImpulseNoise(1), "impulse_noise(1)"),
+    (ShotNoise(), "shot_noise(25)"),
+    (L2Ball(2), "l2_ball(2)"),
+    (L2Ball(2, clamp=True), "l2_ball(2, clamp=True)"),
+    (LinfBall(0.5, clamp=True), "linf_ball(0.5, clamp=True)"),
+    (BackgroundColour(), "background_colour((0, 0, 0), (1, 1, 1))"),
+    (BackgroundColour.blue_to_red(), "background_colour((0.5, 0, 0), (1, 0.3, 0.3), 'corner')"),
+    (BackgroundColour(source=(0, 0, 1)), "background_colour((0, 0, 0), (1, 1, 1), (0, 0, 1))"),
+])  # fmt: skip
+def test_repr(kernel, text):
+    assert repr(kernel) == text
+
+
+@every_kernel
+def test_the_command_line_reads_a_repr_back(kernel, channels):
+    (same,) = build_sum(repr(kernel), KERNELS)
+    assert same.program == kernel.program

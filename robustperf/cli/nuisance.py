@@ -1,0 +1,89 @@
+"""`robustperf nuisance`: models of natural variation, looked at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from robustperf import plot
+from robustperf.cli.data import DataRoot
+from robustperf.cli.expression import build_sum
+from robustperf.data import load
+from robustperf.kernel import Kernel
+from robustperf.nuisance import KERNELS, Compose
+from robustperf.ops.program import Law
+
+app = typer.Typer(help="Models of natural variation x' = G(x, delta), looked at.", no_args_is_help=True)
+
+MOST_COLUMNS = 8
+
+
+@app.command()
+def show(
+    kernel: Annotated[
+        str,
+        typer.Option(metavar="SUM", help="One kernel or several, the first one first, such as "
+                     f"'rotation(30) + brightness((-0.1, 0.4))'. There are {', '.join(KERNELS)}."),
+    ],
+    data: Annotated[
+        str, typer.Option(metavar="NAME", help="A data set (see `robustperf data list`) or an npz file.")
+    ] = "digits",
+    data_root: DataRoot = None,
+    split: Annotated[str, typer.Option(help="train or test.")] = "test",
+    index: Annotated[int, typer.Option(min=0, help="The first point.")] = 0,
+    points: Annotated[int, typer.Option(min=1, help="So many points from there on, a row each.")] = 1,
+    draws: Annotated[int, typer.Option(min=1, help="Draws of delta for each point.")] = 10,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
+    shared: Annotated[bool, typer.Option("--shared", help="One delta for all kernels of the sum.")] = False,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The picture: .png, .pdf or .svg.")] = Path("nuisance.png"),
+) -> None:
+    """Draw a point under many delta: x, then a picture for each draw."""
+    model = build_kernel(kernel, shared)
+    dataset = load(data, split, data_root)
+    if index >= len(dataset):
+        raise ValueError(f"index: expected one of {dataset.name}'s {len(dataset)} points, got {index}")
+    x = dataset.x[index : index + points]
+    numbers = torch.arange(index, index + len(x))
+    delta = model.sample(seed, numbers, draws, shape=x.shape[1:])
+    plot.image_grid(x, model(x, delta), delta, out, f"{model!r}", [f"point {n}" for n in numbers.tolist()])
+
+    console = Console()
+    if delta.shape[2] <= MOST_COLUMNS:
+        table = Table("point", "draw", box=SIMPLE_HEAD, collapse_padding=True)
+        for name in _components(model, x.shape[1:]):
+            table.add_column(name, justify="right", overflow="fold")
+        for point, of_point in zip(numbers.tolist(), delta.transpose(0, 1).tolist(), strict=True):
+            for draw, values in enumerate(of_point):
+                table.add_row(str(point), str(draw), *(f"{value:.3g}" for value in values))
+        console.print(table)
+    for what, text in (("kernel", repr(model)), ("dim", f"{delta.shape[2]} components of delta"), ("picture", out)):
+        console.print(Text(f"{what:>8}: {text}"), soft_wrap=True)
+
+
+def build_kernel(text: str, shared: bool = False) -> Kernel:
+    """The kernel of `text`, a composition where it names several; with `shared` they take one delta."""
+    try:
+        kernels = build_sum(text, KERNELS)
+    except ValueError as error:
+        raise ValueError(f"kernel: {error}") from error
+    return kernels[0] if len(kernels) == 1 else Compose(kernels, shared=shared)
+
+
+def _components(kernel: Kernel, shape: torch.Size) -> list[str]:
+    """A name for each component of delta."""
+    if isinstance(kernel, Compose):
+        (kernel,) = kernel.parts  # known kernels in a row are one
+    codes, names = kernel.program.layout(shape).codes, []
+    for step, law, size in zip(kernel.program.steps, codes[1::4], codes[2::4], strict=True):
+        if law == Law.SHARED:
+            names = [f"{name}, {step.name}" for name in names]
+        else:
+            names += [step.name] if size == 1 else [f"{step.name}[{number}]" for number in range(size)]
+    return names
