@@ -343,7 +343,7 @@ def test_repr():
     assert repr(Compose([Rotation(), Brightness()])) == "rotation((-30, 30)) + brightness((-0.4, 0.4))"
     assert repr(Compose([Rotation(), Fade(), Hue()])) == "rotation((-30, 30)) + fade + hue((-0.1, 0.1))"
     assert repr(Compose([Brightness(), Contrast()], shared=True)) == (
-        "brightness((-0.4, 0.4)) + contrast((-0.4, 0.4)) with one delta"
+        "(brightness((-0.4, 0.4)) + contrast((-0.4, 0.4))) with one delta"
     )
 
 
