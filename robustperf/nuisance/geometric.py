@@ -28,22 +28,24 @@ class Affine(KnownKernel):
 
     def __init__(self, rotation: Range | None = 30.0, translation: Range | None = 0.1, scale: Range | None = 0.2,
                  shear: Range | None = 20.0, outside: str = "zeros"):
-        self._set("affine", outside, rotation=rotation, translation_x=translation, translation_y=translation,
-                  scale=scale, shear_x=shear, shear_y=shear)
+        self._set("affine", outside, {"rotation": rotation, "translation": translation, "scale": scale, "shear": shear},
+                  ("rotation", "translation", "translation", "scale", "shear", "shear"))
 
-    def _set(self, name: str, outside: str, **parts: Range | None) -> None:
+    def _set(self, name: str, outside: str, ranges: dict[str, Range | None],
+             argument_of: tuple[str | None, ...]) -> None:
+        """`argument_of`: which of the constructor's arguments gives each of PARAMETERS."""
         if outside not in ("zeros", "border"):
             raise ValueError(f"outside: expected 'zeros' or 'border', got {outside!r}")
         limits = {"scale": (-0.99, 99), "shear_x": (-80, 80), "shear_y": (-80, 80)}
-        ranges, mask = [], 0
-        for bit, part in enumerate(PARAMETERS):
-            if parts.get(part) is not None:
-                ranges.append(span(part, parts[part], *limits.get(part, ())))
+        given, mask = [], 0
+        for bit, (part, argument) in enumerate(zip(PARAMETERS, argument_of, strict=True)):
+            if argument is not None and ranges[argument] is not None:
+                given.append(span(argument, ranges[argument], *limits.get(part, ())))
                 mask |= 1 << bit
-        if not ranges:
-            raise ValueError(f"{name}: expected a range for one part at least, got none")
+        if not given:
+            raise ValueError(f"{', '.join(ranges)}: expected a range for one at least, got none")
         around = Outside.ZEROS if outside == "zeros" else Outside.BORDER
-        self.program = box(Transform.AFFINE, name, ranges, mask, around)
+        self.program = box(Transform.AFFINE, name, given, mask, around)
 
 
 class Rotation(Affine):
@@ -55,7 +57,7 @@ class Rotation(Affine):
     """
 
     def __init__(self, degrees: Range = 30.0, outside: str = "zeros"):
-        self._set("rotation", outside, rotation=degrees)
+        self._set("rotation", outside, {"degrees": degrees}, ("degrees", None, None, None, None, None))
 
 
 class Translation(Affine):
@@ -67,7 +69,7 @@ class Translation(Affine):
     """
 
     def __init__(self, x: Range | None = 0.1, y: Range | None = 0.1, outside: str = "zeros"):
-        self._set("translation", outside, translation_x=x, translation_y=y)
+        self._set("translation", outside, {"x": x, "y": y}, (None, "x", "y", None, None, None))
 
 
 class Scale(Affine):
@@ -79,7 +81,7 @@ class Scale(Affine):
     """
 
     def __init__(self, amount: Range = 0.2, outside: str = "zeros"):
-        self._set("scale", outside, scale=amount)
+        self._set("scale", outside, {"amount": amount}, (None, None, None, "amount", None, None))
 
 
 class Shear(Affine):
@@ -91,4 +93,4 @@ class Shear(Affine):
     """
 
     def __init__(self, x: Range | None = 20.0, y: Range | None = None, outside: str = "zeros"):
-        self._set("shear", outside, shear_x=x, shear_y=y)
+        self._set("shear", outside, {"x": x, "y": y}, (None, None, None, None, "x", "y"))
