@@ -82,9 +82,11 @@ void segment_backward(const NuisanceArgs<T>& args, int64_t first, int64_t end, c
       for (int64_t i = 0; i < pixels; ++i) grad[c * pixels + i] += share;
     }
   } else if (head.transform == kFog) {
-    int64_t most = 0;
-    while (image[most] != static_cast<T>(whole.value[0])) ++most;
-    grad[most] += static_cast<T>(d_whole.value[0]);
+    for (int64_t i = 0; i < head.channels * pixels; ++i)
+      if (image[i] == static_cast<T>(whole.value[0])) {
+        grad[i] += static_cast<T>(d_whole.value[0]);
+        break;
+      }
   } else if (wants_whole(head)) {
     for (int c = 0; c < 3; ++c) grad[c * pixels] += static_cast<T>(d_whole.value[c]);
   }

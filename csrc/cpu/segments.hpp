@@ -64,7 +64,7 @@ inline void look_at(const Step& step, Planes<const T> tile, int64_t first, int64
     for (int c = 0; c < step.channels; ++c)
       whole.value[0] += (step.channels == 3 ? kWeights[c] : 1.0) * sum_of_run(tile[c], n) / pixels;
   } else if (step.transform == kFog) {
-    T most = static_cast<T>(whole.value[0]);
+    T most = first == 0 ? tile[0][0] : static_cast<T>(whole.value[0]);
     for (int c = 0; c < step.channels; ++c) {
       const T* x = tile[c];
 #pragma omp simd reduction(max : most)

@@ -12,7 +12,7 @@ native = pytest.importorskip("robustperf._native", exc_type=ImportError)
 
 INPUTS = """
 import math, sys, torch
-from robustperf import _native, ops
+from robustperf import _native, nuisance, ops
 from robustperf.ops.line_search_step import FIELD, new_search
 
 given = torch.load(sys.argv[1], weights_only=True)
@@ -49,8 +49,40 @@ for dtype in (torch.float32, torch.float64):
         root = given["roots"][rows, state[rows, FIELD["line"]].long()]
         logits = torch.stack([root - place + (root - place) ** 3, torch.zeros_like(place)], 1).to(dtype)
     out[f"closest {dtype}"] = closest
-torch.save({"isa": _native.isa(), "isas": _native.isas(), "out": out}, sys.argv[2])
+near = {}
+for name, (channels, kernels) in given["kernels"].items():
+    program = nuisance.Compose([eval(kernel, vars(nuisance)) for kernel in kernels]).parts[0].program
+    for height, width in ((9, 13), (41, 37)):
+        shape = (channels, height, width)
+        delta = ops.nuisance_sample(7, index, draw, program, shape, backend="native")
+        out[f"delta {name} {height}"] = delta
+        for dtype in (torch.float32, torch.float64):
+            x = given[f"images {height}"][:, :channels].to(dtype)
+            args = x, delta.to(dtype), program
+            image = out[f"image {name} {height} {dtype}"] = ops.nuisance(*args, backend="native")
+            out[f"drawn {name} {height} {dtype}"] = ops.nuisance_draw(x, 8, index, draw, program, backend="native")
+            codes, numbers, _ = program.layout(shape)
+            grad = given[f"grad {height}"][:, :, :image.shape[2]].to(dtype)
+            by_x, by_delta = torch.ops.robustperf.nuisance_backward(grad, *args[:2], codes, numbers, "native")
+            near[f"by x {name} {height} {dtype}"], near[f"by delta {name} {height} {dtype}"] = by_x, by_delta
+torch.save({"isa": _native.isa(), "isas": _native.isas(), "out": out, "near": near}, sys.argv[2])
 """
+
+# what the script makes a program of: channels, and the calls of robustperf.nuisance
+KERNELS = {
+    **{call: (channels, [call]) for channels, calls in {
+        3: ["Brightness(0.6)", "Contrast(0.6)", "Saturation(0.6)", "Decolourise()", "Hue(0.5)", "Gamma(0.7)",
+            "BackgroundColour(source='corner')", "BackgroundColour(source=(0.1, 0.5, 0.2))", "Rotation(180.0)",
+            "Translation()", "Scale(0.5)", "Shear(30.0, 20.0)", "Affine()", "Affine(outside='border')", "Blur(1.3)",
+            "Fog()", "GaussianNoise()", "ImpulseNoise(0.3)", "ShotNoise()", "L2Ball(1.5)", "L2Ball(1.5, clamp=True)",
+            "LinfBall(0.1)"],
+        1: ["Contrast(0.7)", "BackgroundColour()", "Affine(45.0)"], 5: ["Gamma(0.5)", "Affine(60.0)", "Fog(0.7)"],
+    }.items() for call in calls},
+    "much": (3, ["ShotNoise(100.0)", "Rotation(90.0)", "Contrast(0.3)", "GaussianNoise()", "Blur(1.3)", "Fog()",
+                 "Affine()", "Gamma(0.3)", "BackgroundColour(source='corner')", "Hue(0.5)", "ImpulseNoise()"]),
+    "grey": (1, ["Gamma(0.3)", "L2Ball(1.0)", "Blur(1.0)", "BackgroundColour()", "Contrast()", "Saturation()",
+                 "Fog()"]),
+}  # fmt: skip
 
 
 def start(isa, *args):
@@ -85,6 +117,12 @@ def results(tmp_path_factory):
               "roots": 1.2 * torch.rand(batch, lines, generator=g).double(),
               "length": torch.rand(batch, lines, generator=g).double() + 0.5}  # fmt: skip
     given["gap_end"] = torch.full((batch, lines), float("nan"), dtype=torch.float64)
+    given["kernels"] = KERNELS
+    for height, width in ((9, 13), (41, 37)):
+        images = torch.rand(5, 5, height, width, generator=g)
+        images[images < 0.1], images[2], images[:, :, 0, 0] = 0, images[2].round(), 0.3
+        given[f"images {height}"] = images
+        given[f"grad {height}"] = torch.randn(5, 5, 5, height, width, generator=g)
     torch.save(given, folder / "given.pt")
     (folder / "script.py").write_text(INPUTS)
     found = {}
@@ -114,8 +152,25 @@ def test_all_agree_bit_for_bit(results):
         assert not parted, f"{isa} differs from the baseline"
 
 
+def test_gradients_of_a_nuisance_agree_but_for_the_order_of_sums(results):
+    baseline = results["baseline"]["near"]
+    for isa, found in results.items():
+        assert found["near"].keys() == baseline.keys()
+        for name, value in found["near"].items():
+            wrong = (value - baseline[name]).abs() / baseline[name].abs().amax().clamp_min(1e-30)
+            assert wrong.max() < (1e-5 if value.dtype == torch.float32 else 1e-13), (isa, name)
+
+
 def test_what_they_agree_on_is_not_trivial(results):
     out = results["baseline"]["out"]
+    images = [value for name, value in out.items() if name.startswith(("image ", "drawn "))]
+    assert len(images) == 8 * len(KERNELS)
+    assert all(image.isfinite().all() and image.std() > 0.05 for image in images)
+    gradients = results["baseline"]["near"].items()
+    silent = [name for name, value in gradients if not value.any()]
+    noise = {("delta", "ImpulseNoise(0.3)"), ("x", "ShotNoise()"), ("delta", "ShotNoise()"), ("x", "much")}
+    assert {tuple(name.split()[1:3]) for name in silent} == noise
+    assert all(value.isfinite().all() for _, value in gradients)
     feasible = out["feasible torch.float32 100 2"]
     assert 10 < feasible.sum() < 18 and out["delta torch.float32 100 2"][2].isnan().all()
     assert out["gap torch.float32"].isnan().sum() == 1 and out["gap torch.float32"].unique().numel() > 40

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from robustperf import ops
+from robustperf import nuisance, ops
 from robustperf.ops.line_search_step import FIELD, new_search
 
 pytest.importorskip("robustperf._native", exc_type=ImportError)
@@ -61,8 +61,31 @@ def gap():
     return lambda: (ops.logit_gap(logits, label, backend="native"),)
 
 
+def vary(way, kernel, images=29):
+    """A nuisance on images enough for three threads, with few of which their draws are shared out."""
+    g = torch.Generator().manual_seed(0)
+    x, index, numbers = torch.rand(images, 3, 33, 31, generator=g), torch.arange(images), torch.arange(2 + 60 // images)
+    program = nuisance.Compose(kernel).parts[0].program
+    shape = tuple(x.shape[1:])
+    delta = ops.nuisance_sample(3, index, numbers, program, shape, backend="native")
+    grad, layout = torch.randn(len(numbers), *x.shape, generator=g), program.layout(shape)
+    return {
+        "forth": lambda: (ops.nuisance(x, delta, program, backend="native"),),
+        "drawn": lambda: (ops.nuisance_draw(x, 3, index, numbers, program, backend="native"),),
+        "sample": lambda: (ops.nuisance_sample(3, index, numbers, program, shape, backend="native"),),
+        "back": lambda: torch.ops.robustperf.nuisance_backward(grad, x, delta, *layout[:2], "native"),
+    }[way]
+
+
+MUCH = [nuisance.Rotation(), nuisance.Contrast(), nuisance.L2Ball(1.0), nuisance.Blur(1.0), nuisance.Hue(),
+        nuisance.Fog()]  # fmt: skip
+
 JOBS = {"projection 1": project(1), "projection 2": project(2), "projection inf": project(math.inf),
-        "uniform": draw(False), "normal": draw(True), "line search": look(), "gap": gap()}  # fmt: skip
+        "uniform": draw(False), "normal": draw(True), "line search": look(), "gap": gap(),
+        "nuisance of one step": vary("forth", [nuisance.Saturation()]), "nuisance": vary("forth", MUCH),
+        "nuisance of few images": vary("forth", MUCH, images=2), "nuisance drawn": vary("drawn", MUCH),
+        "nuisance drawn of few images": vary("drawn", MUCH, images=2), "nuisance back": vary("back", MUCH),
+        "nuisance sample": vary("sample", [nuisance.L2Ball(1.0), nuisance.Fog(), nuisance.Rotation()])}  # fmt: skip
 
 
 def equal(one, other):
@@ -91,7 +114,7 @@ FORK = """
 import math, os, sys, time
 import numpy as np
 import torch
-from robustperf import ops
+from robustperf import nuisance, ops
 
 torch.set_num_threads(2)
 g = torch.Generator().manual_seed(0)
@@ -99,9 +122,18 @@ x, w = torch.rand(101, 3001, generator=g), torch.randn(101, 3001, generator=g)
 c = torch.linspace(-1, 900, 101, dtype=torch.float64)
 index, numbers = torch.arange(97), torch.arange(5)
 
+images, grad = torch.rand(20, 3, 32, 32, generator=g), torch.randn(4, 20, 3, 32, 32, generator=g)
+program = nuisance.Compose([nuisance.Rotation(), nuisance.Contrast(), nuisance.GaussianNoise()]).parts[0].program
+layout = program.layout((3, 32, 32))
+
 def work():
+    given = index[:20], numbers[:4], program
+    delta = ops.nuisance_sample(1, *given, (3, 32, 32), backend="native")
+    varied = [delta, ops.nuisance(images, delta, program, backend="native"),
+              ops.nuisance_draw(images, 1, *given, backend="native"),
+              *torch.ops.robustperf.nuisance_backward(grad, images, delta, *layout[:2], "native")]
     steps = [ops.halfspace_box_projection(x, w, c, norm=norm, backend="native")[0] for norm in (1, 2, math.inf)]
-    return [*steps, ops.draws(3, index, numbers, 1001, normal=True, backend="native")]
+    return [*varied, *steps, ops.draws(3, index, numbers, 1001, normal=True, backend="native")]
 
 want = [t.numpy() for t in work()]  # by two threads
 children = []

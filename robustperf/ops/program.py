@@ -11,6 +11,8 @@ from enum import IntEnum
 from functools import cache
 from typing import NamedTuple
 
+import torch
+
 
 class Transform(IntEnum):
     """What a step does to the image."""
@@ -135,7 +137,8 @@ class Program:
     def layout(self, shape: Shape | None) -> Layout:
         """The program for images of one shape [C, H, W], or of any where delta does not depend on it; ValueError for a
         shape that a step cannot take."""
-        return _layout(self, shape if shape is None else tuple(shape))
+        make = _layout.__wrapped__ if torch.compiler.is_compiling() else _layout  # Dynamo warns of caches
+        return make(self, shape if shape is None else tuple(shape))
 
 
 def channels_out(codes: list[int], channels: int) -> int:

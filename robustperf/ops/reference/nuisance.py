@@ -18,7 +18,7 @@ def nuisance(x, delta, codes, numbers):
         transform, _, size, begin = codes[4 * step : 4 * step + 4]
         settings = numbers[16 * step + 12 : 16 * step + 16]
         image = _TRANSFORMS[transform](image, delta[:, begin : begin + size], *settings)
-    return image.reshape(draws, batch, *image.shape[1:])
+    return image.reshape(draws, batch, *image.shape[1:]).contiguous()
 
 
 def _unit(image):
@@ -127,18 +127,18 @@ def _affine(image, delta, mask, outside, *_):
 
 
 def _add(image, delta, clamped, *_):
-    moved = image + delta.view(image.shape)
+    moved = image + delta.reshape(image.shape)
     return _unit(moved) if clamped else moved
 
 
 def _impulse(image, delta, share, *_):
-    u = delta.view(image.shape)
-    return torch.where(u < share / 2, 0, torch.where(u >= 1 - share / 2, 1, image))
+    u, half = delta.reshape(image.shape), torch.tensor(share, dtype=delta.dtype) / 2
+    return torch.where(u < half, 0, torch.where(u >= 1 - half, 1, image))
 
 
 def _shot(image, delta, rate, *_):
     """The Poisson quantile of delta, by summing its terms in double."""
-    u, mean = delta.detach().view(image.shape).double(), rate * image.detach().double()
+    u, mean = delta.detach().reshape(image.shape).double(), rate * image.detach().double()
     term = (-mean).exp()
     sum_, count, n = term.clone(), torch.zeros_like(term), 0
     while bool((short := (sum_ <= u) & (term > 0)).any()):
