@@ -13,8 +13,8 @@ import torch
 BACKENDS = ("reference", "native", "cuda", "triton")
 """Every backend's name; `ops/<name>/` holds its implementations, one file an operation."""
 
-OPS = ("draws", "halfspace_box_projection", "line_search_step", "logit_gap", "nuisance", "nuisance_backward",
-       "nuisance_draw", "nuisance_sample")
+OPS = ("best_of_k", "draws", "halfspace_box_projection", "line_search_step", "logit_gap", "nuisance",
+       "nuisance_backward", "nuisance_draw", "nuisance_sample")
 """Every operation's name; `ops/<name>.py` is its public face."""
 
 # The best backend first. The reference is plain PyTorch and runs on any device.
