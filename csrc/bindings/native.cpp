@@ -77,6 +77,47 @@ void halfspace_box_projection(py::handle x_, py::handle w_, py::handle c_, py::h
   else run(float{}, DType::float32);
 }
 
+void best_of_k(py::handle logits_, py::handle target_, py::handle loss_, py::handle index_, int64_t first, bool fresh,
+               bool whole_batch, double label_smoothing, int64_t ignore_index, int threads) {
+  const TensorView logits = cpu(logits_, "logits"), target = cpu(target_, "target"), loss = cpu(loss_, "loss"),
+                   index = cpu(index_, "index");
+  const auto run = [&](auto number, auto logit, DType dtype, DType loss_dtype) {
+    using T = decltype(number);
+    using L = decltype(logit);
+    BestOfKArgs<T> args{};
+    args.logits = logits.data<void>(dtype, {kAny, kAny, kAny});
+    args.draws = logits.size(0);
+    args.rows = logits.size(1);
+    args.classes = logits.size(2);
+    args.target = target.data<int64_t>(DType::int64, {args.rows});
+    args.loss = loss.data<T>(loss_dtype, {args.rows});
+    args.index = index.data<int64_t>(DType::int64, {args.rows});
+    if (args.draws < 1 || args.classes < 1)
+      throw py::value_error("logits: expected at least one draw and one class");
+    for (int64_t b = 0; b < args.rows; ++b)
+      if ((args.target[b] < 0 || args.target[b] >= args.classes) && args.target[b] != ignore_index)
+        throw py::value_error("target: expected labels in 0.." + std::to_string(args.classes - 1) + ", got " +
+                              std::to_string(args.target[b]));
+    args.first = first;
+    args.fresh = fresh;
+    args.whole_batch = whole_batch;
+    args.label_smoothing = label_smoothing;
+    args.ignore_index = ignore_index;
+    // not make_unique, which would write zeros first
+    const std::unique_ptr<T[]> losses(new T[args.draws * args.rows]);
+    const std::unique_ptr<double[]> totals(new double[args.draws]);
+    args.losses = losses.get();
+    args.totals = totals.get();
+    const int team = threads_for(args.draws * args.rows * args.classes, threads);
+    py::gil_scoped_release release;
+    with_kernels([&](auto kernels) { kernels.template best_of_k<T, L>(args, team); });
+  };
+  if (logits.is(DType::float64)) run(double{}, double{}, DType::float64, DType::float64);
+  else if (logits.is(DType::bfloat16)) run(float{}, BFloat16{}, DType::bfloat16, DType::float32);
+  else if (logits.is(DType::float16)) run(float{}, Float16{}, DType::float16, DType::float32);
+  else run(float{}, float{}, DType::float32, DType::float32);
+}
+
 void draws(py::handle index_, py::handle draw_, py::handle out_, uint64_t key, bool normal, int threads) {
   const TensorView index = cpu(index_, "index"), draw = cpu(draw_, "draw"), out = cpu(out_, "out");
   DrawArgs args{};
@@ -210,6 +251,7 @@ PYBIND11_MODULE(_native, m) {
   m.def("logit_gap", &logit_gap);
   def_line_search_step<LineSearchOnCpu>(m);
   m.def("halfspace_box_projection", &halfspace_box_projection);
+  m.def("best_of_k", &best_of_k);
   m.def("draws", &draws);
   m.def("nuisance", &nuisance);
   m.def("nuisance_backward", &nuisance_backward);

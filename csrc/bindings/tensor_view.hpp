@@ -9,23 +9,32 @@
 #include <initializer_list>
 #include <string>
 
+#include "dlpack.hpp"
+
 namespace robustperf {
 
 namespace py = pybind11;
 
 enum class Device { cpu, cuda };
-enum class DType { float32, float64, int64, boolean };
+enum class DType { float32, float64, int64, boolean, bfloat16, float16, other };
 
 // torch's own objects and the names of its attributes, looked up once: identities are compared, not texts.
 struct Torch {
-  static constexpr const char* kDTypes[] = {"float32", "float64", "int64", "bool"};
+  static constexpr const char* kDTypes[] = {"float32", "float64", "int64", "bool", "bfloat16", "float16"};
+  static constexpr int kCount = static_cast<int>(DType::other);
 
-  py::object dtypes[4];
+  py::object tensor, dtypes[kCount];
   py::str is_cpu{"is_cpu"}, is_cuda{"is_cuda"}, dtype{"dtype"}, shape{"shape"}, stride{"stride"}, data_ptr{"data_ptr"};
+  const dlpack::Exchange* exchange = nullptr;  // null where this torch has none
 
   Torch() {
     const py::module_ torch = py::module_::import("torch");
-    for (int i = 0; i < 4; ++i) dtypes[i] = torch.attr(kDTypes[i]);
+    tensor = torch.attr("Tensor");
+    for (int i = 0; i < kCount; ++i) dtypes[i] = torch.attr(kDTypes[i]);
+    const py::object capsule = py::getattr(tensor, dlpack::kAttribute, py::none());
+    if (PyCapsule_IsValid(capsule.ptr(), dlpack::kCapsule))
+      exchange = static_cast<const dlpack::Exchange*>(PyCapsule_GetPointer(capsule.ptr(), dlpack::kCapsule));
+    if (exchange != nullptr && (exchange->version.major != 1 || exchange->view == nullptr)) exchange = nullptr;
   }
 
   static const Torch& get() {
@@ -49,26 +58,13 @@ inline std::string text_of(std::initializer_list<int64_t> shape) {
 class TensorView {
  public:
   TensorView(py::handle tensor, const char* name, Device device) : tensor_(tensor), name_(name) {
-    const Torch& torch = Torch::get();
-    if (!attribute(device == Device::cpu ? torch.is_cpu : torch.is_cuda).is(py::bool_(true)))
-      throw py::value_error(where() + "expected a tensor on " + (device == Device::cpu ? "cpu" : "cuda") +
-                            ", got one on " + std::string(py::str(tensor.attr("device"))));
-    dtype_ = attribute(torch.dtype);
-    const py::tuple shape = attribute(torch.shape), strides = call(torch.stride);
-    dims_ = shape.size();
-    if (dims_ > kMaxDims) throw py::value_error(where() + "expected at most 5 dimensions, got " + text());
-    int64_t expected = 1;
-    for (size_t i = dims_; i-- > 0;) {
-      shape_[i] = shape[i].cast<int64_t>();
-      if (shape_[i] != 1 && strides[i].cast<int64_t>() != expected) contiguous_ = false;
-      expected *= shape_[i];
-    }
-    if (expected == 0) contiguous_ = true;
-    data_ = reinterpret_cast<void*>(call(torch.data_ptr).cast<uintptr_t>());
+    if (!read_by_dlpack(device)) read_by_attributes(device);
+    // torch's fake tensors say that they are on a device
+    if (data_ == nullptr && size_ != 0) throw py::value_error(where() + "expected a tensor with data, got none");
   }
 
   int64_t size(size_t dim) const { return shape_[dim]; }
-  bool is(DType dtype) const { return dtype_.is(Torch::get().dtypes[static_cast<int>(dtype)]); }
+  bool is(DType dtype) const { return dtype_ == dtype; }
 
   // The data, after a check of the dtype, the shape and the layout.
   template <typename T>
@@ -82,13 +78,70 @@ class TensorView {
     }
     if (!same || !is(dtype) || !contiguous_)
       throw py::value_error(where() + "expected a contiguous " + name_of(dtype) + " tensor of shape " + text_of(shape) +
-                            ", got " + (contiguous_ ? "" : "non-contiguous ") + std::string(py::str(dtype_)) + " " +
-                            text());
+                            ", got " + (contiguous_ ? "" : "non-contiguous ") +
+                            std::string(py::str(tensor_.attr("dtype"))) + " " + text());
     return static_cast<T*>(data_);
   }
 
  private:
   static constexpr size_t kMaxDims = 5;
+
+  // True for a plain tensor on the device; the attributes serve subclasses, which may look like what they are not, and
+  // every error.
+  bool read_by_dlpack(Device device) {
+    const Torch& torch = Torch::get();
+    if (torch.exchange == nullptr || !py::type::handle_of(tensor_).is(torch.tensor)) return false;
+    dlpack::Tensor view;
+    if (torch.exchange->view(tensor_.ptr(), &view) != 0) {
+      PyErr_Clear();
+      return false;
+    }
+    if (view.device.type != (device == Device::cpu ? dlpack::kCpu : dlpack::kCuda)) return false;
+    dtype_ = dtype_of(view.dtype);
+    read(view.dims, view.shape, view.strides);
+    data_ = static_cast<char*>(view.data) + view.byte_offset;
+    return true;
+  }
+
+  void read_by_attributes(Device device) {
+    const Torch& torch = Torch::get();
+    if (!attribute(device == Device::cpu ? torch.is_cpu : torch.is_cuda).is(py::bool_(true)))
+      throw py::value_error(where() + "expected a tensor on " + (device == Device::cpu ? "cpu" : "cuda") +
+                            ", got one on " + std::string(py::str(tensor_.attr("device"))));
+    const py::object dtype = attribute(torch.dtype);
+    for (int i = 0; i < Torch::kCount; ++i)
+      if (dtype.is(torch.dtypes[i])) dtype_ = static_cast<DType>(i);
+    const py::tuple shape = attribute(torch.shape), strides = call(torch.stride);
+    read(shape.size(), shape, strides);
+    data_ = reinterpret_cast<void*>(call(torch.data_ptr).cast<uintptr_t>());
+  }
+
+  template <typename Sizes>
+  void read(size_t dims, const Sizes& shape, const Sizes& strides) {
+    dims_ = dims;
+    if (dims_ > kMaxDims) throw py::value_error(where() + "expected at most 5 dimensions, got " + text());
+    for (size_t i = dims_; i-- > 0;) {
+      shape_[i] = integer(shape[i]);
+      if (shape_[i] != 1 && integer(strides[i]) != size_) contiguous_ = false;
+      size_ *= shape_[i];
+    }
+    if (size_ == 0) contiguous_ = true;
+  }
+  static int64_t integer(int64_t value) { return value; }
+  static int64_t integer(const py::handle& value) { return value.cast<int64_t>(); }
+
+  static DType dtype_of(dlpack::DataType type) {
+    if (type.lanes != 1) return DType::other;
+    switch (type.code << 8 | type.bits) {
+      case dlpack::kFloat << 8 | 32: return DType::float32;
+      case dlpack::kFloat << 8 | 64: return DType::float64;
+      case dlpack::kFloat << 8 | 16: return DType::float16;
+      case dlpack::kBFloat << 8 | 16: return DType::bfloat16;
+      case dlpack::kInt << 8 | 64: return DType::int64;
+      case dlpack::kBool << 8 | 8: return DType::boolean;
+      default: return DType::other;
+    }
+  }
 
   py::object attribute(const py::str& name) const {
     PyObject* value = PyObject_GetAttr(tensor_.ptr(), name.ptr());
@@ -106,10 +159,11 @@ class TensorView {
 
   py::handle tensor_;
   const char* name_;
-  py::object dtype_;
+  DType dtype_ = DType::other;
   void* data_ = nullptr;
   size_t dims_ = 0;
   std::array<int64_t, kMaxDims> shape_{};
+  int64_t size_ = 1;
   bool contiguous_ = true;
 };
 

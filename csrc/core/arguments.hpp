@@ -7,6 +7,13 @@
 
 namespace robustperf {
 
+struct BFloat16 {
+  uint16_t bits;
+};
+struct Float16 {
+  uint16_t bits;
+};
+
 struct GapArgs {
   const void* logits;    // [rows, classes], float or double
   const int64_t* label;  // [rows]
@@ -45,6 +52,23 @@ struct ProjectionArgs {
   int64_t rows, dim;
   int norm;         // Norm
   double lower, upper;
+};
+
+// T: of the losses, double where the logits are, else float.
+template <typename T>
+struct BestOfKArgs {
+  const void* logits;     // [draws, rows, classes]
+  const int64_t* target;  // [rows], in 0..classes-1 or ignore_index
+  T* loss;                // [rows], the best so far; read unless fresh
+  int64_t* index;         // [rows], its draw
+  T* losses;              // [draws, rows], scratch
+  double* totals;         // [draws], scratch; for whole_batch alone
+  int64_t draws, rows, classes;
+  int64_t first;          // the number of the first draw
+  bool fresh;             // nothing came before
+  bool whole_batch;       // one draw for all rows, the one of the largest summed loss
+  double label_smoothing;
+  int64_t ignore_index;
 };
 
 struct DrawArgs {

@@ -1,4 +1,4 @@
-// Elementary functions of float by additions and multiplications alone, since the libraries' own differ in the last bit
+// Elementary functions by additions and multiplications alone, since the libraries' own differ in the last bit
 // from one another: the same bits from every instruction set and device.
 #pragma once
 
@@ -28,6 +28,28 @@ ROBUSTPERF_HD inline float log_of(float y) {
   return (m + low) + e * 0.693359375f;
 }
 
+// For double: log m = 2 artanh(s) with s = (m - 1) / (m + 1), by its series.
+ROBUSTPERF_HD inline double log_of(double y) {
+  const int64_t offset = bits_as<int64_t>(y) - 0x3fe6a09e667f3bcd;
+  const double e = static_cast<double>(offset >> 52);
+  const double m = bits_as<double>((offset & 0x000fffffffffffff) + 0x3fe6a09e667f3bcd);
+  const double s = (m - 1.0) / (m + 1.0), square = s * s;
+  double p = 1.0 / 23;
+  p = p * square + 1.0 / 21;
+  p = p * square + 1.0 / 19;
+  p = p * square + 1.0 / 17;
+  p = p * square + 1.0 / 15;
+  p = p * square + 1.0 / 13;
+  p = p * square + 1.0 / 11;
+  p = p * square + 1.0 / 9;
+  p = p * square + 1.0 / 7;
+  p = p * square + 1.0 / 5;
+  p = p * square + 1.0 / 3;
+  const double twice = s + s;
+  const double low = twice * (p * square) + e * 1.90821492927058770002e-10;
+  return (twice + low) + e * 6.93147180369123816490e-1;
+}
+
 // Exponential of a float (Cephes' expf), 2^-126 at the least; x up to 88.
 ROBUSTPERF_HD inline float exp_of(float x) {
   const float y = larger(smaller(x, 88.0f), -87.3f);
@@ -42,6 +64,62 @@ ROBUSTPERF_HD inline float exp_of(float x) {
   p = p * r + 5.0000001201e-1f;
   p = p * (r * r) + r + 1.0f;
   return p * bits_as<float>((static_cast<int32_t>(n) + 127) << 23);
+}
+
+// What a number, or the CPU's vector of numbers, is made of; lanes.hpp adds the vectors.
+template <typename V>
+struct Parts;
+
+template <typename T, typename Integer>
+struct PartsOfNumber {
+  using Number = T;
+  using Bits = Integer;
+  // NaN stays NaN.
+  ROBUSTPERF_HD static constexpr T at_least(T lowest, T x) { return lowest > x ? lowest : x; }
+};
+template <>
+struct Parts<float> : PartsOfNumber<float, uint32_t> {};
+template <>
+struct Parts<double> : PartsOfNumber<double, uint64_t> {};
+
+// 2^r for |r| <= 1/2 and exactly 1 at 0: minimax polynomials, relative error 1e-7 and 4e-18 before rounding. Their terms
+// are paired (Estrin), for a processor waits for each step of Horner's rule.
+template <typename V>
+ROBUSTPERF_HD inline V power_of_two(V r, float) {
+  const V square = r * r;
+  const V low = r * 6.931469776e-1f + 1.0f;
+  const V middle = r * 5.550733743e-2f + 2.402224209e-1f;
+  const V high = r * 1.326472714e-3f + 9.671512640e-3f;
+  return (high * square + middle) * square + low;
+}
+
+template <typename V>
+ROBUSTPERF_HD inline V power_of_two(V r, double) {
+  const V square = r * r, fourth = square * square;
+  const V p0 = r * 6.9314718055994533e-1 + 1.0;
+  const V p2 = r * 5.5504108664820083e-2 + 2.4022650695910131e-1;
+  const V p4 = r * 1.3333558146774621e-3 + 9.6181291075941201e-3;
+  const V p6 = r * 1.5252733493127489e-5 + 1.5403530457112092e-4;
+  const V p8 = r * 1.0178199571842138e-7 + 1.3215435282308488e-6;
+  const V p10 = r * 4.4347712982003767e-10 + 7.0737832485032331e-9;
+  return ((p10 * square + p8) * fourth + (p6 * square + p4)) * fourth + (p2 * square + p0);
+}
+
+// e^x for x <= 0, some 2^-126 (-1022 for double) at the least, NaN where x is. Quicker than exp_of: its error grows with
+// |x| relative to e^x, but not beside e^0 in a sum of powers. V is float, double or the CPU's vector of either.
+template <typename V>
+ROBUSTPERF_HD inline V exp_below_zero(V x) {
+  using T = typename Parts<V>::Number;
+  using Bits = typename Parts<V>::Bits;
+  constexpr bool kWide = sizeof(T) == sizeof(double);
+  constexpr T kLowest = kWide ? T(-1022) : T(-126);
+  constexpr int kFraction = kWide ? 52 : 23;
+  // Added to t, it leaves the nearest integer n and the exponent's bias in the lowest bits.
+  constexpr T kRound = kWide ? T(0x1.8p52 + 1023) : T(0x1.8p23 + 127);
+  const V t = Parts<V>::at_least(V{} + kLowest, x * T(1.4426950408889634));
+  const V shifted = t + kRound;
+  const V scale = bits_as<V>(bits_as<Bits>(shifted) << kFraction);  // 2^n
+  return power_of_two(t - (shifted - kRound), T()) * scale;
 }
 
 }  // namespace robustperf::ROBUSTPERF_ISA

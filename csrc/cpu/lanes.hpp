@@ -3,11 +3,11 @@
 // that a loop is asked to vectorise are written back to memory at every step.
 #pragma once
 
-#ifdef __AVX__
+#ifdef __SSE2__
 #include <immintrin.h>
 #endif
 
-#include "../core/platform.hpp"
+#include "../core/half.hpp"
 
 namespace robustperf::ROBUSTPERF_ISA {
 
@@ -64,5 +64,119 @@ inline double add_up(const Doubles (&lanes)[kRegisters]) {
     for (int l = 0; l < kWidth; ++l) sum += lanes[r][l];
   return sum;
 }
+
+// ---- registers full of either dtype, for arithmetic that is no wider than what it reads
+
+typedef float FullFloats __attribute__((vector_size(2 * kWidth * sizeof(float))));
+typedef uint32_t Words32 __attribute__((vector_size(2 * kWidth * sizeof(uint32_t))));
+typedef uint64_t Words64 __attribute__((vector_size(kWidth * sizeof(uint64_t))));
+
+// x86's maximum of two gives the second where one is NaN, and GCC 12 does not find it by itself.
+template <>
+struct Parts<FullFloats> {
+  using Number = float;
+  using Bits = Words32;
+  static FullFloats at_least(FullFloats lowest, FullFloats x) {
+#if defined(__AVX512F__)
+    return _mm512_max_ps(lowest, x);
+#elif defined(__AVX__)
+    return _mm256_max_ps(lowest, x);
+#elif defined(__SSE2__)
+    return _mm_max_ps(lowest, x);
+#else
+    return lowest > x ? lowest : x;
+#endif
+  }
+};
+template <>
+struct Parts<Doubles> {
+  using Number = double;
+  using Bits = Words64;
+  static Doubles at_least(Doubles lowest, Doubles x) {
+#if defined(__AVX512F__)
+    return _mm512_max_pd(lowest, x);
+#elif defined(__AVX__)
+    return _mm256_max_pd(lowest, x);
+#elif defined(__SSE2__)
+    return _mm_max_pd(lowest, x);
+#else
+    return lowest > x ? lowest : x;
+#endif
+  }
+};
+
+template <typename T>
+struct Full;
+template <>
+struct Full<float> {
+  using Register = FullFloats;
+};
+template <>
+struct Full<double> {
+  using Register = Doubles;
+};
+
+template <typename T>
+constexpr int kWidthOf = 2 * kWidth * sizeof(float) / sizeof(T);
+template <typename T>
+constexpr int kRegistersOf = kLanes / kWidthOf<T>;
+
+// 0, 1, 2, ...
+template <typename V>
+inline V lane_numbers() {
+  V lane;
+  for (int l = 0; l < static_cast<int>(sizeof(V) / sizeof lane[0]); ++l) lane[l] = l;
+  return lane;
+}
+
+// The lanes joined by an operation, half with half: the same order whatever the width of a register.
+template <typename T, typename V, typename Join>
+inline T fold(const V& lanes, Join&& join) {
+  constexpr int kHalf = sizeof(V) / sizeof(T) / 2;
+  if constexpr (kHalf == 1) {
+    return join(T{lanes[0]}, T{lanes[1]});
+  } else {
+    typedef T Half __attribute__((vector_size(kHalf * sizeof(T))));
+    Half low, high;
+    memcpy(&low, &lanes, sizeof low);
+    memcpy(&high, reinterpret_cast<const char*>(&lanes) + sizeof low, sizeof high);
+    return fold<T>(join(low, high), join);
+  }
+}
+
+// The same for the lanes of several registers.
+template <typename T, typename V, int kCount, typename Join>
+inline T fold_all(V (&registers)[kCount], Join&& join) {
+  for (int half = kCount / 2; half > 0; half /= 2)
+    for (int r = 0; r < half; ++r) registers[r] = join(registers[r], registers[r + half]);
+  return fold<T>(registers[0], join);
+}
+
+inline Doubles read(const double* from) { return load(from); }
+
+inline FullFloats read(const float* from) {
+  FullFloats to;
+  memcpy(&to, from, sizeof to);
+  return to;
+}
+
+// Sixteen bits a word.
+template <typename Half>
+inline FullFloats read(const Half* from) {
+#if defined(__AVX512F__)
+  const auto words = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+#elif defined(__AVX2__)
+  const auto words = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+#else
+  typedef uint16_t Shorts __attribute__((vector_size(2 * kWidth * sizeof(uint16_t))));
+  Shorts shorts;
+  memcpy(&shorts, from, sizeof shorts);
+  const auto words = __builtin_convertvector(shorts, Words32);
+#endif
+  return widened<FullFloats>((Words32)words, Half{});
+}
+
+inline void write(float* to, FullFloats value) { memcpy(to, &value, sizeof value); }
+inline void write(double* to, Doubles value) { store(to, value); }
 
 }  // namespace robustperf::ROBUSTPERF_ISA

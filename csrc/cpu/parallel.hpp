@@ -9,9 +9,22 @@
 
 namespace robustperf::ROBUSTPERF_ISA {
 
+// A region of one thread costs 0.4 us. Within a caller's region it takes one all the same: its thread is number 0.
+inline bool needs_no_region(int threads) {
+#ifdef _OPENMP
+  return threads <= 1 && !::omp_in_parallel();
+#else
+  return threads <= 1;
+#endif
+}
+
 // body(from, to) for a stretch of the rows on each thread.
 template <typename Body>
 inline void parallel_ranges(int64_t rows, int threads, Body&& body) {
+  if (needs_no_region(threads)) {
+    if (rows > 0) body(0, rows);
+    return;
+  }
 #pragma omp parallel num_threads(threads) if (threads > 1)
   {
 #ifdef _OPENMP
@@ -26,6 +39,10 @@ inline void parallel_ranges(int64_t rows, int threads, Body&& body) {
 
 template <typename Body>
 inline void parallel_rows(int64_t rows, int threads, Body&& body) {
+  if (needs_no_region(threads)) {
+    for (int64_t row = 0; row < rows; ++row) body(row);
+    return;
+  }
 #pragma omp parallel num_threads(threads) if (threads > 1)
   {
 #pragma omp for schedule(static)

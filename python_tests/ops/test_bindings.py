@@ -9,6 +9,7 @@ import warnings
 
 import pytest
 import torch
+from torch._subclasses import FakeTensorMode
 
 from robustperf.ops.line_search_step import FIELD, new_search
 from robustperf.ops.program import FOG_NODES, MOST_RADIUS, MOST_STEPS, Law, Outside, Source, Transform
@@ -25,6 +26,13 @@ def projection_arguments(dtype=torch.float32):
     return {"x": torch.zeros(4, 3, dtype=dtype), "w": torch.ones(4, 3, dtype=dtype),
             "c": torch.ones(4, dtype=torch.float64), "delta": torch.zeros(4, 3, dtype=dtype),
             "feasible": torch.zeros(4, dtype=torch.bool), "norm": 2, "lower": 0.0, "upper": 1.0, "threads": 2}
+
+
+def best_arguments(dtype=torch.float32):
+    return {"logits": torch.zeros(2, 4, 3, dtype=dtype), "target": torch.zeros(4, dtype=torch.int64),
+            "loss": torch.zeros(4, dtype=dtype if dtype == torch.float64 else torch.float32),
+            "index": torch.zeros(4, dtype=torch.int64), "first": 0, "fresh": True, "whole_batch": True,
+            "label_smoothing": 0.1, "ignore_index": -100, "threads": 2}  # fmt: skip
 
 
 def draws_arguments(dtype=torch.float32):
@@ -91,7 +99,7 @@ def nuisance_sample_arguments(dtype=torch.float32):
 
 # by the native function's name and, where that has two ways, a word for the way
 FUNCTIONS = {"logit_gap": gap_arguments, "halfspace_box_projection": projection_arguments, "draws": draws_arguments,
-             "line_search_step": search_arguments, "nuisance": nuisance_arguments,
+             "line_search_step": search_arguments, "best_of_k": best_arguments, "nuisance": nuisance_arguments,
              "nuisance drawn": nuisance_draw_arguments, "nuisance_backward": nuisance_backward_arguments,
              "nuisance_sample": nuisance_sample_arguments}  # fmt: skip
 TENSORS = [(function, name) for function, arguments in FUNCTIONS.items() for name, value in arguments().items()
@@ -125,6 +133,9 @@ def test_the_arguments_below_are_right(function, dtype):
 @pytest.mark.parametrize("wrong", [torch.float16, torch.int32, torch.complex64, torch.uint8, torch.bfloat16], ids=str)
 def test_wrong_dtypes(function, name, wrong):
     value = FUNCTIONS[function]()[name]
+    if (function, name) == ("best_of_k", "logits") and wrong in (torch.float16, torch.bfloat16):
+        call(function, wrong)
+        return
     message = refused(function, name, value.to(wrong))
     assert f"got {wrong}" in message and "expected a contiguous torch." in message
 
@@ -153,7 +164,7 @@ def test_wrong_numbers_of_dimensions(function, name):
 # a size that another argument must follow is that argument's fault
 LEADERS = {("halfspace_box_projection", "x"): "w", ("draws", "index"): "out", ("draws", "draw"): "out",
            ("line_search_step", "rows"): "next", ("line_search_step", "x"): "candidates",
-           ("logit_gap", "logits"): "label", ("nuisance_sample", "index"): "delta",
+           ("logit_gap", "logits"): "label", ("best_of_k", "logits"): "target", ("nuisance_sample", "index"): "delta",
            ("nuisance_sample", "draw"): "delta", ("nuisance drawn", "draw"): "out",
            ("nuisance", "x", 0): "delta", ("nuisance drawn", "x", 0): "index", ("nuisance_backward", "x", 0): "delta",
            ("nuisance", "delta", 0): "out", ("nuisance_backward", "delta", 0): "grad"}  # fmt: skip
@@ -164,7 +175,8 @@ LEADERS = {("halfspace_box_projection", "x"): "w", ("draws", "index"): "out", ("
 def test_wrong_sizes_along_every_dimension(function, name, more):
     value = FUNCTIONS[function]()[name]
     free = {("logit_gap", "logits"): [1], ("line_search_step", "logits"): [1], ("draws", "out"): [2],
-            ("line_search_step", "candidates"): [0]}.get((function, name), [])  # fmt: skip
+            ("line_search_step", "candidates"): [0], ("best_of_k", "logits"): [0, 2]}  # fmt: skip
+    free = free.get((function, name), [])
     for dim in range(value.dim()):
         if more:
             wrong = torch.cat([value, value.narrow(dim, 0, 1)], dim)
@@ -211,11 +223,33 @@ def test_what_is_no_tensor(function, name, value):
         call(function, **{name: value})
 
 
+class Subclass(torch.Tensor):
+    pass
+
+
+@every_tensor
+def test_subclasses_are_tensors(function, name):
+    value = FUNCTIONS[function]()[name]
+    call(function, **{name: torch.nn.Parameter(value, requires_grad=False)})
+    call(function, **{name: value.as_subclass(Subclass)})
+    assert f"got {torch.complex64}" in refused(function, name, value.to(torch.complex64).as_subclass(Subclass))
+
+
+@every_tensor
+@pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")
+def test_tensors_without_data_are_not_followed(function, name):
+    with FakeTensorMode() as fake:
+        value = fake.from_tensor(FUNCTIONS[function]()[name])
+    with pytest.raises((ValueError, RuntimeError), match=f"^{name}: expected a tensor with data, got none|FakeTensor"):
+        call(function, **{name: value})
+
+
 @pytest.mark.parametrize("function, name, value", [
     ("draws", "key", -1), ("draws", "key", 2**64), ("draws", "key", 1.5), ("draws", "threads", None),
     ("halfspace_box_projection", "norm", "2"), ("halfspace_box_projection", "lower", None),
     ("halfspace_box_projection", "norm", 2**40), ("logit_gap", "allowance", "small"),
-    ("line_search_step", "probes", 0.5), ("line_search_step", "tol", None),
+    ("line_search_step", "probes", 0.5), ("line_search_step", "tol", None), ("best_of_k", "first", 0.5),
+    ("best_of_k", "ignore_index", 2**64), ("best_of_k", "label_smoothing", None), ("best_of_k", "fresh", "yes"),
     ("nuisance", "key", -1), ("nuisance", "key", 2**64), ("nuisance_sample", "key", 0.5),
     *((function, name, value) for function in ("nuisance", "nuisance drawn", "nuisance_backward", "nuisance_sample")
       for name, value in (("codes", None), ("codes", [0.5] * 4), ("codes", [2**63, 0, 1, 0]), ("codes", [None] * 4),
@@ -261,6 +295,44 @@ def test_nothing_is_written_outside_of_the_result():
             for norm in (1, 2, 3):
                 native.halfspace_box_projection(x, w, c.double(), delta, feasible, norm, 0.0, 1.0, 1)
                 assert (memory[3 * dim:] == 7).all() and feasible.all() and (delta <= 0.5).all()
+
+
+@pytest.mark.parametrize("wrong", [3, -1, 10**9, -(2**63), 2**63 - 1])
+def test_a_target_that_points_outside_is_refused(wrong):
+    for place in range(4):
+        target = torch.zeros(4, dtype=torch.int64)
+        target[place] = wrong
+        assert f"expected labels in 0..2, got {wrong}" in refused("best_of_k", "target", target)
+        call("best_of_k", target=target, ignore_index=wrong)
+
+
+def test_the_loss_has_the_dtype_that_the_logits_ask_for():
+    for mine, other in ((torch.float32, torch.float64), (torch.float64, torch.float32), (torch.float16, torch.float64)):
+        want = torch.float64 if mine == torch.float64 else torch.float32
+        message = refused("best_of_k", "loss", torch.zeros(4, dtype=other), mine)
+        assert f"expected a contiguous {want} tensor" in message
+
+
+def test_no_draws_and_no_classes():
+    for shape in ((0, 4, 3), (2, 4, 0)):
+        assert "at least one draw and one class" in refused("best_of_k", "logits", torch.zeros(shape))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str)
+def test_best_of_k_stays_within_its_tensors(dtype):
+    for batch, classes in ((1, 1), (3, 2), (5, 4), (17, 7), (3, 39), (3, 40), (3, 41), (2, 65), (3, 1003)):
+        wanted = torch.float64 if dtype == torch.float64 else torch.float32
+        frame, places = torch.full((batch + 40,), 7.0, dtype=wanted), torch.full((batch + 40,), 7)
+        # what stands before and behind the logits would show: NaN in every row
+        around = torch.full((2 * batch * classes + 128,), math.nan, dtype=dtype)
+        logits = around[64:64 + 2 * batch * classes].view(2, batch, classes)
+        logits.zero_()
+        for whole_batch in (False, True):
+            for smoothing in (0.0, 0.1):
+                native.best_of_k(logits, torch.zeros(batch, dtype=torch.int64), frame[:batch], places[:batch], 0, True,
+                                 whole_batch, smoothing, -100, 1)
+                torch.testing.assert_close(frame[:batch], torch.full((batch,), math.log(classes), dtype=wanted))
+                assert (places[:batch] == 0).all() and (frame[batch:] == 7).all() and (places[batch:] == 7).all()
 
 
 # ---- programs

@@ -29,6 +29,14 @@ for dim in (1, 3, 63, 64, 65, 1000):
         out[f"draws {dim} {normal}"] = ops.draws(2**63 + 1, index, draw, dim, normal=normal, backend="native")
 for dtype in (torch.float32, torch.float64, torch.bfloat16, torch.float16):
     out[f"gap {dtype}"] = ops.logit_gap(given["logits"].to(dtype), given["label"], backend="native")
+for dtype in (torch.float32, torch.float64, torch.bfloat16, torch.float16):
+    for classes in (1, 2, 3, 4, 7, 10, 16, 39, 40, 41, 64, 65, 100, 1003):
+        for selection in ("sample", "batch"):
+            for smoothing in (0.0, 0.1):
+                name = f"best {dtype} {classes} {selection} {smoothing}"
+                out[f"{name} loss"], out[f"{name} index"] = ops.best_of_k(
+                    given["draws"][..., :classes].to(dtype), given["targets"] % classes, selection=selection,
+                    label_smoothing=smoothing, ignore_index=0, backend="native")
 for dtype in (torch.float32, torch.float64):
     x, ends, weights = given["points"].to(dtype), given["ends"].to(dtype), given["weights"].to(dtype)
     batch, lines = len(x), len(ends)
@@ -102,6 +110,9 @@ def results(tmp_path_factory):
     g = torch.Generator().manual_seed(0)
     given = {"index": torch.tensor([0, 1, 2**32, 2**40 + 3, 2**63 - 1]), "logits": torch.randn(50, 37, generator=g) * 9,
              "label": torch.randint(37, (50,), generator=g)}  # fmt: skip
+    given |= {"draws": 5 * torch.randn(6, 75, 1003, generator=g), "targets": torch.randint(1003, (75,), generator=g)}
+    given["draws"][1, 2, 0], given["draws"][:, 3, 0] = float("nan"), float("inf")
+    given["draws"][2, 4, 0] = -float("inf")
     given["logits"][3, 4], given["logits"][5, 6], given["logits"][7, 8] = float("nan"), float("inf"), -float("inf")
     for dtype in (torch.float32, torch.float64):
         for dim in (1, 7, 16, 100, 3072):
@@ -174,6 +185,9 @@ def test_what_they_agree_on_is_not_trivial(results):
     feasible = out["feasible torch.float32 100 2"]
     assert 10 < feasible.sum() < 18 and out["delta torch.float32 100 2"][2].isnan().all()
     assert out["gap torch.float32"].isnan().sum() == 1 and out["gap torch.float32"].unique().numel() > 40
+    for classes in (10, 1003):
+        assert (out[f"best torch.float32 {classes} sample 0.0 index"] > 0).sum() > 40
+        assert out[f"best torch.float32 {classes} sample 0.0 loss"].unique().numel() > 40
     assert out["closest torch.float64"].isfinite().all(1).sum() > 20
 
 

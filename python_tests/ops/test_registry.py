@@ -119,6 +119,9 @@ def test_on_the_meta_device_shapes_are_worked_out():
     assert (feasible.shape, feasible.dtype) == ((2,), torch.bool)
     gap = ops.logit_gap(x.bfloat16(), torch.zeros(2, dtype=torch.int64, device="meta"))
     assert (gap.shape, gap.dtype, gap.device.type) == ((2,), torch.float64, "meta")
+    loss, index = ops.best_of_k(x.bfloat16()[None], torch.zeros(2, dtype=torch.int64, device="meta"))
+    assert (loss.shape, loss.dtype, loss.device.type) == ((2,), torch.float32, "meta")
+    assert (index.shape, index.dtype, index.device.type) == ((2,), torch.int64, "meta")
     index = torch.zeros(2, dtype=torch.int64, device="meta")
     out = ops.draws(0, index, torch.zeros(4, dtype=torch.int64, device="meta"), 5)
     assert (out.shape, out.dtype, out.device.type) == ((4, 2, 5), torch.float32, "meta")
@@ -160,6 +163,12 @@ def samples(name):
             yield library.halfspace_box_projection, (x, w, c, code, 0.0, 1.0, name)
         yield library.halfspace_box_projection, (x.t().contiguous().t(), w, c, 2, 0.0, 1.0, name)
         yield library.halfspace_box_projection, (x[:0], w[:0], c[:0], 2, 0.0, 1.0, name)
+    for dtype in (torch.float32, torch.float64, torch.bfloat16, torch.float16):
+        logits, target = torch.randn(3, 4, 6, generator=g).to(dtype), torch.arange(4)
+        loss = torch.zeros(4, dtype=dtype if dtype == torch.float64 else torch.float32)
+        for whole_batch in (False, True):
+            yield library.best_of_k, (logits, target, loss, target.clone(), 2, True, whole_batch, 0.1, -100, name)
+        yield library.best_of_k, (logits[:, :0], target[:0], loss[:0], target[:0], 0, False, False, 0.0, -100, name)
     for normal in (False, True):
         for key in (7, -7):
             yield library.draws, (key, torch.arange(3), torch.arange(2), 5, normal, name)
@@ -182,7 +191,8 @@ def test_opcheck(op, name):
 def test_the_arguments_that_an_operation_writes_to():
     written = {op: [argument.name for argument in getattr(torch.ops.robustperf, op).default._schema.arguments
                     if argument.is_write] for op in registry.OPS}
-    want = {op: [] for op in registry.OPS} | {"line_search_step": ["lines", "state", "next", "closest"]}
+    want = {op: [] for op in registry.OPS}
+    want |= {"best_of_k": ["loss", "index"], "line_search_step": ["lines", "state", "next", "closest"]}
     assert written == want
 
 
@@ -209,6 +219,10 @@ def step_into_the_halfspace(x, w, c, name):
     return x + delta, feasible
 
 
+def worst(logits, target, name):
+    return ops.best_of_k(logits * 2, target, selection="batch", backend=name)
+
+
 def jitter(index, numbers, name):
     return ops.draws(2**63 + 5, index, numbers, 7, normal=True, backend=name) * 0.1
 
@@ -222,9 +236,10 @@ def search_step(*args):
 @pytest.mark.parametrize("function, arguments", [
     (gap, (torch.randn(4, 3), torch.tensor([0, 1, 2, 0]))),
     (step_into_the_halfspace, (torch.rand(3, 5), torch.randn(3, 5), torch.full((3,), 0.3))),
+    (worst, (torch.randn(5, 4, 3), torch.tensor([0, 1, 2, 0]))),
     (jitter, (torch.arange(3), torch.arange(2))),
     (search_step, line_search_arguments(torch.float32, torch.float32)),
-], ids=["logit_gap", "halfspace_box_projection", "draws", "line_search_step"])  # fmt: skip
+], ids=["logit_gap", "halfspace_box_projection", "best_of_k", "draws", "line_search_step"])  # fmt: skip
 def test_a_compiled_function_equals_the_eager_one(function, arguments, name):
     torch.compiler.reset()
     want = function(*copy.deepcopy(arguments), name)

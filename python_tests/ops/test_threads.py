@@ -61,6 +61,16 @@ def gap():
     return lambda: (ops.logit_gap(logits, label, backend="native"),)
 
 
+def worst(selection, dtype):
+    g = torch.Generator().manual_seed(0)
+    jobs = []
+    for shape in ((10, 2100, 10), (4, 77, 1003)):
+        logits, target = torch.randn(*shape, generator=g).to(dtype), torch.randint(shape[2], shape[1:2], generator=g)
+        jobs.append((logits, target))
+    return lambda: [part for logits, target in jobs
+                    for part in ops.best_of_k(logits, target, selection=selection, backend="native")]
+
+
 def vary(way, kernel, images=29):
     """A nuisance on images enough for three threads, with few of which their draws are shared out."""
     g = torch.Generator().manual_seed(0)
@@ -82,6 +92,7 @@ MUCH = [nuisance.Rotation(), nuisance.Contrast(), nuisance.L2Ball(1.0), nuisance
 
 JOBS = {"projection 1": project(1), "projection 2": project(2), "projection inf": project(math.inf),
         "uniform": draw(False), "normal": draw(True), "line search": look(), "gap": gap(),
+        "worst of each": worst("sample", torch.float32), "worst of all": worst("batch", torch.bfloat16),
         "nuisance of one step": vary("forth", [nuisance.Saturation()]), "nuisance": vary("forth", MUCH),
         "nuisance of few images": vary("forth", MUCH, images=2), "nuisance drawn": vary("drawn", MUCH),
         "nuisance drawn of few images": vary("drawn", MUCH, images=2), "nuisance back": vary("back", MUCH),

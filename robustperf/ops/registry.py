@@ -13,8 +13,8 @@ import torch
 BACKENDS = ("reference", "native", "cuda", "triton")
 """Every backend's name; `ops/<name>/` holds its implementations, one file an operation."""
 
-OPS = ("draws", "halfspace_box_projection", "line_search_step", "logit_gap", "nuisance", "nuisance_backward",
-       "nuisance_draw", "nuisance_sample")
+OPS = ("best_of_k", "draws", "halfspace_box_projection", "line_search_step", "logit_gap", "nuisance",
+       "nuisance_backward", "nuisance_draw", "nuisance_sample")
 """Every operation's name; `ops/<name>.py` is its public face."""
 
 # The best backend first. The reference is plain PyTorch and runs on any device.
@@ -59,6 +59,11 @@ def default(op: str, device: str) -> str:
     raise RuntimeError(f"{op}: no backend for tensors on {device}")  # never: the reference serves every device
 
 
+@cache  # a device is quicker to look up than its type is to read
+def _default_on(op: str, device: torch.device) -> str:
+    return default(op, device.type)
+
+
 @torch.compiler.assume_constant_result  # Dynamo would trace into the imports below
 def choose(op: str, backend: str | None, device: torch.device) -> str:
     """The backend for a call of `op` on `device`: `backend`, checked, or the default.
@@ -66,7 +71,7 @@ def choose(op: str, backend: str | None, device: torch.device) -> str:
     Raises ValueError when the backend is unknown, missing here (with the reason), or not for this device.
     """
     if backend is None:
-        return default(op, device.type)
+        return _default_on(op, device)
     reason = missing_op(op, backend)
     if reason is not None:
         raise ValueError(f"backend: {backend!r} cannot run {op} here: {reason}")
@@ -78,6 +83,13 @@ def choose(op: str, backend: str | None, device: torch.device) -> str:
 @cache
 def implementation(op: str, backend: str) -> Callable:
     return getattr(importlib.import_module(f"robustperf.ops.{backend}.{op}"), op)
+
+
+@cache
+def native(op: str, backend: str | None, device: torch.device) -> Callable | None:
+    """The native implementation if that is what a call takes, else None; raises as `choose` does. One look-up, for
+    operations that take a few microseconds themselves."""
+    return implementation(op, "native") if choose(op, backend, device) == "native" else None
 
 
 def register(op: str, schema: str, fake: Callable, backward: Callable | None = None,

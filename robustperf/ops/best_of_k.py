@@ -1,0 +1,123 @@
+"""The worst of k draws: cross-entropy and selection in one pass over the logits."""
+
+from __future__ import annotations
+
+import torch
+from torch.compiler import is_compiling
+
+from robustperf import check
+from robustperf.ops import registry
+from robustperf.ops.logit_gap import check_labels
+
+SELECTIONS = ("sample", "batch")
+
+_DEFAULTS = ("sample", 0.0, -100, 0)  # of the settings: they need no look
+
+
+def best_of_k(
+    logits: torch.Tensor, target: torch.Tensor, *, selection: str = "sample", label_smoothing: float = 0.0,
+    ignore_index: int = -100, running: tuple[torch.Tensor, torch.Tensor] | None = None, first: int = 0,
+    backend: str | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The cross-entropy of each of K draws and the draw that maximises it, as in R Algorithm 2, lines 4-11.
+
+    "sample" takes the worst draw of each sample; "batch", the pseudo-code as printed, takes for all samples the draw
+    whose losses sum to the most, over the rows that are not ignored. Of equal draws the lowest index wins. A NaN, be it
+    a sample's loss or a batch's sum, never wins; where there is nothing else, the index is 0 and the loss NaN (in
+    "batch", of every sample).
+
+    Draws may come in chunks, in their order, so that memory need not grow with their number; any chunks give the bits
+    that one call gives:
+
+        running = None
+        for first in range(0, k, chunk):
+            running = best_of_k(model(draws(first, chunk)), target, running=running, first=first)
+        loss, index = running
+
+    Args:
+        logits: [K, B, C] float32, float64, bfloat16 or float16, K >= 1 and C >= 1.
+        target: [B] int64, in 0..C-1 or `ignore_index`.
+        selection: "sample" or "batch".
+        label_smoothing: s in [0, 1]; a loss is (1 - s) (-log p_y) + s mean_j (-log p_j).
+        ignore_index: rows with this target have loss 0 and index 0.
+        running: what an earlier call returned, with the same target and settings: updated in place. A loss of NaN and
+            an index of 0 are those of no draw at all. Both contiguous.
+        first: the number of the draw logits[0].
+
+    Returns (loss [B], index [B] int64), in float64 for float64 logits and else in float32; those of `running` where it
+    is given. Not differentiable, for the choice is not: compute the loss of the draws chosen once more.
+
+    Raises TypeError for a wrong dtype, ValueError for a wrong shape, device, target, setting or backend.
+    """
+    if (selection, label_smoothing, ignore_index, first) != _DEFAULTS:
+        _check_settings(selection, label_smoothing, ignore_index, first)
+    settings = first, running is None, selection == "batch", label_smoothing, ignore_index
+    plain = type(logits) is torch.Tensor and not is_compiling()
+    native = registry.native("best_of_k", backend, logits.device) if plain else None
+    if native is not None:
+        # It looks at its tensors itself, in a tenth of the time. What it refuses, the checks below put in words.
+        try:
+            loss, index = _new_state(logits, target) if running is None else running
+            native(logits, target, loss, index, *settings)
+            return loss, index
+        except (AttributeError, IndexError, TypeError, ValueError):
+            pass
+    _check_tensors(logits, target, running)
+    backend = registry.choose("best_of_k", backend, logits.device)
+    loss, index = _new_state(logits, target) if running is None else running
+    if plain:
+        if backend != "native" and logits.device.type == "cpu":  # native looks itself, and a GPU is not waited for
+            check_labels("target", target[target != ignore_index], logits.shape[2])
+        registry.implementation("best_of_k", backend)(logits, target, loss, index, *settings)
+    else:
+        _best_of_k(logits, target, loss, index, *settings, backend)
+    return loss, index
+
+
+def _new_state(logits, target):
+    batch = logits.shape[1]
+    half = logits.dtype in check.HALF
+    loss = logits.new_empty(batch, dtype=torch.float32) if half else logits.new_empty(batch)
+    return loss, torch.empty_like(target)
+
+
+def _check_settings(selection, label_smoothing, ignore_index, first):
+    if selection not in SELECTIONS:
+        raise ValueError(f"selection: expected one of {', '.join(SELECTIONS)}, got {selection!r}")
+    if not (isinstance(label_smoothing, (float, int)) and 0.0 <= label_smoothing <= 1.0):
+        raise ValueError(f"label_smoothing: expected a number in [0, 1], got {label_smoothing!r}")
+    if not (isinstance(ignore_index, int) and -(2**63) <= ignore_index < 2**63):
+        raise ValueError(f"ignore_index: expected an integer of 64 bits, got {ignore_index!r}")
+    if not (isinstance(first, int) and 0 <= first < 2**62):
+        raise ValueError(f"first: expected an integer in 0..2^62-1, got {first!r}")
+
+
+def _check_tensors(logits, target, running):
+    check.tensor("logits", logits, ("K", "B", "C"), dtypes=check.REAL + check.HALF)
+    draws, batch, classes = logits.shape
+    if draws < 1 or classes < 1:
+        raise ValueError(f"logits: expected at least one draw and one class, got shape {list(logits.shape)}")
+    check.tensor("target", target, (batch,), dtypes=(torch.int64,), device=logits.device)
+    if running is None:
+        return
+    try:
+        loss, index = running
+    except (TypeError, ValueError):
+        raise TypeError(f"running: expected (loss, index), got {running!r}") from None
+    dtype = torch.float32 if logits.dtype in check.HALF else logits.dtype
+    for name, value, wanted in (("running loss", loss, dtype), ("running index", index, torch.int64)):
+        check.tensor(name, value, (batch,), dtypes=(wanted,), device=logits.device)
+        if not value.is_contiguous():
+            raise ValueError(f"{name}: expected a contiguous tensor, got strides {value.stride()}")
+
+
+def _fake(*args):
+    return None
+
+
+_best_of_k = registry.register(
+    "best_of_k",
+    "(Tensor logits, Tensor target, Tensor(a!) loss, Tensor(b!) index, int first, bool fresh, bool whole_batch, "
+    "float label_smoothing, int ignore_index, str backend) -> ()",
+    _fake,
+)
