@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+from collections.abc import Sequence
 
 import torch
 
@@ -84,6 +85,21 @@ def images(name: str, value, bounds: tuple[float, float] | None = None) -> torch
             fault = _first_fault(value, (value < bounds[0]) | (value > bounds[1]))
             raise ValueError(f"{name}: expected pixels within [{bounds[0]:g}, {bounds[1]:g}], got {fault}")
     return value
+
+
+def finite(name: str, value: torch.Tensor) -> torch.Tensor:
+    """`value` if all its numbers are finite."""
+    if not (sound := value.isfinite()).all():
+        raise ValueError(f"{name}: expected finite numbers, got {_first_fault(value, ~sound)}")
+    return value
+
+
+def image_shape(name: str, value) -> tuple[int, int, int]:
+    """(C, H, W), three integers above zero."""
+    shape = tuple(value) if isinstance(value, Sequence) else ()
+    if len(shape) != 3 or any(not isinstance(size, int) or size < 1 for size in shape):
+        raise ValueError(f"{name}: expected (C, H, W) above 0, got {value!r}")
+    return shape
 
 
 def _first_fault(value: torch.Tensor, wrong: torch.Tensor) -> str:

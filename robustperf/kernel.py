@@ -4,7 +4,6 @@ Q(. | x) (T Definition 1): the one idea that both papers are written on."""
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 
 import torch
 
@@ -69,10 +68,7 @@ class Kernel(ABC):
         """
         draws = _numbers(draws, index)
         check_draws(key, index, draws)
-        if shape is not None:
-            shape = tuple(shape) if isinstance(shape, Sequence) else shape
-            if not isinstance(shape, tuple) or len(shape) != 3 or any(not isinstance(n, int) or n < 1 for n in shape):
-                raise ValueError(f"shape: expected (C, H, W) above 0, got {shape!r}")
+        shape = None if shape is None else check.image_shape("shape", shape)
         return self.sample_for(shape, key, index, draws, backend=backend)
 
     def __call__(self, x: torch.Tensor, delta: torch.Tensor, *, backend: str | None = None) -> torch.Tensor:

@@ -155,11 +155,11 @@ void want_large_pages(void* data, int64_t bytes) {
 #endif
 }
 
-// x transformed into out, by delta or, where it is None, by draws under key. True: all pixels of x are in [0, 1].
-bool nuisance(py::handle x_, py::handle delta_, py::handle out_, const std::vector<int64_t>& codes,
+// x transformed into out, by delta or, where it is None, by draws under key. Returns the Fault bits of all.
+int nuisance(py::handle x_, py::handle delta_, py::handle out_, const std::vector<int64_t>& codes,
               const std::vector<double>& numbers, uint64_t key, py::handle index_, py::handle draw_, int threads) {
   const TensorView x = cpu(x_, "x"), out = cpu(out_, "out");
-  bool fine = true;
+  int faults = 0;
   by_dtype(x, [&](auto zero, DType dtype) {
     using T = decltype(zero);
     Program program;
@@ -181,13 +181,13 @@ bool nuisance(py::handle x_, py::handle delta_, py::handle out_, const std::vect
     const int team = threads_for(values, threads);
     const std::unique_ptr<T[]> scratch(new T[team * args.layout.total]);
     args.scratch = scratch.get();
-    const auto outside = std::make_unique<bool[]>(args.batch);
-    args.outside = outside.get();
+    const std::unique_ptr<uint8_t[]> each(new uint8_t[args.draws * args.batch]);
+    args.faults = each.get();
     py::gil_scoped_release release;
     with_kernels([&](auto kernels) { kernels.template nuisance<T>(args, team); });
-    fine = std::none_of(outside.get(), outside.get() + args.batch, [](bool wrong) { return wrong; });
+    for (int64_t i = 0; i < args.draws * args.batch; ++i) faults |= each[i];
   });
-  return fine;
+  return faults;
 }
 
 void nuisance_backward(py::handle grad_, py::handle x_, py::handle delta_, py::handle grad_x_, py::handle grad_delta_,

@@ -49,7 +49,7 @@ inline Program program_of(const std::vector<int64_t>& codes, const std::vector<d
       refuse_step(s, "its delta cannot have " + std::to_string(step.dim) + " components under law " +
                          std::to_string(code[1]));
     const bool shared = step.law == kShared;
-    if (shared ? step.offset < 0 || step.offset + step.dim > program.dim : step.offset != program.dim)
+    if (shared ? step.offset < 0 || step.offset > program.dim - step.dim : step.offset != program.dim)
       refuse_step(s, "its delta cannot begin at " + std::to_string(step.offset));
     if (!shared) program.dim += step.dim;
     word += host::words(step);

@@ -91,6 +91,8 @@ struct NuisanceLayout {
   int64_t total;
 };
 
+enum Fault : uint8_t { kPixel = 1, kDelta = 2 };  // x not in [0, 1], delta not finite
+
 template <typename T>
 struct NuisanceArgs {
   const Step* steps;        // [count]
@@ -108,7 +110,7 @@ struct NuisanceArgs {
   T* grad_delta;            // of delta
   T* scratch;               // [threads, layout.total]
   NuisanceLayout layout;
-  bool* outside;            // [batch], whether a pixel of x is not in [0, 1]
+  uint8_t* faults;          // [draws, batch], Fault bits
 };
 
 struct NuisanceSampleArgs {

@@ -135,7 +135,10 @@ ROBUSTPERF_HD inline Pixel<T> turned_backward(Pixel<T> p, T shift, Pixel<T> grad
   const T to_r = p.r == c.least ? d_least : zero;
   T to_g = p.g == c.least ? d_least : zero;
   to_g = p.r == c.least ? zero : to_g;
-  return {r + to_r, g + to_g, b + (d_least - to_r - to_g)};
+  // A grey has no hue: it stays, and so does its gradient.
+  const bool coloured = c.chroma > zero;
+  return {coloured ? r + to_r : grad.r, coloured ? g + to_g : grad.g,
+          coloured ? b + (d_least - to_r - to_g) : grad.b};
 }
 
 // x^gamma. In float from logarithm and exponential by additions and multiplications, so that it is equal everywhere.
@@ -143,7 +146,9 @@ ROBUSTPERF_HD inline float power_of(float x, float gamma) {
   const float least = 0x1p-126f;
   return x < least ? (gamma == 0.0f ? 1.0f : 0.0f) : exp_of(gamma * log_of(larger(x, least)));
 }
-ROBUSTPERF_HD inline double power_of(double x, double gamma) { return ::pow(x, gamma); }
+ROBUSTPERF_HD inline double power_of(double x, double gamma) {
+  return x < 0x1p-126 ? (gamma == 0.0 ? 1.0 : 0.0) : ::pow(x, gamma);
+}
 ROBUSTPERF_HD inline float logarithm_of(float x) { return log_of(x); }
 ROBUSTPERF_HD inline double logarithm_of(double x) { return ::log(x); }
 

@@ -17,8 +17,12 @@ ROBUSTPERF_HD inline double ball_scale(double radius, double squares, float u, i
   return squares > 0 ? radius * ::pow(static_cast<double>(u), 1.0 / static_cast<double>(dim)) / ::sqrt(squares) : 0.0;
 }
 
+// Beyond this mean e^-mean is no longer normal. Images in [0, 1] stay below it, others are white there anyway.
+constexpr double kMostMean = 700;
+
 // The least n with P(Poisson(mean) <= n) > u; in double, so that a word decides the same everywhere.
 ROBUSTPERF_HD inline double poisson_quantile(double mean, double u) {
+  mean = smaller(mean, kMostMean);
   double n = 0, term = ::exp(-mean), sum = term;
   // The last term ends the sum where rounding has left it below u.
   while (sum <= u && term > 0) {

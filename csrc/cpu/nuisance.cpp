@@ -7,16 +7,33 @@
 namespace robustperf::ROBUSTPERF_ISA {
 namespace {
 
-// Whether all values are in [0, 1]: as unsigned integers, among which negative numbers and NaN are above 1. So is -0,
-// which Python then finds to be all right.
+template <typename T>
+using BitsOf = std::conditional_t<sizeof(T) == 4, uint32_t, uint64_t>;
+
+// Whether all values are in [0, 1]. First as unsigned integers, where 1 minus a number has the sign bit if that is above
+// 1, NaN too, and a number below 0 has it itself; so has -0, which a second look lets pass.
 template <typename T>
 bool in_range(const T* x, int64_t count) {
-  using Bits = std::conditional_t<sizeof(T) == 4, uint32_t, uint64_t>;
-  const Bits one = bits_as<Bits>(T(1));
-  Bits wrong = 0;
+  const BitsOf<T> one = bits_as<BitsOf<T>>(T(1));
+  BitsOf<T> wrong = 0;
 #pragma omp simd reduction(| : wrong)
-  for (int64_t i = 0; i < count; ++i) wrong |= bits_as<Bits>(x[i]) | (one - bits_as<Bits>(x[i]));
-  return wrong >> (8 * sizeof(T) - 1) == 0;  // the sign of a difference below 0, or of the value itself
+  for (int64_t i = 0; i < count; ++i) wrong |= bits_as<BitsOf<T>>(x[i]) | (one - bits_as<BitsOf<T>>(x[i]));
+  if (wrong >> (8 * sizeof(T) - 1) == 0) return true;
+  for (int64_t i = 0; i < count; ++i)
+    if (!(x[i] >= T(0) && x[i] <= T(1))) return false;
+  return true;
+}
+
+// Whether no value is infinite or NaN: without their signs these are the greatest.
+template <typename T>
+bool all_finite(const T* delta, int64_t count) {
+  constexpr int kSign = 8 * sizeof(T) - 1;
+  constexpr BitsOf<T> kSize = (BitsOf<T>{1} << kSign) - 1;
+  const BitsOf<T> greatest = bits_as<BitsOf<T>>(static_cast<T>(HUGE_VAL)) - 1;
+  BitsOf<T> wrong = 0;
+#pragma omp simd reduction(| : wrong)
+  for (int64_t i = 0; i < count; ++i) wrong |= greatest - (bits_as<BitsOf<T>>(delta[i]) & kSize);
+  return wrong >> kSign == 0;
 }
 
 // Whether the program begins with one light step before the first look at the whole image: doing it twice is quicker
@@ -37,6 +54,7 @@ void Kernels::nuisance(const NuisanceArgs<T>& args, int threads) {
   parallel_ranges(args.batch * args.draws, threads, [&](int64_t from, int64_t to) {
     const Scratch<T> scratch(args, thread_number());
     int64_t at_hand = -1;  // the sample that is checked, looked at and laid out
+    bool sound = true;
     Whole of_first{}, wholes[kMostSteps];
     for (int64_t item = from; item < to; ++item) {
       // The draws of a sample one after the other: it is read once.
@@ -45,7 +63,7 @@ void Kernels::nuisance(const NuisanceArgs<T>& args, int threads) {
       const bool fresh = b != at_hand;
       if (fresh) {
         at_hand = b;
-        if (!in_range(x, size_in)) args.outside[b] = true;
+        sound = in_range(x, size_in);
         if (wants_whole(args.steps[0])) of_first = look_at_image(args.steps[0], x, pixels);
       }
       const T* delta = args.delta + row * args.dim;
@@ -60,6 +78,8 @@ void Kernels::nuisance(const NuisanceArgs<T>& args, int threads) {
           }
         delta = scratch.delta;
       }
+      args.faults[row] = (sound ? 0 : kPixel) | (all_finite(delta, args.dim) ? 0 : kDelta);
+      if (args.faults[row] != 0) continue;  // nothing below is made for that
       T* out = args.out + row * args.channels_out * pixels;
       wholes[0] = of_first;
       int64_t first = 0, end = segment_end(args, 0);

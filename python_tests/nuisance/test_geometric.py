@@ -101,7 +101,7 @@ def test_parts_of_an_affine_map_may_be_left_out():
     close(under(Affine(None, None, 0.5, None), x, 0.3), under(Scale(0.5), x, 0.3))
     close(under(Affine(40, None, None, None, "border"), x, 33), under(Rotation(40, "border"), x, 33))
     assert Affine(translation=None).dim == 4
-    with pytest.raises(ValueError, match="rotation, translation, scale, shear: expected a range for one at least, got none"):
+    with pytest.raises(ValueError, match="rotation, translation, scale, shear: expected a range for one"):
         Affine(None, None, None, None)
 
 

@@ -1061,3 +1061,26 @@ def test_programs_of_no_steps_and_of_too_many():
         with pytest.raises(ValueError, match=rf"program: expected 1 to {MOST_STEPS} steps, got {count}"):
             Program((STEPS["hue"],) * count)
     assert STEPS["blur"].settings[0] < MOST_RADIUS
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf, -math.inf])
+def test_a_delta_that_is_not_finite_is_refused(backend, device, wrong):
+    delta = torch.zeros(2, 3, 1, device=device)
+    delta[1, 2, 0] = wrong
+    with pytest.raises(ValueError, match=rf"delta: expected finite numbers, got {wrong} at \[1, 2, 0\] \(and 0 more\)"):
+        nuisance(torch.full((3, 1, 4, 4), 0.5, device=device), delta, BRIGHTER, backend=backend)
+
+
+@both_dtypes
+def test_minus_zero_is_black(backend, device, dtype):
+    x = torch.tensor([-0.0, 0.5], dtype=dtype, device=device).view(1, 1, 1, 2)
+    out = nuisance(x, torch.full((1, 1, 1), 0.5, dtype=dtype, device=device), BRIGHTER, backend=backend)
+    assert out.flatten().tolist() == [0.0, 0.75]
+
+
+def test_hue_leaves_a_grey_and_its_gradient(backend, device):
+    x = torch.full((1, 3, 1, 1), 0.5, device=device, requires_grad=True)
+    out = nuisance(x, torch.full((1, 1, 1), 0.2, device=device), Program((STEPS["hue"],)), backend=backend)
+    assert torch.equal(out[0], x)
+    out.backward(torch.tensor([1.0, 2.0, 3.0], device=device).view(out.shape))
+    assert x.grad.flatten().tolist() == [1, 2, 3]

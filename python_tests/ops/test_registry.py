@@ -10,6 +10,7 @@ import torch
 
 import robustperf
 from robustperf import ops
+from robustperf.nuisance import Compose, Contrast, Gamma, GaussianNoise, Hue, Rotation
 from robustperf.ops import registry
 from robustperf.ops.line_search_step import new_search
 
@@ -24,8 +25,9 @@ on_every_cpu_backend = pytest.mark.parametrize("name", HERE)
 
 
 def test_the_folders_are_the_backends_and_the_files_are_the_operations():
-    public = {path.stem for path in FOLDER.glob("*.py")} - {"__init__", "registry"}
-    assert public == set(registry.OPS) == set(ops.__all__)
+    public = {path.stem for path in FOLDER.glob("*.py")} - {"__init__", "program", "registry"}
+    assert public == set(ops.__all__) == set(registry.OPS) - {"nuisance_backward"}  # that one is autograd's alone
+    public.add("nuisance_backward")
     for name in registry.BACKENDS:
         assert {path.stem for path in (FOLDER / name).glob("*.py")} - {"__init__", "philox"} <= public
     assert {path.stem for path in (FOLDER / "reference").glob("*.py")} >= public
@@ -169,6 +171,17 @@ def samples(name):
         for whole_batch in (False, True):
             yield library.best_of_k, (logits, target, loss, target.clone(), 2, True, whole_batch, 0.1, -100, name)
         yield library.best_of_k, (logits[:, :0], target[:0], loss[:0], target[:0], 0, False, False, 0.0, -100, name)
+    for dtype in (torch.float32, torch.float64):
+        x, index, draw = torch.rand(2, 3, 5, 4, generator=g).to(dtype), torch.arange(2), torch.arange(3)
+        for kernels in ([Rotation(30), Contrast(0.4)], [Hue(0.1), GaussianNoise(0.1)], [Gamma(0.3)]):
+            program = Compose(kernels).parts[0].program
+            layout = program.layout((3, 5, 4))
+            how = layout.codes, layout.numbers
+            delta = ops.nuisance_sample(1, index, draw, program, (3, 5, 4)).to(dtype)
+            yield library.nuisance, (x, delta, *how, name)
+            yield library.nuisance_backward, (torch.rand(3, 2, 3, 5, 4, generator=g).to(dtype), x, delta, *how, name)
+            yield library.nuisance_draw, (torch.zeros(3, 2, 3, 5, 4, dtype=dtype), x, index, draw, *how, 7, name)
+            yield library.nuisance_sample, (index, draw, *how, 7, name)
     for normal in (False, True):
         for key in (7, -7):
             yield library.draws, (key, torch.arange(3), torch.arange(2), 5, normal, name)
@@ -192,7 +205,8 @@ def test_the_arguments_that_an_operation_writes_to():
     written = {op: [argument.name for argument in getattr(torch.ops.robustperf, op).default._schema.arguments
                     if argument.is_write] for op in registry.OPS}
     want = {op: [] for op in registry.OPS}
-    want |= {"best_of_k": ["loss", "index"], "line_search_step": ["lines", "state", "next", "closest"]}
+    want |= {"best_of_k": ["loss", "index"], "line_search_step": ["lines", "state", "next", "closest"],
+             "nuisance_draw": ["out"]}  # fmt: skip
     assert written == want
 
 

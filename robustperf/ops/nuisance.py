@@ -16,7 +16,7 @@ def nuisance(x: torch.Tensor, delta: torch.Tensor, program: Program, *, backend:
 
     Args:
         x: [B, C, H, W] float32 or float64 in [0, 1] (looked at on the CPU; a GPU is not waited for).
-        delta: [K, B, q] of x's dtype, q = `program.layout((C, H, W)).dim`.
+        delta: [K, B, q] of x's dtype, finite, q = `program.layout((C, H, W)).dim`.
 
     Returns [K, B, C', H, W] of x's dtype; C' is 3 after a background, C otherwise. Gradients in x and in delta, once.
 
@@ -25,7 +25,7 @@ def nuisance(x: torch.Tensor, delta: torch.Tensor, program: Program, *, backend:
     layout = check_images(x, program)
     check.tensor("delta", delta, ("K", x.shape[0], layout.dim), dtypes=(x.dtype,), device=x.device)
     backend = registry.choose("nuisance", backend, x.device)
-    check_range(x, backend)
+    check_range(x, backend, delta)
     return _nuisance(x, delta, layout.codes, layout.numbers, backend)
 
 
@@ -37,10 +37,13 @@ def check_images(x: torch.Tensor, program: Program) -> Layout:
     return program.layout(x.shape[1:])
 
 
-def check_range(x: torch.Tensor, backend: str) -> None:
-    """ValueError for pixels outside [0, 1], where the backend does not look itself and nobody waits for a GPU."""
+def check_range(x: torch.Tensor, backend: str, delta: torch.Tensor | None = None) -> None:
+    """ValueError for pixels outside [0, 1] and a delta that is not finite, where the backend does not look itself and
+    nobody waits for a GPU."""
     if backend == "reference" and x.device.type == "cpu" and not torch.compiler.is_compiling():
         check.images("x", x, (0.0, 1.0))
+        if delta is not None:
+            check.finite("delta", delta)
 
 
 def _fake(x, delta, codes, numbers, backend):

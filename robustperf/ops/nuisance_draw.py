@@ -20,7 +20,8 @@ def nuisance_draw(x: torch.Tensor, key: int, index: torch.Tensor, draw: torch.Te
         x: [B, C, H, W] as in `nuisance`.
         key, draw: as in `draws`.
         index: [B] int64 >= 0, the samples' indices in their data set.
-        out: [K, B, C', H, W] of x's dtype, contiguous, to write into: in a loop it spares the system new memory.
+        out: [K, B, C', H, W] of x's dtype, contiguous and apart from x, to write into: in a loop it spares the
+            system new memory.
 
     Returns [K, B, C', H, W] of x's dtype, `out` if given. No gradient: where one is wanted, draw delta with
     `nuisance_sample`.

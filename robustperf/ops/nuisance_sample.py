@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from robustperf import check
 from robustperf.ops import registry
 from robustperf.ops.draws import check_draws, signed
 from robustperf.ops.program import Program, delta_dim
@@ -23,7 +24,7 @@ def nuisance_sample(key: int, index: torch.Tensor, draw: torch.Tensor, program: 
     Returns [K, B, q] float32 on index's device, q = `program.layout(shape).dim`. Errors as in `draws`.
     """
     check_draws(key, index, draw)
-    layout = program.layout(shape)
+    layout = program.layout(None if shape is None else check.image_shape("shape", shape))
     return _nuisance_sample(index, draw, layout.codes, layout.numbers, signed(key),
                             registry.choose("nuisance_sample", backend, index.device))
 

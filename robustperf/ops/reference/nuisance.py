@@ -65,7 +65,8 @@ def _hue(image, delta, *_):
     turned = torch.where(turned < 0, turned + 6, turned)
     turned = torch.where(turned >= 6, turned - 6, turned)
     trapezia = (_unit((turned - 3).abs() - 1), _unit(2 - (turned - 2).abs()), _unit(2 - (turned - 4).abs()))
-    return torch.stack([least + chroma * each for each in trapezia], 1)
+    # a grey has no hue: it stays, and so does its gradient
+    return torch.where(chroma[:, None] > 0, torch.stack([least + chroma * each for each in trapezia], 1), image)
 
 
 def _gamma(image, delta, *_):
@@ -138,7 +139,7 @@ def _impulse(image, delta, share, *_):
 
 def _shot(image, delta, rate, *_):
     """The Poisson quantile of delta, by summing its terms in double."""
-    u, mean = delta.detach().reshape(image.shape).double(), rate * image.detach().double()
+    u, mean = delta.detach().reshape(image.shape).double(), (rate * image.detach().double()).clamp_max(700)
     term = (-mean).exp()
     sum_, count, n = term.clone(), torch.zeros_like(term), 0
     while bool((short := (sum_ <= u) & (term > 0)).any()):
