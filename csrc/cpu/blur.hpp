@@ -83,22 +83,22 @@ inline void blur(const T* image, const Taps<T>& taps, int channels, int64_t heig
   filter(between, out, taps.weight, taps.radius, channels, height, width);
 }
 
-// `grad`, of the result, becomes that of `image`; `between` and `spare` are two more images. Returns that of sigma.
+// `grad`, of the result, becomes that of `image`; `between` and `spare` are two more images. Returns that of sigma, which
+// is in the weights of the rows and in those of the columns.
 template <typename T>
 inline double blur_backward(const T* image, const Taps<T>& taps, int channels, int64_t height, int64_t width, T* grad,
                             T* between, T* spare) {
-  const int64_t size = channels * height * width;
   double d_sigma = 0;
-  for (int part = 0; part < 2; ++part) {  // the slope in rows or in columns
-    filter(image, between, part == 0 ? taps.slope : taps.weight, taps.radius, channels * height, width, 1);
-    filter(between, spare, part == 0 ? taps.weight : taps.slope, taps.radius, channels, height, width);
+  for (int part = 0; part < 2; ++part) {
+    const bool in_rows = part == 1;
+    filter_backward(grad, spare, in_rows ? taps.weight : taps.slope, taps.radius, channels, height, width);
+    filter(image, between, in_rows ? taps.slope : taps.weight, taps.radius, channels * height, width, 1);
     T sum = 0;
 #pragma omp simd reduction(+ : sum)
-    for (int64_t i = 0; i < size; ++i) sum += grad[i] * spare[i];
+    for (int64_t i = 0; i < channels * height * width; ++i) sum += spare[i] * between[i];
     d_sigma += sum;
   }
-  filter_backward(grad, between, taps.weight, taps.radius, channels, height, width);
-  filter_backward(between, grad, taps.weight, taps.radius, channels * height, width, 1);
+  filter_backward(spare, grad, taps.weight, taps.radius, channels * height, width, 1);
   return d_sigma;
 }
 

@@ -10,6 +10,12 @@ inline bool has_image(const Step& step) {
   return step.transform == kAdd || step.transform == kImpulse || step.transform == kShot;
 }
 
+template <typename T>
+void add_to(T* sum, const T* more, int64_t count) {
+#pragma omp simd
+  for (int64_t i = 0; i < count; ++i) sum[i] += more[i];
+}
+
 // Steps first ... end - 1 backwards: `grad`, of their results, becomes that of their input `image`.
 template <typename T>
 void segment_backward(const NuisanceArgs<T>& args, int64_t first, int64_t end, const T* image, const T* delta,
@@ -103,7 +109,7 @@ void Kernels::nuisance_backward(const NuisanceArgs<T>& args, int threads) {
     const Scratch<T> scratch(args, thread_number());
     for (int64_t b = from; b < to; ++b) {
       T* grad_x = args.grad_x + b * size_in;
-      memset(grad_x, 0, size_in * sizeof(T));
+      if (args.draws == 0) memset(grad_x, 0, size_in * sizeof(T));
       for (int64_t k = 0; k < args.draws; ++k) {
         const int64_t row = k * args.batch + b;
         const T *delta = args.delta + row * args.dim, *inputs[kMostSteps];
@@ -121,12 +127,15 @@ void Kernels::nuisance_backward(const NuisanceArgs<T>& args, int threads) {
         }
         firsts[segments] = args.count;
         memset(args.grad_delta + row * args.dim, 0, args.dim * sizeof(T));
-        memcpy(scratch.grads, args.grad + row * size_out, size_out * sizeof(T));
+        // The first draw's gradient is worked out where it belongs, if it has room there on the way.
+        T* grad = k == 0 && size_in == size_most ? grad_x : scratch.grads;
+        memcpy(grad, args.grad + row * size_out, size_out * sizeof(T));
         for (int64_t s = segments; s-- > 0;)
-          segment_backward(args, firsts[s], firsts[s + 1], inputs[s], delta, scratch, wholes[firsts[s]], scratch.grads,
+          segment_backward(args, firsts[s], firsts[s + 1], inputs[s], delta, scratch, wholes[firsts[s]], grad,
                            args.grad_delta + row * args.dim);
-#pragma omp simd
-        for (int64_t i = 0; i < size_in; ++i) grad_x[i] += scratch.grads[i];
+        if (grad == grad_x) continue;
+        if (k == 0) memcpy(grad_x, grad, size_in * sizeof(T));
+        else add_to(grad_x, grad, size_in);
       }
     }
   });
