@@ -9,8 +9,7 @@ import torch
 
 from robustperf import check
 from robustperf.ops.draws import check_draws
-
-Shape = tuple[int, int, int]
+from robustperf.ops.program import Shape
 
 
 class Kernel(ABC):
