@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
@@ -66,6 +69,21 @@ def parser(description: str) -> argparse.ArgumentParser:
     options.add_argument("--repeats", type=int, default=21, help="turns of each contender; medians are reported")
     options.add_argument("--threads", type=int, default=torch.get_num_threads())
     return options
+
+
+def add_instruction_sets(options: argparse.ArgumentParser) -> None:
+    """The option of the benchmarks whose figures depend on the instruction set."""
+    options.add_argument("--all-instruction-sets", action="store_true", help="the narrower ones too")
+
+
+def run_other_instruction_sets(arguments: argparse.Namespace) -> None:
+    """With that option: this benchmark once more under each of the others."""
+    if not arguments.all_instruction_sets:
+        return
+    again = [argument for argument in sys.argv if argument != "--all-instruction-sets"]
+    for isa in _native.isas():
+        if isa != _native.isa():
+            subprocess.run([sys.executable, *again], env={**os.environ, "ROBUSTPERF_CPU": isa}, check=True)
 
 
 class Report:

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 
 import torch
 
-from robustperf import check
+from robustperf import check, random
 from robustperf.ops.draws import check_draws
 from robustperf.ops.program import Shape
 
@@ -83,13 +83,12 @@ class Kernel(ABC):
         """
         check.tensor("x", x, ("B", "C", "H", "W"))
         shape = tuple(x.shape[1:])
-        dim = self.dim_for(shape)
-        draws = ("K",) if isinstance(delta, torch.Tensor) and delta.dim() == 3 else ()
-        check.tensor("delta", delta, (*draws, x.shape[0], dim), device=x.device)
+        check_shape(delta, self.dim_for(shape), x.shape[0], x.device)
         if delta.device.type == "cpu" and not torch.compiler.is_compiling():
             self.check_delta(delta.detach(), shape)
-        out = self.transform(x, (delta if draws else delta[None]).to(x.dtype), backend=backend)
-        return out if draws else out[0]
+        several = delta.dim() == 3
+        out = self.transform(x, (delta if several else delta[None]).to(x.dtype), backend=backend)
+        return out if several else out[0]
 
     def draw(self, x: torch.Tensor, *, key: int, index: torch.Tensor, draws: int | torch.Tensor = 1,
              out: torch.Tensor | None = None, backend: str | None = None) -> torch.Tensor:
@@ -118,10 +117,15 @@ class Kernel(ABC):
 
 
 def _numbers(draws: int | torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-    """The draws' numbers [K]."""
-    if isinstance(draws, torch.Tensor):
-        if draws.dim() == 1 and not len(draws):
-            raise ValueError("draws: expected at least one draw, got none")
-        return draws
-    check.positive("draws", draws, integer=True)
-    return torch.arange(draws, device=index.device if isinstance(index, torch.Tensor) else None)
+    """The draws' numbers [K], one at least."""
+    if not isinstance(draws, torch.Tensor):
+        draws = int(check.positive("draws", draws, integer=True))
+    elif draws.dim() == 1 and not len(draws):
+        raise ValueError("draws: expected at least one draw, got none")
+    return random.draw_numbers(draws, index)
+
+
+def check_shape(delta: torch.Tensor, dim: int, batch: int | str = "B", device: torch.device | None = None) -> None:
+    """The errors of a delta that is no [B, q] or [K, B, q]."""
+    draws = ("K",) if isinstance(delta, torch.Tensor) and delta.dim() == 3 else ()
+    check.tensor("delta", delta, (*draws, batch, dim), device=device)

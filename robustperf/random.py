@@ -39,7 +39,7 @@ def uniform(key: int, index: torch.Tensor, draws: int | torch.Tensor, dim: int, 
 
     Returns [K, B, dim] float32 on index's device. Errors as in `ops.draws`.
     """
-    return ops.draws(key, index, _numbers(draws, index), dim, backend=backend)
+    return ops.draws(key, index, draw_numbers(draws, index), dim, backend=backend)
 
 
 def normal(key: int, index: torch.Tensor, draws: int | torch.Tensor, dim: int, *,
@@ -48,7 +48,7 @@ def normal(key: int, index: torch.Tensor, draws: int | torch.Tensor, dim: int, *
 
     Arguments, result and errors as in `uniform`.
     """
-    return ops.draws(key, index, _numbers(draws, index), dim, normal=True, backend=backend)
+    return ops.draws(key, index, draw_numbers(draws, index), dim, normal=True, backend=backend)
 
 
 def _bits64(name, value):
@@ -61,7 +61,8 @@ def _bits64(name, value):
     return number
 
 
-def _numbers(draws, index):
+def draw_numbers(draws: int | torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """[K]: 0..K-1 on index's device for K draws, or the numbers given; ValueError for what is no number of draws."""
     if isinstance(draws, torch.Tensor):
         return draws
     if isinstance(draws, bool) or not isinstance(draws, int) or draws < 0:

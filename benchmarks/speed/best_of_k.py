@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -14,7 +12,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from harness import Report, interleave, parser
+from harness import Report, add_instruction_sets, interleave, parser, run_other_instruction_sets
 
 from robustperf import _native, ops
 
@@ -59,7 +57,7 @@ def measure(logits, target, selection: str, repeats: int) -> dict:
 def main() -> None:
     options = parser(__doc__.splitlines()[0])
     options.add_argument("--draws", type=int, default=10)
-    options.add_argument("--all-instruction-sets", action="store_true", help="the narrower ones too")
+    add_instruction_sets(options)
     arguments = options.parse_args()
     torch.set_num_threads(arguments.threads)
     generator = torch.Generator().manual_seed(0)
@@ -71,11 +69,7 @@ def main() -> None:
             for selection in ("sample", "batch"):
                 report.add(**measure(logits.to(dtype), target, selection, arguments.repeats))
     report.show(bars=("case", "x faster than eager"))
-    if arguments.all_instruction_sets:
-        again = [argument for argument in sys.argv if argument != "--all-instruction-sets"]
-        for isa in _native.isas():
-            if isa != _native.isa():
-                subprocess.run([sys.executable, *again], env={**os.environ, "ROBUSTPERF_CPU": isa}, check=True)
+    run_other_instruction_sets(arguments)
 
 
 if __name__ == "__main__":

@@ -5,15 +5,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from harness import Report, interleave, parser
+from harness import Report, add_instruction_sets, interleave, parser, run_other_instruction_sets
 
 from robustperf import _native, ops
 from robustperf.ops.halfspace_box_projection import NORM_CODES
@@ -55,7 +53,7 @@ def main() -> None:
     options = parser(__doc__.splitlines()[0])
     options.add_argument("--batch", type=int, default=256)
     options.add_argument("--dim", type=int, default=3072)
-    options.add_argument("--all-instruction-sets", action="store_true", help="the narrower ones too")
+    add_instruction_sets(options)
     arguments = options.parse_args()
     torch.set_num_threads(arguments.threads)
     generator = torch.Generator().manual_seed(0)
@@ -69,11 +67,7 @@ def main() -> None:
         for norm in (2.0, float("inf"), 1.0):
             report.add(**measure(x, w, c, norm, arguments.repeats))
     report.show(bars=("case", "x faster than sort-based"))
-    if arguments.all_instruction_sets:
-        again = [argument for argument in sys.argv if argument != "--all-instruction-sets"]
-        for isa in _native.isas():
-            if isa != _native.isa():
-                subprocess.run([sys.executable, *again], env={**os.environ, "ROBUSTPERF_CPU": isa}, check=True)
+    run_other_instruction_sets(arguments)
 
 
 if __name__ == "__main__":

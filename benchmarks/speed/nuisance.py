@@ -10,8 +10,6 @@ backward call with gradients in x and in delta; its peer is autograd through the
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +18,7 @@ import torch
 from torch.nn import functional
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from harness import Report, interleave, parser
+from harness import Report, add_instruction_sets, interleave, parser, run_other_instruction_sets
 
 from robustperf import _native, nuisance, random
 from robustperf.ops.reference.nuisance import nuisance as reference
@@ -132,7 +130,7 @@ def back(name: str, kernel: nuisance.Compose, shape: tuple[int, ...], repeats: i
 
 def main() -> None:
     options = parser(__doc__.splitlines()[0])
-    options.add_argument("--all-instruction-sets", action="store_true", help="the narrower ones too")
+    add_instruction_sets(options)
     arguments = options.parse_args()
     torch.set_num_threads(arguments.threads)
     isa = _native.isa()
@@ -146,11 +144,7 @@ def main() -> None:
                 gradients.add(**back(name, kernel, (shape[0] // 4, *shape[1:]), max(arguments.repeats // 3, 3)))
     report.show(bars=("case", "out= in copies"))
     gradients.show(bars=("case", "x faster"))
-    if arguments.all_instruction_sets:
-        again = [argument for argument in sys.argv if argument != "--all-instruction-sets"]
-        for other in _native.isas():
-            if other != isa:
-                subprocess.run([sys.executable, *again], env={**os.environ, "ROBUSTPERF_CPU": other}, check=True)
+    run_other_instruction_sets(arguments)
 
 
 if __name__ == "__main__":

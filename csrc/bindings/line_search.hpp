@@ -28,7 +28,7 @@ void def_line_search_step(py::module_& m) {
     const auto view = [](py::handle tensor, const char* name) { return TensorView(tensor, name, Backend::kDevice); };
     const TensorView x = view(x_, "x"), candidates = view(candidates_, "candidates"), rows = view(rows_, "rows");
 
-    const auto run = [&](auto zero, DType dtype) {
+    by_dtype(x, [&](auto zero, DType dtype) {
       using T = decltype(zero);
       LineSearchArgs<T> args{};
       args.x = x.data<T>(dtype, {kAny, kAny});
@@ -67,9 +67,7 @@ void def_line_search_step(py::module_& m) {
       }
       if (wide) Backend{}.template run<T, double>(args, where);
       else Backend{}.template run<T, float>(args, where);
-    };
-    if (x.is(DType::float64)) run(double{}, DType::float64);
-    else run(float{}, DType::float32);
+    });
   };
   m.def("line_search_step", step);
 }

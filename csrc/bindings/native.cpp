@@ -53,7 +53,7 @@ void halfspace_box_projection(py::handle x_, py::handle w_, py::handle c_, py::h
                               int norm, double lower, double upper, int threads) {
   const TensorView x = cpu(x_, "x"), w = cpu(w_, "w"), c = cpu(c_, "c"), delta = cpu(delta_, "delta"),
                    feasible = cpu(feasible_, "feasible");
-  const auto run = [&](auto zero, DType dtype) {
+  by_dtype(x, [&](auto zero, DType dtype) {
     using T = decltype(zero);
     ProjectionArgs<T> args{};
     args.x = x.data<T>(dtype, {kAny, kAny});
@@ -72,9 +72,7 @@ void halfspace_box_projection(py::handle x_, py::handle w_, py::handle c_, py::h
     args.scratch = scratch.get();
     py::gil_scoped_release release;
     with_kernels([&](auto kernels) { kernels.template halfspace_box_projection<T>(args, team); });
-  };
-  if (x.is(DType::float64)) run(double{}, DType::float64);
-  else run(float{}, DType::float32);
+  });
 }
 
 void best_of_k(py::handle logits_, py::handle target_, py::handle loss_, py::handle index_, int64_t first, bool fresh,
@@ -133,13 +131,6 @@ void draws(py::handle index_, py::handle draw_, py::handle out_, uint64_t key, b
   with_kernels([&](auto kernels) { normal ? kernels.normal(args, team) : kernels.uniform(args, team); });
 }
 
-// Calls run(zero, dtype) with the images' type.
-template <typename Run>
-void by_dtype(const TensorView& x, Run&& run) {
-  if (x.is(DType::float64)) run(double{}, DType::float64);
-  else run(float{}, DType::float32);
-}
-
 // Asks the system for large pages under a large tensor before it is first written: memory fresh from the system costs a
 // fault for each page, which can take longer than the work.
 void want_large_pages(void* data, int64_t bytes) {
@@ -157,7 +148,7 @@ void want_large_pages(void* data, int64_t bytes) {
 
 // x transformed into out, by delta or, where it is None, by draws under key. Returns the Fault bits of all.
 int nuisance(py::handle x_, py::handle delta_, py::handle out_, const std::vector<int64_t>& codes,
-              const std::vector<double>& numbers, uint64_t key, py::handle index_, py::handle draw_, int threads) {
+             const std::vector<double>& numbers, uint64_t key, py::handle index_, py::handle draw_, int threads) {
   const TensorView x = cpu(x_, "x"), out = cpu(out_, "out");
   int faults = 0;
   by_dtype(x, [&](auto zero, DType dtype) {
@@ -165,7 +156,7 @@ int nuisance(py::handle x_, py::handle delta_, py::handle out_, const std::vecto
     Program program;
     NuisanceArgs<T> args = nuisance_args<T>(x, dtype, codes, numbers, false, program);
     if (delta_.is_none()) {
-      args.index = index_data(cpu(index_, "index"), args.batch);
+      args.index = cpu(index_, "index").data<int64_t>(DType::int64, {args.batch});
       const TensorView draw = cpu(draw_, "draw");
       args.draw = draw.data<int64_t>(DType::int64, {kAny});
       args.draws = draw.size(0);
@@ -222,7 +213,7 @@ void nuisance_sample(py::handle index_, py::handle draw_, py::handle delta_, con
   args.samples = index.size(0);
   args.draws = draw.size(0);
   args.dim = program.dim;
-  args.index = index_data(index, args.samples);
+  args.index = index.data<int64_t>(DType::int64, {kAny});
   args.draw = draw.data<int64_t>(DType::int64, {kAny});
   args.delta = delta.data<float>(DType::float32, {args.draws, args.samples, args.dim});
   const int team = threads_for(args.draws * args.samples * args.dim, threads);

@@ -130,8 +130,4 @@ NuisanceArgs<T> nuisance_args(const TensorView& x, DType dtype, const std::vecto
   return args;
 }
 
-inline const int64_t* index_data(const TensorView& index, int64_t samples) {
-  return index.data<int64_t>(DType::int64, {samples});
-}
-
 }  // namespace robustperf

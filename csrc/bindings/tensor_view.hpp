@@ -167,4 +167,11 @@ class TensorView {
   bool contiguous_ = true;
 };
 
+// Calls run(zero, dtype) with the type of x's numbers, float unless they are double.
+template <typename Run>
+void by_dtype(const TensorView& x, Run&& run) {
+  if (x.is(DType::float64)) run(double{}, DType::float64);
+  else run(float{}, DType::float32);
+}
+
 }  // namespace robustperf

@@ -87,7 +87,7 @@ struct NuisanceLayout {
   int64_t tiles;        // tiles between steps
   int64_t delta;        // [dim], drawn on the way
   int64_t inputs;       // [segments] images, the inputs of the segments
-  int64_t grads;        // [2] images, gradients between segments
+  int64_t grads;        // one image, the gradient between segments
   int64_t total;
 };
 

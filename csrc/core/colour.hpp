@@ -29,8 +29,15 @@ ROBUSTPERF_HD constexpr T behind_unit(T v, T grad) {
   return v > T(1) ? T(0) : above;
 }
 
+constexpr double kGreyRed = 0.2989, kGreyGreen = 0.587, kGreyBlue = 0.114;
+
+// A channel's share in the grey image of one or three.
+ROBUSTPERF_HD constexpr double grey_weight(int channel, int channels) {
+  return channels != 3 ? 1.0 : channel == 0 ? kGreyRed : channel == 1 ? kGreyGreen : kGreyBlue;
+}
+
 template <typename T>
-ROBUSTPERF_HD constexpr T grey_of(Pixel<T> p) { return T(0.2989) * p.r + T(0.587) * p.g + T(0.114) * p.b; }
+ROBUSTPERF_HD constexpr T grey_of(Pixel<T> p) { return T(kGreyRed) * p.r + T(kGreyGreen) * p.g + T(kGreyBlue) * p.b; }
 
 template <typename T>
 ROBUSTPERF_HD constexpr T sum_of(Pixel<T> p) { return p.r + p.g + p.b; }
@@ -57,8 +64,8 @@ ROBUSTPERF_HD inline Pixel<T> saturated_backward(Pixel<T> p, T factor, Pixel<T> 
           b = behind_unit(factor * p.b + other, grad.b);
   d_factor += r * (p.r - grey) + g * (p.g - grey) + b * (p.b - grey);
   const T through_grey = (T(1) - factor) * (r + g + b);
-  return {factor * r + T(0.2989) * through_grey, factor * g + T(0.587) * through_grey,
-          factor * b + T(0.114) * through_grey};
+  return {factor * r + T(kGreyRed) * through_grey, factor * g + T(kGreyGreen) * through_grey,
+          factor * b + T(kGreyBlue) * through_grey};
 }
 
 // A colour as its least channel, its chroma and its hue in sixths of a turn.

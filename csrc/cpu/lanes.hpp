@@ -58,10 +58,12 @@ inline void store(float* to, Doubles value) {
 
 inline Doubles broadcast(double value) { return Doubles{} + value; }
 
-inline double add_up(const Doubles (&lanes)[kRegisters]) {
+// One after the other, in double.
+template <typename V, int kCount>
+inline double add_up(const V (&lanes)[kCount]) {
   double sum = 0.0;
-  for (int r = 0; r < kRegisters; ++r)
-    for (int l = 0; l < kWidth; ++l) sum += lanes[r][l];
+  for (const V& lane : lanes)
+    for (int l = 0; l < static_cast<int>(sizeof(V) / sizeof lane[0]); ++l) sum += lane[l];
   return sum;
 }
 

@@ -81,9 +81,8 @@ void segment_backward(const NuisanceArgs<T>& args, int64_t first, int64_t end, c
     hand_on(head, d_delta);
     take_in(scratch.padded_grad, head.channels, size, grad);
   } else if (head.transform == kContrast) {
-    constexpr double kWeights[] = {0.2989, 0.587, 0.114};
     for (int c = 0; c < head.channels; ++c) {
-      const T share = static_cast<T>(d_whole.value[0] * (head.channels == 3 ? kWeights[c] : 1.0) / pixels);
+      const T share = static_cast<T>(d_whole.value[0] * grey_weight(c, head.channels) / pixels);
 #pragma omp simd
       for (int64_t i = 0; i < pixels; ++i) grad[c * pixels + i] += share;
     }

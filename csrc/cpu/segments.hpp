@@ -4,6 +4,7 @@
 #pragma once
 
 #include "blur.hpp"
+#include "lanes.hpp"
 #include "sampling.hpp"
 #include "warp.hpp"
 
@@ -28,30 +29,14 @@ inline int64_t segment_end(const NuisanceArgs<T>& args, int64_t first) {
   return end;
 }
 
-#if defined(__AVX512F__)
-constexpr int kRegister = 64;
-#elif defined(__AVX__)
-constexpr int kRegister = 32;
-#else
-constexpr int kRegister = 16;
-#endif
-
 // Sums of the channels' values, in sixteen lanes whatever the instruction set, for the same bits.
 template <typename T>
 inline double sum_of_run(const T* x, int64_t n) {
-  typedef T Piece __attribute__((vector_size(kRegister)));
-  constexpr int kPiece = kRegister / sizeof(T), kPieces = 16 / kPiece;
-  Piece sums[kPieces] = {};
+  typename Full<T>::Register lanes[kRegistersOf<T>] = {};
   int64_t i = 0;
-  for (; i + 16 <= n; i += 16)
-    for (int p = 0; p < kPieces; ++p) {
-      Piece piece;
-      take(piece, x + i + p * kPiece);
-      sums[p] += piece;
-    }
-  double sum = 0;
-  for (int p = 0; p < kPieces; ++p)
-    for (int l = 0; l < kPiece; ++l) sum += sums[p][l];
+  for (; i + kLanes <= n; i += kLanes)
+    for (int r = 0; r < kRegistersOf<T>; ++r) lanes[r] += read(x + i + r * kWidthOf<T>);
+  double sum = add_up(lanes);
   for (; i < n; ++i) sum += x[i];
   return sum;
 }
@@ -60,9 +45,8 @@ inline double sum_of_run(const T* x, int64_t n) {
 template <typename T>
 inline void look_at(const Step& step, Planes<const T> tile, int64_t first, int64_t n, int64_t pixels, Whole& whole) {
   if (step.transform == kContrast) {
-    constexpr double kWeights[] = {0.2989, 0.587, 0.114};
     for (int c = 0; c < step.channels; ++c)
-      whole.value[0] += (step.channels == 3 ? kWeights[c] : 1.0) * sum_of_run(tile[c], n) / pixels;
+      whole.value[0] += grey_weight(c, step.channels) * sum_of_run(tile[c], n) / pixels;
   } else if (step.transform == kFog) {
     T most = first == 0 ? tile[0][0] : static_cast<T>(whole.value[0]);
     for (int c = 0; c < step.channels; ++c) {

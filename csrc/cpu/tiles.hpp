@@ -158,6 +158,40 @@ struct Gradients {
   Whole whole;    // in Whole
 };
 
+// What body(x, gradient, share in delta's) makes of the gradients of each value; returns the sum of the shares.
+template <typename T, typename Body>
+inline T each_value_backward(Planes<const T> in, Planes<T> grad, int channels, int64_t n, Body&& body) {
+  T sum = 0;
+  for (int c = 0; c < channels; ++c) {
+    const T* x = in[c];
+    T* g = grad[c];
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = 0; i < n; ++i) {
+      T share = 0;
+      g[i] = body(x[i], g[i], share);
+      sum += share;
+    }
+  }
+  return sum;
+}
+
+// The same for each pixel of three channels.
+template <typename T, typename Body>
+inline T each_pixel_backward(Planes<const T> in, Planes<T> grad, int64_t n, Body&& body) {
+  const T *r = in[0], *g = in[1], *b = in[2];
+  T *to_r = grad[0], *to_g = grad[1], *to_b = grad[2], sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t i = 0; i < n; ++i) {
+    T share = 0;
+    const Pixel<T> p = body(Pixel<T>{r[i], g[i], b[i]}, Pixel<T>{to_r[i], to_g[i], to_b[i]}, share);
+    to_r[i] = p.r;
+    to_g[i] = p.g;
+    to_b[i] = p.b;
+    sum += share;
+  }
+  return sum;
+}
+
 // The way back over n pixels: `grad`, of the step's results, becomes that of its input `in`.
 template <typename T>
 inline void step_backward(const Site<T>& site, Planes<const T> in, Planes<T> grad, int64_t n, Gradients<T>& to) {
@@ -166,31 +200,17 @@ inline void step_backward(const Site<T>& site, Planes<const T> in, Planes<T> gra
   const int channels = step.channels;
   switch (step.transform) {
     case kBrightness:
-    case kGamma: {
-      const T factor = T(1) + d;
-      T sum = 0;
-      for (int c = 0; c < channels; ++c) {
-        const T* x = in[c];
-        T* g = grad[c];
-        if (step.transform == kGamma) {
-#pragma omp simd reduction(+ : sum)
-          for (int64_t i = 0; i < n; ++i) {
-            T d_gamma = 0;
-            g[i] = power_backward(x[i], factor, g[i], d_gamma);
-            sum += d_gamma;
-          }
-        } else {
-#pragma omp simd reduction(+ : sum)
-          for (int64_t i = 0; i < n; ++i) {
-            const T inside = behind_unit(factor * x[i], g[i]);
-            sum += inside * x[i];
-            g[i] = factor * inside;
-          }
-        }
-      }
-      to.small[0] += sum;
+      to.small[0] += each_value_backward(in, grad, channels, n, [factor = T(1) + d](T x, T g, T& d_factor) {
+        const T inside = behind_unit(factor * x, g);
+        d_factor = inside * x;
+        return factor * inside;
+      });
       return;
-    }
+    case kGamma:
+      to.small[0] += each_value_backward(in, grad, channels, n, [gamma = T(1) + d](T x, T g, T& d_gamma) {
+        return power_backward(x, gamma, g, d_gamma);
+      });
+      return;
     case kContrast: {
       const T factor = T(1) + d, mean = static_cast<T>(site.whole.value[0]), other = (T(1) - factor) * mean;
       T along = 0, sum = 0;
@@ -209,35 +229,19 @@ inline void step_backward(const Site<T>& site, Planes<const T> in, Planes<T> gra
       to.whole.value[0] += static_cast<double>(T(1) - factor) * sum;
       return;
     }
-    case kSaturation:
+    case kSaturation: {
+      const T sign = static_cast<T>(setting(step, 0)), factor = T(1) + sign * d;
+      const T sum = each_pixel_backward(in, grad, n, [factor](Pixel<T> x, Pixel<T> g, T& d_factor) {
+        return saturated_backward(x, factor, g, d_factor);
+      });
+      to.small[0] += static_cast<double>(sign * sum);
+      return;
+    }
     case kHue: {
-      const T sign = static_cast<T>(setting(step, 0)), factor = T(1) + sign * d, shift = T(6) * d;
-      const T *r = in[0], *g = in[1], *b = in[2];
-      T *to_r = grad[0], *to_g = grad[1], *to_b = grad[2];
-      T sum = 0;
-      if (step.transform == kHue) {
-#pragma omp simd reduction(+ : sum)
-        for (int64_t i = 0; i < n; ++i) {
-          T d_shift = 0;
-          const Pixel<T> p = turned_backward({r[i], g[i], b[i]}, shift, {to_r[i], to_g[i], to_b[i]}, d_shift);
-          to_r[i] = p.r;
-          to_g[i] = p.g;
-          to_b[i] = p.b;
-          sum += d_shift;
-        }
-        to.small[0] += 6 * static_cast<double>(sum);
-      } else {
-#pragma omp simd reduction(+ : sum)
-        for (int64_t i = 0; i < n; ++i) {
-          T d_factor = 0;
-          const Pixel<T> p = saturated_backward({r[i], g[i], b[i]}, factor, {to_r[i], to_g[i], to_b[i]}, d_factor);
-          to_r[i] = p.r;
-          to_g[i] = p.g;
-          to_b[i] = p.b;
-          sum += d_factor;
-        }
-        to.small[0] += static_cast<double>(sign * sum);
-      }
+      const T sum = each_pixel_backward(in, grad, n, [shift = T(6) * d](Pixel<T> x, Pixel<T> g, T& d_shift) {
+        return turned_backward(x, shift, g, d_shift);
+      });
+      to.small[0] += 6 * static_cast<double>(sum);
       return;
     }
     case kBackground: {

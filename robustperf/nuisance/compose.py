@@ -8,8 +8,8 @@ from itertools import groupby
 import torch
 
 from robustperf import random
-from robustperf.kernel import Kernel, Shape
-from robustperf.nuisance.known import KnownKernel, check_shape
+from robustperf.kernel import Kernel, Shape, check_shape
+from robustperf.nuisance.known import KnownKernel
 from robustperf.ops.program import Program
 
 

@@ -8,8 +8,8 @@ from functools import lru_cache
 
 import torch
 
-from robustperf import check, ops
-from robustperf.kernel import Kernel, Shape
+from robustperf import ops
+from robustperf.kernel import Kernel, Shape, check_shape
 from robustperf.ops.program import PARAMETERS, Law, Outside, Program, Source, Step, Transform
 
 
@@ -88,12 +88,6 @@ def box(transform: Transform, name: str, ranges: list[tuple[float, float]], *set
     """A program of one step whose components of delta are uniform, each in a range of its own."""
     lower, upper = zip(*ranges, strict=True)
     return Program((Step(transform, Law.BOX, lower, upper, settings, name),))
-
-
-def check_shape(delta: torch.Tensor, dim: int) -> None:
-    """The errors of a delta that is no [B, q] or [K, B, q]."""
-    draws = ("K",) if isinstance(delta, torch.Tensor) and delta.dim() == 3 else ()
-    check.tensor("delta", delta, (*draws, "B", dim))
 
 
 def _text(step):
