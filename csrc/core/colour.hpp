@@ -42,11 +42,8 @@ ROBUSTPERF_HD constexpr T grey_of(Pixel<T> p) { return T(kGreyRed) * p.r + T(kGr
 template <typename T>
 ROBUSTPERF_HD constexpr T sum_of(Pixel<T> p) { return p.r + p.g + p.b; }
 
-// Brightness: a value times a factor.
-template <typename T>
-ROBUSTPERF_HD inline T scaled(T x, T factor) { return unit(factor * x); }
-
-// Contrast and saturation: factor times a value and 1 - factor times another; `other` is that second part.
+// Brightness, contrast and saturation: factor times a value and 1 - factor times another (0, the image's mean grey, the
+// pixel's grey); `other` is that second part.
 template <typename T>
 ROBUSTPERF_HD inline T blended(T x, T factor, T other) { return unit(factor * x + other); }
 

@@ -118,10 +118,15 @@ inline void run_segment(const NuisanceArgs<T>& args, int64_t first, int64_t end,
       warp_tile(warp, border, scratch.padded, head.channels, size, pixel, n, to);
       in = {to.first, to.stride};
     }
+    const auto site = [&](int64_t step) {
+      return Site<T>{args.steps[step], delta + args.steps[step].offset, wholes[step], pixel, args.height, args.width};
+    };
     for (; s < end; ++s) {
-      const Planes<T> to = s == end - 1 ? last : tile;
-      const Step& step = args.steps[s];
-      step_forward(Site<T>{step, delta + step.offset, wholes[s], pixel, args.height, args.width}, in, to, n);
+      const bool two = s + 1 < end && is_line(args.steps[s]) && is_line(args.steps[s + 1]);
+      const Planes<T> to = s + two == end - 1 ? last : tile;
+      if (two) lines_forward(site(s), site(s + 1), in, to, n);
+      else step_forward(site(s), in, to, n);
+      s += two;
       in = {to.first, to.stride};
     }
     if (next != nullptr) look_at(*next, in, pixel, n, pixels, whole);

@@ -65,6 +65,30 @@ inline Background<T> background_at(const Site<T>& site) {
   return background_of(Pixel<T>{c[0], c[1], c[2]});
 }
 
+inline bool is_line(const Step& step) { return step.transform == kBrightness || step.transform == kContrast; }
+
+// What brightness and contrast do to a value.
+template <typename T>
+struct Line {
+  T factor, other;
+  T operator()(T x) const { return blended(x, factor, other); }
+};
+
+template <typename T>
+inline Line<T> line_of(const Site<T>& site) {
+  const T factor = T(1) + site.delta[0];
+  const T mean = static_cast<T>(site.step.transform == kContrast ? site.whole.value[0] : 0);
+  return {factor, (T(1) - factor) * mean};
+}
+
+// Two such steps in one loop; `out` may be `in`.
+template <typename T>
+inline void lines_forward(const Site<T>& first, const Site<T>& second, Planes<const T> in, Planes<T> out, int64_t n) {
+  each_value(in, out, first.step.channels, n, [one = line_of(first), two = line_of(second)](T x) {
+    return two(one(x));
+  });
+}
+
 // One step over n pixels; `out` may be `in`.
 template <typename T>
 inline void step_forward(const Site<T>& site, Planes<const T> in, Planes<T> out, int64_t n) {
@@ -73,11 +97,8 @@ inline void step_forward(const Site<T>& site, Planes<const T> in, Planes<T> out,
   const int channels = step.channels;
   switch (step.transform) {
     case kBrightness:
-      return each_value(in, out, channels, n, [factor = T(1) + d](T x) { return scaled(x, factor); });
-    case kContrast: {
-      const T factor = T(1) + d, other = (T(1) - factor) * static_cast<T>(site.whole.value[0]);
-      return each_value(in, out, channels, n, [=](T x) { return blended(x, factor, other); });
-    }
+    case kContrast:
+      return each_value(in, out, channels, n, [line = line_of(site)](T x) { return line(x); });
     case kSaturation:
       return each_pixel(in, out, n, [factor = T(1) + static_cast<T>(setting(step, 0)) * d](Pixel<T> p) {
         return saturated(p, factor);
