@@ -176,6 +176,79 @@ def image_grid(x: torch.Tensor, drawn: torch.Tensor, delta: torch.Tensor | None 
     return figure
 
 
+def domain_overview(x: torch.Tensor, values: torch.Tensor, edges: torch.Tensor, measure: str,
+                    ranges: Mapping[str, tuple[float, float]] | None = None, path: str | os.PathLike | None = None,
+                    title: str | None = None) -> Figure:
+    """How a measure is spread over a data set, after Figures 22 to 25 of Robey et al. 2020: its histogram with the
+    domains shaded, images under the bins that they are in, and a few rows of images from each domain.
+
+    Args:
+        x: [N, C, H, W] in [0, 1]; grey, RGB or RGBA. Those shown are evenly spaced in each bin or domain.
+        values: [N], the measure of each.
+        edges: [K + 1], ascending: of the bins, which include their left edges.
+        measure: what values are, for the axis.
+        ranges: name -> (low, high), both excluded, of each domain; none for the histogram and its images alone.
+        path: also save the picture there, as in `margin_curves`.
+        title: above the picture.
+
+    Returns a matplotlib Figure that pyplot does not know of.
+
+    Raises ValueError for no image, images that cannot be shown, and shapes that do not fit; FileNotFoundError where the
+    folder of path does not exist.
+    """
+    if x.dim() != 4 or x.shape[1] not in (1, 3, 4) or not x.numel():
+        raise ValueError(f"x: expected images with 1, 3 or 4 channels, got shape {list(x.shape)}")
+    if values.shape != x.shape[:1]:
+        raise ValueError(f"values: expected shape [{len(x)}], got {list(values.shape)}")
+    if edges.dim() != 1 or len(edges) < 2 or not (edges.diff() > 0).all():
+        raise ValueError(f"edges: expected two or more in ascending order, got {edges.tolist()}")
+    ranges = {} if ranges is None else ranges
+    bins = list(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True))
+    of_bin = [((values >= low) & (values < high)).nonzero()[:, 0] for low, high in bins]
+    of_range = [((values > low) & (values < high)).nonzero()[:, 0] for low, high in ranges.values()]
+    colours = [_COLOURS[number % len(_COLOURS)] for number in (0, 2, 1, 3, 4, 5, 6)][: len(ranges)]
+
+    # in inches and by hand, as in `image_grid`
+    across, gap = 8.4, 0.12
+    tall = across / len(bins) * x.shape[2] / x.shape[3]  # an image
+    left = 1.5 if ranges else 0.7
+    above = 0.28 * (title is not None) + 0.22 * bool(ranges) + gap
+    rows = max(0.55, 2 * tall) + gap  # of each domain, at least as high as its text
+    top = above + 2.15 + 0.5
+    width, height = left + across + gap, top + 3 * tall + gap + rows * len(ranges)
+    figure = _figure(width, height)
+    if title is not None:
+        figure.suptitle(title, fontsize=10, x=(left + across / 2) / width, y=1 - 0.08 / height, va="top")
+
+    axes = figure.add_axes((left / width, 1 - (above + 2.15) / height, across / width, 2.15 / height))
+    axes.bar([low for low, _ in bins], [len(each) for each in of_bin], [high - low for low, high in bins],
+             align="edge", color="0.45", edgecolor="white", linewidth=0.5)
+    axes.set_xlim(bins[0][0], bins[-1][1])
+    axes.set_xlabel(measure, fontsize=8, labelpad=1)
+    axes.set_ylabel("images", fontsize=8)
+    axes.tick_params(labelsize=7)
+    axes.spines[["top", "right"]].set_visible(False)
+    for (name, (low, high)), colour in zip(ranges.items(), colours, strict=True):
+        start, end = max(low, bins[0][0]), min(high, bins[-1][1])
+        if start < end:
+            axes.axvspan(start, end, color=colour, alpha=0.2, linewidth=0)
+            axes.text((start + end) / 2, 1.01, name, color=colour, fontsize=8, ha="center", va="bottom",
+                      transform=axes.get_xaxis_transform())
+
+    cells = {(row, column): index for column, each in enumerate(of_bin) for row, index in enumerate(_spread(each, 3))}
+    _tile(figure, x, cells, len(bins), (left, top, across, 3 * tall))
+    top += 3 * tall + gap
+    for (name, bounds), colour, each in zip(ranges.items(), colours, of_range, strict=True):
+        text = f"{name}\n{_between(measure, *bounds)}\n{len(each):,} images"
+        figure.text((left - 0.1) / width, 1 - top / height, text, color=colour, fontsize=7, ha="right", va="top")
+        cells = {divmod(place, len(bins)): index for place, index in enumerate(_spread(each, 2 * len(bins)))}
+        _tile(figure, x, cells, len(bins), (left, top, across, 2 * tall))
+        top += rows
+    if path is not None:
+        save(figure, path)
+    return figure
+
+
 def save(figure: Figure, path: str | os.PathLike) -> None:
     """Writes `figure` to `path` in the format of its suffix (PNG without one), whole or not at all."""
     with written_whole(path) as partial:
@@ -190,6 +263,36 @@ def _figure(width: float, height: float, **kwargs) -> Figure:
     figure = Figure(figsize=(width, height), dpi=150, **kwargs)
     FigureCanvasAgg(figure)
     return figure
+
+
+def _spread(rows: torch.Tensor, most: int) -> list[int]:
+    """At most so many of `rows`, evenly spaced."""
+    few = rows if len(rows) <= most else rows[torch.linspace(0, len(rows) - 1, most).long()]
+    return few.tolist()
+
+
+def _tile(figure: Figure, x: torch.Tensor, cells: Mapping[tuple[int, int], int], columns: int,
+          box: tuple[float, float, float, float]) -> None:
+    """Draws images of `x` in cells (row, column), in a box (left, top, width, height) in inches from the top left."""
+    if not cells:
+        return
+    left, top, across, down = box
+    width, height = figure.get_size_inches()
+    axes = figure.add_axes((left / width, 1 - (top + down) / height, across / width, down / height))
+    for (row, column), index in cells.items():
+        pixels = x[index].detach().clamp(0, 1).movedim(0, -1).cpu().numpy()
+        axes.imshow(pixels, cmap="gray", vmin=0, vmax=1, aspect="auto",
+                    extent=(column + 0.04, column + 0.96, row + 0.96, row + 0.04))
+    high = x.shape[2] / x.shape[3] * across / columns  # of a cell, in inches
+    axes.set(xlim=(0, columns), ylim=(down / high, 0))
+    axes.set_axis_off()
+
+
+def _between(name: str, low: float, high: float) -> str:
+    """The open interval (low, high) in words."""
+    if high == math.inf:
+        return f"{name} > {low:g}"
+    return f"{name} < {high:g}" if low == -math.inf else f"{low:g} < {name} < {high:g}"
 
 
 def _values(delta: torch.Tensor) -> str:

@@ -8,11 +8,8 @@ import sys
 import numpy as np
 import pytest
 import torch
-from typer.testing import CliRunner
 
-from robustperf.cli.data import app
 from robustperf.data import Dataset, load
-from robustperf.data.dataset import NAMES
 
 REAL = os.environ.get("ROBUSTPERF_DATA")
 IDX = {"train": "train", "test": "t10k"}
@@ -87,6 +84,73 @@ def test_npz_data_sets(root, name, classes, split):
     check_form(data, POINTS[split], (3, 32, 32), classes)
     images, _ = draw((POINTS[split], 32, 32, 3), classes)
     np.testing.assert_array_equal(data.x[:, 2].numpy(), images[..., 2].astype(np.float32) / np.float32(255))
+
+
+def write_idx(path, images: np.ndarray, labels: np.ndarray, names: tuple[str, str]) -> None:
+    path.mkdir(exist_ok=True)
+    for name, array in zip(names, (images, labels), strict=True):
+        code = {"u": 8, "i": 0x0C}[array.dtype.kind]
+        head = struct.pack(f">BBBB{array.ndim}I", 0, 0, code, array.ndim, *array.shape)
+        (path / name).write_bytes(gzip.compress(head + array.astype(array.dtype.newbyteorder(">")).tobytes()))
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize(
+    ("name", "part", "classes", "first"),
+    [("emnist", "balanced", 47, 0), ("emnist-letters", "letters", 26, 1), ("emnist-digits", "digits", 10, 0),
+     ("emnist-byclass", "byclass", 62, 0), ("emnist-bymerge", "bymerge", 47, 0), ("emnist-mnist", "mnist", 10, 0)],
+)
+def test_emnist_is_turned_upright(tmp_path, split, name, part, classes, first):
+    images, _ = draw((classes, 28, 28), 10)
+    names = (f"emnist-{part}-{split}-images-idx3-ubyte.gz", f"emnist-{part}-{split}-labels-idx1-ubyte.gz")
+    write_idx(tmp_path / "emnist", images, np.arange(first, classes + first, dtype=np.uint8), names)
+    data = load(name, split, tmp_path)
+    check_form(data, classes, (1, 28, 28), classes)
+    assert data.y.tolist() == list(range(classes))
+    for row in range(classes):
+        np.testing.assert_array_equal(data.x[row, 0].T.numpy(), images[row].astype(np.float32) / np.float32(255))
+
+
+def test_emnist_letters_that_are_none_and_images_of_another_shape(tmp_path):
+    names = ("emnist-letters-test-images-idx3-ubyte.gz", "emnist-letters-test-labels-idx1-ubyte.gz")
+    write_idx(tmp_path / "emnist", np.zeros((2, 28, 28), np.uint8), np.array([0, 1], np.uint8), names)
+    with pytest.raises(ValueError, match=r"labels in 0\.\.25, got -1 to 0"):
+        load("emnist-letters", "test", tmp_path)
+    write_idx(tmp_path / "emnist", np.zeros((2, 28), np.uint8), np.array([0, 1], np.uint8), names)
+    with pytest.raises(ValueError, match=r"images-idx3-ubyte\.gz: expected images \[N, H, W\], found \[2, 28\]"):
+        load("emnist-letters", "test", tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"emnist-letters-train-images.*official gzip\.zip"):
+        load("emnist-letters", "train", tmp_path)
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_qmnist_takes_the_first_column_as_label(tmp_path, split):
+    images, labels = draw((9, 28, 28), 10)
+    table = np.concatenate([labels[:, None], 10_000 + np.arange(63).reshape(9, 7)], axis=1).astype(np.int32)
+    names = (f"qmnist-{split}-images-idx3-ubyte.gz", f"qmnist-{split}-labels-idx2-int.gz")
+    write_idx(tmp_path / "qmnist", images, table, names)
+    data = load("qmnist", split, tmp_path)
+    check_form(data, 9, (1, 28, 28), 10)
+    assert data.y.tolist() == labels.tolist()
+    write_idx(tmp_path / "qmnist", images, table[:, :7], names)
+    with pytest.raises(ValueError, match=r"labels-idx2-int\.gz: expected labels \[N, 8\], found \[9, 7\]"):
+        load("qmnist", split, tmp_path)
+
+
+def test_kmnist_is_read_as_idx_where_its_npz_files_are_not(root):
+    images, labels = draw((6, 28, 28), 10)
+    names = ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz")
+    write_idx(root / "kmnist", images, labels.astype(np.uint8), names)
+    data = load("kmnist", "train", root)
+    check_form(data, 6, (1, 28, 28), 10)
+    np.testing.assert_array_equal(data.x[:, 0].numpy(), images.astype(np.float32) / np.float32(255))
+
+
+def test_a_size_is_refused_where_images_have_one(root):
+    np.savez(root / "own.npz", images=np.zeros((2, 4, 4), np.uint8), labels=np.zeros(2, int))
+    for name in ("mnist", "digits", "svhn", root / "own.npz"):
+        with pytest.raises(ValueError, match=r"size: expected None for .*Dataset\.resized.*, got 32"):
+            load(name, "test", root, size=32)
 
 
 def test_kmnist_has_its_test_part_and_says_what_is_not_there(root):
@@ -193,8 +257,8 @@ def test_labels_out_of_range_and_wrong_counts_are_refused_in_a_known_set(root):
 
 
 def test_names_and_splits_are_checked(root):
-    with pytest.raises(ValueError, match="name: expected one of digits, mnist.*got 'svhn'"):
-        load("svhn", root=root)
+    with pytest.raises(ValueError, match="name: expected one of digits, mnist.*got 'celeba'"):
+        load("celeba", root=root)
     with pytest.raises(ValueError, match="split: expected one of train, test, got 'valid'"):
         load("mnist", "valid", root)
 
@@ -208,6 +272,84 @@ def test_limit_takes_the_first_points_without_a_copy():
     assert len(data.limit(10**6)) == len(data)
     with pytest.raises(ValueError, match="n: expected 0 or more, got -1"):
         data.limit(-1)
+
+
+def test_rows_are_a_copy_in_the_order_asked_for():
+    data = load("digits")
+    index = torch.tensor([3, 0, 3, 598])
+    some = data.rows(index)
+    assert some.name == "digits" and some.classes == 10
+    for row, number in enumerate(index.tolist()):
+        assert some.x[row].equal(data.x[number]) and some.y[row] == data.y[number]
+    ones = data.rows(data.y == 1)
+    assert len(ones) == (data.y == 1).sum() and set(ones.y.tolist()) == {1}
+    before = data.x.clone()
+    some.x.zero_()
+    data.rows(torch.ones(len(data), dtype=torch.bool)).x.zero_()
+    assert data.x.equal(before)
+    assert len(data.rows(torch.zeros(0, dtype=torch.int64))) == 0
+
+
+@pytest.mark.parametrize(
+    ("index", "error", "match"),
+    [
+        (torch.tensor([599]), ValueError, r"numbers in 0\.\.598, got 599 to 599"),
+        (torch.tensor([0, -1]), ValueError, "got -1 to 0"),
+        (torch.ones(598, dtype=torch.bool), ValueError, r"\[599\], got \[598\]"),
+        (torch.zeros(1, 1, dtype=torch.int64), ValueError, r"shape \[M\], got \[1, 1\]"),
+        (torch.tensor([0.0]), TypeError, "float32"),
+        (torch.tensor([0], dtype=torch.int32), TypeError, "int32"),
+        ([0], TypeError, "tensor, got list"),
+    ],
+)
+def test_rows_refuses_other_indices(index, error, match):
+    with pytest.raises(error, match=f"index: expected .*{match}"):
+        load("digits").rows(index)
+
+
+def triangle(source: int, target: int) -> np.ndarray:
+    """The weights [target, source] of bilinear interpolation, widened where it shrinks so that it averages."""
+    scale = source / target
+    weights = np.zeros((target, source))
+    for row in range(target):
+        for column in range(source):
+            weights[row, column] = max(0, 1 - abs(column + 0.5 - (row + 0.5) * scale) / max(scale, 1))
+    return weights / weights.sum(1, keepdims=True)
+
+
+@pytest.mark.parametrize("size", [1, 5, 8, 13, 32])
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 6, 17)])
+def test_resized_is_bilinear_with_antialiasing(monkeypatch, size, shape):
+    monkeypatch.setattr("robustperf.data.dataset._CHUNK", 5000)  # a few images at a time
+    x = torch.rand(23, *shape, generator=torch.Generator().manual_seed(0))
+    x[0], x[1] = 0, 1
+    data = Dataset("own", x, torch.arange(23), 23).resized(size)
+    down, across = triangle(shape[1], size), triangle(shape[2], size)
+    expected = np.einsum("ih,nchw,jw->ncij", down, x.double().numpy(), across)
+    assert data.x.dtype == torch.float32 and data.y.tolist() == list(range(23)) and data.name == "own"
+    np.testing.assert_allclose(data.x.numpy(), expected, rtol=0, atol=1e-5)
+    assert 0 <= data.x.min() and data.x.max() <= 1
+
+
+def test_resized_refuses_sizes_and_images_that_cannot_be():
+    data = load("digits")
+    for size in (0, -3, 8.0, True, "8", (8, 8)):
+        with pytest.raises(ValueError, match="size: expected an integer above 0"):
+            data.resized(size)
+    assert data.limit(0).resized(32).x.shape == (0, 1, 32, 32)
+    nothing = Dataset("own", torch.zeros(2, 1, 0, 4), torch.zeros(2, dtype=torch.int64), 1)
+    with pytest.raises(ValueError, match=r"own: x: expected images with pixels, got shape \[2, 1, 0, 4\]"):
+        nothing.resized(32)
+
+
+def test_rgb_repeats_grey_and_leaves_rgb():
+    data = load("digits")
+    colours = data.rgb()
+    assert colours.x.shape == (599, 3, 8, 8) and all(colours.x[:, c].equal(data.x[:, 0]) for c in range(3))
+    assert colours.rgb() is colours
+    four = Dataset("own", torch.zeros(2, 4, 3, 3), torch.zeros(2, dtype=torch.int64), 1)
+    with pytest.raises(ValueError, match="own: x: expected 1 or 3 channels, got 4"):
+        four.rgb()
 
 
 def test_dataset_refuses_other_dtypes_and_shapes():
@@ -266,26 +408,6 @@ def test_an_h5_that_lies_is_refused(root):
     refused("array of 1 dimensions", lambda g: g.create_dataset("target", data=np.zeros(4, "f4")), "target")
     refused("array of 2 dimensions", lambda g: g.create_group("data"))
     refused("array of 1 dimensions", lambda g: g.create_dataset("target", data=["a"] * 4), "target")
-
-
-def test_the_list_command_shows_counts_and_what_is_missing(root):
-    (root / "mnist/train-labels-idx1-ubyte.gz").unlink()
-    (root / "gtsrb32/test.npz").write_bytes(b"PK\3\4")
-    result = CliRunner().invoke(app, ["list", "--data-root", str(root)], env={"COLUMNS": "400"})
-    assert result.exit_code == 0
-    line = {name: next(row for row in result.output.splitlines() if f" {name} " in row) for name in NAMES}
-    assert "1,198" in line["digits"] and "599" in line["digits"]
-    assert "missing mnist/train-labels-idx1-ubyte.gz " in line["mnist"] and " 4 " in line["mnist"]
-    assert " 7 " in line["cifar10"] and " 4 " in line["cifar10"]
-    assert "missing usps/usps.h5" in line["usps"]
-    assert "not a sound npz" in line["gtsrb"]
-
-
-def test_the_list_command_without_a_root_shows_digits(monkeypatch):
-    monkeypatch.delenv("ROBUSTPERF_DATA", raising=False)
-    result = CliRunner().invoke(app, ["list"])
-    assert result.exit_code == 0
-    assert "1,198" in result.output and "no --data-root" in result.output
 
 
 real = pytest.mark.skipif(not REAL, reason="ROBUSTPERF_DATA is not set: no real data to read")

@@ -224,11 +224,15 @@ def test_sets_without_a_mirror_say_where_their_files_go(tmp_path):
         ("usps", "usps/usps.h5"),
         ("gtsrb", "gtsrb32/train.npz"),
         ("cifar10", "cifar10-prefix/test.npz"),
+        ("svhn", "svhn/train_32x32.mat"),
+        ("cure-tsr", "cure-tsr/Real_Train"),
+        ("qmnist", "qmnist/qmnist-train-labels-idx2-int.gz"),
+        ("emnist-letters", "emnist/emnist-balanced-train"),
     ):
         with pytest.raises(OSError, match=f"{name}: no public mirror.*{tmp_path}.*{file}"):
             fetch(name, tmp_path)
-    with pytest.raises(ValueError, match="name: expected one of digits, mnist.*got 'svhn'"):
-        fetch("svhn", tmp_path)
+    with pytest.raises(ValueError, match="name: expected one of digits, mnist.*got 'celeba'"):
+        fetch("celeba", tmp_path)
     assert fetch("digits", tmp_path) == []
 
 
@@ -254,7 +258,7 @@ def test_the_command_says_plainly_what_is_wrong(offer, tmp_path, monkeypatch):
     for arguments, message in (
         ([NAME, "--data-root", str(tmp_path)], "could not fetch file.gz"),
         (["usps", "--data-root", str(tmp_path)], "no public mirror"),
-        (["svhn", "--data-root", str(tmp_path)], "name: expected one of"),
+        (["celeba", "--data-root", str(tmp_path)], "name: expected one of"),
         (["mnist"], "--data-root: expected a folder"),
     ):
         result = CliRunner().invoke(app, ["fetch", *arguments])

@@ -53,6 +53,20 @@ def test_any_array_comes_back(tmp_path_factory, array, gzipped):
     np.testing.assert_array_equal(found, array)
 
 
+@pytest.mark.parametrize("gzipped", [False, True])
+def test_32_bit_integers_come_back(tmp_path, gzipped):
+    array = np.random.default_rng(0).integers(-(2**31), 2**31, (5, 8), dtype=np.int32)
+    content = struct.pack(">BBBBII", 0, 0, 0x0C, 2, 5, 8) + array.astype(">i4").tobytes()
+    path = tmp_path / "file"
+    path.write_bytes(gzip.compress(content) if gzipped else content)
+    found = read_idx(path)
+    assert found.dtype == np.int32 and found.dtype.isnative and found.flags.writeable
+    np.testing.assert_array_equal(found, array)
+    path.write_bytes(gzip.compress(content[:-1]) if gzipped else content[:-1])
+    with pytest.raises(ValueError, match=r"promises 160 bytes \[5, 8\].* 159"):
+        read_idx(path)
+
+
 @pytest.mark.parametrize("kept", [0, 2, 3, 4, 9, 15, 16, 17, 100, 225])
 def test_truncated_content_is_refused(write, images, kept):
     path = write(idx_bytes(images)[:kept])

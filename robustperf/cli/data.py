@@ -1,20 +1,24 @@
-"""`robustperf data`: what data sets are there, and fetching them."""
+"""`robustperf data`: what data sets are there, fetching them, and their domains."""
 
+import math
 import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.bar import Bar
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.table import Table
 from rich.text import Text
 
+from robustperf import plot
+from robustperf.data import ImageFolder, domains, load
 from robustperf.data import fetch as fetch_files
-from robustperf.data import load
-from robustperf.data.dataset import NAMES, ROOT_VARIABLE, SPLITS, missing_files
+from robustperf.data.load import NAMES, ROOT_VARIABLE, SPLITS, missing_files
 
-app = typer.Typer(help="Data sets: what is there, and fetching them.", no_args_is_help=True)
+app = typer.Typer(help="Data sets: what is there, fetching them, and their domains.", no_args_is_help=True)
 
 DataRoot = Annotated[
     Path | None,
@@ -69,13 +73,55 @@ def list_(data_root: DataRoot = None) -> None:
     Console().print(table)
 
 
+@app.command("domains")
+def domains_(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A data set, an npz file or a folder of images.")],
+    split: Annotated[str, typer.Option(help="train or test.")] = "test",
+    by: Annotated[str, typer.Option(help=f"{' or '.join(domains.MEASURES)}.")] = "brightness",
+    limit: Annotated[int | None, typer.Option(min=1, help="The first so many images only.")] = None,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The picture: .png, .pdf or .svg.")] = Path("domains.png"),
+    data_root: DataRoot = None,
+) -> None:
+    """Show how bright its images are, or of how much contrast, and which are low, medium and high (R Table 10)."""
+    if by not in domains.MEASURES:
+        raise ValueError(f"by: expected {' or '.join(domains.MEASURES)}, got {by!r}")
+    dataset = load(name, split, data_root)
+    dataset = dataset if limit is None else dataset.limit(limit)
+    if isinstance(dataset, ImageFolder):
+        dataset = dataset.read()
+    values = domains.MEASURES[by](dataset.x)
+    if not len(values):
+        raise ValueError(f"{dataset.name}: expected at least one image, got none")
+    levels = domains.thresholds(dataset.name, by)
+    edges, counts = domains.histogram(values)
+    title = f"{dataset.name} ({split}): {by} of {len(values):,} images"
+    plot.domain_overview(dataset.x, values, edges, by, levels, out, title)
+
+    console = Console()
+    table = Table("from", "below", "images", "", "domains" if levels else "", title=title, box=SIMPLE_HEAD)
+    for column in table.columns[:3]:
+        column.justify = "right"
+    for low, high, count in zip(edges[:-1].tolist(), edges[1:].tolist(), counts.tolist(), strict=True):
+        inside = [level for level, (above, below) in levels.items() if above < high and low < below]
+        bar = Bar(counts.max().item(), 0, count, width=40)
+        table.add_row(str(low), str(high), f"{count:,}", bar, ", ".join(inside))
+    console.print(table)
+    if levels:
+        table = Table("domain", "above", "below", "images", box=SIMPLE_HEAD)
+        for level, (above, below) in levels.items():
+            bounds = (f"{bound:g}" if math.isfinite(bound) else "" for bound in (above, below))
+            table.add_row(level, *bounds, f"{int(((values > above) & (values < below)).sum()):,}")
+        console.print(table)
+    console.print(Text(f"picture: {out}"), soft_wrap=True)
+
+
 def _count(name: str, split: str, data_root: Path | None) -> str:
     """The number of points, or in words why there is none."""
     if name != "digits" and data_root is None:
         return "no --data-root"
     try:
         if missing := missing_files(name, split, data_root):
-            return "missing " + ", ".join(os.path.join(path.parent.name, path.name) for path in missing)
+            return "missing " + ", ".join(os.path.relpath(path, data_root) for path in missing)
         return f"{len(load(name, split, data_root)):,}"
     except (OSError, ValueError, ImportError) as error:
         return str(error)

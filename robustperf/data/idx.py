@@ -14,22 +14,23 @@ import numpy as np
 DEFLATE_RATIO = 1032
 
 _BLOCK = 1 << 20
-_UINT8 = 0x08
+_DTYPES = {0x08: np.dtype(np.uint8), 0x0C: np.dtype(">i4")}  # by the type's code in the header
 _MAX_DIMS = 4
 
 
 def read_idx(path: str | os.PathLike) -> np.ndarray:
-    """Read an IDX file of unsigned bytes.
+    """Read an IDX file of unsigned bytes or of 32-bit integers.
 
     Args:
         path: the file, raw or gzipped (told apart by its first bytes, not by its name).
 
     Returns:
-        uint8 array of the shape in the header: [N] for labels, [N, H, W] for images.
+        uint8 or int32 array of the shape in the header: [N] for labels, [N, H, W] for images, int32 [N, 8] for
+        QMNIST's labels.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: not an IDX file of unsigned bytes; or header and data disagree (truncated, too long, a promise that
+        ValueError: not an IDX file of these; or header and data disagree (truncated, too long, a promise that
             the file cannot hold). Nothing of the promised size is allocated before the file is known to hold it.
     """
     path = Path(path)
@@ -40,8 +41,8 @@ def read_idx(path: str | os.PathLike) -> np.ndarray:
         data = bytearray()
         try:
             stream = gzip.GzipFile(fileobj=file) if gzipped else file
-            shape = _read_shape(stream, path)
-            promised = math.prod(shape)
+            dtype, shape = _read_header(stream, path)
+            promised = math.prod(shape) * dtype.itemsize
             possible = size * DEFLATE_RATIO if gzipped else size - 4 - 4 * len(shape)
             if promised > possible:
                 raise ValueError(
@@ -56,7 +57,7 @@ def read_idx(path: str | os.PathLike) -> np.ndarray:
     if len(data) != promised:
         found = f"more than {promised:,}" if len(data) > promised else f"{len(data):,}"
         raise ValueError(f"{path}: the header promises {promised:,} bytes {list(shape)}, the file holds {found}")
-    return array_over(data, np.dtype(np.uint8), shape, path)
+    return array_over(data, dtype, shape, path).astype(dtype.newbyteorder("="), copy=False)
 
 
 def read_bounded(stream: BinaryIO, promised: int, into: bytearray) -> None:
@@ -76,17 +77,18 @@ def array_over(data: bytearray, dtype: np.dtype, shape: tuple[int, ...], path: P
         raise ValueError(f"{path}: no array has the shape {list(shape)} in the header: {error}") from error
 
 
-def _read_shape(stream: BinaryIO, path: Path) -> tuple[int, ...]:
-    """The dimensions in an IDX header: 0, 0, the type's code, their number, then each as a big-endian uint32."""
+def _read_header(stream: BinaryIO, path: Path) -> tuple[np.dtype, tuple[int, ...]]:
+    """(dtype, shape) from an IDX header: 0, 0, the type's code, the number of dimensions, each as a big-endian uint32.
+    """
     magic = stream.read(4)
     if len(magic) < 4:
         raise ValueError(f"{path}: truncated: an IDX header has at least 4 bytes, found {len(magic)}")
-    if magic[:3] != bytes([0, 0, _UINT8]) or not 1 <= magic[3] <= _MAX_DIMS:
+    if magic[:2] != b"\0\0" or magic[2] not in _DTYPES or not 1 <= magic[3] <= _MAX_DIMS:
         raise ValueError(
-            f"{path}: not an IDX file of unsigned bytes: expected the magic number 00 00 08 and 1 to {_MAX_DIMS}"
-            f" dimensions, found {magic.hex(' ')}"
+            f"{path}: not an IDX file of unsigned bytes or 32-bit integers: expected the magic number 00 00 08 or"
+            f" 00 00 0c and 1 to {_MAX_DIMS} dimensions, found {magic.hex(' ')}"
         )
     dims = stream.read(4 * magic[3])
     if len(dims) < 4 * magic[3]:
         raise ValueError(f"{path}: truncated: expected {4 * magic[3]} bytes of dimensions, found {len(dims)}")
-    return struct.unpack(f">{magic[3]}I", dims)
+    return _DTYPES[magic[2]], struct.unpack(f">{magic[3]}I", dims)

@@ -1,0 +1,125 @@
+"""Domains: the images of a data set that are dark or bright, of little or of much contrast (R Table 10)."""
+
+import math
+import re
+from dataclasses import replace
+
+import torch
+
+from robustperf import check
+from robustperf.data.dataset import Dataset
+
+_CHUNK = 1 << 22  # pixels measured at a time, in float64
+_BINS = 20
+
+
+def brightness(x: torch.Tensor) -> torch.Tensor:
+    """The mean pixel value of each image (R Appendix C.1.1).
+
+    Args:
+        x: images, float [N, C, H, W] in [0, 1], grey or RGB.
+
+    Returns float64 [N] in 0..255. Raises TypeError or ValueError for anything else than such images.
+    """
+    return _measured(x, lambda pixels: pixels.mean(1))
+
+
+def contrast(x: torch.Tensor) -> torch.Tensor:
+    """The difference between the largest and the smallest pixel value of each image, over all of its channels
+    (R Appendix C.1.1); arguments, result and errors as for `brightness`."""
+    return _measured(x, lambda pixels: pixels.amax(1) - pixels.amin(1))
+
+
+MEASURES = {"brightness": brightness, "contrast": contrast}
+
+# R Table 10: data set -> measure -> level -> what lies strictly between.
+THRESHOLDS = {
+    "svhn": {
+        "brightness": {"low": (-math.inf, 60.0), "medium": (160.0, 170.0), "high": (180.0, math.inf)},
+        "contrast": {"low": (-math.inf, 80.0), "medium": (90.0, 100.0), "high": (190.0, math.inf)},
+    },
+    "gtsrb": {
+        "brightness": {"low": (-math.inf, 40.0), "medium": (85.0, 125.0), "high": (170.0, math.inf)},
+        "contrast": {"low": (-math.inf, 80.0), "medium": (140.0, 200.0), "high": (230.0, math.inf)},
+    },
+}
+
+
+def domain(dataset: Dataset, name: str) -> Dataset:
+    """The images of `dataset` in one domain, in their order.
+
+    Args:
+        dataset: any; levels need one with thresholds (R Table 10: svhn, gtsrb). A domain's domain is the part that both
+            have (R section 6.3).
+        name: a measure (brightness or contrast), a colon, and a level (low, medium or high) or bounds on the scale of
+            0..255, themselves excluded: "brightness:low", "contrast:90-100", "brightness:-40" (below 40) or
+            "brightness:170-" (above 170).
+
+    Returns:
+        A copy of these points, named after both, such as "gtsrb brightness:low".
+
+    Raises:
+        ValueError: an unknown measure or level, no bounds, a level of a data set without thresholds, or no image in the
+            domain.
+    """
+    measure, low, high = _parse(name, dataset.name)
+    values = MEASURES[measure](dataset.x)
+    inside = (values > low) & (values < high)
+    if not inside.any():
+        raise ValueError(f"domain: expected images of {dataset.name} with {name}, got none: {_spread(measure, values)}")
+    return replace(dataset.rows(inside), name=f"{dataset.name} {name}")
+
+
+def thresholds(dataset: str, measure: str) -> dict[str, tuple[float, float]]:
+    """The levels of the data set called `dataset`, or of its domain, under `measure`; none where R Table 10 has none.
+    """
+    return THRESHOLDS.get(dataset.partition(" ")[0], {}).get(measure, {})
+
+
+def histogram(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(edges int64 [21], counts int64 [20]) of `values` [N] of a measure: bins that include their left edges, of the
+    same whole width, which cover all values."""
+    low, high = math.floor(values.min()), math.floor(values.max()) + 1
+    width = math.ceil((high - low) / _BINS)
+    first = max(0, min(low, 256 - _BINS * width))  # a narrow range lies at the right, so that no edge passes 256
+    edges = first + width * torch.arange(_BINS + 1)
+    bins = torch.bucketize(values, edges.to(values.dtype), right=True) - 1
+    return edges, bins.bincount(minlength=_BINS)
+
+
+def _measured(x: torch.Tensor, measure) -> torch.Tensor:
+    """`measure` of the pixels [n, D] on the scale of 0..255, for all images."""
+    check.tensor("x", x, ("N", "C", "H", "W"))
+    if x.shape[1] not in (1, 3) or 0 in x.shape[1:]:
+        raise ValueError(f"x: expected grey or RGB images with pixels, got shape {list(x.shape)}")
+    check.images("x", x, (0, 1))
+    chunks = x.split(max(1, _CHUNK // math.prod(x.shape[1:])))
+    # rounding makes the 8-bit values exact again, so that an image on a threshold is not in the domain
+    return torch.cat([measure((chunk.double() * 255).round(decimals=4).flatten(1)) for chunk in chunks])
+
+
+def _parse(name: str, dataset: str) -> tuple[str, float, float]:
+    """(measure, low, high) of the domain `name` of `dataset`."""
+    measure, _, level = name.partition(":")
+    if measure not in MEASURES:
+        raise ValueError(f"domain: expected one of {', '.join(MEASURES)}, then a colon and a level, got {name!r}")
+    levels = thresholds(dataset, measure)
+    if level in levels:
+        return measure, *levels[level]
+    number = r"(\d+(?:\.\d+)?)?"
+    match = re.fullmatch(f"{number}-{number}", level, re.ASCII)
+    if not match or not any(match.groups()):
+        known = ("one of " + ", ".join(levels) if levels
+                 else f"bounds ({dataset} has no thresholds of its own in {', '.join(THRESHOLDS)})")
+        raise ValueError(f"domain: expected {measure}: and {known}, or bounds such as {measure}:0-40, got {name!r}")
+    low, high = float(match[1] or -math.inf), float(match[2] or math.inf)
+    if not low < high:
+        raise ValueError(f"domain: expected a lower bound below the upper one, got {name!r}")
+    return measure, low, high
+
+
+def _spread(measure: str, values: torch.Tensor) -> str:
+    if not len(values):
+        return "there are no images"
+    quantiles = ", ".join(f"{value:.4g}" for value in values.quantile(values.new_tensor([0, 0.25, 0.5, 0.75, 1])))
+    return f"the least {measure}, its quartiles and the most are {quantiles}"

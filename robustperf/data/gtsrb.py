@@ -1,0 +1,69 @@
+"""GTSRB (Stallkamp et al. 2012) as its makers hand it out: folders of PPM images of different sizes, and lists."""
+
+import csv
+import re
+from pathlib import Path
+
+import numpy as np
+
+from robustperf.data.image_files import read_squares
+
+CLASSES = 43
+
+_COLUMNS = ("Filename", "Width", "Height", "Roi.X1", "Roi.Y1", "Roi.X2", "Roi.Y2", "ClassId")
+_ROW = re.compile(r"[\w-]+\.ppm(;\d{1,9}){7}", re.ASCII)
+_TEST_LIST = "GT-final_test.csv"
+
+
+def read_gtsrb(folder: Path, size: int = 32) -> tuple[np.ndarray, np.ndarray]:
+    """Read one split, each image cropped to its region of interest (which ends before X2 and Y2) and resized.
+
+    Args:
+        folder: `Final_Training/Images`, with a folder 00000..00042 a class, each with its `GT-00000.csv`; or
+            `Final_Test/Images`, with `GT-final_test.csv` in it or beside `Final_Test` (it is handed out alone).
+        size: the side of the squares in pixels.
+
+    Returns:
+        images uint8 [N, size, size, 3] in the lists' order, and labels int64 [N].
+
+    Raises:
+        FileNotFoundError: a list, or an image that it names, is not there.
+        ValueError: no class folders; a list with other columns, or a row that its image or its folder contradicts; a
+            broken image.
+    """
+    if folder.parent.name == "Final_Test":
+        inside, beside = folder / _TEST_LIST, folder.parent.parent / _TEST_LIST
+        lists = [(beside if beside.exists() and not inside.exists() else inside, folder, None)]
+    else:
+        lists = [(folder / f"{label:05}/GT-{label:05}.csv", folder / f"{label:05}", label) for label in range(CLASSES)
+                 if (folder / f"{label:05}").is_dir()]
+        if not lists:
+            raise ValueError(f"{folder}: expected folders 00000 to {CLASSES - 1:05}, found none")
+    paths, sizes, boxes, labels = [], [], [], []
+    for file, images, label in lists:
+        for name, width, height, *box, found in _read_list(file):
+            if label not in (None, found):
+                raise ValueError(f"{file}: {name}: expected ClassId {label}, got {found}")
+            paths.append(images / name)
+            sizes.append((width, height))
+            boxes.append(tuple(box))
+            labels.append(found)
+    return read_squares(paths, size, boxes, sizes), np.array(labels, np.int64)
+
+
+def _read_list(file: Path) -> list[tuple]:
+    """The rows of a list: a file's plain name, then the numbers of the other columns."""
+    with open(file, newline="", encoding="utf-8") as lines:
+        try:
+            header, *rows = csv.reader(lines, delimiter=";")
+        except (csv.Error, ValueError) as error:  # ValueError: empty, or no text
+            raise ValueError(f"{file}: not a list of images: {error}") from error
+    if tuple(header) != _COLUMNS:
+        raise ValueError(f"{file}: expected the columns {';'.join(_COLUMNS)}, found {';'.join(header)!r}")
+    read = []
+    for number, row in enumerate(rows, start=2):
+        if not _ROW.fullmatch(";".join(row)):
+            raise ValueError(f"{file}: line {number}: expected a .ppm file's name and {len(_COLUMNS) - 1} numbers,"
+                             f" found {';'.join(row)!r}")
+        read.append((row[0], *map(int, row[1:])))
+    return read

@@ -1,0 +1,182 @@
+"""`load`: a data set by its name, from the folder of the data sets, or by its own path."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from robustperf import check
+from robustperf.data import domains
+from robustperf.data.cure_tsr import folder_of
+from robustperf.data.dataset import Dataset
+from robustperf.data.fetch import BY_HAND, SOURCES
+from robustperf.data.image_folder import ImageFolder
+from robustperf.data.layouts import LAYOUTS, SPLITS, Layout, read_npz_pair
+
+NAMES = ("digits", *LAYOUTS)
+ROOT_VARIABLE = "ROBUSTPERF_DATA"
+
+_CHANNELS = (1, 3, 4)
+_SIDE = 32  # that images of different sizes get (R A.2)
+
+
+def load(name: str | os.PathLike, split: str = "test", root: str | os.PathLike | None = None, *,
+         domain: str | None = None, size: int | None = None) -> Dataset | ImageFolder:
+    """Load a data set, in its file's order.
+
+    - "digits": scikit-learn's 1,797 digits of 8×8, nothing to fetch. 1,198 train and 599 test points:
+      `train_test_split(test_size=1/3, stratify=y, random_state=0)`.
+    - "mnist", "fashion-mnist", "kmnist" (npz files, else IDX files named as MNIST's), "qmnist", and EMNIST's parts
+      "emnist" (the balanced one), "emnist-letters" (a is 0), "emnist-digits", "emnist-byclass", "emnist-bymerge",
+      "emnist-mnist": 28×28; "usps": 16×16 (needs h5py).
+    - "svhn": the cropped digits, 3×32×32; it has a third split, "extra".
+    - "gtsrb": traffic signs, 43 classes. ROOT/gtsrb32/*.npz (3×32×32) if it is there and `size` is None; else the
+      official folders under ROOT/gtsrb, cropped to the region of interest and resized.
+    - "cure-tsr": traffic signs under 12 challenges at levels 0 to 5, 14 classes, resized: the real images of one
+      domain.
+    - "cifar10": the first 1,017 images of each batch, 3×32×32.
+    - a path that ends in .npz: `images`, `labels` or `x`, `y`; uint8, or floats in [0, 1]; [N, H, W], [N, H, W, C]
+      or [N, C, H, W] with C of 1, 3 or 4 (the last axis is asked first). It is one split, so `split` only has to be
+      valid; `classes` is the largest label + 1.
+    - a path to a folder with train/CLASS/*.jpeg and val/ or test/ beside it, as ImageNet has: an `ImageFolder`.
+
+    Args:
+        name: one of the names above, or a path.
+        split: "train" or "test".
+        root: the folder that holds a folder per data set; None for the environment variable ROBUSTPERF_DATA.
+        domain: only the images in one domain (R section 6): a challenge of CURE-TSR and its level, such as "snow:3"
+            (None and "snow:0" are no challenge), or, for every data set in memory, a measure and a level or bounds,
+            such as "brightness:low" (see `robustperf.data.domain`).
+        size: for images that come in different sizes, the side in pixels of what they are made: gtsrb from the official
+            folders and cure-tsr (32 if None), an `ImageFolder` (224). See `Dataset.resized` for the others.
+
+    Returns:
+        The split, in memory but for an `ImageFolder`; uint8 images are divided by 255.
+
+    Raises:
+        ValueError: an unknown name, split or domain, or a domain without images; a size where it has no meaning; no
+            root; a damaged file (named).
+        FileNotFoundError: a file is not there; the message says how to get it.
+        ImportError: "usps" without h5py.
+    """
+    name = os.fspath(name)
+    if domain is not None and (name != "cure-tsr" or domain.partition(":")[0] in domains.MEASURES):
+        dataset = _load(name, split, root, None, size)
+        if isinstance(dataset, ImageFolder):
+            raise ValueError(f"domain: expected None for a folder of images (see ImageFolder.read), got {domain!r}")
+        return domains.domain(dataset, domain)
+    return _load(name, split, root, domain, size)
+
+
+def missing_files(name: str, split: str, root: str | os.PathLike | None = None) -> list[Path]:
+    """Those files of `load(name, split, root)` that are not there; none for "digits"."""
+    return [] if name == "digits" else [path for path in _find(name, split, root)[1] if not path.exists()]
+
+
+def _load(name: str, split: str, root: str | os.PathLike | None, challenge: str | None,
+          size: int | None) -> Dataset | ImageFolder:
+    if name not in NAMES and not name.endswith(".npz"):
+        if Path(name).is_dir():
+            return ImageFolder(name, split, **({} if size is None else {"size": size}))
+        raise ValueError(f"name: expected one of {', '.join(NAMES)}, a path that ends in .npz or a folder of images,"
+                         f" got {name!r}")
+    splits = LAYOUTS[name][0].files if name in LAYOUTS else SPLITS
+    if split not in splits:
+        raise ValueError(f"split: expected one of {', '.join(splits)}, got {split!r}")
+    if size is not None and not any(layout.sized for layout in LAYOUTS.get(name, ())):
+        raise ValueError(f"size: expected None for {name}, its images have one size (see Dataset.resized), got {size}")
+    if name.endswith(".npz"):
+        path = Path(name)
+        return _dataset(path.stem, *read_npz_pair([path], split), None, [path])
+    if name == "digits":
+        return _digits(split)
+    layout, paths = _find(name, split, root, challenge, size)
+    for path in paths:
+        if not path.exists():
+            raise FileNotFoundError(f"{name} ({split}): no file {path}; {_how_to_get(name, path)}")
+    sized = [check.positive("size", _SIDE if size is None else size, integer=True)] if layout.sized else []
+    images, labels = layout.read(paths, split, *sized)
+    title = name if challenge is None else f"{name} {challenge}"
+    return _dataset(title, images, labels, layout.classes, paths)
+
+
+def _find(name: str, split: str, root: str | os.PathLike | None, challenge: str | None = None,
+          size: int | None = None) -> tuple[Layout, list[Path]]:
+    """The first layout of `name` whose files are there (of all where none is), and its files; only those that give
+    images of any `size` where there is one."""
+    if root is None:
+        root = os.environ.get(ROOT_VARIABLE)
+    if not root:
+        raise ValueError(
+            f"root: {name} needs the folder of the data sets: pass root=DIR or set the environment variable"
+            f" {ROOT_VARIABLE}; `robustperf data fetch NAME --data-root DIR` fills one"
+        )
+    found = [
+        (layout, [_present(Path(root) / layout.folder / file.format(challenge=folder_of(challenge)))
+                  for file in layout.files[split]])
+        for layout in LAYOUTS[name] if size is None or layout.sized
+    ]
+    return next((each for each in found if all(path.exists() for path in each[1])), found[0])
+
+
+def _present(path: Path) -> Path:
+    """`path`, or the un-gzipped file beside it where only that one exists."""
+    raw = path.with_suffix("") if path.suffix == ".gz" else path
+    return raw if raw.exists() and not path.exists() else path
+
+
+def _how_to_get(name: str, path: Path) -> str:
+    if name in SOURCES and path.name in {file.name for file in SOURCES[name].files}:
+        return f"fetch it with: robustperf data fetch {name} --data-root {shlex.quote(str(path.parent.parent))}"
+    return f"put it there, no mirror is known for it{f': {BY_HAND[name]}' if name in BY_HAND else ''}"
+
+
+def _digits(split: str) -> Dataset:
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    digits = load_digits()
+    rows = np.arange(len(digits.target))
+    train, test = train_test_split(rows, test_size=1 / 3, stratify=digits.target, random_state=0)
+    chosen = train if split == "train" else test
+    x = torch.from_numpy(digits.images[chosen, None] / 16).to(torch.float32)
+    return Dataset("digits", x, torch.from_numpy(digits.target[chosen]).to(torch.int64), classes=10)
+
+
+def _dataset(name: str, images: np.ndarray, labels: np.ndarray, classes: int | None, paths: list[Path]) -> Dataset:
+    """The `Dataset` of what was read from `paths`, which its errors name; `classes` None for the largest label + 1."""
+    x, y = _images(images, paths[0]), _labels(labels, paths[-1])
+    if classes is None:
+        classes = int(y.max()) + 1 if len(y) else 0
+    try:
+        return Dataset(name, x, y, classes)
+    except ValueError as error:
+        raise ValueError(f"{error}; read from {', '.join(map(str, paths))}") from error
+
+
+def _images(images: np.ndarray, path: Path) -> torch.Tensor:
+    """float32 [N, C, H, W] from uint8 0..255 or floats, with or without a channel axis."""
+    if images.dtype != np.uint8 and images.dtype.kind != "f":
+        raise ValueError(f"{path}: expected images of uint8 or floats in [0, 1], found {images.dtype}")
+    if images.ndim == 3:
+        images = images[:, None]
+    elif images.ndim == 4 and images.shape[3] in _CHANNELS:
+        images = images.transpose(0, 3, 1, 2)
+    elif images.ndim != 4 or images.shape[1] not in _CHANNELS:
+        raise ValueError(
+            f"{path}: expected images [N, H, W], [N, H, W, C] or [N, C, H, W] with C one of {_CHANNELS},"
+            f" found {list(images.shape)}"
+        )
+    scaled = torch.from_numpy(np.ascontiguousarray(images, np.float32))
+    return scaled.div_(255) if images.dtype == np.uint8 else scaled
+
+
+def _labels(labels: np.ndarray, path: Path) -> torch.Tensor:
+    """int64 [N] from any integers; their range is `Dataset`'s to check."""
+    if labels.dtype.kind not in "iu" or labels.ndim != 1:
+        raise ValueError(f"{path}: expected integer labels [N], found {list(labels.shape)} of {labels.dtype}")
+    return torch.from_numpy(labels.astype(np.int64))
