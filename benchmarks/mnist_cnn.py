@@ -27,7 +27,7 @@ def trained(data_root: Path | None = None, path: Path = CHECKPOINT, epochs: int 
         model = nets.build("small-cnn")
         train_briefly(model, load("mnist", "train", data_root), epochs=epochs, console=Console(), batch_size=128)
         path.parent.mkdir(parents=True, exist_ok=True)
-        checkpoint.save(path, model, "small-cnn")
+        checkpoint.save(path, model)
     return checkpoint.load(path).eval(), test
 
 

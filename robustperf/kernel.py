@@ -46,6 +46,11 @@ class Kernel(ABC):
         """The nearest point of Delta (R Algorithm 3's projection), of delta's shape."""
         return delta
 
+    def radius_for(self, shape: Shape | None) -> torch.Tensor:
+        """Half of Delta's width in each component [q], 1 where it has no end: the unit of MAT's steps (R section 7.2
+        has Delta = [-1, 1]^q)."""
+        return torch.ones(self.dim_for(shape))
+
     @property
     def dim(self) -> int:
         """q = dim(Delta); ValueError where it depends on the images' shape (see `dim_for`)."""

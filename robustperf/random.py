@@ -22,9 +22,8 @@ def fold_in(key: int, number: int) -> int:
     """A key derived from `key` and 0 <= number < 2^64: the first two output words of Philox4x32-10 under `key` at the
     counter (number lo, number hi, 0, 1)."""
     key, number = _bits64("key", key), _bits64("number", number)
-    counter = [torch.tensor(word) for word in (number & MASK, number >> 32, 0, 1)]
-    lo, hi, _, _ = philox(counter, (key & MASK, key >> 32))
-    return int(lo) | int(hi) << 32
+    lo, hi, _, _ = philox([number & MASK, number >> 32, 0, 1], (key & MASK, key >> 32))
+    return lo | hi << 32
 
 
 def uniform(key: int, index: torch.Tensor, draws: int | torch.Tensor, dim: int, *,

@@ -10,7 +10,7 @@ from robustperf.nets import checkpoint
                                           ("tibo-cnn", {"size": 8, "width": 4, "hidden": 8})])
 def test_a_round_trip_keeps_architecture_and_weights(tmp_path, name, kwargs):
     model = nets.build(name, **kwargs)
-    checkpoint.save(tmp_path / "model.safetensors", model, name, **kwargs)
+    checkpoint.save(tmp_path / "model.safetensors", model)
     loaded = checkpoint.load(tmp_path / "model.safetensors")
     assert type(loaded) is type(model)
     for key, value in model.state_dict().items():
@@ -30,7 +30,7 @@ def test_damage(tmp_path):
     path = tmp_path / "model.safetensors"
     with pytest.raises(FileNotFoundError, match="checkpoint: no file"):
         checkpoint.load(path)
-    checkpoint.save(path, nets.build("small-cnn", size=8), "small-cnn", size=8)
+    checkpoint.save(path, nets.build("small-cnn", size=8))
     whole = path.read_bytes()
     for damaged in (b"", whole[:100], whole[:-1], b"\xff" * 8 + whole[8:]):
         path.write_bytes(damaged)

@@ -6,14 +6,18 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from robustperf.nets import NAMES, ResNet20, SmallCNN, TiboCNN, build
+from robustperf.nets import NAMES, LeNet, ResNet20, ResNet50, RobeyCNN, SmallCNN, TiboCNN, build
 from robustperf.nets.resnet import BasicBlock
 
 # every network at a small size: (network, image shape, labels)
 SMALL = [
     (lambda: TiboCNN(3, size=9, classes=4, width=5, hidden=6), (3, 9, 9), 4),
     (lambda: TiboCNN(1, size=5, classes=2, width=3, layers=1, hidden=4), (1, 5, 5), 2),
+    (lambda: RobeyCNN(1, size=12, classes=3, width=4), (1, 12, 12), 3),
+    (lambda: RobeyCNN(2, size=17, classes=4, width=3, batch_norm=True), (2, 17, 17), 4),
+    (lambda: LeNet(2, size=17, classes=3), (2, 17, 17), 3),
     (lambda: ResNet20(1, classes=5, width=2), (1, 11, 9), 5),
+    (lambda: ResNet50(2, classes=4), (2, 33, 40), 4),
     (lambda: SmallCNN(1, size=8, classes=3, width=4), (1, 8, 8), 3),
     (lambda: SmallCNN(2, size=1, classes=3, width=4), (2, 1, 1), 3),
 ]
@@ -29,6 +33,29 @@ def test_tibo_cnn_has_the_parameters_of_its_layers():
     assert parameters(TiboCNN()) == convolutions + dense
     # SVHN: three channels, 32 -> 16 -> 8
     assert parameters(TiboCNN(3, size=32)) == convolutions + 25 * 2 * 128 + dense + (8 * 8 - 7 * 7) * 128 * 1024
+
+
+def test_robey_cnn_has_the_parameters_of_its_layers():
+    convolutions = 9 * (3 * 32 + 32 * 64 + 64 * 128)
+    biases = 32 + 64 + 128
+    dense = 6 * 6 * 128 * 128 + 128 + 128 * 10 + 10  # 32 -> 30 -> 28 -> 14 -> 12 -> 6
+    assert parameters(RobeyCNN()) == convolutions + biases + dense
+    assert parameters(RobeyCNN(batch_norm=True)) == convolutions + 2 * biases + dense
+    assert parameters(RobeyCNN(size=64)) == convolutions + biases + dense + (14 * 14 - 6 * 6) * 128 * 128
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_robey_cnn_has_the_layers_of_the_paper_in_their_order(batch_norm):
+    net = RobeyCNN(batch_norm=batch_norm)
+    c = ["Conv2d", "BatchNorm2d", "ReLU"] if batch_norm else ["Conv2d", "ReLU"]
+    expected = [*c, *c, "MaxPool2d", *c, "MaxPool2d", "Dropout", "Flatten", "Linear", "ReLU", "Dropout", "Linear"]
+    assert [type(layer).__name__ for layer in [*net.features, *net.head]] == expected
+    assert [layer.p for layer in net.modules() if isinstance(layer, torch.nn.Dropout)] == [0.25, 0.5]
+
+
+def test_lenet_has_the_parameters_of_the_one_in_common_use():
+    assert parameters(LeNet(1, size=28)) == 431_080
+    assert LeNet(1, size=28).encoder(torch.rand(2, 1, 28, 28)).shape == (2, 500)
 
 
 def test_resnet20_has_the_parameters_of_option_a():
@@ -124,13 +151,14 @@ def test_small_cnn_learns_the_digits_in_seconds():
 
 
 def test_build_knows_every_name_and_passes_arguments_on():
-    assert NAMES == ("tibo-cnn", "resnet20", "small-cnn")
-    assert [type(build(name, width=2)) for name in NAMES] == [TiboCNN, ResNet20, SmallCNN]
+    assert NAMES == ("tibo-cnn", "robey-cnn", "lenet", "resnet20", "resnet50", "small-cnn")
+    nets = [build(name, in_channels=2, classes=3) for name in NAMES]
+    assert [type(net) for net in nets] == [TiboCNN, RobeyCNN, LeNet, ResNet20, ResNet50, SmallCNN]
     assert build("small-cnn", size=8, classes=3)(torch.rand(2, 1, 8, 8)).shape == (2, 3)
 
 
 def test_build_names_the_choices_for_an_unknown_name():
-    with pytest.raises(ValueError, match="tibo-cnn, resnet20, small-cnn, got 'vgg'"):
+    with pytest.raises(ValueError, match="tibo-cnn, .*, small-cnn, got 'vgg'"):
         build("vgg")
 
 
@@ -139,6 +167,13 @@ def test_build_names_the_choices_for_an_unknown_name():
     (lambda: TiboCNN(hidden=2.5), "hidden must be a positive integer, got 2.5"),
     (lambda: TiboCNN(size=3), "size must be at least .* = 4 pixels .* got 3"),
     (lambda: ResNet20(classes=-1), "classes must be a positive integer, got -1"),
+    (lambda: RobeyCNN(width=0), "width: expected an integer above 0, got 0"),
+    (lambda: RobeyCNN(size=11), "size: expected at least 12 pixels, got 11"),
+    (lambda: RobeyCNN(width=1)(torch.rand(2, 3, 28, 28)), r"x: expected images \[B, 3, 32, 32\], got \[2, 3, 28, 28\]"),
+    (lambda: LeNet(classes=1.5), "classes: expected an integer above 0, got 1.5"),
+    (lambda: LeNet(size=15), "size: expected at least 16 pixels, got 15"),
+    (lambda: LeNet()(torch.rand(3, 32, 32)), r"x: expected images \[B, 3, 32, 32\], got \[3, 32, 32\]"),
+    (lambda: ResNet50(in_channels=None), "in_channels: expected an integer above 0, got None"),
     (lambda: SmallCNN(in_channels="1"), "in_channels must be a positive integer, got '1'"),
     (lambda: SmallCNN(size=8)(torch.rand(2, 1, 28, 28)), r"\[B, 1, 8, 8\], got \[2, 1, 28, 28\]"),
     (lambda: TiboCNN(size=8, width=2, hidden=2)(torch.rand(2, 64)), r"\[B, 1, 8, 8\], got \[2, 64\]"),

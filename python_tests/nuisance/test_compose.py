@@ -192,6 +192,13 @@ def test_each_part_has_its_own_components_side_by_side(parts):
         assert torch.equal(own[0], first)  # what comes behind does not change what the first one draws
 
 
+def test_radius():
+    kernel = Compose([Tint(), Fade(), Rotation((10, 40)), Brightness(0.25), L2Ball(2.0)])
+    assert kernel.radius_for((1, 9, 11)).tolist() == [*[1.0] * 5, 15.0, 0.25, *[2.0] * 297]
+    assert Compose([Brightness(0.25), Gamma(0.25)], shared=True).radius_for(None).tolist() == [0.25]
+    assert Compose([Fade(), Fade()], shared=True).radius_for(None).tolist() == [1.0, 1.0]
+
+
 def test_parts_of_the_same_make_draw_apart():
     for kernel in (Compose([Brightness(), Brightness()]), Compose([Fade(), Fade()]),
                    Compose([Brightness(), Fade(), Brightness()])):

@@ -32,7 +32,7 @@ def demo(
     train_briefly(model, train, epochs=30, console=console)
     out.mkdir(parents=True, exist_ok=True)
     MarginRun.forget(out)  # a demonstration starts anew
-    checkpoint.save(out / "model.safetensors", model, "small-cnn", **settings)
+    checkpoint.save(out / "model.safetensors", model)
     report(model, test, build_attacks("fgsm,pgd(eps=1),bg", 2), 2, out, seed=seed, console=console)
     console.print(f"{'model':>8}: {out / 'model.safetensors'}", highlight=False, soft_wrap=True)
 

@@ -2,20 +2,26 @@
 
 from torch import nn
 
+from robustperf.nets.dropout import Dropout, drawing
+from robustperf.nets.lenet import LeNet
 from robustperf.nets.resnet import ResNet20
+from robustperf.nets.resnet50 import ResNet50
+from robustperf.nets.robey_cnn import RobeyCNN
 from robustperf.nets.small_cnn import SmallCNN
 from robustperf.nets.tibo_cnn import TiboCNN
 
-__all__ = ["NAMES", "ResNet20", "SmallCNN", "TiboCNN", "build"]
+__all__ = ["NAMES", "Dropout", "LeNet", "ResNet20", "ResNet50", "RobeyCNN", "SmallCNN", "TiboCNN", "build", "drawing"]
 
-_FAMILIES = {"tibo-cnn": TiboCNN, "resnet20": ResNet20, "small-cnn": SmallCNN}
+_FAMILIES = {"tibo-cnn": TiboCNN, "robey-cnn": RobeyCNN, "lenet": LeNet, "resnet20": ResNet20, "resnet50": ResNet50,
+             "small-cnn": SmallCNN}
 
 NAMES = tuple(_FAMILIES)
 """The names that `build` knows."""
 
 
 def build(name: str, **kwargs) -> nn.Module:
-    """The network called `name`, one of `NAMES`; `kwargs` go to its constructor.
+    """The network called `name`, one of `NAMES`; `kwargs` go to its constructor. Both stand in its `architecture`, from
+    where they get into checkpoints.
 
     >>> build("small-cnn", size=8, classes=10)
 
@@ -23,4 +29,6 @@ def build(name: str, **kwargs) -> nn.Module:
     """
     if name not in NAMES:
         raise ValueError(f"name must be one of {', '.join(NAMES)}, got {name!r}")
-    return _FAMILIES[name](**kwargs)
+    model = _FAMILIES[name](**kwargs)
+    model.architecture = (name, kwargs)
+    return model

@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
@@ -15,12 +16,34 @@ from robustperf import nets
 from robustperf.files import written_whole
 
 
-def save(path: str | os.PathLike, model: nn.Module, name: str, **kwargs) -> None:
-    """Writes the weights of `nets.build(name, **kwargs)` to `path`, whole or not at all."""
-    tensors = {key: value.detach().contiguous() for key, value in model.state_dict().items()}
-    content = to_bytes(tensors, metadata={"architecture": name, "arguments": json.dumps(kwargs)})
+def save(path: str | os.PathLike, model: nn.Module) -> None:
+    """Writes the weights to `path`, whole or not at all, and what `nets.build` was called with, where it made the
+    model."""
+    # copies: the format has no room for two tensors in one memory, as tied weights are
+    tensors = {
+        name: value.detach().clone(memory_format=torch.contiguous_format) for name, value in model.state_dict().items()
+    }
+    name, arguments = getattr(model, "architecture", (None, None))
+    header = {} if name is None else {"architecture": name, "arguments": json.dumps(arguments)}
+    content = to_bytes(tensors, metadata=header)
     with written_whole(path) as partial:
         partial.write_bytes(content)
+
+
+def read(path: str | os.PathLike) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """(weights, header) of a safetensors file.
+
+    Raises FileNotFoundError; ValueError for a file that is not safetensors.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"checkpoint: no file {path}")
+    try:
+        with safe_open(path, "pt") as file:
+            header = file.metadata() or {}
+        return load_file(path), header
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"checkpoint: expected a safetensors file, got {path}: {error}") from error
 
 
 def load(path: str | os.PathLike, model: nn.Module | None = None) -> nn.Module:
@@ -30,15 +53,7 @@ def load(path: str | os.PathLike, model: nn.Module | None = None) -> nn.Module:
     Raises FileNotFoundError; ValueError for a file that is not safetensors, an unknown architecture (or none, without
     `model`), or weights that do not fit.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"checkpoint: no file {path}")
-    try:
-        with safe_open(path, "pt") as file:
-            header = file.metadata() or {}
-        weights = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"checkpoint: expected a safetensors file, got {path}: {error}") from error
+    weights, header = read(path)
     if model is None:
         if "architecture" not in header:
             raise ValueError(f"checkpoint: {path} names no architecture in its header; give the model itself")

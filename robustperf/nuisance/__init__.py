@@ -1,8 +1,9 @@
-"""Known models of natural variation (R section 4.1; T Example 1): kernels that run as native programs.
+"""Known models of natural variation (R section 4.1; T Example 1): kernels that run as native programs, and AugMix.
 
 `Compose` makes one of several; `KERNELS` names them for the command line.
 """
 
+from robustperf.nuisance.augmix import AugMix
 from robustperf.nuisance.balls import L2Ball, LinfBall
 from robustperf.nuisance.compose import Compose
 from robustperf.nuisance.geometric import Affine, Rotation, Scale, Shear, Translation
@@ -22,6 +23,7 @@ from robustperf.nuisance.photometric import (
 
 KERNELS = {
     "affine": Affine,
+    "augmix": AugMix,
     "background_colour": BackgroundColour,
     "blur": Blur,
     "brightness": Brightness,

@@ -93,6 +93,10 @@ class Compose(Kernel):
         projected = [part.project(own, at) for (part, at), own in pairs]
         return projected[0] if self.shared else torch.cat(projected, -1)
 
+    def radius_for(self, shape: Shape | None) -> torch.Tensor:
+        radii = [part.radius_for(at) for part, at in self._met(shape)]
+        return radii[0] if self.shared else torch.cat(radii)
+
     def _met(self, shape):
         """Each part with the shape of the images that it meets."""
         for part in self.parts:

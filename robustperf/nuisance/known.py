@@ -59,6 +59,14 @@ class KnownKernel(Kernel):
                 projected[..., own] = part * (step.upper[0] / _norm(part).clamp_min(step.upper[0])).to(part.dtype)
         return projected
 
+    def radius_for(self, shape: Shape | None) -> torch.Tensor:
+        lower, upper = _limits(self.program, shape, torch.float32)
+        radius = torch.where(upper.isfinite(), (upper - lower) / 2, 1.0)
+        for step, own in _places(self.program, shape):
+            if step.law == Law.BALL:
+                radius[own] = step.upper[0]
+        return radius
+
     def __repr__(self) -> str:
         return " + ".join(map(_text, self.program.steps))
 

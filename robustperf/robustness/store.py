@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from robustperf.data import read_npz
-from robustperf.files import written_whole
+from robustperf.files import SETTINGS, note_settings, written_whole
 from robustperf.robustness.margins import Margins
 
 
@@ -56,19 +56,7 @@ class MarginRun:
     def __init__(self, folder: str | os.PathLike, settings: dict[str, Any], *, resume: bool = False):
         self.folder, self.parts, self.result = _places(folder)
         self.parts.mkdir(parents=True, exist_ok=True)
-        settings = json.loads(json.dumps(settings))  # as they will be read back
-        noted = self.folder / _SETTINGS
-        if not noted.exists():
-            with written_whole(noted) as partial:
-                partial.write_text(json.dumps(settings, indent=1) + "\n")
-            return
-        if not resume:
-            raise ValueError(f"out: {self.folder} holds an earlier run; --resume goes on with it, or name another")
-        before = json.loads(noted.read_text())
-        names = sorted(name for name in {*before, *settings} if before.get(name) != settings.get(name))
-        if names:
-            differences = "; ".join(f"{name} was {before.get(name)!r} and is {settings.get(name)!r}" for name in names)
-            raise ValueError(f"out: {self.folder} holds a run with other settings: {differences}")
+        note_settings(self.folder, settings, resume=resume)
 
     @staticmethod
     def forget(folder: str | os.PathLike) -> None:
@@ -76,7 +64,7 @@ class MarginRun:
         folder, parts, result = _places(folder)
         shutil.rmtree(parts, ignore_errors=True)
         result.unlink(missing_ok=True)
-        (folder / _SETTINGS).unlink(missing_ok=True)
+        (folder / SETTINGS).unlink(missing_ok=True)
 
     def done(self, start: int) -> bool:
         """Whether the part that begins at point `start` is kept."""
@@ -95,9 +83,6 @@ class MarginRun:
 
     def _part(self, start: int) -> Path:
         return self.parts / f"{start:09d}.npz"
-
-
-_SETTINGS = "settings.json"
 
 
 def _places(folder: str | os.PathLike) -> tuple[Path, Path, Path]:

@@ -1,12 +1,16 @@
 """Philox4x32-10 (Salmon et al. 2011) in int64 arithmetic, of which the low 32 bits count."""
 
+from typing import TypeVar
+
 import torch
+
+Words = TypeVar("Words", int, torch.Tensor)
 
 MASK = 0xFFFFFFFF
 
 
-def philox(counter: list[torch.Tensor], key: tuple[int, int]) -> list[torch.Tensor]:
-    """The four output words for four counter words, int64 tensors of one shape with values below 2^32."""
+def philox(counter: list[Words], key: tuple[int, int]) -> list[Words]:
+    """The four output words for four counter words: integers, or int64 tensors of one shape, below 2^32."""
     c0, c1, c2, c3 = counter
     k0, k1 = key
     for _ in range(10):
@@ -17,7 +21,7 @@ def philox(counter: list[torch.Tensor], key: tuple[int, int]) -> list[torch.Tens
     return [c0, c1, c2, c3]
 
 
-def _multiply(a: int, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _multiply(a: int, b: Words) -> tuple[Words, Words]:
     """The high and the low word of a 32 by 32 bit product, by halves: int64 has no room for its last bit."""
     low = a * (b & 0xFFFF)
     high = a * (b >> 16) + (low >> 16)

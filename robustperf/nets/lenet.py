@@ -1,0 +1,52 @@
+"""A LeNet: the encoder of ADDA in Robey, Hassani and Pappas (2020), appendix A.1."""
+
+import torch
+from torch import nn
+
+from robustperf import check
+
+
+class LeNet(nn.Module):
+    """Two convolutions and two dense layers after LeCun et al. (1998), as Robey et al. (2020), appendix A.1 have them:
+    c20-5, p2, c50-5, p2, flat, fc500, fc10 in the notation of A.2, with ReLU after all but the last.
+
+    The paper gives no sizes; these are the ones in common use, without padding (431,080 parameters for 28x28 grey
+    images). `encoder` ends at the 500 features and `classifier` is the last layer, for ADDA, which trains them apart.
+    Weights start as torch's layers do.
+
+    Args:
+        in_channels: channels of the image.
+        size: height and width of the image in pixels, at least 16.
+        classes: number of labels.
+
+    Forward: images [B, in_channels, size, size] -> logits [B, classes], of the parameters' dtype.
+
+    Raises ValueError for an argument that is not a positive integer, a size that is too small, or images of another
+    shape.
+    """
+
+    def __init__(self, in_channels: int = 3, size: int = 32, classes: int = 10):
+        super().__init__()
+        for name, value in {"in_channels": in_channels, "size": size, "classes": classes}.items():
+            check.positive(name, value, integer=True)
+        if size < 16:
+            raise ValueError(f"size: expected at least 16 pixels, got {size}")
+        self.shape = (in_channels, size, size)
+        side = ((size - 4) // 2 - 4) // 2
+        self.encoder = nn.Sequential(
+            nn.Conv2d(in_channels, 20, 5),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(20, 50, 5),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Flatten(),
+            nn.Linear(50 * side * side, 500),
+            nn.ReLU(),
+        )
+        self.classifier = nn.Linear(500, classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.shape[1:] != self.shape:
+            raise ValueError(f"x: expected images [B, {', '.join(map(str, self.shape))}], got {list(x.shape)}")
+        return self.classifier(self.encoder(x))
