@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
+from torch.nn.parallel import DistributedDataParallel
 
 from robustperf import check
 
@@ -46,3 +48,39 @@ def check_no_nan(logits: torch.Tensor, index: torch.Tensor | None = None) -> Non
         first = (wrong if index is None else index[wrong])[:5].tolist()
         raise ValueError(f"model(x): expected numbers, got NaN logits for {wrong.numel()} of {logits.shape[0]} points, "
                          f"the first at {first}")
+
+
+def without_wrapper(model: Classifier) -> Classifier:
+    """The module inside DistributedDataParallel, for passes that the wrapper must not count: those that give the
+    parameters no gradients."""
+    return model.module if isinstance(model, DistributedDataParallel) else model
+
+
+_CHANNELS_LAST: weakref.WeakKeyDictionary[torch.nn.Module, bool] = weakref.WeakKeyDictionary()
+
+
+def laid_out(model: Classifier, x: torch.Tensor) -> torch.Tensor:
+    """x [B, C, H, W] in the memory layout that the model is fastest on, the same numbers.
+
+    On a CPU convolutions follow their input's layout and take up to half the time channels-last. A model that calls
+    `view` may not take that; it is tried on two images, in eval mode, when the model is first seen.
+    """
+    if x.dim() != 4 or x.device.type != "cpu" or torch.compiler.is_compiling():
+        return x
+    if not isinstance(model, torch.nn.Module):
+        return x
+    if model not in _CHANNELS_LAST:
+        _CHANNELS_LAST[model] = _takes_channels_last(model, x[:2].detach())
+    return x.contiguous(memory_format=torch.channels_last) if _CHANNELS_LAST[model] else x
+
+
+def _takes_channels_last(model, x):
+    if not any(isinstance(module, torch.nn.Conv2d) for module in model.modules()):
+        return False
+    model = without_wrapper(model)
+    with evaluating(model), torch.no_grad():
+        try:
+            model(x.contiguous(memory_format=torch.channels_last))
+        except RuntimeError:  # what is wrong with the images themselves shows again
+            return False
+    return True

@@ -1,0 +1,29 @@
+"""Training for robustness: objectives, one file each, that fit into anybody's loop, and one loop for all of them."""
+
+from robustperf.training.adversarial import AdversarialTraining
+from robustperf.training.augmix import AugMix
+from robustperf.training.batches import batches
+from robustperf.training.erm import ERM
+from robustperf.training.evaluate import Evaluation, evaluate
+from robustperf.training.fit import Fitted, fit
+from robustperf.training.gaussian import GaussianAugmentation
+from robustperf.training.mat import MAT
+from robustperf.training.mda import MDA
+from robustperf.training.mrt import MRT
+from robustperf.training.objective import Objective
+
+__all__ = [
+    "ERM",
+    "MAT",
+    "MDA",
+    "MRT",
+    "AdversarialTraining",
+    "AugMix",
+    "Evaluation",
+    "Fitted",
+    "GaussianAugmentation",
+    "Objective",
+    "batches",
+    "evaluate",
+    "fit",
+]

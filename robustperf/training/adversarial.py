@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from robustperf.attacks import PGD, Attack
+from robustperf.classifier import without_wrapper
+from robustperf.training.objective import Objective, check_weight, loss_of_drawn
+
+
+@dataclass(frozen=True)
+class AdversarialTraining(Objective):
+    """Training on adversarial examples (Madry et al. 2018; R equation 2.2 and the baseline PGD of its experiments).
+
+    mean_j [l(x_adv^(j), y^(j)) + weight l(x^(j), y^(j))] with x_adv what the attack finds from the true label.
+
+    Args:
+        attack: any attack. By default R A.1's: PGD in L-infinity with eps 8/255 and 20 steps of 0.01;
+            `PGD(2, eps=0.5, steps=20)` is one in L2.
+        weight: of the clean images' loss; 0 as in Madry et al.
+    """
+
+    attack: Attack = PGD(math.inf, eps=8 / 255, step=0.01, steps=20)
+    weight: float = 0.0
+
+    def __post_init__(self):
+        if not isinstance(self.attack, Attack):
+            raise TypeError(f"attack: expected an Attack, got {type(self.attack).__name__}")
+        check_weight(self.weight)
+
+    def loss(self, model, x, y, *, key, index):
+        found = self.attack(without_wrapper(model), x, y, key=key, index=index)
+        return loss_of_drawn(model, found.point[None], x, y, self.weight)

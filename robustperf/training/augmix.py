@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+
+from robustperf import check
+from robustperf.classifier import laid_out, logits_of
+from robustperf.nuisance import AugMix as AugMixKernel
+from robustperf.training.objective import Objective, cross_entropies
+
+
+@dataclass(frozen=True)
+class AugMix(Objective):
+    """AugMix with its Jensen-Shannon consistency loss (Hendrycks et al. 2020, section 3; a baseline of R).
+
+    mean_j [l(x^(j), y^(j)) + weight JS(p(x^(j)), p(x_1^(j)), p(x_2^(j)))] with x_1, x_2 two draws of
+    `robustperf.nuisance.AugMix`, p the softmax and JS the mean of the three divergences from their mean. One forward
+    pass of 3 B images.
+
+    Args:
+        weight: of the divergence; 12 in their experiments.
+        kernel: whose draws are made.
+    """
+
+    weight: float = 12.0
+    kernel: AugMixKernel = field(default_factory=AugMixKernel)
+
+    def __post_init__(self):
+        check.positive("weight", self.weight)
+        if not isinstance(self.kernel, AugMixKernel):
+            raise TypeError(f"kernel: expected nuisance.AugMix, got {type(self.kernel).__name__}")
+
+    def loss(self, model, x, y, *, key, index):
+        drawn = self.kernel.draw(x, key=key, index=index, draws=2)
+        logits = logits_of(model, laid_out(model, torch.cat([x, *drawn])))
+        clean = cross_entropies(logits[: len(x)], y)[0]
+        log_p = logits.to(clean.dtype).log_softmax(1).unflatten(0, (3, len(x)))
+        log_mean = log_p.logsumexp(0) - math.log(3)
+        divergence = (log_p.exp() * (log_p - log_mean)).sum(2).mean(0)
+        return (clean + self.weight * divergence).mean()

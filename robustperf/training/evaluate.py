@@ -1,0 +1,92 @@
+"""How often a classifier is right, on one process or on many."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from robustperf import check
+from robustperf.classifier import Classifier, check_no_nan, evaluating, laid_out, logits_of, without_wrapper
+from robustperf.ops.logit_gap import check_labels
+from robustperf.training.batches import load_batches
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A classifier on a data set of N samples, on the CPU.
+
+    Attributes:
+        rank: [N] int64, how many labels the model prefers to the true one: 0 where it is right. Of equal logits the
+            lower label comes first, as in `argmax`.
+        loss: [N] float64, the cross-entropies.
+        label: [N] int64, the true labels.
+    """
+
+    rank: torch.Tensor
+    loss: torch.Tensor
+    label: torch.Tensor
+
+    def top(self, k: int) -> float:
+        """The top-k accuracy: how often the true label is among the first k (R section 6); NaN of no samples."""
+        return (self.rank < k).double().mean().item()
+
+
+def evaluate(model: Classifier, dataset: Any, *, batch_size: int = 256, workers: int = 0,
+             device: torch.device | None = None) -> Evaluation:
+    """The model's accuracies on a data set.
+
+    Under `torchrun` each process takes every so-manieth batch and all have the whole result: each sample is seen once,
+    in the batch that one process would see it in, so that the result is the same to the last bit.
+
+    Args:
+        model: a classifier; run in eval mode, left as it was.
+        dataset: a `robustperf.data.Dataset`, or any torch data set of (image, label) pairs.
+        batch_size: samples in one forward pass.
+        workers: processes that load samples, for a torch data set.
+        device: where to run; by default where the model's first parameter is.
+
+    Raises TypeError or ValueError for a wrong argument, labels beyond the logits, or logits with a NaN.
+    """
+    check.positive("batch_size", batch_size, integer=True)
+    if device is None:
+        parameters = model.parameters() if isinstance(model, torch.nn.Module) else iter(())
+        device = next((parameter.device for parameter in parameters), torch.device("cpu"))
+    numbers = torch.arange(len(dataset)).split(batch_size) if len(dataset) else ()
+    place, places = _process()
+    inner = without_wrapper(model)
+    counts, losses = [torch.empty(3, 0, dtype=torch.int64)], [torch.empty(0, dtype=torch.float64)]
+    with evaluating(inner), torch.no_grad():
+        for x, y, index in load_batches(dataset, numbers[place::places], device, workers=workers):
+            logits = logits_of(inner, laid_out(inner, x)).float()
+            check_no_nan(logits, index)
+            check_labels("y", y, logits.shape[1])
+            counts.append(torch.stack([index, _rank(logits, y), y]).cpu())
+            losses.append(functional.cross_entropy(logits, y, reduction="none").double().cpu())
+    counts, losses = torch.cat(counts, 1), torch.cat(losses)
+    if places > 1:
+        from accelerate.utils import gather_object
+
+        parts = gather_object([(counts, losses)])
+        counts, losses = (torch.cat(part, -1) for part in zip(*parts, strict=True))
+    order = counts[0].argsort()
+    if not torch.equal(counts[0][order], torch.arange(len(dataset))):
+        raise RuntimeError(f"evaluate: expected each of {len(dataset)} samples once from {places} processes, got "
+                           f"{len(counts[0])}")
+    return Evaluation(counts[1][order], losses[order], counts[2][order])
+
+
+def _rank(logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """How many labels come before the true one."""
+    own = logits.gather(1, y[:, None])
+    before = torch.arange(logits.shape[1], device=y.device) < y[:, None]
+    return ((logits > own) | ((logits == own) & before)).sum(1)
+
+
+def _process() -> tuple[int, int]:
+    """This process's number, and how many there are."""
+    if not torch.distributed.is_available() or not torch.distributed.is_initialized():
+        return 0, 1
+    return torch.distributed.get_rank(), torch.distributed.get_world_size()

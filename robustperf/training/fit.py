@@ -1,0 +1,312 @@
+"""The one loop: any objective, one process or many, from the first step or from where a killed run stopped."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn, optim
+
+from robustperf import check, random
+from robustperf.classifier import evaluating, logits_of
+from robustperf.data import Dataset
+from robustperf.processes import on_cpu
+from robustperf.training.batches import Order, held_out, load_batches, rows_of
+from robustperf.training.evaluate import evaluate
+from robustperf.training.folder import TrainingFolder, describe, describe_data, describe_model
+from robustperf.training.optimizers import Optimizer, Rate, build_optimizer, check_rate, rate_at
+from robustperf.training.progress import TrainingBar
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+PRECISIONS = ("no", "bf16", "fp16")
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What `fit` leaves beside the weights.
+
+    Attributes:
+        steps: [S, 2] float64, each step's loss and the accuracy on what it was trained on, over the whole batch.
+        epochs: a row for each: epoch (from 1), step, loss, accuracy, lr, images_per_second, seconds and, where there
+            is a validation set, validation_loss and validation_accuracy.
+        best: the epoch whose weights the model has now, the first of the highest validation accuracy; the last one
+            without a validation set.
+    """
+
+    steps: torch.Tensor
+    epochs: list[dict[str, float]]
+    best: int
+
+
+def fit(
+    model: nn.Module, objective: Callable[..., torch.Tensor], train: Any, *, validation: Any = 0.1, epochs: int = 10,
+    batch_size: int = 64, optimizer: Optimizer = "adadelta", lr: Rate | None = None, clip: float | None = None,
+    mixed_precision: str = "no", seed: int = 0, out: str | Path | None = None, resume: bool = False,
+    checkpoint_steps: int | None = None, workers: int = 0, log_with: str | list[str] | None = None, cpu: bool = False,
+    progress: bool = True, accelerator: Accelerator | None = None,
+) -> Fitted:
+    """Trains a classifier, in place.
+
+    Started by `torchrun` or `accelerate launch` it runs on many devices with nothing changed: each process takes its
+    part of every batch. The order of the samples and all draws depend on `seed`, the step and the samples' numbers
+    only, so that many processes find the losses of one, to rounding (batch normalisation apart: its statistics are
+    synchronised on GPUs, on CPUs each process has its own). A loop of one's own finds the same weights:
+
+        key = rp.random.key(seed)
+        steps = itertools.chain.from_iterable(batches(len(train), batch_size, key=key, epoch=e) for e in range(epochs))
+        for step, rows in enumerate(steps):
+            optimizer.zero_grad()
+            objective(model, train.x[rows], train.y[rows], key=rp.random.fold_in(key, step), index=rows).backward()
+            optimizer.step()
+
+    Args:
+        model: the classifier; accelerate moves it to its device, and at the end it has the best weights.
+        objective: such as `MRT(kernel)`, or any function of (model, x, y, key=, index=) that gives the loss.
+        train: a `Dataset`, or a torch data set of (image, label) pairs. Each epoch leaves out, at random, what fills
+            no batch.
+        validation: another one to choose the best epoch on; or the share of `train` that is held out for it (T A.1:
+            0.1); None takes the last epoch.
+        epochs: how many.
+        batch_size: of all processes together, who share it equally.
+        optimizer: "adadelta" (R A.2), "adam", "sgd"; a torch optimizer; or a function that makes one of parameters.
+        lr: a constant, (first, last) with a line between them (R A.2: (0.05, 0.001)), or {epoch: rate from then on}
+            (T A.1: {0: 1e-3, 5: 1e-4}); None leaves the optimizer's own: 1, 1e-3 and 0.05 by name.
+        clip: the largest norm of the gradient, which is scaled down to it.
+        mixed_precision: "no", "bf16" or "fp16".
+        seed: of the order, the draws and torch's own generators, whose states are put back at the end.
+        out: a folder, which all processes see, for checkpoint.safetensors (to go on from), model.safetensors (the best
+            weights), metrics.csv and steps.csv.
+        resume: go on with the run in `out`, where there is one, to the same weights, bit for bit.
+        checkpoint_steps: write the checkpoint after so many steps, and not only after each epoch.
+        workers: processes that load samples, for a torch data set.
+        log_with: trackers of accelerate, such as "tensorboard" (in `out`).
+        cpu: use no GPU.
+        progress: show a bar on standard error.
+        accelerator: one of your own, which then has the precision and trackers.
+
+    Raises:
+        TypeError, ValueError: a wrong argument; fewer samples than a batch; labels beyond the logits; an earlier run
+            in `out` that is not to be resumed, or of other settings (named), or in use by another process.
+        FloatingPointError: a loss that is no finite number, with its step and batch; before the step is taken.
+        OSError: a file that could not be written; the checkpoint before it is whole.
+    """
+    check.positive("epochs", epochs, integer=True)
+    for name, value, integer in (("clip", clip, False), ("checkpoint_steps", checkpoint_steps, True)):
+        if value is not None:
+            check.positive(name, value, integer=integer)
+    if lr is not None:
+        check_rate(lr)
+    if not callable(objective):
+        raise TypeError(f"objective: expected an Objective or a function, got {type(objective).__name__}")
+    if mixed_precision not in PRECISIONS:
+        raise ValueError(f"mixed_precision: expected one of {', '.join(PRECISIONS)}, got {mixed_precision!r}")
+    if out is None and (resume or checkpoint_steps is not None):
+        raise ValueError("out: expected a folder for the checkpoints, got None")
+    key, numbers = random.key(seed), torch.arange(len(train))
+    share = validation if isinstance(validation, float) else None
+    if share is not None:
+        numbers, held = held_out(len(train), share, key=key)
+        validation = rows_of(train, held)
+    order = Order(numbers, batch_size, key, epochs)
+
+    with ExitStack() as stack:
+        if accelerator is None:
+            accelerator = stack.enter_context(_accelerator(mixed_precision, log_with, out, cpu))
+        processes, device = accelerator.num_processes, accelerator.device
+        if batch_size % processes:
+            raise ValueError(f"batch_size: expected a multiple of the {processes} processes, got {batch_size}")
+        for name, data in (("train", train), ("validation", validation)):
+            if data is not None:
+                _check_labels(name, model, data)
+        if processes > 1 and device.type == "cuda":
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        made = build_optimizer(optimizer, model.parameters())
+        folder = None
+        if out is not None:
+            settings = {
+                "model": describe_model(model), "objective": describe(objective), "train": describe_data(train),
+                "validation": share if share is not None or validation is None else describe_data(validation),
+                "batch_size": batch_size, "optimizer": describe(made), "lr": describe(lr), "clip": clip,
+                "mixed_precision": accelerator.mixed_precision, "seed": seed,
+                **({"epochs": epochs} if isinstance(lr, tuple) else {}),
+            }  # fmt: skip
+            folder = stack.enter_context(TrainingFolder.opened(out, accelerator, settings, resume))
+        stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
+        run = _Run(accelerator, model, objective, made, train, validation, order, lr, clip, folder, checkpoint_steps,
+                   workers, log_with is not None, progress and accelerator.is_main_process)
+        return run()
+
+
+@dataclass
+class _Run:
+    """One call of `fit`, behind its checks, and the state that a checkpoint has of it."""
+
+    accelerator: Accelerator
+    model: nn.Module
+    objective: Callable[..., torch.Tensor]
+    optimizer: optim.Optimizer
+    train: Any
+    validation: Any
+    order: Order
+    lr: Rate | None
+    clip: float | None
+    folder: TrainingFolder | None
+    checkpoint_steps: int | None
+    workers: int
+    log: bool
+    progress: bool
+    steps: list[list[float]] = field(default_factory=list)
+    epochs: list[dict[str, float]] = field(default_factory=list)
+    best: dict[str, float] | None = None
+
+    def __call__(self) -> Fitted:
+        accelerator, attributes = self.accelerator, set(vars(self.model))
+        self.wrapped, self.optimizer = accelerator.prepare(self.model, self.optimizer)
+        weights, predicted = None, []
+
+        def look(module, inputs, logits):
+            if module.training:  # the passes that choose or ascend are made in eval mode
+                predicted.append(logits.detach().argmax(1))
+
+        hook = self.model.register_forward_hook(look)
+        try:
+            if self.folder is not None and self.folder.resumes:
+                self.steps, self.epochs, self.best = self.folder.load(self.model, self.optimizer, accelerator.scaler)
+                weights = self.folder.load_best() if self.epochs else None
+            if self.log:
+                accelerator.init_trackers("", init_kwargs={"tensorboard": {"purge_step": len(self.steps) + 1}})
+            for epoch in range(len(self.epochs), self.order.epochs):
+                if self._epoch(epoch, predicted):
+                    weights = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+                self._save(weights if self.best is self.epochs[-1] else None)
+        finally:
+            hook.remove()
+            accelerator.unwrap_model(self.wrapped, keep_fp32_wrapper=False)
+            for name in set(vars(self.model)) - attributes:  # a `forward` of its own, from mixed precision
+                delattr(self.model, name)
+            if self.log:
+                accelerator.end_training()
+        self.model.load_state_dict(weights)
+        return Fitted(torch.tensor(self.steps, dtype=torch.float64), self.epochs, self.best["epoch"])
+
+    def _epoch(self, epoch: int, predicted: list[torch.Tensor]) -> bool:
+        """Whether this is the best epoch so far."""
+        first = len(self.steps)  # in the midst of the epoch after a resume
+        plan = self.order.batches(epoch)[first - epoch * self.order.steps_an_epoch :]
+        place, processes = self.accelerator.process_index, self.accelerator.num_processes
+        parts = [batch.tensor_split(processes)[place] for batch in plan]
+        loaded = load_batches(self.train, parts, self.accelerator.device, workers=self.workers,
+                              seed=random.fold_in(self.order.key, epoch))
+        self.wrapped.train()
+        began = time.perf_counter()
+        with TrainingBar(self.progress, epoch, self.order, first) as bar:
+            for batch, (x, y, index) in zip(plan, loaded, strict=True):
+                predicted.clear()
+                loss = self._loss(x, y, index)
+                values = torch.stack([loss.detach().double(), _accuracy(predicted, y)])
+                values = (self.accelerator.reduce(values, "mean") if processes > 1 else values).tolist()
+                if not math.isfinite(values[0]):
+                    raise FloatingPointError(self._not_finite(values[0], batch))
+                self._update(loss)
+                self.steps.append(values)
+                bar.advance(*values)
+                if self.log:
+                    self.accelerator.log({"loss": values[0], "accuracy": values[1]}, step=len(self.steps))
+                if self.checkpoint_steps and len(self.steps) % self.checkpoint_steps == 0:
+                    self._save()
+            seconds = time.perf_counter() - began
+            row = self._row(epoch, seconds, len(plan) * self.order.batch_size / seconds)
+            self.epochs.append(row)
+            name = "epoch" if self.validation is None else "validation_accuracy"
+            if better := self.best is None or row[name] > self.best[name]:
+                self.best = row
+            bar.summarise(row, better)
+        return better
+
+    def _loss(self, x: torch.Tensor, y: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+        step = len(self.steps)
+        key = random.fold_in(self.order.key, step)
+        # torch's own generators too, for layers that know no keys: another state for each step and process
+        seed = random.fold_in(key, self.accelerator.process_index)
+        torch.default_generator.manual_seed(seed)
+        if x.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
+        if self.lr is not None:
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate_at(self.lr, step, self.order.steps_an_epoch, self.order.epochs)
+        return self.objective(self.wrapped, x, y, key=key, index=index)
+
+    def _update(self, loss: torch.Tensor) -> None:
+        self.optimizer.zero_grad()
+        self.accelerator.backward(loss)
+        if self.clip is not None:
+            self.accelerator.clip_grad_norm_(self.wrapped.parameters(), self.clip)
+        self.optimizer.step()
+
+    def _row(self, epoch: int, seconds: float, images_per_second: float) -> dict[str, float]:
+        """The epoch in figures."""
+        steps = torch.tensor(self.steps[epoch * self.order.steps_an_epoch :], dtype=torch.float64)
+        loss, accuracy = steps.mean(0).tolist()
+        row = {"epoch": epoch + 1, "step": len(self.steps), "loss": loss, "accuracy": accuracy,
+               "lr": self.optimizer.param_groups[0]["lr"], "images_per_second": images_per_second, "seconds": seconds}
+        if self.validation is not None:
+            found = evaluate(self.model, self.validation, workers=self.workers, device=self.accelerator.device)
+            row |= {"validation_loss": found.loss.mean().item(), "validation_accuracy": found.top(1)}
+        if self.log:
+            self.accelerator.log({f"epoch/{name}": value for name, value in row.items()}, step=len(self.steps))
+        return row
+
+    def _save(self, weights: dict[str, torch.Tensor] | None = None) -> None:
+        if self.folder is not None and self.accelerator.is_main_process:
+            if weights is not None:
+                self.folder.save_best(self.model)
+            self.folder.save(self.model, self.optimizer, self.accelerator.scaler, self.steps, self.epochs, self.best)
+
+    def _not_finite(self, loss: float, batch: torch.Tensor) -> str:
+        epoch, number = divmod(len(self.steps), self.order.steps_an_epoch)
+        kept = "" if self.folder is None else f"; {self.folder.kept()}"
+        return (f"loss: expected a finite number, got {loss} at step {len(self.steps) + 1} (epoch {epoch + 1}, batch "
+                f"{number + 1}, samples {', '.join(map(str, batch[:5].tolist()))}, ...){kept}")
+
+
+def _accuracy(predicted: list[torch.Tensor], y: torch.Tensor) -> torch.Tensor:
+    """How often the model was right on what it was trained on; NaN where that cannot be told."""
+    found = torch.cat(predicted) if predicted else y[:0]
+    if not len(found) or len(found) % len(y):
+        return torch.full((), math.nan, dtype=torch.float64, device=y.device)
+    return (found.view(-1, len(y)) == y).double().mean()
+
+
+def _check_labels(name: str, model: nn.Module, data: Any) -> None:
+    """Whether the model takes these images and has a logit for each label: before any work is done."""
+    if not len(data):
+        raise ValueError(f"{name}: expected samples, got none")
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    x, _, _ = next(load_batches(data, [torch.zeros(1, dtype=torch.int64)], device))
+    with evaluating(model), torch.no_grad():
+        classes = logits_of(model, x).shape[1]
+    if isinstance(data, Dataset) and (largest := int(data.y.max())) >= classes:
+        raise ValueError(f"{name}: expected labels in 0..{classes - 1}, as many as the model has logits, got {largest}")
+
+
+@contextmanager
+def _accelerator(mixed_precision: str, log_with: Any, out: Any, cpu: bool) -> Iterator[Accelerator]:
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
+    # another fit, or the caller, may have another precision, which the library would refuse
+    before = dict(AcceleratorState._shared_state)
+    AcceleratorState._shared_state.clear()
+    try:
+        yield Accelerator(cpu=on_cpu(cpu), mixed_precision=mixed_precision, log_with=log_with, project_dir=out)
+    finally:
+        AcceleratorState._shared_state.clear()
+        AcceleratorState._shared_state.update(before)

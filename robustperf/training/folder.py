@@ -1,0 +1,125 @@
+"""The folder of a training run: who writes there, what run it holds, and its files."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from filelock import FileLock, Timeout
+from torch import nn, optim
+
+from robustperf.data import Dataset
+from robustperf.files import note_settings, written_whole
+from robustperf.nets import checkpoint
+from robustperf.training.state import load_state, save_state
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+Steps = list[list[float]]
+Epochs = list[dict[str, float]]
+
+
+class TrainingFolder:
+    """checkpoint.safetensors to go on from, model.safetensors of the best weights, metrics.csv and steps.csv."""
+
+    def __init__(self, folder: Path):
+        self.state, self.best = folder / "checkpoint.safetensors", folder / "model.safetensors"
+        self.metrics, self.losses = folder / "metrics.csv", folder / "steps.csv"
+        self.resumes = self.state.exists()
+        self.step = 0  # of the last checkpoint
+
+    @classmethod
+    @contextmanager
+    def opened(cls, folder: str | Path, accelerator: Accelerator, settings: dict[str, Any],
+               resume: bool) -> Iterator[TrainingFolder]:
+        """The folder, for this run alone; errors as in `fit`."""
+        folder = Path(folder)
+        lock = None
+        if accelerator.is_main_process:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(folder / ".lock")
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                raise ValueError(f"out: {folder} is in use by another process") from None
+        try:
+            if lock is not None:
+                note_settings(folder, settings, resume=resume)
+            accelerator.wait_for_everyone()
+            yield cls(folder)
+        finally:
+            if lock is not None:
+                lock.release()
+
+    def load(self, model: nn.Module, optimizer: optim.Optimizer, scaler: Any) -> tuple[Steps, Epochs, dict | None]:
+        """Puts the checkpoint back; returns what happened until then: steps, epochs and the best of these."""
+        tensors, facts = load_state(self.state, model, optimizer)
+        if scaler is not None:
+            scaler.load_state_dict(facts["scaler"])
+        steps, epochs = tensors["steps"].tolist(), facts["epochs"]
+        self.step = len(steps)
+        return steps, epochs, next((row for row in epochs if row["epoch"] == facts["best"]), None)
+
+    def load_best(self) -> dict[str, torch.Tensor]:
+        return checkpoint.read(self.best)[0]
+
+    def save(self, model: nn.Module, optimizer: optim.Optimizer, scaler: Any, steps: Steps, epochs: Epochs,
+             best: dict | None) -> None:
+        facts = {"epochs": epochs, "best": None if best is None else best["epoch"],
+                 "scaler": None if scaler is None else scaler.state_dict()}
+        further = {"steps": torch.tensor(steps, dtype=torch.float64).reshape(-1, 2)}
+        with self._written(self.state):
+            save_state(self.state, model, optimizer, further, facts)
+        self.step = len(steps)
+        with self._written(self.metrics):
+            _write_csv(self.metrics, list(epochs[0]) if epochs else [], [list(row.values()) for row in epochs])
+            _write_csv(self.losses, ["step", "loss", "accuracy"], [[n, *row] for n, row in enumerate(steps, 1)])
+
+    def save_best(self, model: nn.Module) -> None:
+        with self._written(self.best):
+            checkpoint.save(self.best, model)
+
+    def kept(self) -> str:
+        return f"{self.state} is of step {self.step}" if self.step else "there is no checkpoint yet"
+
+    @contextmanager
+    def _written(self, path: Path) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise OSError(error.errno, f"out: {path} could not be written ({error.strerror}); {self.kept()}") from error
+
+
+def _write_csv(path: Path, header: list[str], rows: list[list]) -> None:
+    with written_whole(path) as partial, open(partial, "w", newline="") as file:
+        csv.writer(file).writerows([header, *rows])
+
+
+def describe(thing: Any) -> str:
+    """What it prints, without the address in memory that a class without a text of its own shows."""
+    return re.sub(r" at 0x[0-9a-f]+", "", " ".join(repr(thing).split()))
+
+
+def describe_model(model: nn.Module) -> str:
+    """Class, size, and a digest of the names and shapes of all weights."""
+    shapes = {name: list(value.shape) for name, value in model.state_dict().items()}
+    count = sum(parameter.numel() for parameter in model.parameters())
+    return f"{type(model).__name__} of {count:,} parameters ({_digest(repr(shapes).encode())})"
+
+
+def describe_data(data: Any) -> str:
+    """Name, size, and for a `Dataset` a digest of the labels."""
+    name = getattr(data, "name", type(data).__name__)
+    digest = f" ({_digest(data.y.numpy().tobytes())})" if isinstance(data, Dataset) else ""
+    return f"{name}, {len(data)} samples{digest}"
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:8]

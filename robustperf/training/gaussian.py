@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from robustperf import check
+from robustperf.nuisance import GaussianNoise
+from robustperf.training.mda import MDA
+from robustperf.training.objective import Objective, check_weight
+
+
+@dataclass(frozen=True)
+class GaussianAugmentation(Objective):
+    """Noisy copies beside the clean images (the baseline GAUSS of T section 4): MDA-1 with N(0, sigma^2) noise on each
+    value.
+
+    Args:
+        sigma: the noise's standard deviation; T uses 0.1.
+        weight: of the clean images' loss.
+    """
+
+    sigma: float = 0.1
+    weight: float = 1.0
+
+    def __post_init__(self):
+        check.positive("sigma", self.sigma)
+        check_weight(self.weight)
+
+    def loss(self, model, x, y, *, key, index):
+        return MDA(GaussianNoise(self.sigma), 1, self.weight).loss(model, x, y, key=key, index=index)

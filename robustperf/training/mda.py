@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from robustperf import check
+from robustperf.kernel import Kernel
+from robustperf.training.objective import Objective, check_kernel, check_weight, loss_of_drawn
+
+
+@dataclass(frozen=True)
+class MDA(Objective):
+    """Model-based data augmentation, MDA-k (R section 5.3, Algorithm 4): all of k draws are trained on.
+
+    mean_j [sum_{i=1..k} l(G(x^(j), delta_i^(j)), y^(j)) + weight l(x^(j), y^(j))], in one forward pass of (k + 1) B
+    images.
+
+    Args:
+        kernel: G with its law of delta.
+        k: draws of a sample in a step; R uses 3.
+        weight: lambda, of the clean images' loss.
+    """
+
+    kernel: Kernel
+    k: int = 3
+    weight: float = 1.0
+
+    def __post_init__(self):
+        check_kernel(self.kernel)
+        check.positive("k", self.k, integer=True)
+        check_weight(self.weight)
+
+    def loss(self, model, x, y, *, key, index):
+        drawn = self.kernel.draw(x, key=key, index=index, draws=self.k)
+        return loss_of_drawn(model, drawn, x, y, self.weight)

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import distributed
+
+from robustperf import check, ops
+from robustperf.classifier import Classifier, evaluating, laid_out, logits_of, without_wrapper
+from robustperf.kernel import Kernel
+from robustperf.ops.best_of_k import SELECTIONS
+from robustperf.training.objective import Objective, check_kernel, check_weight, loss_of_drawn
+
+_IMAGES_AT_ONCE = 64  # on a CPU: what a convolution makes of more does not stay in its cache
+
+
+@dataclass(frozen=True)
+class MRT(Objective):
+    """Model-based robust training, MRT-k (R section 5.1, Algorithm 2): the worst of k draws is trained on.
+
+    mean_j [l(G(x^(j), delta_adv^(j)), y^(j)) + weight l(x^(j), y^(j))], delta_adv among k draws the one of the highest
+    loss. The k losses are found with the model in eval mode and without gradients: no batch-norm statistic and no
+    `.grad` changes. A draw whose loss is NaN is not chosen while there is another (`ops.best_of_k`).
+
+    Args:
+        kernel: G with its law of delta.
+        k: draws of a sample in a step; R uses 10.
+        weight: lambda, of the clean images' loss.
+        selection: "sample" takes each sample's worst draw, as R equation 5.1 has the maximum; "batch", as Algorithm 2
+            is printed, one draw for the batch, that of the highest summed loss (over all processes' parts of it).
+        selection_dtype: such as torch.bfloat16, the precision in which the k losses are found (autocast).
+        chunk: draws made and looked at together, which bounds the memory; no more than these are alive. By default
+            all k on a GPU, and on a CPU as many as make 64 images, where convolutions are fastest.
+    """
+
+    kernel: Kernel
+    k: int = 10
+    weight: float = 1.0
+    selection: str = "sample"
+    selection_dtype: torch.dtype | None = None
+    chunk: int | None = None
+
+    def __post_init__(self):
+        check_kernel(self.kernel)
+        check.positive("k", self.k, integer=True)
+        check_weight(self.weight)
+        if self.selection not in SELECTIONS:
+            raise ValueError(f"selection: expected one of {', '.join(SELECTIONS)}, got {self.selection!r}")
+        if self.selection_dtype not in (None, *check.HALF):
+            raise ValueError(f"selection_dtype: expected None, torch.bfloat16 or torch.float16, "
+                             f"got {self.selection_dtype!r}")
+        if self.chunk is not None:
+            check.positive("chunk", self.chunk, integer=True)
+
+    def loss(self, model, x, y, *, key, index):
+        return loss_of_drawn(model, self.worst(model, x, y, key=key, index=index)[None], x, y, self.weight)
+
+    def worst(self, model: Classifier, x: torch.Tensor, y: torch.Tensor, *, key: int,
+              index: torch.Tensor) -> torch.Tensor:
+        """[B, ...] the images of the draws that are chosen."""
+        with torch.no_grad():
+            if self.k == 1:
+                return self.kernel.draw(x, key=key, index=index)[0]
+            chunk = self.chunk
+            if chunk is None:
+                chunk = max(1, _IMAGES_AT_ONCE // len(x)) if x.device.type == "cpu" else self.k
+            chosen, drawn = self._select(model, x, y, key, index, min(chunk, self.k))
+            if drawn is not None:
+                return drawn[chosen, torch.arange(len(x), device=x.device)]
+            # drawn again rather than kept: the memory must not grow with k
+            worst = None
+            for draw in chosen.unique():
+                rows = chosen == draw
+                images = self.kernel.draw(x[rows], key=key, index=index[rows], draws=draw[None])[0]
+                worst = images.new_empty(len(x), *images.shape[1:]) if worst is None else worst
+                worst[rows] = images
+            return worst
+
+    def _select(self, model, x, y, key, index, chunk):
+        """The chosen draws' numbers [B], and all draws where they came in one chunk."""
+        inner = without_wrapper(model)
+        together = self.selection == "batch" and inner is not model
+        precision = nullcontext() if self.selection_dtype is None else torch.autocast(x.device.type,
+                                                                                       self.selection_dtype)
+        running, sums, drawn = None, [], None
+        with evaluating(inner), precision:
+            for first in range(0, self.k, chunk):
+                drawn = None  # before the next draws are made
+                draws = torch.arange(first, min(first + chunk, self.k), device=x.device)
+                drawn = self.kernel.draw(x, key=key, index=index, draws=draws)
+                logits = logits_of(inner, laid_out(inner, drawn.flatten(0, 1))).unflatten(0, drawn.shape[:2])
+                if together:
+                    sums += [ops.best_of_k(each[None], y)[0].sum() for each in logits]
+                else:
+                    running = ops.best_of_k(logits, y, selection=self.selection, running=running, first=first)
+        # autocast keeps its copies of the weights until the outermost block ends, and these have no gradients
+        torch.clear_autocast_cache()
+        if together:
+            sums = torch.stack(sums)
+            distributed.all_reduce(sums)
+            chosen = sums.nan_to_num(-torch.inf).argmax().expand(len(x))
+        else:
+            chosen = running[1]
+        return chosen, drawn if chunk == self.k else None

@@ -1,0 +1,87 @@
+"""What every objective shares: the call, its checks, and the one forward pass that is trained on."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch.nn import functional
+
+from robustperf import check, random
+from robustperf.classifier import Classifier, laid_out, logits_of
+from robustperf.kernel import Kernel
+from robustperf.nets.dropout import drawing
+from robustperf.ops.logit_gap import check_labels
+
+_DROPOUT = 0x64726F70  # folded into the key for dropout: kernels draw under the key itself
+
+
+class Objective(ABC):
+    """A loss to train a classifier on: `loss = objective(model, x, y, key=key, index=index)`, in anybody's loop.
+
+    A subclass writes `loss`, and is a frozen dataclass: what it prints tells two objectives apart.
+    """
+
+    def __call__(self, model: Classifier, x: torch.Tensor, y: torch.Tensor, *, key: int,
+                 index: torch.Tensor) -> torch.Tensor:
+        """The loss of a batch, its mean over the samples, to call `backward()` on.
+
+        Args:
+            model: a classifier; its mode is the caller's, and left as it was.
+            x: [B, C, H, W] float32 or float64, B >= 1.
+            y: [B] int64, the labels.
+            key: 64 bits, another one for each step: `robustperf.random.fold_in(key, step)`.
+            index: [B] int64 >= 0, the samples' numbers in their data set. All draws, those of
+                `robustperf.nets.Dropout` too, depend on key and index only: not on the batch, its order or the process.
+
+        Returns a scalar of the logits' dtype, float32 at least.
+
+        Raises TypeError for a wrong dtype, ValueError for a wrong shape, device or label, or a kernel that does not
+        take these images.
+        """
+        check.tensor("x", x, ("B", ...))
+        if not len(x):
+            raise ValueError(f"x: expected at least one image, got shape {list(x.shape)}")
+        check.tensor("y", y, (len(x),), dtypes=(torch.int64,), device=x.device)
+        check.tensor("index", index, (len(x),), dtypes=(torch.int64,), device=x.device)
+        with drawing(random.fold_in(key, _DROPOUT), index):
+            return self.loss(model, x, y, key=key, index=index)
+
+    @abstractmethod
+    def loss(self, model: Classifier, x: torch.Tensor, y: torch.Tensor, *, key: int,
+             index: torch.Tensor) -> torch.Tensor:
+        """The loss behind the checks."""
+
+
+def loss_of_drawn(model: Classifier, drawn: torch.Tensor, x: torch.Tensor, y: torch.Tensor,
+                  weight: float) -> torch.Tensor:
+    """mean_j [sum_i l(drawn_i^(j), y^(j)) + weight l(x^(j), y^(j))] (R Algorithms 2 to 4) for drawn [K, B, ...], from
+    one forward pass."""
+    images = drawn.flatten(0, 1)
+    if weight:
+        if drawn.shape[2:] != x.shape[1:]:
+            raise ValueError(f"weight: the clean images [B, {', '.join(map(str, x.shape[1:]))}] are not of the drawn "
+                             f"ones' shape {list(drawn.shape[2:])}: expected 0, got {weight}")
+        images = torch.cat([images, x])
+    losses = cross_entropies(logits_of(model, laid_out(model, images)), y)
+    loss = losses[: len(drawn)].sum(0)
+    return (loss + weight * losses[-1] if weight else loss).mean()
+
+
+def cross_entropies(logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """[K, B] cross-entropies of logits [K B, C], float32 at least."""
+    if y.device.type == "cpu":  # a GPU is not waited for
+        check_labels("y", y, logits.shape[1])
+    logits = logits.float() if logits.dtype in check.HALF else logits
+    return functional.cross_entropy(logits, y.repeat(len(logits) // len(y)), reduction="none").view(-1, len(y))
+
+
+def check_kernel(kernel: Kernel) -> None:
+    if not isinstance(kernel, Kernel):
+        raise TypeError(f"kernel: expected a Kernel, got {type(kernel).__name__}")
+
+
+def check_weight(weight: float) -> None:
+    """lambda, which R has in [0, 1] and uses at 1; any weight that is not negative will do."""
+    if weight != 0:
+        check.positive("weight", weight)

@@ -1,0 +1,57 @@
+"""Optimizers by name, and learning rates over time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+import torch
+from torch import optim
+
+from robustperf import check
+
+# name: (class, the papers' learning rate: R A.2 for Adadelta and SGD, T A.1 for Adam)
+OPTIMIZERS = {"adadelta": (optim.Adadelta, 1.0), "adam": (optim.Adam, 1e-3), "sgd": (optim.SGD, 0.05)}
+
+Rate = float | tuple[float, float] | Mapping[int, float]
+"""A learning rate: a constant; (first, last) with a line between them; or {epoch: the rate from then on}."""
+
+Optimizer = str | optim.Optimizer | Callable[[Iterable[torch.nn.Parameter]], optim.Optimizer]
+
+
+def build_optimizer(optimizer: Optimizer, parameters: Iterable[torch.nn.Parameter]) -> optim.Optimizer:
+    """The optimizer of a name in `OPTIMIZERS`, of a function of the parameters, or the one that is given."""
+    if isinstance(optimizer, optim.Optimizer):
+        return optimizer
+    if isinstance(optimizer, str):
+        if optimizer not in OPTIMIZERS:
+            raise ValueError(f"optimizer: expected one of {', '.join(OPTIMIZERS)}, got {optimizer!r}")
+        kind, rate = OPTIMIZERS[optimizer]
+        return kind(parameters, lr=rate)
+    made = optimizer(parameters) if callable(optimizer) else optimizer
+    if not isinstance(made, optim.Optimizer):
+        raise TypeError(f"optimizer: expected a name, an Optimizer or a function that makes one, got {optimizer!r}")
+    return made
+
+
+def check_rate(rate: Rate) -> None:
+    """TypeError or ValueError for what is no `Rate`."""
+    if isinstance(rate, Mapping):
+        if 0 not in rate or not all(isinstance(epoch, int) and epoch >= 0 for epoch in rate):
+            raise ValueError(f"lr: expected epochs from 0 on, such as {{0: 1e-3, 5: 1e-4}}, got {dict(rate)}")
+        values = rate.values()
+    else:
+        values = rate if isinstance(rate, tuple) else (rate,)
+        if isinstance(rate, tuple) and len(rate) != 2:
+            raise ValueError(f"lr: expected (first, last), got {rate}")
+    for value in values:
+        check.positive("lr", value)
+
+
+def rate_at(rate: Rate, step: int, steps_an_epoch: int, epochs: int) -> float:
+    """The learning rate of step 0, 1, ..."""
+    if isinstance(rate, Mapping):
+        return rate[max(epoch for epoch in rate if epoch <= step // steps_an_epoch)]
+    if isinstance(rate, tuple):
+        first, last = rate
+        return first + (last - first) * step / max(steps_an_epoch * epochs - 1, 1)
+    return rate

@@ -1,0 +1,57 @@
+"""What a training run shows on standard error: a bar while it runs, a line for each epoch."""
+
+from __future__ import annotations
+
+import time
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from robustperf.training.batches import Order
+
+_SMOOTHED = 0.05  # of the newest step, in the figures beside the bar
+
+
+class TrainingBar:
+    """A context in which one epoch runs; with `shown` false it shows nothing."""
+
+    def __init__(self, shown: bool, epoch: int, order: Order, first: int):
+        self.epochs, self.batch_size, self.first, self.at = order.epochs, order.batch_size, first, first
+        self.loss = self.accuracy = 0.0
+        columns = (
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[figures]}"),
+            TimeRemainingColumn(),
+        )  # fmt: skip
+        self.shown, self.console = shown, Console(stderr=True)
+        self.bar = Progress(*columns, console=self.console, disable=not (shown and self.console.is_terminal),
+                            transient=True, refresh_per_second=4)
+        done = first - epoch * order.steps_an_epoch
+        self.task = self.bar.add_task(f"epoch {epoch + 1}/{order.epochs}", total=order.steps_an_epoch, completed=done,
+                                      figures="")
+
+    def __enter__(self) -> TrainingBar:
+        self.began = time.perf_counter()
+        self.bar.start()
+        return self
+
+    def __exit__(self, *error) -> None:
+        self.bar.stop()
+
+    def advance(self, loss: float, accuracy: float) -> None:
+        """One step is done."""
+        self.at += 1
+        share = _SMOOTHED if self.loss else 1.0
+        self.loss += share * (loss - self.loss)
+        self.accuracy += share * (accuracy - self.accuracy)
+        speed = (self.at - self.first) * self.batch_size / (time.perf_counter() - self.began)
+        self.bar.update(self.task, advance=1,
+                        figures=f"loss {self.loss:.4f}  accuracy {self.accuracy:.1%}  {speed:,.0f} images/s")
+
+    def summarise(self, row: dict[str, float], best: bool) -> None:
+        """The line of an epoch that is done."""
+        text = (f"epoch {row['epoch']}/{self.epochs}  loss {row['loss']:.4f}  accuracy {row['accuracy']:.2%}  "
+                f"{row['images_per_second']:,.0f} images/s")
+        if "validation_accuracy" in row:
+            text += f"  validation {row['validation_accuracy']:.2%}" + "  the best so far" * best
+        if self.shown:
+            self.console.print(text, highlight=False, soft_wrap=True)
