@@ -1,12 +1,15 @@
-"""The model under test: eval mode for a while, and logits that are what they should be."""
+"""The model under test: eval mode for a while, logits that are what they should be, images in the layout it likes."""
 
+import gc
 import math
+import weakref
 
 import pytest
 import torch
-from torch import nn
+from torch import distributed, nn
+from torch.nn.parallel import DistributedDataParallel
 
-from robustperf.classifier import check_no_nan, evaluating, logits_of
+from robustperf.classifier import check_no_nan, evaluating, laid_out, logits_of, without_wrapper
 
 
 def modes(model):
@@ -116,3 +119,103 @@ def test_nan_logits():
         check_no_nan(logits)
     with pytest.raises(ValueError, match=r"NaN logits for 6 of 9 points, the first at \[101, 103, 104, 105, 106\]"):
         check_no_nan(logits, torch.arange(100, 109))
+
+
+def test_without_wrapper(model):
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    try:
+        assert without_wrapper(DistributedDataParallel(model)) is model
+    finally:
+        distributed.destroy_process_group()
+    assert without_wrapper(model) is model and without_wrapper(nn.Sequential(model))[0] is model
+    assert without_wrapper(modes) is modes
+
+
+IMAGES = torch.rand(5, 3, 6, 7, generator=torch.Generator().manual_seed(0))
+
+
+class Looked(nn.Module):
+    """Convolutions that keep what they were shown; with `view`, which no channels-last layout takes, if it is asked."""
+
+    def __init__(self, view=False):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5))
+        self.view, self.seen = view, []
+
+    def forward(self, x):
+        self.seen.append((len(x), x.is_contiguous(), self.body[2].training, torch.is_grad_enabled(), x.requires_grad))
+        hidden = self.body(x)
+        return hidden.view(len(x), -1)[:, :5] if self.view else hidden.flatten(1)[:, :5]
+
+
+def test_a_convolution_gets_its_images_channels_last():
+    net, x = Looked(), IMAGES.clone().requires_grad_()
+    net.body[1].eval()
+    before = modes(net), {name: value.clone() for name, value in net.state_dict().items()}
+    for _ in range(2):
+        out = laid_out(net, x)
+        assert out.is_contiguous(memory_format=torch.channels_last) and torch.equal(out, x)
+    # one look at two images, in eval mode and without gradients
+    assert net.seen == [(2, False, False, False, False)]
+    assert modes(net) == before[0]
+    assert all(torch.equal(value, before[1][name]) for name, value in net.state_dict().items())
+    (gradient,) = torch.autograd.grad((out * IMAGES).sum(), x)
+    assert torch.equal(gradient, IMAGES)
+    one = laid_out(Looked(), x[:1])
+    assert torch.equal(one, x[:1])
+
+
+def test_a_model_that_cannot_take_channels_last_gets_its_images_as_they_are():
+    net = Looked(view=True)
+    for _ in range(2):
+        assert laid_out(net, IMAGES) is IMAGES
+    assert len(net.seen) == 1 and net.training and net.body[2].training
+    assert logits_of(net, laid_out(net, IMAGES)).shape == (5, 5)
+
+
+def test_an_error_of_the_models_own_is_not_hidden():
+    class Picky(Looked):
+        def forward(self, x):
+            raise ValueError("x: expected images of another size")
+
+    net = Picky()
+    with pytest.raises(ValueError, match="another size"):
+        laid_out(net, IMAGES)
+    assert net.training and net.body[2].training
+
+
+@pytest.mark.parametrize("net, x", [
+    (nn.Sequential(nn.Flatten(), nn.Linear(126, 2)), IMAGES), (lambda x: x, IMAGES), (nn.Conv1d(3, 2, 3), IMAGES[:, 0]),
+    (Looked(), IMAGES[0]), (Looked(), IMAGES.to("meta")), (nn.Sequential(), IMAGES),
+], ids=["linear", "function", "conv1d", "one image", "elsewhere", "empty"])  # fmt: skip
+def test_other_images_are_left_as_they_are(net, x):
+    assert laid_out(net, x) is x
+    if isinstance(net, Looked):  # nothing was learned from them
+        assert not net.seen and laid_out(net, IMAGES).is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_wrapped_convolution_is_tried_inside():
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    try:
+        wrapped = DistributedDataParallel(Looked())
+        calls = []
+        wrapped.register_forward_pre_hook(lambda *arguments: calls.append(arguments))
+        assert laid_out(wrapped, IMAGES).is_contiguous(memory_format=torch.channels_last)
+        assert len(wrapped.module.seen) == 1 and not calls
+    finally:
+        distributed.destroy_process_group()
+
+
+def test_what_torch_compile_traces_keeps_its_layout():
+    net = Looked()
+    compiled = torch.compile(lambda x: laid_out(net, x) * 1, backend="eager", fullgraph=True)
+    assert compiled(IMAGES).is_contiguous() and not net.seen
+
+
+def test_a_model_is_not_kept_alive():
+    net = Looked()
+    laid_out(net, IMAGES)
+    gone = weakref.ref(net)
+    del net
+    gc.collect()
+    assert gone() is None

@@ -46,6 +46,7 @@ class MAT(Objective):
 
     def ascend(self, model: Classifier, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """delta_adv [B, q]."""
+        check.tensor("x", x, ("B", "C", "H", "W"))
         shape = tuple(x.shape[1:])
         delta = self.kernel.project(x.new_zeros(len(x), self.kernel.dim_for(shape)), shape)
         # ascending alpha in units of the radius is ascending alpha radius^2 in delta

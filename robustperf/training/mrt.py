@@ -10,6 +10,7 @@ from robustperf import check, ops
 from robustperf.classifier import Classifier, evaluating, laid_out, logits_of, without_wrapper
 from robustperf.kernel import Kernel
 from robustperf.ops.best_of_k import SELECTIONS
+from robustperf.ops.logit_gap import check_labels
 from robustperf.training.objective import Objective, check_kernel, check_weight, loss_of_drawn
 
 _IMAGES_AT_ONCE = 64  # on a CPU: what a convolution makes of more does not stay in its cache
@@ -90,6 +91,7 @@ class MRT(Objective):
                 draws = torch.arange(first, min(first + chunk, self.k), device=x.device)
                 drawn = self.kernel.draw(x, key=key, index=index, draws=draws)
                 logits = logits_of(inner, laid_out(inner, drawn.flatten(0, 1))).unflatten(0, drawn.shape[:2])
+                check_labels("y", y, logits.shape[2])  # to best_of_k -100 is a label to ignore
                 if together:
                     sums += [ops.best_of_k(each[None], y)[0].sum() for each in logits]
                 else:
@@ -98,7 +100,7 @@ class MRT(Objective):
         torch.clear_autocast_cache()
         if together:
             sums = torch.stack(sums)
-            distributed.all_reduce(sums)
+            distributed.all_reduce(sums, group=model.process_group)
             chosen = sums.nan_to_num(-torch.inf).argmax().expand(len(x))
         else:
             chosen = running[1]

@@ -13,6 +13,7 @@ from robustperf.kernel import Kernel
 from robustperf.nets.dropout import drawing
 from robustperf.ops.logit_gap import check_labels
 
+_IGNORED = -(2**63)
 _DROPOUT = 0x64726F70  # folded into the key for dropout: kernels draw under the key itself
 
 
@@ -39,6 +40,8 @@ class Objective(ABC):
         Raises TypeError for a wrong dtype, ValueError for a wrong shape, device or label, or a kernel that does not
         take these images.
         """
+        if not callable(model):
+            raise TypeError(f"model: expected a module or a callable, got {type(model).__name__}")
         check.tensor("x", x, ("B", ...))
         if not len(x):
             raise ValueError(f"x: expected at least one image, got shape {list(x.shape)}")
@@ -73,7 +76,10 @@ def cross_entropies(logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     if y.device.type == "cpu":  # a GPU is not waited for
         check_labels("y", y, logits.shape[1])
     logits = logits.float() if logits.dtype in check.HALF else logits
-    return functional.cross_entropy(logits, y.repeat(len(logits) // len(y)), reduction="none").view(-1, len(y))
+    target = y.repeat(len(logits) // len(y))
+    # torch's own number for a row to leave out, -100, is a wrong label here
+    losses = functional.cross_entropy(logits, target, reduction="none", ignore_index=_IGNORED)
+    return losses.view(-1, len(y))
 
 
 def check_kernel(kernel: Kernel) -> None:
@@ -83,5 +89,5 @@ def check_kernel(kernel: Kernel) -> None:
 
 def check_weight(weight: float) -> None:
     """lambda, which R has in [0, 1] and uses at 1; any weight that is not negative will do."""
-    if weight != 0:
+    if isinstance(weight, bool) or weight != 0:
         check.positive("weight", weight)

@@ -1,0 +1,117 @@
+"""Two processes on gloo find what one finds."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import robustperf as rp
+from robustperf import nets
+from robustperf.kernel import Kernel
+from robustperf.nuisance import Brightness
+from robustperf.training import MDA, MRT, evaluate, fit
+
+SCRIPT = """
+import sys
+sys.path.insert(0, {folder!r})
+import torch
+from test_processes import work
+torch.set_num_threads(1)
+found = work()
+torch.save(found, {out!r} + "/" + str(torch.distributed.get_rank()) + ".pt")
+"""
+
+
+class Recorded(Kernel):
+    """Brightness that remembers every delta by step, sample and draw."""
+
+    inner = Brightness(0.4)
+
+    def __init__(self):
+        self.drawn = {}
+
+    def dim_for(self, shape):
+        return 1
+
+    def sample_for(self, shape, key, index, draws, *, backend=None):
+        delta = self.inner.sample_for(shape, key, index, draws)
+        for draw, row in zip(draws.tolist(), delta[:, :, 0].tolist(), strict=True):
+            self.drawn |= {(key, sample, draw): value for sample, value in zip(index.tolist(), row, strict=True)}
+        return delta
+
+    def transform(self, x, delta, *, backend=None):
+        return self.inner.transform(x, delta)
+
+    def __repr__(self):
+        return "recorded"
+
+
+def network(dtype):
+    torch.manual_seed(0)
+    return nets.RobeyCNN(1, 12, 10, width=4).to(dtype)  # with dropout
+
+
+def work():
+    """Steps and weights of runs in both precisions, the draws, and an evaluation."""
+    digits = rp.data.load("digits", "train").limit(230).resized(12)
+    found = {}
+    for name, dtype, make, optimizer in (
+        ("MRT sample", torch.float32, lambda kernel: MRT(kernel, k=3), "sgd"),
+        ("MRT batch", torch.float32, lambda kernel: MRT(kernel, k=3, selection="batch"), "sgd"),
+        ("MDA", torch.float64, lambda kernel: MDA(kernel, k=2), "adadelta"),
+        ("MRT", torch.float64, lambda kernel: MRT(kernel, k=3), "adadelta"),
+    ):
+        model, kernel = network(dtype), Recorded()
+        data = [(x.to(dtype), y) for x, y in zip(digits.x, digits.y, strict=True)]
+        fitted = fit(model, make(kernel), data, epochs=2, batch_size=32, optimizer=optimizer, progress=False, seed=1)
+        found[name] = {
+            "steps": fitted.steps, "epochs": [row["validation_accuracy"] for row in fitted.epochs],
+            "weights": dict(model.state_dict()), "drawn": kernel.drawn,
+        }  # fmt: skip
+    model = network(torch.float32)
+    seen = evaluate(model, digits, batch_size=50)
+    found["evaluation"] = {"rank": seen.rank, "loss": seen.loss, "label": seen.label}
+    return found
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory):
+    """What one process finds, and each of two."""
+    out = str(tmp_path_factory.mktemp("processes"))
+    script = f"{out}/script.py"
+    with open(script, "w") as file:
+        file.write(SCRIPT.format(folder=os.path.dirname(__file__), out=out))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", script]
+    run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                           env={**os.environ, "OMP_NUM_THREADS": "1"})
+    one = work()
+    output, _ = run.communicate(timeout=120)
+    assert run.returncode == 0, output
+    return one, [torch.load(f"{out}/{place}.pt", weights_only=True) for place in range(2)]
+
+
+@pytest.mark.parametrize("name, tolerance", [("MRT sample", 2e-5), ("MRT batch", 2e-5), ("MDA", 1e-9), ("MRT", 1e-9)])
+def test_losses_and_weights_are_those_of_one(both, name, tolerance):
+    one, two = both
+    for of_one_of_two in two:
+        found = of_one_of_two[name]
+        torch.testing.assert_close(found["steps"], one[name]["steps"], rtol=tolerance, atol=tolerance)
+        for key, value in one[name]["weights"].items():
+            torch.testing.assert_close(found["weights"][key], value, rtol=10 * tolerance, atol=10 * tolerance)
+        assert found["epochs"] == one[name]["epochs"]
+
+
+@pytest.mark.parametrize("name", ["MRT sample", "MRT batch", "MDA", "MRT"])
+def test_draws_are_exactly_those_of_one(both, name):
+    one, two = both
+    parts = [found[name]["drawn"] for found in two]
+    assert {**parts[0], **parts[1]} == one[name]["drawn"] and parts[0].keys() != one[name]["drawn"].keys()
+
+
+def test_an_evaluation_is_the_same_to_the_last_bit(both):
+    one, two = both
+    for found in two:
+        for name, value in one["evaluation"].items():
+            assert torch.equal(found["evaluation"][name], value), name
