@@ -71,6 +71,44 @@ def margin_curves(curves: Mapping[str, Any], path: str | os.PathLike | None = No
     return axes.figure
 
 
+def training_curves(epochs: Sequence[Mapping[str, float]], path: str | os.PathLike | None = None,
+                    best: int | None = None, title: str | None = None) -> Figure:
+    """Loss and accuracy over the epochs of a training run, side by side.
+
+    Args:
+        epochs: a row for each, as in `robustperf.training.Fitted.epochs`: epoch, loss, accuracy and, where there was a
+            validation set, validation_loss and validation_accuracy.
+        path: also save the picture there, as in `margin_curves`.
+        best: an epoch to mark, whose weights were kept.
+        title: above the picture.
+
+    Returns a matplotlib Figure that pyplot does not know of.
+
+    Raises ValueError for no epoch; FileNotFoundError where the folder of path does not exist.
+    """
+    if not epochs:
+        raise ValueError("epochs: expected at least one, got none")
+    figure = _figure(8.0, 3.4, layout="constrained")
+    for axes, what in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+        axes.set_prop_cycle(color=_COLOURS)
+        for name, column in (("training", what), ("validation", f"validation_{what}")):
+            if column in epochs[0]:
+                axes.plot([row["epoch"] for row in epochs], [row[column] for row in epochs], ".-", label=name)
+        if best is not None:
+            axes.axvline(best, color="0.6", linestyle=":", linewidth=1, label=f"kept: epoch {best}")
+        axes.set_xlabel("epoch")
+        axes.set_ylabel(what)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.25, linewidth=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize="small")
+    if title is not None:
+        figure.suptitle(textwrap.fill(title, 100), fontsize="medium")
+    if path is not None:
+        save(figure, path)
+    return figure
+
+
 def margin_axes(height: float = 4.2, norm: float | None = None, title: str | None = None) -> Axes:
     """Axes labelled for margin curves, alone on a new figure `height` inches high that pyplot does not know of.
 

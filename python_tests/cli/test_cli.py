@@ -26,7 +26,7 @@ ARGUMENTS = ["margins", "--data", "digits", "--attacks", "fgsm,bg", "--limit", "
 def weights(tmp_path):
     torch.manual_seed(0)
     path = tmp_path / "model.safetensors"
-    checkpoint.save(path, nets.build("small-cnn", size=8), "small-cnn", size=8)
+    checkpoint.save(path, nets.build("small-cnn", size=8))
     return path
 
 
@@ -139,7 +139,8 @@ def test_an_interrupted_run_goes_on(tmp_path, monkeypatch, how):
 
     torch.manual_seed(0)
     slow, weights = slow_network.Slow(), tmp_path / "slow.safetensors"
-    checkpoint.save(weights, slow, "none of ours")
+    slow.architecture = ("none of ours", {})
+    checkpoint.save(weights, slow)
     arguments = [*ARGUMENTS, "--model", "slow_network:Slow", "--checkpoint", str(weights)]
     out = tmp_path / "out"
     process = subprocess.Popen([*COMMAND, *arguments, "--out", str(out)], stdout=subprocess.PIPE, text=True,

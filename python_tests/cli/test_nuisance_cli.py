@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.image import imread
+from PIL import Image
 from typer.testing import CliRunner
 
 from robustperf import cli, data
@@ -61,6 +62,19 @@ def test_rgb_data_and_a_delta_too_large_for_a_table(tmp_path):
                   "--index", 2, "--out", path)
     assert path.read_bytes().startswith(b"%PDF")
     assert "361 components of delta" in output and "point" not in output
+
+
+def test_images_resized_and_of_a_folder(tmp_path, monkeypatch):
+    drawn = {}
+    monkeypatch.setattr("robustperf.plot.image_grid", lambda x, *rest: drawn.update(x=x))
+    show("--kernel", "hue", "--domain", "brightness:80-", "--size", 20, "--rgb", "--points", 2)
+    dataset = data.domain(data.load("digits"), "brightness:80-").limit(2)
+    assert torch.equal(drawn["x"], dataset.resized(20).rgb().x)
+
+    (tmp_path / "val" / "a").mkdir(parents=True)
+    Image.fromarray(np.full((9, 9, 3), 51, np.uint8)).save(tmp_path / "val" / "a" / "0.png")
+    show("--kernel", "hue", "--data", tmp_path, "--size", 8, "--points", 2)
+    assert torch.equal(drawn["x"], torch.full((1, 3, 8, 8), 0.2))
 
 
 def test_one_delta_for_all(tmp_path):

@@ -198,6 +198,12 @@ def test_tensorboard(digits, tmp_path):
     assert [event.step for event in events.Scalars("epoch/validation_accuracy")] == [5, 10]
 
 
+def test_a_tracker_that_is_not_installed_is_no_silence(digits, tmp_path, monkeypatch):
+    monkeypatch.setattr("accelerate.tracking.get_available_trackers", list)
+    with pytest.raises(ImportError, match=r"log_with: tensorboard is not installed: pip install 'robustperf\[tensorb"):
+        train(net(), digits, out=tmp_path, log_with="tensorboard")
+
+
 def test_a_run_that_is_done_is_read_and_can_be_prolonged(digits, tmp_path):
     model, again, longer, at_once = (net() for _ in range(4))
     fitted = train(model, digits, out=tmp_path)
@@ -357,6 +363,9 @@ X, Y = torch.rand(40, 1, 8, 8), torch.arange(40) % 10
     (Dataset("all", X, Y, 10), {"validation": Dataset("none", X[:0], Y[:0], 10)}, ValueError,
      "validation: expected samples"),
     (Dataset("all", X, Y, 10), {"validation": 1.5}, ValueError, "validation: expected a share"),
+    (Dataset("all", X, Y, 10), {"validation": 0}, ValueError, "validation: expected a share"),
+    (Dataset("all", X, Y, 10), {"log_with": "tensorboard"}, ValueError, "out: expected a folder"),
+    (Dataset("all", X, Y, 10), {"log_with": "abacus"}, ImportError, "log_with: abacus is not installed"),
     (Dataset("all", X, Y, 10), {"epochs": 0}, ValueError, "epochs: expected an integer above 0"),
     (Dataset("all", X, Y, 10), {"batch_size": 0}, ValueError, "batch_size"),
     (Dataset("all", X, Y, 10), {"clip": -1}, ValueError, "clip"),

@@ -5,14 +5,17 @@ from __future__ import annotations
 import sys
 
 import typer
+from torch import distributed
 
-from robustperf.cli import data, demo, info, margins, nuisance
+from robustperf.cli import data, demo, evaluate, info, margins, nuisance, train
 
 app = typer.Typer(
     help="How robust is this classifier? Margins, margin curves and robust training.", no_args_is_help=True,
     pretty_exceptions_enable=False, add_completion=False,
 )
 app.command()(demo.demo)
+app.command()(train.train)
+app.command()(evaluate.evaluate)
 app.command()(margins.margins)
 app.command()(info.info)
 app.add_typer(data.app, name="data")
@@ -20,9 +23,19 @@ app.add_typer(nuisance.app, name="nuisance")
 
 
 def main() -> None:
-    """Runs the command line; a wrong input is one line on stderr and exit code 1, not a traceback."""
+    """Runs the command line; a wrong input, or a loss that is no number, is one line on stderr and exit code 1, not a
+    traceback."""
+    clean = False
     try:
         app()
-    except (ValueError, TypeError, OSError, ImportError) as error:
+    except SystemExit as end:
+        clean = not end.code
+        raise
+    except (ValueError, TypeError, OSError, ImportError, FloatingPointError) as error:
         print(f"robustperf: {error}", file=sys.stderr)
         sys.exit(1)
+    finally:
+        if distributed.is_available() and distributed.is_initialized():
+            # without it gloo's threads may abort the exit; in it nccl may wait for a process that has failed
+            if clean or distributed.get_backend() == "gloo":
+                distributed.destroy_process_group()

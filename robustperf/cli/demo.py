@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from robustperf import nets
 from robustperf.cli.margins import build_attacks, report
+from robustperf.cli.options import say
 from robustperf.data import Dataset, load
 from robustperf.nets import checkpoint
 from robustperf.robustness.store import MarginRun
@@ -34,7 +35,7 @@ def demo(
     MarginRun.forget(out)  # a demonstration starts anew
     checkpoint.save(out / "model.safetensors", model)
     report(model, test, build_attacks("fgsm,pgd(eps=1),bg", 2), 2, out, seed=seed, console=console)
-    console.print(f"{'model':>8}: {out / 'model.safetensors'}", highlight=False, soft_wrap=True)
+    say(console, f"{'model':>8}: {out / 'model.safetensors'}")
 
 
 def train_briefly(model: nn.Module, dataset: Dataset, epochs: int, console: Console, batch_size: int = 64) -> None:

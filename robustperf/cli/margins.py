@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib
 import json
 import math
 import time
@@ -15,22 +13,39 @@ from typing import Annotated, Any
 
 import torch
 import typer
+from accelerate.utils import gather_object
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 from torch import nn
 
-from robustperf import check, plot
+from robustperf import check, plot, processes
 from robustperf.attacks import BG, FGSM, PGD, Attack
 from robustperf.classifier import evaluating, logits_of
 from robustperf.cli.data import DataRoot
 from robustperf.cli.expression import build_list
-from robustperf.data import Dataset, load
+from robustperf.cli.options import (
+    Checkpoint,
+    Data,
+    Domain,
+    Limit,
+    Model,
+    Rgb,
+    Size,
+    digest,
+    load_data,
+    load_network,
+    plain,
+    say,
+    shape_of,
+)
+from robustperf.data import Dataset, ImageFolder
 from robustperf.files import written_whole
-from robustperf.nets import checkpoint
 from robustperf.robustness import MarginCurve, Margins
 from robustperf.robustness import margins as margins_of
 from robustperf.robustness.store import MarginRun
+from robustperf.training.batches import load_batches
 
 CONFIDENCE = 0.95
 
@@ -41,37 +56,35 @@ class Labels(str, Enum):
 
 
 def margins(
-    checkpoint_path: Annotated[Path, typer.Option("--checkpoint", metavar="FILE", help="Weights, a safetensors file.")],
+    checkpoint_path: Checkpoint,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where the results go.")],
-    data: Annotated[str, typer.Option(metavar="NAME", help="A data set (see `robustperf data list`) or an npz file.")],
+    data: Data,
     data_root: DataRoot = None,
     split: Annotated[str, typer.Option(help="train or test.")] = "test",
-    limit: Annotated[int | None, typer.Option(min=1, help="The first so many points only.")] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(metavar="MODULE:FUNCTION", help="What makes the network; needed where the checkpoint's header "
-                     "does not name one of robustperf's."),
-    ] = None,
+    domain: Domain = None,
+    limit: Limit = None,
+    size: Size = None,
+    rgb: Rgb = False,
+    model: Model = None,
     attacks: Annotated[str, typer.Option(help="The ensemble, such as 'fgsm,pgd(eps=2,steps=20),bg'.")] = "fgsm,pgd,bg",
     norm: Annotated[str, typer.Option(help="1, 2 or inf.")] = "2",
     labels: Annotated[Labels, typer.Option(help="Get away from the model's own label (T postulate P2), or from the "
                                            "true one, when a misclassified point has margin 0.")] = Labels.model,
     batch_size: Annotated[int, typer.Option(min=1)] = 256,
     seed: Annotated[int, typer.Option(min=0, help="Of the attacks' random starts.")] = 0,
-    device: Annotated[str, typer.Option(help="Such as cpu or cuda.")] = "cpu",
+    device: Annotated[str, typer.Option(help="Such as cpu or cuda, of which each process takes its own.")] = "cpu",
     keep_points: Annotated[bool, typer.Option("--keep-points", help="Write the adversarial examples too.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that DIR holds.")] = False,
 ) -> None:
-    """Find every point's margin with an ensemble of attacks and a line search, and draw the margin curve."""
-    dataset = load(data, split, data_root)
-    dataset = dataset if limit is None else dataset.limit(limit)
-    network = checkpoint.load(checkpoint_path, None if model is None else _make(model))
+    """Find every point's margin with an ensemble of attacks and a line search, and draw the margin curve.
+
+    Under `torchrun` the batches are shared out among the processes.
+    """
     norm_value = check.norm(norm)
-    settings = {
-        "checkpoint": hashlib.sha256(checkpoint_path.read_bytes()).hexdigest(),
-        "split": split,
-    }
     ensemble = build_attacks(attacks, norm_value)
+    network, size, rgb = load_network(checkpoint_path, model, size, rgb)
+    dataset = load_data(data, split, data_root, domain=domain, limit=limit, size=size, rgb=rgb)
+    settings = {"checkpoint": digest(checkpoint_path), "split": split}
     report(network.to(_device(device)), dataset, ensemble, norm_value, out, labels=labels.value,
            batch_size=batch_size, seed=seed, keep_points=keep_points, resume=resume, settings=settings)
 
@@ -90,58 +103,78 @@ def build_attacks(text: str, norm: float) -> list[Attack]:
 
 
 def report(
-    model: nn.Module, dataset: Dataset, attacks: list[Attack], norm: float, out: Path, *, labels: str = "model",
-    batch_size: int = 256, seed: int = 0, keep_points: bool = False, resume: bool = False,
+    model: nn.Module, dataset: Dataset | ImageFolder, attacks: list[Attack], norm: float, out: Path, *,
+    labels: str = "model", batch_size: int = 256, seed: int = 0, keep_points: bool = False, resume: bool = False,
     settings: dict[str, Any] | None = None, console: Console | None = None,
-) -> Margins:
-    """Finds the margins part by part, keeping each as it is done, then prints the table and writes the files."""
-    if not len(dataset):
-        raise ValueError(f"data: {dataset.name} has no points")
-    console = console or Console()
-    described = _plain({
-        "data": dataset.name, "points": len(dataset), "labels": labels, "norm": norm, "seed": seed,
-        "batch_size": batch_size, "keep_points": keep_points,
+) -> None:
+    """Finds the margins part by part, keeping each as it is done, then prints the table and writes the files.
+
+    Of several processes each takes every so-manieth part, in the batch that one process would see it in; the first one
+    prints, and writes all but the parts.
+    """
+    described = plain({
+        "data": dataset.name, "points": len(dataset), "shape": shape_of(dataset), "labels": labels, "norm": norm,
+        "seed": seed, "batch_size": batch_size, "keep_points": keep_points,
         "attacks": [{"name": attack.name, **asdict(attack)} for attack in attacks],
         **(settings or {}),
     })  # fmt: skip
-    run = MarginRun(out, described, resume=resume)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    starts = range(0, len(dataset), batch_size)
-    kept = sum(run.done(start) for start in starts)
-    if kept:
-        console.print(f"{kept} of {len(starts)} batches were done before.")
+    process = processes.join(cpu=device.type == "cpu")
+    parts = {int(rows[0]): rows for rows in torch.arange(len(dataset)).split(batch_size)}
+    console = console or Console(quiet=not process.is_main_process)
+    run, fault = None, None
+    if process.is_main_process:
+        try:
+            run = MarginRun(out, described, resume=resume)
+            kept = sum(run.done(start) for start in parts)
+        except (OSError, ValueError) as error:
+            fault = error
+    fault = gather_object([fault])[0]  # the others wait until the folder is there
+    if fault is not None:
+        raise fault
+    if run is None:
+        run = MarginRun(out, described, resume=True)
+    elif kept:
+        console.print(f"{kept} of {len(parts)} batches were done before.")
+
+    def finished() -> int:
+        """Points, of all processes."""
+        return sum(len(rows) for start, rows in parts.items() if run.done(start))
+
     began, correct = time.perf_counter(), 0
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("points"),
                TimeElapsedColumn(), TimeRemainingColumn())
     try:
         with Progress(*columns, console=console) as bar:
-            task = bar.add_task("margins", total=len(dataset))
-            for start in starts:
-                part = slice(start, start + batch_size)
-                x, y = dataset.x[part].to(device), dataset.y[part].to(device)
+            task = bar.add_task("margins", total=len(dataset), completed=finished())
+            own = list(parts.values())[process.process_index :: process.num_processes]
+            for rows, (x, y, index) in zip(own, load_batches(dataset, own, device), strict=True):
                 correct += _correct(model, x, y)
+                start = int(rows[0])
                 if not run.done(start):
-                    index = torch.arange(start, start + len(x), device=device)
                     run.keep(start, margins_of(model, x, attacks=attacks, norm=norm, index=index, key=seed,
                                                labels=y if labels == "true" else None, batch_size=batch_size,
                                                keep_points=keep_points))
-                bar.advance(task, len(x))
+                bar.update(task, completed=finished())
+            correct = sum(gather_object([correct]))  # waits for the others
+            bar.update(task, completed=finished())
     except KeyboardInterrupt:
-        done = sum(run.done(start) for start in starts)
-        console.print(f"Interrupted. {done} of {len(starts)} batches are kept in {out}; --resume goes on with them.")
+        done = sum(run.done(start) for start in parts)
+        say(console, f"Interrupted. {done} of {len(parts)} batches are kept in {out}; --resume goes on with them.")
         raise typer.Exit(130) from None
+    if not process.is_main_process:
+        return
     seconds = time.perf_counter() - began
-    found = run.collect(starts)
+    found = run.collect(parts)
     curve = MarginCurve.from_margins(found)
     summary = _summary(found, curve, correct / len(dataset), seconds, kept)
     files = {"curve": out / "margins.png", "margins": run.result, "summary": out / "summary.json"}
     plot.margin_curves({dataset.name: curve}, files["curve"], CONFIDENCE, norm)
     with written_whole(files["summary"]) as partial:
-        partial.write_text(json.dumps({**described, **_plain(summary)}, indent=1) + "\n")
+        partial.write_text(json.dumps({**described, **plain(summary)}, indent=1) + "\n")
     console.print(_table(f"Margins on {dataset.name}, {len(dataset)} points, norm {norm:g}", summary, len(dataset)))
     for what, path in files.items():
-        console.print(f"{what:>8}: {path}", highlight=False, soft_wrap=True)
-    return found
+        say(console, f"{what:>8}: {path}")
 
 
 def _correct(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> int:
@@ -165,7 +198,7 @@ def _summary(found: Margins, curve: MarginCurve, accuracy: float, seconds: float
 
 
 def _table(title: str, summary: dict[str, Any], points: int) -> Table:
-    table = Table(title=title, show_header=False)
+    table = Table(title=Text(title), show_header=False)
     table.add_row("accuracy", f"{summary['accuracy']:.2%}")
     table.add_row("R, area under the margin curve", f"{summary['area']:.4f}")
     table.add_row(f"  {summary['confidence']:.0%} confidence band",
@@ -181,32 +214,17 @@ def _table(title: str, summary: dict[str, Any], points: int) -> Table:
     return table
 
 
-def _plain(value: Any) -> Any:
-    """`value` as strict JSON has it: infinities and NaN as text."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def _device(text: str) -> torch.device:
-    """The device called `text`, if it is one that torch can use here."""
+    """The device called `text`, if it is one that torch can use here; of several processes each has its own GPU."""
     try:
         device = torch.device(text)
+        process = processes.join(cpu=device.type == "cpu")
+        if process.num_processes > 1 and device.type != "cpu":
+            if device.index is not None:
+                raise ValueError(f"device: expected cuda, of which each of {process.num_processes} processes takes its "
+                                 f"own, got {text!r}")
+            device = process.device
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"device: {text!r} cannot be used: {str(error).splitlines()[0]}") from error
     return device
-
-
-def _make(path: str) -> nn.Module:
-    """The network that MODULE:FUNCTION makes."""
-    module, _, function = path.partition(":")
-    try:
-        made = getattr(importlib.import_module(module), function)()
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"model: expected MODULE:FUNCTION that can be imported, got {path!r}: {error}") from error
-    if not isinstance(made, nn.Module):
-        raise ValueError(f"model: {path} made a {type(made).__name__}, not a torch.nn.Module")
-    return made

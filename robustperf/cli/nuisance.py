@@ -15,10 +15,11 @@ from rich.text import Text
 from robustperf import plot
 from robustperf.cli.data import DataRoot
 from robustperf.cli.expression import build_sum
-from robustperf.data import load
+from robustperf.cli.options import Data, Domain, Rgb, Size, load_data
 from robustperf.kernel import Kernel
 from robustperf.nuisance import KERNELS, Compose
 from robustperf.ops.program import Law
+from robustperf.training.batches import load_batches
 
 app = typer.Typer(help="Models of natural variation x' = G(x, delta), looked at.", no_args_is_help=True)
 
@@ -32,11 +33,12 @@ def show(
         typer.Option(metavar="SUM", help="One kernel or several, the first one first, such as "
                      f"'rotation(30) + brightness((-0.1, 0.4))'. There are {', '.join(KERNELS)}."),
     ],
-    data: Annotated[
-        str, typer.Option(metavar="NAME", help="A data set (see `robustperf data list`) or an npz file.")
-    ] = "digits",
+    data: Data = "digits",
     data_root: DataRoot = None,
     split: Annotated[str, typer.Option(help="train or test.")] = "test",
+    domain: Domain = None,
+    size: Size = None,
+    rgb: Rgb = False,
     index: Annotated[int, typer.Option(min=0, help="The first point.")] = 0,
     points: Annotated[int, typer.Option(min=1, help="So many points from there on, a row each.")] = 1,
     draws: Annotated[int, typer.Option(min=1, help="Draws of delta for each point.")] = 10,
@@ -46,11 +48,11 @@ def show(
 ) -> None:
     """Draw a point under many delta: x, then a picture for each draw."""
     model = build_kernel(kernel, shared)
-    dataset = load(data, split, data_root)
+    dataset = load_data(data, split, data_root, domain=domain, size=size, rgb=rgb)
     if index >= len(dataset):
         raise ValueError(f"index: expected one of {dataset.name}'s {len(dataset)} points, got {index}")
-    x = dataset.x[index : index + points]
-    numbers = torch.arange(index, index + len(x))
+    numbers = torch.arange(index, min(index + points, len(dataset)))
+    x, _, _ = next(load_batches(dataset, [numbers], torch.device("cpu")))
     delta = model.sample(seed, numbers, draws, shape=x.shape[1:])
     plot.image_grid(x, model(x, delta), delta, out, f"{model!r}", [f"point {n}" for n in numbers.tolist()])
 

@@ -55,8 +55,8 @@ class MarginRun:
 
     def __init__(self, folder: str | os.PathLike, settings: dict[str, Any], *, resume: bool = False):
         self.folder, self.parts, self.result = _places(folder)
-        self.parts.mkdir(parents=True, exist_ok=True)
         note_settings(self.folder, settings, resume=resume)
+        self.parts.mkdir(exist_ok=True)
 
     @staticmethod
     def forget(folder: str | os.PathLike) -> None:

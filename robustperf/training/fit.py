@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import numbers
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -108,14 +110,14 @@ def fit(
         raise TypeError(f"objective: expected an Objective or a function, got {type(objective).__name__}")
     if mixed_precision not in PRECISIONS:
         raise ValueError(f"mixed_precision: expected one of {', '.join(PRECISIONS)}, got {mixed_precision!r}")
-    if out is None and (resume or checkpoint_steps is not None):
-        raise ValueError("out: expected a folder for the checkpoints, got None")
-    key, numbers = random.key(seed), torch.arange(len(train))
-    share = validation if isinstance(validation, float) else None
+    if out is None and (resume or checkpoint_steps is not None or log_with == "tensorboard"):
+        raise ValueError("out: expected a folder for checkpoints and logs, got None")
+    key, samples = random.key(seed), torch.arange(len(train))
+    share = validation if isinstance(validation, numbers.Real) else None
     if share is not None:
-        numbers, held = held_out(len(train), share, key=key)
+        samples, held = held_out(len(train), share, key=key)
         validation = rows_of(train, held)
-    order = Order(numbers, batch_size, key, epochs)
+    order = Order(samples, batch_size, key, epochs)
 
     with ExitStack() as stack:
         if accelerator is None:
@@ -139,6 +141,9 @@ def fit(
                 **({"epochs": epochs} if isinstance(lr, tuple) else {}),
             }  # fmt: skip
             folder = stack.enter_context(TrainingFolder.opened(out, accelerator, settings, resume))
+        stack.enter_context(warnings.catch_warnings())
+        # weights of convolutions get channels-last gradients from channels-last images
+        warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
         run = _Run(accelerator, model, objective, made, train, validation, order, lr, clip, folder, checkpoint_steps,
                    workers, log_with is not None, progress and accelerator.is_main_process)
@@ -301,7 +306,12 @@ def _check_labels(name: str, model: nn.Module, data: Any) -> None:
 def _accelerator(mixed_precision: str, log_with: Any, out: Any, cpu: bool) -> Iterator[Accelerator]:
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
+    from accelerate.tracking import get_available_trackers
 
+    for name in [log_with] if isinstance(log_with, str) else log_with or []:
+        if name not in map(str, get_available_trackers()):  # the library would leave it out without a word
+            raise ImportError(f"log_with: {name} is not installed" + (": pip install 'robustperf[tensorboard]'"
+                                                                      if name == "tensorboard" else ""))
     # another fit, or the caller, may have another precision, which the library would refuse
     before = dict(AcceleratorState._shared_state)
     AcceleratorState._shared_state.clear()

@@ -40,19 +40,23 @@ class TrainingFolder:
     def opened(cls, folder: str | Path, accelerator: Accelerator, settings: dict[str, Any],
                resume: bool) -> Iterator[TrainingFolder]:
         """The folder, for this run alone; errors as in `fit`."""
-        folder = Path(folder)
-        lock = None
+        from accelerate.utils import gather_object
+
+        folder, lock, fault = Path(folder), None, None
         if accelerator.is_main_process:
-            folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(folder / ".lock")
             try:
+                folder.mkdir(parents=True, exist_ok=True)
+                lock = FileLock(folder / ".lock")
                 lock.acquire(timeout=0)
-            except Timeout:
-                raise ValueError(f"out: {folder} is in use by another process") from None
-        try:
-            if lock is not None:
                 note_settings(folder, settings, resume=resume)
-            accelerator.wait_for_everyone()
+            except Timeout:
+                fault = ValueError(f"out: {folder} is in use by another process")
+            except (OSError, ValueError) as error:
+                fault = error
+        try:
+            fault = gather_object([fault])[0]  # the others wait until the folder is there, and fail with the first
+            if fault is not None:
+                raise fault
             yield cls(folder)
         finally:
             if lock is not None:
@@ -115,10 +119,11 @@ def describe_model(model: nn.Module) -> str:
 
 
 def describe_data(data: Any) -> str:
-    """Name, size, and for a `Dataset` a digest of the labels."""
-    name = getattr(data, "name", type(data).__name__)
-    digest = f" ({_digest(data.y.numpy().tobytes())})" if isinstance(data, Dataset) else ""
-    return f"{name}, {len(data)} samples{digest}"
+    """Name, size, and for a `Dataset` its images' shape and a digest of the labels."""
+    text = f"{getattr(data, 'name', type(data).__name__)}, {len(data)} samples"
+    if isinstance(data, Dataset):
+        text += f" {list(data.x.shape[1:])} ({_digest(data.y.numpy().tobytes())})"
+    return text
 
 
 def _digest(content: bytes) -> str:

@@ -1,0 +1,70 @@
+"""`robustperf margins` on domains, resized images and folders; test_cli.py has the rest."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+import robustperf as rp
+from robustperf import cli, nets, processes
+from robustperf.attacks import FGSM
+from robustperf.nets import checkpoint
+
+
+@pytest.fixture
+def weights(tmp_path):
+    """Those of a network for RGB images of 10x10 pixels."""
+    torch.manual_seed(0)
+    path = tmp_path / "model.safetensors"
+    checkpoint.save(path, nets.build("small-cnn", in_channels=3, size=10))
+    return path
+
+
+def margins(*arguments, code=0):
+    """Output or error of `robustperf margins ARGUMENTS` with FGSM."""
+    result = CliRunner().invoke(cli.app, ["margins", "--attacks", "fgsm", *map(str, arguments)])
+    if isinstance(result.exception, Exception) and code == 1:  # main() makes a line of it
+        return str(result.exception)
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+def test_a_domain_in_the_shape_that_the_network_takes(tmp_path, weights):
+    arguments = ["--checkpoint", weights, "--data", "digits", "--limit", 30, "--batch-size", 20]
+    out = tmp_path / "out"
+    assert "digits brightness:80-, 30 points" in margins(*arguments, "--domain", "brightness:80-", "--out", out)
+    dataset = rp.data.domain(rp.data.load("digits"), "brightness:80-").limit(30).resized(10).rgb()
+    model = checkpoint.load(weights)
+    ours = rp.margins(model, dataset.x, attacks=[FGSM()], batch_size=20)
+    np.testing.assert_array_equal(np.load(out / "margins.npz")["distance"], ours.distance.numpy())
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["shape"] == [3, 10, 10]
+    right = model.eval()(dataset.x).argmax(1) == dataset.y
+    assert summary["accuracy"] == right.double().mean().item()
+
+    message = margins(*arguments, "--out", out, "--resume", code=1)
+    assert "data was 'digits brightness:80-' and is 'digits'" in message
+    assert "images [B, 3, 10, 10], got" in margins(*arguments, "--size", 12, "--out", tmp_path / "other", code=1)
+
+
+def test_a_folder_of_images(tmp_path, weights):
+    numbers = np.random.default_rng(0)
+    for label in "ab":
+        (tmp_path / "images" / "val" / label).mkdir(parents=True)
+        pixels = numbers.integers(0, 256, (20, 30, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "images" / "val" / label / "0.png")
+    margins("--checkpoint", weights, "--data", tmp_path / "images", "--batch-size", 1, "--out", tmp_path / "out")
+    x = rp.data.load(tmp_path / "images", size=10).read().x
+    ours = rp.margins(checkpoint.load(weights), x, attacks=[FGSM()], batch_size=1)
+    np.testing.assert_array_equal(np.load(tmp_path / "out" / "margins.npz")["distance"], ours.distance.numpy())
+
+
+def test_processes_share_no_gpu(tmp_path, weights, monkeypatch):
+    several = SimpleNamespace(num_processes=2, device=torch.device("cpu"))
+    monkeypatch.setattr(processes, "join", lambda cpu=False: several)
+    message = margins("--checkpoint", weights, "--data", "digits", "--device", "cuda:0", "--out", tmp_path, code=1)
+    assert message == "device: expected cuda, of which each of 2 processes takes its own, got 'cuda:0'"

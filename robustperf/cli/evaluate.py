@@ -1,0 +1,84 @@
+"""`robustperf evaluate`: how often a trained classifier is right on each of several domains."""
+
+from __future__ import annotations
+
+import json
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from robustperf import processes, training
+from robustperf.cli.data import DataRoot
+from robustperf.cli.options import (
+    DOMAIN_HELP,
+    Checkpoint,
+    Data,
+    Limit,
+    Model,
+    Rgb,
+    Size,
+    digest,
+    load_data,
+    load_network,
+    plain,
+    say,
+    shape_of,
+)
+from robustperf.files import written_whole
+
+
+def evaluate(
+    checkpoint_path: Checkpoint,
+    data: Data,
+    data_root: DataRoot = None,
+    split: Annotated[str, typer.Option(help="train or test.")] = "test",
+    domain: Annotated[
+        list[str] | None, typer.Option(metavar="DOMAIN", help="A row for each, all images without any; " + DOMAIN_HELP)
+    ] = None,
+    limit: Limit = None,
+    size: Size = None,
+    rgb: Rgb = False,
+    model: Model = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images in one forward pass.")] = 256,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that read a folder of images.")] = 0,
+    cpu: Annotated[bool, typer.Option("--cpu", help="Use no GPU.")] = False,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the figures there, as JSON.")] = None,
+) -> None:
+    """Find top-1 and top-5 accuracy and the mean loss (R section 6); under `torchrun` on several processes."""
+    if out is not None and not out.parent.is_dir():
+        raise FileNotFoundError(f"out: expected a file in a folder that exists, got {out}")
+    network, size, rgb = load_network(checkpoint_path, model, size, rgb)
+    # all of them first: a wrong one is an error before any work
+    datasets = {
+        each: load_data(data, split, data_root, domain=each, limit=limit, size=size, rgb=rgb)
+        for each in domain or [None]
+    }
+    process = processes.join(cpu)
+    console = Console(quiet=not process.is_main_process)
+    network.to(torch.device("cpu") if cpu else process.device)
+
+    table = Table("domain", title=Text(f"{checkpoint_path} on {data} ({split})"))
+    for column in ("points", "top-1", "top-5", "mean loss"):
+        table.add_column(column, justify="right")
+    rows = []
+    for each, dataset in datasets.items():
+        with console.status(f"evaluating {dataset.name}"):
+            found = training.evaluate(network, dataset, batch_size=batch_size, workers=workers)
+        row = {"domain": each, "points": len(dataset), "shape": shape_of(dataset), "top1": found.top(1),
+               "top5": found.top(5), "loss": found.loss.mean().item()}
+        table.add_row(each or "all images", f"{row['points']:,}", f"{row['top1']:.2%}", f"{row['top5']:.2%}",
+                      f"{row['loss']:.4f}")
+        rows.append(row)
+    console.print(table)
+    if out is not None and process.is_main_process:
+        facts = {"checkpoint": digest(checkpoint_path), "data": data, "split": split, "domains": rows,
+                 "robustperf": version("robustperf"), "torch": torch.__version__}
+        with written_whole(out) as partial:
+            partial.write_text(json.dumps(plain(facts), indent=1) + "\n")
+        say(console, f"figures: {out}")

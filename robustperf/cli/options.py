@@ -1,0 +1,110 @@
+"""What the commands share: options, the data and networks that they name, and results as JSON has them."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import inspect
+import math
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from torch import nn
+
+from robustperf.data import Dataset, ImageFolder, load
+from robustperf.data.load import LAYOUTS, NAMES
+from robustperf.nets import checkpoint
+
+_SIDE = 32  # that `load` gives images of different sizes, and gtsrb has where it is there as images of one size
+
+Data = Annotated[
+    str,
+    typer.Option(metavar="NAME", help="A data set (see `robustperf data list`), an npz file or a folder of images."),
+]
+DOMAIN_HELP = "such as brightness:low or contrast:90-100 (see `robustperf data domains`); snow:3 of cure-tsr."
+Domain = Annotated[str | None, typer.Option(metavar="DOMAIN", help="Only the images in it, " + DOMAIN_HELP)]
+Limit = Annotated[int | None, typer.Option(min=1, help="The first so many points only.")]
+Size = Annotated[int | None, typer.Option(min=1, metavar="N", help="Resize the images to N x N pixels.")]
+Rgb = Annotated[bool, typer.Option("--rgb", help="Repeat the channel of grey images three times.")]
+Checkpoint = Annotated[Path, typer.Option("--checkpoint", metavar="FILE", help="Weights, a safetensors file.")]
+Model = Annotated[
+    str | None,
+    typer.Option(metavar="MODULE:FUNCTION", help="What makes the network; needed where the checkpoint's header does "
+                 "not name one of robustperf's, which also says how to resize the images."),
+]
+
+
+def load_data(name: str, split: str, root: Path | None, *, domain: str | None = None, limit: int | None = None,
+              size: int | None = None, rgb: bool = False) -> Dataset | ImageFolder:
+    """The data set of these options. Raises as `data.load`, and ValueError where it has no points."""
+    dataset = _load(name, split, root, domain, size)
+    if not len(dataset):
+        raise ValueError(f"data: {dataset.name} has no points")
+    dataset = dataset if limit is None else dataset.limit(limit)
+    if isinstance(dataset, Dataset):
+        if size is not None and shape_of(dataset)[1:] != (size, size):
+            dataset = dataset.resized(size)
+        dataset = dataset.rgb() if rgb else dataset
+    return dataset
+
+
+def shape_of(dataset: Dataset | ImageFolder) -> tuple[int, int, int]:
+    """(C, H, W) of its images."""
+    return (3, dataset.size, dataset.size) if isinstance(dataset, ImageFolder) else tuple(dataset.x.shape[1:])
+
+
+def load_network(path: Path, model: str | None, size: int | None, rgb: bool) -> tuple[nn.Module, int | None, bool]:
+    """(the network in the checkpoint `path`, the size that it takes, whether it takes RGB images); `model`, `size` and
+    `rgb` are the options, and come first."""
+    network = checkpoint.load(path, None if model is None else make_network(model))
+    if model is None:
+        parameters = inspect.signature(type(network)).parameters
+        taken = {name: parameter.default for name, parameter in parameters.items()} | network.architecture[1]
+        size = taken.get("size") if size is None else size
+        rgb = rgb or taken["in_channels"] == 3
+    return network, size, rgb
+
+
+def make_network(path: str) -> nn.Module:
+    """The network that MODULE:FUNCTION makes."""
+    module, _, function = path.partition(":")
+    try:
+        made = getattr(importlib.import_module(module), function)()
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"model: expected MODULE:FUNCTION that can be imported, got {path!r}: {error}") from error
+    if not isinstance(made, nn.Module):
+        raise ValueError(f"model: {path} made a {type(made).__name__}, not a torch.nn.Module")
+    return made
+
+
+def say(console: Console, text: str) -> None:
+    """Prints a line as it is, to be copied from."""
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def digest(path: str | os.PathLike) -> str:
+    """The file's SHA-256."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+def plain(value: Any) -> Any:
+    """`value` as strict JSON has it: infinities and NaN as text."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _load(name: str, split: str, root: Path | None, domain: str | None, size: int | None) -> Dataset | ImageFolder:
+    """Images that come in different sizes get theirs as they are read."""
+    sized = any(layout.sized for layout in LAYOUTS.get(name, ())) and size != _SIDE
+    if size is not None and (sized or (name not in NAMES and Path(name).is_dir())):
+        try:
+            return load(name, split, root, domain=domain, size=size)
+        except FileNotFoundError:  # gtsrb may be there as images of one size alone
+            pass
+    return load(name, split, root, domain=domain)

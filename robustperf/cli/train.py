@@ -1,0 +1,250 @@
+"""`robustperf train`: train a classifier for robustness, on one process or under `torchrun` on many."""
+
+from __future__ import annotations
+
+import math
+import os
+import shlex
+from collections.abc import Callable
+from dataclasses import fields, replace
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from safetensors import safe_open
+from torch import nn
+
+from robustperf import nets, nuisance, plot, processes
+from robustperf.attacks import PGD
+from robustperf.cli.data import DataRoot
+from robustperf.cli.expression import build_list
+from robustperf.cli.nuisance import build_kernel
+from robustperf.cli.options import Data, Domain, Limit, Rgb, Size, load_data, make_network, say, shape_of
+from robustperf.data.load import ROOT_VARIABLE
+from robustperf.kernel import Kernel
+from robustperf.training import (
+    ERM,
+    MAT,
+    MDA,
+    MRT,
+    AdversarialTraining,
+    AugMix,
+    Fitted,
+    GaussianAugmentation,
+    Objective,
+    fit,
+)
+from robustperf.training.fit import PRECISIONS
+from robustperf.training.folder import TrainingFolder
+from robustperf.training.optimizers import OPTIMIZERS, Rate
+
+NETWORK = "robey-cnn"
+OF_ANY_SIZE = ("resnet20", "resnet50")
+
+
+def train(
+    data: Data,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where checkpoints, weights, tables and curves go.")],
+    objective: Annotated[
+        str, typer.Option(help="erm, mrt, mat, mda, pgd, gaussian or augmix, with arguments such as "
+                          "'mrt(selection=\"batch\", selection_dtype=\"bfloat16\")', 'mat(step=0.1)', "
+                          "'pgd(norm=2, eps=0.5)', 'gaussian(0.1)', 'augmix(severity=3)'."),
+    ] = "erm",
+    kernel: Annotated[
+        str | None,
+        typer.Option(metavar="SUM", help="The natural variation of mrt, mat and mda, such as 'rotation(30) + "
+                     f"brightness(0.4)'. There are {', '.join(nuisance.KERNELS)}."),
+    ] = None,
+    k: Annotated[int | None, typer.Option(min=1, help="Draws of mrt and mda, steps of mat.")] = None,
+    weight: Annotated[float | None, typer.Option(min=0, help="Of the clean images' loss.")] = None,
+    network: Annotated[str | None, typer.Option(help=f"{', '.join(nets.NAMES)}; without, {NETWORK}.")] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="MODULE:FUNCTION", help="What makes a network of your own.")
+    ] = None,
+    batch_norm: Annotated[bool, typer.Option("--batch-norm", help=f"With batch normalisation, in {NETWORK}.")] = False,
+    data_root: DataRoot = None,
+    domain: Domain = None,
+    limit: Limit = None,
+    size: Size = None,
+    rgb: Rgb = False,
+    epochs: Annotated[int, typer.Option(min=1)] = 10,
+    batch_size: Annotated[int, typer.Option(min=1, help="Of all processes together.")] = 64,
+    optimizer: Annotated[str, typer.Option(help=", ".join(OPTIMIZERS) + ".")] = "adadelta",
+    lr: Annotated[
+        str | None, typer.Option(metavar="RATE", help="0.05; a line, 0.05:0.001; or from epochs on, 0=1e-3,5=1e-4.")
+    ] = None,
+    clip: Annotated[float | None, typer.Option(help="The largest norm of the gradient.")] = None,
+    mixed_precision: Annotated[str, typer.Option(help=", ".join(PRECISIONS) + ".")] = "no",
+    seed: Annotated[int, typer.Option(min=0, help="Of the weights, the order and all draws.")] = 0,
+    validation: Annotated[
+        float, typer.Option(help="The share that is held out to choose the best epoch on; 0 takes the last epoch.")
+    ] = 0.1,
+    checkpoint_steps: Annotated[
+        int | None, typer.Option(min=1, help="Write a checkpoint after so many steps too, not only after each epoch.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that DIR holds.")] = False,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that read a folder of images.")] = 0,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write what TensorBoard shows, in DIR.")] = False,
+    cpu: Annotated[bool, typer.Option("--cpu", help="Use no GPU.")] = False,
+) -> None:
+    """Train a classifier on a data set's train split, or on one of its domains."""
+    rate = None if lr is None else parse_rate(lr)
+    loss = build_objective(objective, None if kernel is None else build_kernel(kernel), k, weight)
+    dataset = load_data(data, "train", data_root, domain=domain, limit=limit, size=size, rgb=rgb)
+    torch.manual_seed(seed)
+    if model is None:
+        classifier = build_network(network or NETWORK, shape_of(dataset), dataset.classes, batch_norm)
+    elif network is None and not batch_norm:
+        classifier = make_network(model)
+    else:
+        raise ValueError(f"model: expected no --network or --batch-norm beside it, got {model}")
+    main = processes.join(cpu).is_main_process
+    console = Console(quiet=not main)
+    try:
+        fitted = fit(
+            classifier, loss, dataset, validation=validation or None, epochs=epochs, batch_size=batch_size,
+            optimizer=optimizer, lr=rate, clip=clip, mixed_precision=mixed_precision, seed=seed, out=out, resume=resume,
+            checkpoint_steps=checkpoint_steps, workers=workers, log_with="tensorboard" if tensorboard else None,
+            cpu=cpu,
+        )  # fmt: skip
+    except KeyboardInterrupt:
+        say(console, f"Interrupted. {_kept(TrainingFolder(out))}")
+        raise typer.Exit(130) from None
+    if not main:
+        return
+    plot.training_curves(fitted.epochs, out / "curves.png", fitted.best, f"{objective} on {dataset.name}")
+    console.print(_table(dataset.name, loss, classifier, fitted))
+    folder = TrainingFolder(out)
+    files = {"weights": folder.best, "state": folder.state, "epochs": folder.metrics, "steps": folder.losses,
+             "curves": out / "curves.png"}
+    for what, path in files.items():
+        say(console, f"{what:>8}: {path}")
+    given = {"--data": data, "--data-root": None if str(data_root) == os.environ.get(ROOT_VARIABLE) else data_root,
+             "--domain": domain, "--size": size, "--model": model}
+    options = ["--checkpoint", folder.best, *(part for option in given.items() if option[1] is not None
+                                              for part in option), *["--rgb"] * rgb]
+    say(console, "Go on with:")
+    for command in (["evaluate"], ["margins", "--out", out / "margins"]):
+        say(console, "  " + shlex.join(map(str, ["robustperf", *command, *options])))
+
+
+def build_objective(text: str, kernel: Kernel | None = None, k: int | None = None,
+                    weight: float | None = None) -> Objective:
+    """The objective of `text`; `kernel`, `k` and `weight` are its arguments unless `text` says otherwise.
+
+    Raises ValueError that points at the place in `text`, or names the argument that this objective does not take.
+    """
+    given = {name: value for name, value in {"k": k, "weight": weight}.items() if value is not None}
+    weighted = {name: value for name, value in given.items() if name == "weight"}
+
+    def with_kernel(make: Callable[..., Objective]) -> Callable[..., Objective]:
+        return _no_kernel if kernel is None else partial(make, kernel, **given)
+
+    makers = {"erm": ERM, "mrt": with_kernel(_mrt), "mat": with_kernel(MAT), "mda": with_kernel(MDA),
+              "pgd": partial(_pgd, **weighted), "gaussian": partial(GaussianAugmentation, **weighted),
+              "augmix": partial(_augmix, **weighted)}
+    try:
+        objectives = build_list(text, makers)
+    except ValueError as error:
+        raise ValueError(f"objective: {error}") from error
+    if len(objectives) != 1:
+        raise ValueError(f"objective: expected one, got {len(objectives)}: {text}")
+    taken = {field.name for field in fields(objectives[0])}
+    if isinstance(objectives[0], AugMix):
+        taken.remove("kernel")  # it has its own
+    for name, value in {"kernel": kernel, **given}.items():
+        if value is not None and name not in taken:
+            raise ValueError(f"{name}: expected none for the objective {text}, which does not take it, got {value!r}")
+    return objectives[0]
+
+
+def build_network(name: str, shape: tuple[int, int, int], classes: int, batch_norm: bool = False) -> nn.Module:
+    """The network called `name`, one of `nets.NAMES`, for images of `shape`. Raises ValueError where there is none."""
+    channels, height, width = shape
+    arguments = {"in_channels": channels, "classes": classes}
+    if name not in OF_ANY_SIZE:
+        if height != width:
+            raise ValueError(f"network: expected square images for {name}, got {height}x{width}; --size resizes them")
+        arguments["size"] = height
+    if batch_norm:
+        if name != NETWORK:
+            raise ValueError(f"batch_norm: expected the network {NETWORK}, got {name}")
+        arguments["batch_norm"] = True
+    try:
+        return nets.build(name, **arguments)
+    except ValueError as error:
+        hint = "" if name not in nets.NAMES else f", for images of {height}x{width} pixels; --size resizes them"
+        raise ValueError(f"network: {error}{hint}") from error
+
+
+def parse_rate(text: str) -> Rate:
+    """The learning rate of a text such as 0.05, 0.05:0.001 or 0=1e-3,5=1e-4; `fit` checks its numbers."""
+    try:
+        if "=" in text:
+            pairs = [pair.split("=") for pair in text.split(",")]
+            rates = {int(epoch): float(rate) for epoch, rate in pairs}
+            if len(rates) != len(pairs):
+                raise ValueError("an epoch twice")
+            return rates
+        if ":" in text:
+            first, last = map(float, text.split(":"))
+            return first, last
+        return float(text)
+    except ValueError:
+        raise ValueError("lr: expected a rate such as 0.05, a line such as 0.05:0.001, or rates from epochs on such as "
+                         f"0=1e-3,5=1e-4, got {text!r}") from None
+
+
+def _no_kernel(*arguments: Any, **named: Any) -> Objective:
+    raise ValueError("expected a model of natural variation, such as --kernel 'brightness(0.4)', got none")
+
+
+def _mrt(*arguments: Any, selection_dtype: str | None = None, **named: Any) -> MRT:
+    dtypes = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+    return MRT(*arguments, selection_dtype=dtypes.get(selection_dtype, selection_dtype), **named)
+
+
+def _pgd(norm: float = math.inf, *, weight: float = AdversarialTraining.weight, **arguments: Any
+         ) -> AdversarialTraining:
+    """R A.1's attack in L-infinity but for what is said; in L2 its number of steps."""
+    default = AdversarialTraining.attack
+    if norm == default.norm:
+        attack = replace(default, **arguments)
+    else:
+        attack = PGD(norm, **{"steps": default.steps, **arguments})
+    return AdversarialTraining(attack, weight)
+
+
+def _augmix(*arguments: Any, weight: float = AugMix.weight, **named: Any) -> AugMix:
+    """`arguments` are those of its kernel."""
+    return AugMix(weight, nuisance.AugMix(*arguments, **named))
+
+
+def _kept(folder: TrainingFolder) -> str:
+    if not folder.state.exists():
+        return "There is no checkpoint yet: --resume begins at the first step."
+    with safe_open(folder.state, "pt") as file:
+        steps = file.get_slice("further.steps").get_shape()[0]
+    return f"--resume goes on behind step {steps}, from {folder.state}."
+
+
+def _table(data: str, objective: Objective, model: nn.Module, fitted: Fitted) -> Table:
+    best = fitted.epochs[fitted.best - 1]
+    seconds = sum(row["seconds"] for row in fitted.epochs)
+    images = sum(row["images_per_second"] * row["seconds"] for row in fitted.epochs)
+    table = Table(title=Text(f"Training on {data}"), show_header=False)
+    table.add_row("objective", Text(repr(objective)))
+    table.add_row("network", f"{type(model).__name__}, {sum(p.numel() for p in model.parameters()):,} parameters")
+    table.add_row("epochs", str(len(fitted.epochs)))
+    if "validation_accuracy" in best:
+        table.add_row("best epoch", str(fitted.best))
+        table.add_row("its validation accuracy", f"{best['validation_accuracy']:.2%}")
+    else:
+        table.add_row("weights", f"of epoch {fitted.best}, the last one, for want of a validation set")
+    table.add_row("images/s", f"{images / seconds:,.0f}")
+    return table
