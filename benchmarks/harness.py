@@ -16,13 +16,16 @@ import time
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from rich.console import Console
 from rich.table import Table
 
 from robustperf import _native
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def interleave(contenders: dict[str, Callable[[], Any]], repeats: int = 21, warmup: int = 2) -> dict[str, float]:
@@ -95,8 +98,9 @@ class Report:
     def add(self, **row: Any) -> None:
         self.rows.append(row)
 
-    def show(self, bars: tuple[str, str] | None = None) -> None:
-        """Prints the table; with `out` writes it too. `bars` names the columns (label, value) of the picture."""
+    def show(self, bars: tuple[str, str] | None = None, over: str | None = None) -> None:
+        """Prints the table; with `out` writes it too. `bars` names the columns (label, value) of the picture; `over`
+        the one that all others are drawn over."""
         columns = list(dict.fromkeys(key for row in self.rows for key in row))
         table = Table(*columns, title=self.title)
         texts = [[_text(row.get(column)) for column in columns] for row in self.rows]
@@ -113,25 +117,44 @@ class Report:
         lines += ["| " + " | ".join(row) + " |" for row in texts]
         (self.out / f"{self.name}.md").write_text("\n".join(lines) + "\n")
         if bars:
-            self._picture(*bars)
+            self._bars(*bars)
+        if over:
+            self._lines(over, columns)
 
-    def _picture(self, label: str, value: str) -> None:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
+    def _lines(self, over: str, columns: list[str]) -> None:
+        axes, x = self._axes(4.5), [row[over] for row in self.rows]
+        for column in columns:
+            if column != over:
+                axes.plot(x, [row[column] for row in self.rows], marker=".", label=column)
+        axes.set_xlabel(over)
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False)
+        self._save(axes)
 
+    def _bars(self, label: str, value: str) -> None:
         rows = [row for row in self.rows if isinstance(row.get(value), float)]
-        figure = Figure(figsize=(7.5, 1 + 0.32 * len(rows)), dpi=150, layout="constrained")
-        FigureCanvasAgg(figure)
-        axes = figure.add_subplot()
+        axes = self._axes(1 + 0.32 * len(rows))
         drawn = axes.barh(range(len(rows)), [row[value] for row in rows])
         axes.bar_label(drawn, fmt="%.3g", padding=3, fontsize="small")
         axes.set_yticks(range(len(rows)), [row[label] for row in rows], fontsize="small")
         axes.invert_yaxis()
         axes.margins(x=0.12)
         axes.set_xlabel(value)
-        axes.set_title(self.title, fontsize="medium")
+        self._save(axes)
+
+    def _axes(self, height: float) -> Axes:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(7.5, height), dpi=150, layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.add_subplot()
+        axes.set_title(self.title, fontsize="medium", wrap=True)
         axes.spines[["top", "right"]].set_visible(False)
-        figure.savefig(self.out / f"{self.name}.png")
+        return axes
+
+    def _save(self, axes: Axes) -> None:
+        axes.figure.savefig(self.out / f"{self.name}.png")
 
 
 def _text(value: Any) -> str:

@@ -9,12 +9,11 @@ import argparse
 from pathlib import Path
 
 import torch
-from rich.console import Console
 
 from robustperf import nets
-from robustperf.cli.demo import train_briefly
 from robustperf.data import Dataset, load
 from robustperf.nets import checkpoint
+from robustperf.training import ERM, fit
 
 CHECKPOINT = Path(__file__).parent.parent / "runs" / "mnist-small-cnn.safetensors"
 
@@ -25,7 +24,8 @@ def trained(data_root: Path | None = None, path: Path = CHECKPOINT, epochs: int 
     if not path.exists():
         torch.manual_seed(0)
         model = nets.build("small-cnn")
-        train_briefly(model, load("mnist", "train", data_root), epochs=epochs, console=Console(), batch_size=128)
+        fit(model, ERM(), load("mnist", "train", data_root), validation=None, epochs=epochs, batch_size=128,
+            optimizer="adam", lr=2e-3)
         path.parent.mkdir(parents=True, exist_ok=True)
         checkpoint.save(path, model)
     return checkpoint.load(path).eval(), test

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from robustperf.attacks import PGD, Attack
-from robustperf.classifier import without_wrapper
+from robustperf.classifier import evaluating, laid_out, without_wrapper
 from robustperf.training.objective import Objective, check_weight, loss_of_drawn
 
 
@@ -29,5 +29,7 @@ class AdversarialTraining(Objective):
         check_weight(self.weight)
 
     def loss(self, model, x, y, *, key, index):
-        found = self.attack(without_wrapper(model), x, y, key=key, index=index)
+        inner = without_wrapper(model)
+        with evaluating(inner):
+            found = self.attack(lambda images: inner(laid_out(inner, images)), x, y, key=key, index=index)
         return loss_of_drawn(model, found.point[None], x, y, self.weight)

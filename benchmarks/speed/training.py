@@ -1,0 +1,177 @@
+"""Steps of model-based training beside the published loop: time, peak memory, time by k; and what `fit` itself costs.
+
+    python benchmarks/speed/training.py [--out DIR]
+
+The network is R A.2's CNN with batch normalisation, a batch 64 images of 3x32x32, the optimizer Adadelta. Both sides
+draw from the same native kernel, so that the difference is the loop's alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch.nn.functional import cross_entropy
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from harness import Report, interleave, parser
+
+from robustperf import nets, random
+from robustperf.data import Dataset
+from robustperf.nuisance import Brightness, Compose, Contrast, Rotation
+from robustperf.training import ERM, MAT, MDA, MRT, batches, fit
+
+KERNEL = Compose([Rotation(15), Brightness(0.4), Contrast(0.4)])
+BATCH, CLASSES = 64, 10
+
+
+def published_mrt(model, x, y, k: int) -> torch.Tensor:
+    """MRT as its authors' loop has it: train mode, one draw kept for the whole batch, a look at each loss."""
+    worst, most = x, 0.0
+    with torch.no_grad():
+        for _ in range(k):
+            drawn = KERNEL(x, _uniform(len(x)))
+            loss = cross_entropy(model(drawn), y)
+            if loss.item() > most:
+                most, worst = loss.item(), drawn
+    return cross_entropy(model(torch.cat([x, worst])), torch.cat([y, y]))
+
+
+def published_mat(model, x, y, k: int) -> torch.Tensor:
+    """MAT likewise: from delta = 0 with raw gradient steps of 0.1, here in units of Delta's radius."""
+    delta, radius = torch.zeros(len(x), KERNEL.dim), KERNEL.radius_for(None)
+    for _ in range(k):
+        delta.requires_grad_()
+        loss = cross_entropy(model(KERNEL(x, delta)), y)
+        (gradient,) = torch.autograd.grad(loss, delta)
+        delta = KERNEL.project(delta.detach() + 0.1 * radius**2 * gradient)
+    return cross_entropy(model(torch.cat([x, KERNEL(x, delta)])), torch.cat([y, y]))
+
+
+def published_mda(model, x, y, k: int) -> torch.Tensor:
+    """MDA likewise: k draws beside the clean batch."""
+    drawn = [KERNEL(x, _uniform(len(x))) for _ in range(k)]
+    return cross_entropy(model(torch.cat([x, *drawn])), y.repeat(k + 1))
+
+
+def ours(objective, model, x, y) -> torch.Tensor:
+    return objective(model, x, y, key=random.key(0), index=torch.arange(len(x)))
+
+
+def step(loss_of: Callable[..., torch.Tensor]) -> Callable[[], None]:
+    """A whole training step of a new network."""
+    torch.manual_seed(0)
+    model = nets.RobeyCNN(classes=CLASSES, batch_norm=True).train()
+    optimizer = torch.optim.Adadelta(model.parameters(), lr=1.0)
+    x, y = torch.rand(BATCH, 3, 32, 32), torch.randint(CLASSES, (BATCH,))
+
+    def run() -> None:
+        optimizer.zero_grad()
+        loss_of(model, x, y).backward()
+        optimizer.step()
+
+    return run
+
+
+def contenders(name: str, k: int) -> dict[str, Callable[..., torch.Tensor]]:
+    """The published loop and ours, for one method."""
+    if name == "MRT":
+        return {
+            "published": partial(published_mrt, k=k),
+            "float32": partial(ours, MRT(KERNEL, k=k)),
+            "bfloat16 selection": partial(ours, MRT(KERNEL, k=k, selection_dtype=torch.bfloat16)),
+        }
+    if name == "MAT":
+        return {"published": partial(published_mat, k=k), "float32": partial(ours, MAT(KERNEL, k=k))}
+    return {"published": partial(published_mda, k=k), "float32": partial(ours, MDA(KERNEL, k=k))}
+
+
+def _uniform(batch: int) -> torch.Tensor:
+    return (2 * torch.rand(batch, KERNEL.dim) - 1) * KERNEL.radius_for(None)
+
+
+def peak_memory(name: str, which: str, k: int) -> float:
+    """MiB at most in three steps, beyond those before the first, in a process of its own."""
+    command = [sys.executable, __file__, "--memory-of", name, which, str(k)]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def _memory_of(name: str, which: str, k: int) -> None:
+    run, stop, seen = step(contenders(name, k)[which]), threading.Event(), [_resident()]
+
+    def watch() -> None:
+        while not stop.wait(5e-4):
+            seen.append(_resident())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    for _ in range(3):
+        run()
+    stop.set()
+    watcher.join()
+    print((max(seen) - seen[0]) / 2**20)
+
+
+def _resident() -> int:
+    """Bytes of this process in memory: its peak, as the system keeps it, is that of torch's import."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def cost_of_fit(repeats: int) -> dict[str, float | str]:
+    """Seconds of an epoch by `fit` and by a bare loop of the same steps."""
+    data = Dataset("noise", torch.rand(20 * BATCH, 3, 32, 32), torch.randint(CLASSES, (20 * BATCH,)), CLASSES)
+
+    def model_of() -> torch.nn.Module:
+        torch.manual_seed(0)
+        return nets.RobeyCNN(classes=CLASSES).train()
+
+    def bare() -> None:
+        model, objective, key = model_of(), ERM(), random.key(0)
+        optimizer = torch.optim.Adadelta(model.parameters(), lr=1.0)
+        for number, rows in enumerate(batches(len(data), BATCH, key=key, epoch=0)):
+            loss = objective(model, data.x[rows], data.y[rows], key=random.fold_in(key, number), index=rows)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+    def fitted() -> None:
+        fit(model_of(), ERM(), data, validation=None, epochs=1, batch_size=BATCH, progress=False)
+
+    times = interleave({"fit": fitted, "bare": bare}, repeats)
+    return {"case": "ERM, 20 steps, the CNN without batch norm", "fit s": times["fit"], "bare loop s": times["bare"],
+            "fit costs %": 100 * (times["fit"] / times["bare"] - 1)}
+
+
+def main() -> None:
+    options = parser(__doc__.splitlines()[0])
+    options.add_argument("--k", type=int, nargs="+", default=[1, 5, 10, 20, 50])
+    options.add_argument("--memory-of", nargs=3, help=argparse.SUPPRESS)
+    arguments = options.parse_args()
+    torch.set_num_threads(arguments.threads)
+    if arguments.memory_of:
+        name, which, k = arguments.memory_of
+        return _memory_of(name, which, int(k))
+    report = Report("training", f"A step of model-based training, R A.2's CNN, batch {BATCH}", arguments.out)
+    for name in ("MRT", "MAT", "MDA"):
+        for k in arguments.k:
+            sides = contenders(name, k)
+            times = interleave({side: step(loss_of) for side, loss_of in sides.items()}, arguments.repeats)
+            for side in sides:
+                row = {"case": f"{name}-{k} {side}", "ms": times[side] * 1e3,
+                       "x faster than published": times["published"] / times[side]}
+                report.add(**row, **{"peak MiB": peak_memory(name, side, k)})
+    report.show(bars=("case", "x faster than published"))
+    report = Report("fit", "What fit itself costs", arguments.out)
+    report.add(**cost_of_fit(arguments.repeats))
+    report.show()
+
+
+if __name__ == "__main__":
+    main()
