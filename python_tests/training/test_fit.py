@@ -5,6 +5,7 @@ import itertools
 import json
 import math
 import os
+import random
 import resource
 import signal
 import subprocess
@@ -89,6 +90,14 @@ def test_it_learns_and_keeps_the_best_epoch(digits):
     numbers, held = held_out(200, 0.2, key=rp.random.key(5))
     assert training.evaluate(model, digits.rows(held)).top(1) == max(accuracies)
     assert sorted([*numbers.tolist(), *held.tolist()]) == list(range(200)) and len(held) == 40
+
+
+def test_a_validation_set_of_its_own(digits):
+    test, model = rp.data.load("digits", "test").limit(64), net()
+    fitted = train(model, digits, validation=test)
+    assert len(fitted.steps) == 2 * (200 // 32)  # nothing is held out
+    accuracies = [row["validation_accuracy"] for row in fitted.epochs]
+    assert training.evaluate(model, test).top(1) == max(accuracies) == accuracies[fitted.best - 1]
 
 
 def test_without_validation_it_keeps_the_last_epoch(digits):
@@ -248,7 +257,7 @@ def test_killed_runs_go_on_to_the_same_bits(digits, tmp_path):
     straight, resumed = net(), net()
     fitted = train(straight, digits, killed, optimizer="adam", epochs=3)
     script = KILLED.format(folder=os.path.dirname(__file__))
-    for steps in (3, 6):  # in the midst of an epoch, and of the next one
+    for steps in random.Random(2021).sample(range(1, 9), 2):  # so many, and the process is gone
         command = [sys.executable, "-c", script, str(steps), str(tmp_path)]
         process = subprocess.run(command, capture_output=True, text=True)
         assert process.returncode == -signal.SIGKILL, process.stderr
