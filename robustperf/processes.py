@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,7 +18,8 @@ def join(cpu: bool = False) -> PartialState:
     """
     from accelerate import PartialState
 
-    return PartialState(cpu=on_cpu(cpu))
+    # shares of work may end hours apart, and a process that fails is no reason to wait: the launcher ends them all
+    return PartialState(cpu=on_cpu(cpu), timeout=timedelta(days=7))
 
 
 def on_cpu(cpu: bool) -> bool:

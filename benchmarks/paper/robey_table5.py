@@ -42,6 +42,13 @@ def parts(name: str, root) -> tuple[Dataset, Dataset]:
     return whole.rows(order[kept:]), whole.rows(order[:kept])
 
 
+def blue_to_red(name: str, scale: Scale, root) -> tuple[Dataset, Dataset]:
+    """(training images on blue, test images on red)"""
+    train, test = parts(name, root)
+    train, test = sample(train, scale.samples).resized(SIZE), sample(test, scale.tests).resized(SIZE)
+    return painted(train, BLUES, random.key(1)), painted(test, REDS, random.key(2))
+
+
 def main() -> None:
     options = parser(__doc__.splitlines()[0])
     options.add_argument("--data", nargs="+", default=list(PAPER), choices=PAPER)
@@ -49,9 +56,7 @@ def main() -> None:
     scale, kernel = scale_of(arguments, CPU), BackgroundColour.blue_to_red()
     report = Report("robey_table5", f"R Table 5, background blue -> red, {scale}", arguments.out)
     for name in arguments.data:
-        train, test = parts(name, arguments.data_root)
-        train = painted(sample(train, scale.samples).resized(SIZE), BLUES, random.key(1))
-        test = painted(sample(test, scale.tests).resized(SIZE), REDS, random.key(2))
+        train, test = blue_to_red(name, scale, arguments.data_root)
         methods = {method: objective(method, kernel) for method in arguments.methods}
         table_rows(report, name, accuracies(methods, train, test, scale), PAPER[name])
     report.show(bars=("case", "accuracy %"))

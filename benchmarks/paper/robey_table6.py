@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from robey import Report, Scale, accuracies, objective, parser, sample, scale_of, table_rows
 
-from robustperf.data import domain, load
+from robustperf.data import Dataset, domain, load
 from robustperf.nuisance import Brightness, Contrast
 
 CPU = Scale(width=16, epochs=12, samples=4096, tests=2000, seeds=1)
@@ -22,6 +22,12 @@ PAPER = {  # the table, in per cent
 }
 
 
+def low_to_high(name: str, by: str, scale: Scale, root) -> tuple[Dataset, Dataset]:
+    """(training images of the low domain, test images of the high one)"""
+    train, test = domain(load(name, "train", root), f"{by}:low"), domain(load(name, "test", root), f"{by}:high")
+    return sample(train, scale.samples), sample(test, scale.tests)
+
+
 def main() -> None:
     options = parser(__doc__.splitlines()[0])
     options.add_argument("--by", nargs="+", default=list(PAPER), choices=PAPER)
@@ -29,8 +35,7 @@ def main() -> None:
     scale = scale_of(arguments, CPU)
     report = Report("robey_table6", f"R Table 6, GTSRB low -> high, {scale}", arguments.out)
     for by in arguments.by:
-        train = sample(domain(load("gtsrb", "train", arguments.data_root), f"{by}:low"), scale.samples)
-        test = sample(domain(load("gtsrb", "test", arguments.data_root), f"{by}:high"), scale.tests)
+        train, test = low_to_high("gtsrb", by, scale, arguments.data_root)
         methods = {method: objective(method, KERNELS[by]) for method in arguments.methods}
         case = f"{by}, {len(train)} -> {len(test)} images"
         table_rows(report, case, accuracies(methods, train, test, scale), PAPER[by])
