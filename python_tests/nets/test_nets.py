@@ -46,11 +46,21 @@ def test_robey_cnn_has_the_parameters_of_its_layers():
 
 @pytest.mark.parametrize("batch_norm", [False, True])
 def test_robey_cnn_has_the_layers_of_the_paper_in_their_order(batch_norm):
-    net = RobeyCNN(batch_norm=batch_norm)
-    c = ["Conv2d", "BatchNorm2d", "ReLU"] if batch_norm else ["Conv2d", "ReLU"]
-    expected = [*c, *c, "MaxPool2d", *c, "MaxPool2d", "Dropout", "Flatten", "Linear", "ReLU", "Dropout", "Linear"]
-    assert [type(layer).__name__ for layer in [*net.features, *net.head]] == expected
+    torch.manual_seed(0)
+    net, x = RobeyCNN(batch_norm=batch_norm).eval(), torch.rand(4, 3, 32, 32)
+    weighted = [layer for layer in net.modules() if isinstance(layer, torch.nn.Conv2d | torch.nn.Linear)]
+    assert [layer.weight.shape[0] for layer in weighted] == [32, 64, 128, 128, 10]
+    norms = [layer for layer in net.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
+    assert len(norms) == (3 if batch_norm else 0)
     assert [layer.p for layer in net.modules() if isinstance(layer, torch.nn.Dropout)] == [0.25, 0.5]
+    # as printed: c32-3, c64-3, p2, c128-3, p2, flat, fc128, fc10, ReLU behind each convolution
+    features = x
+    for number, layer in enumerate(weighted[:3]):
+        features = layer(features)
+        features = F.relu(norms[number](features) if batch_norm else features)
+        features = F.max_pool2d(features, 2) if number else features
+    logits = weighted[4](F.relu(weighted[3](features.flatten(1))))
+    torch.testing.assert_close(net(x), logits, rtol=0, atol=0)
 
 
 def test_lenet_has_the_parameters_of_the_one_in_common_use():

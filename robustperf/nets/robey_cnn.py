@@ -39,10 +39,14 @@ class RobeyCNN(nn.Module):
 
         self.features = nn.Sequential(
             *_convolution(in_channels, width, batch_norm),
+            nn.ReLU(),
+            # pooling before ReLU: the same values for a quarter of the work
             *_convolution(width, 2 * width, batch_norm),
             nn.MaxPool2d(2),
+            nn.ReLU(),
             *_convolution(2 * width, 4 * width, batch_norm),
             nn.MaxPool2d(2),
+            nn.ReLU(),
             Dropout(0.25),
         )
         side = ((size - 4) // 2 - 2) // 2
@@ -62,6 +66,6 @@ class RobeyCNN(nn.Module):
 
 def _convolution(channels: int, out: int, batch_norm: bool) -> list[nn.Module]:
     if not batch_norm:
-        return [nn.Conv2d(channels, out, 3), nn.ReLU()]
+        return [nn.Conv2d(channels, out, 3)]
     # no bias: the batch norm after it has one
-    return [nn.Conv2d(channels, out, 3, bias=False), nn.BatchNorm2d(out), nn.ReLU()]
+    return [nn.Conv2d(channels, out, 3, bias=False), nn.BatchNorm2d(out)]
