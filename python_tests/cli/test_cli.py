@@ -143,8 +143,10 @@ def test_an_interrupted_run_goes_on(tmp_path, monkeypatch, how):
     checkpoint.save(weights, slow)
     arguments = [*ARGUMENTS, "--model", "slow_network:Slow", "--checkpoint", str(weights)]
     out = tmp_path / "out"
+    # a shell that runs tests in the background has them ignore Ctrl-C
     process = subprocess.Popen([*COMMAND, *arguments, "--out", str(out)], stdout=subprocess.PIPE, text=True,
-                               env={**os.environ, "PYTHONPATH": str(tmp_path)})
+                               env={**os.environ, "PYTHONPATH": str(tmp_path)},
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     while not (out / "parts" / "000000000.npz").exists():
         assert process.poll() is None, process.stdout.read()
         time.sleep(0.01)
