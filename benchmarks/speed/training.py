@@ -31,6 +31,7 @@ from robustperf.training import ERM, MAT, MDA, MRT, batches, fit
 
 KERNEL = Compose([Rotation(15), Brightness(0.4), Contrast(0.4)])
 BATCH, CLASSES = 64, 10
+WHAT = ("MRT", "MAT", "MDA", "fit")
 
 
 def published_mrt(model, x, y, k: int, backend: str = "reference") -> torch.Tensor:
@@ -153,6 +154,7 @@ def cost_of_fit(repeats: int) -> dict[str, float | str]:
 def main() -> None:
     options = parser(__doc__.splitlines()[0])
     options.add_argument("--k", type=int, nargs="+", default=[1, 5, 10, 20, 50])
+    options.add_argument("--what", nargs="+", choices=WHAT, default=WHAT)
     options.add_argument("--memory-of", nargs=3, help=argparse.SUPPRESS)
     arguments = options.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -160,7 +162,7 @@ def main() -> None:
         name, which, k = arguments.memory_of
         return _memory_of(name, which, int(k))
     report = Report("training", f"A step of model-based training, R A.2's CNN, batch {BATCH}", arguments.out)
-    for name in ("MRT", "MAT", "MDA"):
+    for name in [name for name in arguments.what if name != "fit"]:
         for k in arguments.k:
             sides = contenders(name, k)
             times = interleave({side: step(loss_of) for side, loss_of in sides.items()}, arguments.repeats)
@@ -168,10 +170,12 @@ def main() -> None:
                 row = {"case": f"{name}-{k} {side}", "ms": times[side] * 1e3,
                        "x faster than published": times["published"] / times[side]}
                 report.add(**row, **{"peak MiB": peak_memory(name, side, k)})
-    report.show(bars=("case", "x faster than published"))
-    report = Report("fit", "What fit itself costs", arguments.out)
-    report.add(**cost_of_fit(arguments.repeats))
-    report.show()
+    if report.rows:
+        report.show(bars=("case", "x faster than published"))
+    if "fit" in arguments.what:
+        report = Report("fit", "What fit itself costs", arguments.out)
+        report.add(**cost_of_fit(arguments.repeats))
+        report.show()
 
 
 if __name__ == "__main__":
