@@ -9,10 +9,12 @@
 #include <array>
 #include <memory>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "../core/philox.hpp"
 #include "../cpu/dispatch.hpp"
+#include "arguments.hpp"
 #include "line_search.hpp"
 #include "nuisance.hpp"
 #include "tensor_view.hpp"
@@ -22,16 +24,11 @@ namespace {
 
 TensorView cpu(py::handle tensor, const char* name) { return TensorView(tensor, name, Device::cpu); }
 
-void logit_gap(py::handle logits_, py::handle label_, py::handle gap_, double allowance) {
+void logit_gap(py::handle logits_, py::handle label, py::handle gap, double allowance) {
   const TensorView logits = cpu(logits_, "logits");
   const bool wide = logits.is(DType::float64);
-  GapArgs args{};
-  args.logits = logits.data<void>(wide ? DType::float64 : DType::float32, {kAny, kAny});
-  args.rows = logits.size(0);
-  args.classes = logits.size(1);
-  args.label = cpu(label_, "label").data<int64_t>(DType::int64, {args.rows});
-  args.gap = cpu(gap_, "gap").data<double>(DType::float64, {args.rows});
-  args.allowance = allowance;
+  const GapArgs args =
+      gap_args(Device::cpu, logits, wide ? DType::float64 : DType::float32, label, gap, allowance);
   py::gil_scoped_release release;
   with_kernels([&](auto kernels) {
     if (wide) kernels.template logit_gap<double>(args);
@@ -49,24 +46,12 @@ struct LineSearchOnCpu {
   }
 };
 
-void halfspace_box_projection(py::handle x_, py::handle w_, py::handle c_, py::handle delta_, py::handle feasible_,
-                              int norm, double lower, double upper, int threads) {
-  const TensorView x = cpu(x_, "x"), w = cpu(w_, "w"), c = cpu(c_, "c"), delta = cpu(delta_, "delta"),
-                   feasible = cpu(feasible_, "feasible");
+void halfspace_box_projection(py::handle x_, py::handle w, py::handle c, py::handle delta, py::handle feasible, int norm,
+                              double lower, double upper, int threads) {
+  const TensorView x = cpu(x_, "x");
   by_dtype(x, [&](auto zero, DType dtype) {
     using T = decltype(zero);
-    ProjectionArgs<T> args{};
-    args.x = x.data<T>(dtype, {kAny, kAny});
-    args.rows = x.size(0);
-    args.dim = x.size(1);
-    args.w = w.data<T>(dtype, {args.rows, args.dim});
-    args.c = c.data<double>(DType::float64, {args.rows});
-    args.delta = delta.data<T>(dtype, {args.rows, args.dim});
-    args.feasible = feasible.data<bool>(DType::boolean, {args.rows});
-    if (norm < 1 || norm > 3) throw py::value_error("norm: expected a code from 1 to 3, got " + std::to_string(norm));
-    args.norm = norm;
-    args.lower = lower;
-    args.upper = upper;
+    ProjectionArgs<T> args = projection_args<T>(Device::cpu, x, dtype, w, c, delta, feasible, norm, lower, upper);
     const int team = threads_for(args.rows * args.dim, threads);
     const auto scratch = std::make_unique<double[]>(team * projection_scratch(args.dim));
     args.scratch = scratch.get();
@@ -75,32 +60,14 @@ void halfspace_box_projection(py::handle x_, py::handle w_, py::handle c_, py::h
   });
 }
 
-void best_of_k(py::handle logits_, py::handle target_, py::handle loss_, py::handle index_, int64_t first, bool fresh,
+void best_of_k(py::handle logits_, py::handle target, py::handle loss, py::handle index, int64_t first, bool fresh,
                bool whole_batch, double label_smoothing, int64_t ignore_index, int threads) {
-  const TensorView logits = cpu(logits_, "logits"), target = cpu(target_, "target"), loss = cpu(loss_, "loss"),
-                   index = cpu(index_, "index");
-  const auto run = [&](auto number, auto logit, DType dtype, DType loss_dtype) {
-    using T = decltype(number);
+  const TensorView logits = cpu(logits_, "logits");
+  by_logits(logits, [&](auto logit, DType dtype) {
     using L = decltype(logit);
-    BestOfKArgs<T> args{};
-    args.logits = logits.data<void>(dtype, {kAny, kAny, kAny});
-    args.draws = logits.size(0);
-    args.rows = logits.size(1);
-    args.classes = logits.size(2);
-    args.target = target.data<int64_t>(DType::int64, {args.rows});
-    args.loss = loss.data<T>(loss_dtype, {args.rows});
-    args.index = index.data<int64_t>(DType::int64, {args.rows});
-    if (args.draws < 1 || args.classes < 1)
-      throw py::value_error("logits: expected at least one draw and one class");
-    for (int64_t b = 0; b < args.rows; ++b)
-      if ((args.target[b] < 0 || args.target[b] >= args.classes) && args.target[b] != ignore_index)
-        throw py::value_error("target: expected labels in 0.." + std::to_string(args.classes - 1) + ", got " +
-                              std::to_string(args.target[b]));
-    args.first = first;
-    args.fresh = fresh;
-    args.whole_batch = whole_batch;
-    args.label_smoothing = label_smoothing;
-    args.ignore_index = ignore_index;
+    using T = std::conditional_t<std::is_same_v<L, double>, double, float>;
+    BestOfKArgs<T> args = best_of_k_args<T>(Device::cpu, logits, dtype, target, loss, index, first, fresh, whole_batch,
+                                            label_smoothing, ignore_index);
     // not make_unique, which would write zeros first
     const std::unique_ptr<T[]> losses(new T[args.draws * args.rows]);
     const std::unique_ptr<double[]> totals(new double[args.draws]);
@@ -109,23 +76,11 @@ void best_of_k(py::handle logits_, py::handle target_, py::handle loss_, py::han
     const int team = threads_for(args.draws * args.rows * args.classes, threads);
     py::gil_scoped_release release;
     with_kernels([&](auto kernels) { kernels.template best_of_k<T, L>(args, team); });
-  };
-  if (logits.is(DType::float64)) run(double{}, double{}, DType::float64, DType::float64);
-  else if (logits.is(DType::bfloat16)) run(float{}, BFloat16{}, DType::bfloat16, DType::float32);
-  else if (logits.is(DType::float16)) run(float{}, Float16{}, DType::float16, DType::float32);
-  else run(float{}, float{}, DType::float32, DType::float32);
+  });
 }
 
-void draws(py::handle index_, py::handle draw_, py::handle out_, uint64_t key, bool normal, int threads) {
-  const TensorView index = cpu(index_, "index"), draw = cpu(draw_, "draw"), out = cpu(out_, "out");
-  DrawArgs args{};
-  args.key = key;
-  args.index = index.data<int64_t>(DType::int64, {kAny});
-  args.draw = draw.data<int64_t>(DType::int64, {kAny});
-  args.samples = index.size(0);
-  args.draws = draw.size(0);
-  args.out = out.data<float>(DType::float32, {args.draws, args.samples, kAny});
-  args.dim = out.size(2);
+void draws(py::handle index, py::handle draw, py::handle out, uint64_t key, bool normal, int threads) {
+  const DrawArgs args = draw_args(Device::cpu, index, draw, out, key);
   const int team = threads_for(args.draws * args.samples * args.dim, threads);
   py::gil_scoped_release release;
   with_kernels([&](auto kernels) { normal ? kernels.normal(args, team) : kernels.uniform(args, team); });
@@ -146,6 +101,27 @@ void want_large_pages(void* data, int64_t bytes) {
 #endif
 }
 
+// Lays out what a thread needs beside the tensors of a nuisance program.
+template <typename T>
+void lay_out_scratch(NuisanceArgs<T>& args, const Program& program, bool back) {
+  int64_t total = 0;
+  const auto place = [&](bool wanted, int64_t size) {
+    const int64_t here = total;
+    if (wanted) total += (size + 15) / 16 * 16;  // 64 bytes
+    return here;
+  };
+  const int64_t image = args.channels_most * args.height * args.width;
+  const int64_t quads = (args.channels_most + 3) / 4 * 4 * (args.height + 3) * (args.width + 3);
+  args.layout.padded = place(program.warps || program.blurs, quads);
+  args.layout.image = place(program.blurs, image);
+  args.layout.tiles = place(true, (back ? args.count : 1) * args.channels_most * kTile);
+  args.layout.delta = place(!back, args.dim);
+  args.layout.padded_grad = place(back && program.warps, quads);
+  args.layout.grads = place(back, image);
+  args.layout.inputs = place(back, args.count * image);
+  args.layout.total = total;
+}
+
 // x transformed into out, by delta or, where it is None, by draws under key. Returns the Fault bits of all.
 int nuisance(py::handle x_, py::handle delta_, py::handle out_, const std::vector<int64_t>& codes,
              const std::vector<double>& numbers, uint64_t key, py::handle index_, py::handle draw_, int threads) {
@@ -154,7 +130,8 @@ int nuisance(py::handle x_, py::handle delta_, py::handle out_, const std::vecto
   by_dtype(x, [&](auto zero, DType dtype) {
     using T = decltype(zero);
     Program program;
-    NuisanceArgs<T> args = nuisance_args<T>(x, dtype, codes, numbers, false, program);
+    NuisanceArgs<T> args = nuisance_args<T>(x, dtype, codes, numbers, program);
+    lay_out_scratch(args, program, false);
     if (delta_.is_none()) {
       args.index = cpu(index_, "index").data<int64_t>(DType::int64, {args.batch});
       const TensorView draw = cpu(draw_, "draw");
@@ -188,7 +165,8 @@ void nuisance_backward(py::handle grad_, py::handle x_, py::handle delta_, py::h
   by_dtype(x, [&](auto zero, DType dtype) {
     using T = decltype(zero);
     Program program;
-    NuisanceArgs<T> args = nuisance_args<T>(x, dtype, codes, numbers, true, program);
+    NuisanceArgs<T> args = nuisance_args<T>(x, dtype, codes, numbers, program);
+    lay_out_scratch(args, program, true);
     args.delta = delta.data<T>(dtype, {kAny, args.batch, args.dim});
     args.draws = delta.size(0);
     args.grad = grad.data<T>(dtype, {args.draws, args.batch, args.channels_out, args.height, args.width});
@@ -202,20 +180,10 @@ void nuisance_backward(py::handle grad_, py::handle x_, py::handle delta_, py::h
   });
 }
 
-void nuisance_sample(py::handle index_, py::handle draw_, py::handle delta_, const std::vector<int64_t>& codes,
+void nuisance_sample(py::handle index, py::handle draw, py::handle delta, const std::vector<int64_t>& codes,
                      const std::vector<double>& numbers, uint64_t key, int threads) {
   const Program program = program_of(codes, numbers);
-  const TensorView index = cpu(index_, "index"), draw = cpu(draw_, "draw"), delta = cpu(delta_, "delta");
-  NuisanceSampleArgs args{};
-  args.steps = program.steps.data();
-  args.count = static_cast<int64_t>(program.steps.size());
-  args.key = key;
-  args.samples = index.size(0);
-  args.draws = draw.size(0);
-  args.dim = program.dim;
-  args.index = index.data<int64_t>(DType::int64, {kAny});
-  args.draw = draw.data<int64_t>(DType::int64, {kAny});
-  args.delta = delta.data<float>(DType::float32, {args.draws, args.samples, args.dim});
+  const NuisanceSampleArgs args = sample_args(Device::cpu, program, index, draw, delta, key);
   const int team = threads_for(args.draws * args.samples * args.dim, threads);
   py::gil_scoped_release release;
   with_kernels([&](auto kernels) { kernels.nuisance_sample(args, team); });

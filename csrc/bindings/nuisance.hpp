@@ -9,7 +9,6 @@
 #include <vector>
 
 #include "../core/arguments.hpp"
-#include "../cpu/kernels.hpp"
 #include "tensor_view.hpp"
 
 namespace robustperf {
@@ -95,10 +94,10 @@ inline Program program_of(const std::vector<int64_t>& codes, const std::vector<d
   return program;
 }
 
-// The arguments that the way forth and the way back have in common; `program` must outlive them.
+// The arguments that the way forth and the way back have in common, without scratch; `program` must outlive them.
 template <typename T>
 NuisanceArgs<T> nuisance_args(const TensorView& x, DType dtype, const std::vector<int64_t>& codes,
-                              const std::vector<double>& numbers, bool back, Program& program) {
+                              const std::vector<double>& numbers, Program& program) {
   NuisanceArgs<T> args{};
   args.x = x.data<T>(dtype, {kAny, kAny, kAny, kAny});
   args.batch = x.size(0);
@@ -111,22 +110,23 @@ NuisanceArgs<T> nuisance_args(const TensorView& x, DType dtype, const std::vecto
   args.dim = program.dim;
   args.channels_out = program.channels_out;
   args.channels_most = program.channels_most;
-  int64_t total = 0;
-  const auto place = [&](bool wanted, int64_t size) {
-    const int64_t here = total;
-    if (wanted) total += (size + 15) / 16 * 16;  // 64 bytes
-    return here;
-  };
-  const int64_t image = args.channels_most * args.height * args.width;
-  const int64_t quads = (args.channels_most + 3) / 4 * 4 * (args.height + 3) * (args.width + 3);
-  args.layout.padded = place(program.warps || program.blurs, quads);
-  args.layout.image = place(program.blurs, image);
-  args.layout.tiles = place(true, (back ? args.count : 1) * args.channels_most * kTile);
-  args.layout.delta = place(!back, args.dim);
-  args.layout.padded_grad = place(back && program.warps, quads);
-  args.layout.grads = place(back, image);
-  args.layout.inputs = place(back, args.count * image);
-  args.layout.total = total;
+  return args;
+}
+
+// Draws of a program's delta; `program` must outlive them.
+inline NuisanceSampleArgs sample_args(Device device, const Program& program, py::handle index_, py::handle draw_,
+                                      py::handle delta, uint64_t key) {
+  const TensorView index(index_, "index", device), draw(draw_, "draw", device);
+  NuisanceSampleArgs args{};
+  args.steps = program.steps.data();
+  args.count = static_cast<int64_t>(program.steps.size());
+  args.key = key;
+  args.samples = index.size(0);
+  args.draws = draw.size(0);
+  args.dim = program.dim;
+  args.index = index.data<int64_t>(DType::int64, {kAny});
+  args.draw = draw.data<int64_t>(DType::int64, {kAny});
+  args.delta = TensorView(delta, "delta", device).data<float>(DType::float32, {args.draws, args.samples, args.dim});
   return args;
 }
 

@@ -54,6 +54,28 @@ ROBUSTPERF_HD inline Warp warp_of(const WarpParameters& p, int64_t height, int64
   return w;
 }
 
+// Where a pixel comes from: right and down of the neighbour (x, y), which lies in a border of zeros where the place is
+// outside the image.
+template <typename T>
+struct Place {
+  int x, y;
+  T right, down;
+  bool moves_x, moves_y;  // whether the place follows delta, or is clamped
+};
+
+template <typename T>
+ROBUSTPERF_HD inline Place<T> place_of(const Warp& w, bool border, int64_t y, int64_t x, int64_t height,
+                                       int64_t width) {
+  const T low = border ? T(0) : T(-1), most_x = static_cast<T>(border ? width - 1 : width),
+          most_y = static_cast<T>(border ? height - 1 : height);
+  const T u = static_cast<T>(w.u0() + w.xy * y) + static_cast<T>(w.xx) * static_cast<T>(x),
+          v = static_cast<T>(w.v0() + w.yy * y) + static_cast<T>(w.yx) * static_cast<T>(x);
+  // so written that a NaN ends up at the low end
+  const T cu = smaller(u > low ? u : low, most_x) + T(1), cv = smaller(v > low ? v : low, most_y) + T(1);
+  const int iu = static_cast<int>(cu), iv = static_cast<int>(cv);
+  return {iu - 1, iv - 1, cu - static_cast<T>(iu), cv - static_cast<T>(iv), u > low && u < most_x, v > low && v < most_y};
+}
+
 // Sums over the pixels of the gradients in u and v, alone and times x and y.
 struct WarpGradient {
   double u, ux, uy, v, vx, vy;

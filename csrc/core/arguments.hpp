@@ -15,7 +15,7 @@ struct Float16 {
 };
 
 struct GapArgs {
-  const void* logits;    // [rows, classes], float or double
+  const void* logits;    // [rows, classes], float or double; the halves too on a GPU
   const int64_t* label;  // [rows]
   double* gap;           // [rows]
   int64_t rows, classes;
@@ -62,7 +62,8 @@ struct BestOfKArgs {
   T* loss;                // [rows], the best so far; read unless fresh
   int64_t* index;         // [rows], its draw
   T* losses;              // [draws, rows], scratch
-  double* totals;         // [draws], scratch; for whole_batch alone
+  double* totals;         // [draws], scratch; for whole_batch on the CPU alone
+  unsigned* done;         // one count of blocks, scratch; for whole_batch on a GPU alone
   int64_t draws, rows, classes;
   int64_t first;          // the number of the first draw
   bool fresh;             // nothing came before

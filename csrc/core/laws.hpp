@@ -11,6 +11,15 @@ ROBUSTPERF_HD inline float between(float lower, float upper, float u) {
   return smaller(lower + (upper - lower) * u, upper);
 }
 
+// Component j of a step's delta from its random word; of a ball's, before that is scaled.
+ROBUSTPERF_HD inline float component_of(const Step& step, int64_t j, uint32_t word) {
+  const int bounds = step.law == kBox ? static_cast<int>(j) : 0;
+  const float lower = static_cast<float>(step.numbers[bounds]), upper = static_cast<float>(step.numbers[kBounds + bounds]);
+  if (step.law == kBall) return normal_of(word);
+  if (step.law == kNormal) return upper * normal_of(word);
+  return step.law == kFogLaw && j > 0 ? uniform_of(word) : between(lower, upper, uniform_of(word));
+}
+
 // What a vector of `dim` standard normals with this sum of squares is multiplied by, to become a uniform point of the
 // ball of this radius: the direction is the normals', u^(1/dim) the share of the radius.
 ROBUSTPERF_HD inline double ball_scale(double radius, double squares, float u, int64_t dim) {

@@ -81,5 +81,16 @@ ROBUSTPERF_HD constexpr int64_t words(const Step& step) {
   return step.law == kShared ? 0 : step.dim + (step.law == kBall ? 1 : 0);
 }
 
+// Whether a step wants to know the whole image first.
+ROBUSTPERF_HD inline bool wants_whole(const Step& step) {
+  return step.transform == kContrast || step.transform == kFog ||
+         (step.transform == kBackground && setting(step, 0) == kCorner);
+}
+
+// Whether delta has a number for each value of the image.
+ROBUSTPERF_HD inline bool has_image(const Step& step) {
+  return step.transform == kAdd || step.transform == kImpulse || step.transform == kShot;
+}
+
 }  // namespace ROBUSTPERF_ISA
 }  // namespace robustperf

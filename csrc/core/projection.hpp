@@ -15,6 +15,17 @@ namespace robustperf::ROBUSTPERF_ISA {
 
 enum class Norm : int { one = 1, two = 2, inf = 3 };
 
+// A power of two near 1 / max |w|, so that squares of doubles neither overflow nor vanish. The square of any float
+// fits a double as it is.
+ROBUSTPERF_HD inline double scale_for(double largest) {
+  return largest == 0.0 || !finite(largest) ? 1.0 : ::ldexp(1.0, smaller(1022, -::ilogb(largest)));
+}
+
+template <typename T>
+ROBUSTPERF_HD inline T signed_move(double move, T w) {
+  return w > T(0) ? static_cast<T>(move) : w < T(0) ? static_cast<T>(-move) : T(0);
+}
+
 // V is double, or the CPU's vector of doubles.
 
 // The room of a coordinate in the direction of w.
@@ -87,7 +98,8 @@ template <typename MassFrom>
 ROBUSTPERF_HD inline Selection weighted_select(double c, double above, double count, double few, MassFrom&& mass_from) {
   Selection s{0.0, above, 0.0, 0.0, count};
   for (int pass = 0; s.inside > few && bits_of(s.high) - bits_of(s.low) > 1; ++pass) {
-    const double half = pass < 16 ? s.low + 0.5 * (s.high - s.low) : from_bits((bits_of(s.low) + bits_of(s.high)) / 2);
+    const int64_t between = bits_of(s.low) + (bits_of(s.high) - bits_of(s.low)) / 2;  // the sum might overflow
+    const double half = pass < 16 ? s.low + 0.5 * (s.high - s.low) : from_bits(between);
     const double middle = half > s.low && half < s.high ? half : from_bits(bits_of(s.low) + 1);
     const Mass<double> found = mass_from(middle);
     if (found.mass >= c) {

@@ -1,27 +1,13 @@
-// The field of fog: lattices of random numbers, each twice as fine as the one before and of half its weight, bilinear
-// between the nodes.
+// The field of fog along the pixels of a tile.
 #pragma once
 
-#include "../core/program.hpp"
+#include "../core/fog.hpp"
 
 namespace robustperf::ROBUSTPERF_ISA {
 
 constexpr int kFinest = 17;
 
-// The lattice of an octave begins here, counted in nodes.
-constexpr int64_t fog_offset(int octave) {
-  int64_t nodes = 0;
-  for (int o = 0; o < octave; ++o) nodes += int64_t{(2 << o) + 1} * ((2 << o) + 1);
-  return nodes;
-}
-static_assert(fog_offset(kOctaves) == kFogNodes && (1 << kOctaves) + 1 == kFinest);
-
-// 1, 1/2, 1/4, ... brought to the sum 1.
-constexpr double fog_weight(int octave) { return (1 << (kOctaves - 1 - octave)) / double((1 << kOctaves) - 1); }
-
-// Steps of the lattice for a pixel.
-template <typename T>
-inline T pitch(int cells, int64_t size) { return size > 1 ? T(cells) / static_cast<T>(size - 1) : T(0); }
+static_assert((1 << kOctaves) + 1 == kFinest);
 
 // Calls body(octave, lattice's cells, row of the lattice, share of the next row, first pixel's column, first, count)
 // for each stretch of a row within the n pixels from `first`.

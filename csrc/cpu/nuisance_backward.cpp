@@ -5,11 +5,6 @@
 namespace robustperf::ROBUSTPERF_ISA {
 namespace {
 
-// Whether delta has a number for each value of the image.
-inline bool has_image(const Step& step) {
-  return step.transform == kAdd || step.transform == kImpulse || step.transform == kShot;
-}
-
 template <typename T>
 void add_to(T* sum, const T* more, int64_t count) {
 #pragma omp simd

@@ -35,8 +35,6 @@ auto reduce(const Row<T>& row, Term&& term) {
   return sums;
 }
 
-// A power of two near 1 / max |w|, so that squares of doubles neither overflow nor vanish. The square of any float
-// fits a double as it is.
 template <typename T>
 double scale_of(const T* w, int64_t dim) {
   if constexpr (sizeof(T) == 4) {
@@ -44,8 +42,7 @@ double scale_of(const T* w, int64_t dim) {
   } else {
     double largest = 0.0;
     for (int64_t i = 0; i < dim; ++i) largest = larger(largest, magnitude(w[i]));
-    if (largest == 0.0 || !finite(largest)) return 1.0;
-    return ::ldexp(1.0, smaller(1022, -::ilogb(largest)));
+    return scale_for(largest);
   }
 }
 
@@ -86,11 +83,6 @@ Row<T> prepare(const T* x, const T* w, double scale, const ProjectionArgs<T>& ar
     for (int l = 0; l < kWidth; ++l) row.largest = larger(row.largest, double{each[l]});
   row.faults = add_up(faults);
   return row;
-}
-
-template <typename T>
-T signed_move(double move, T w) {
-  return w > T(0) ? static_cast<T>(move) : w < T(0) ? static_cast<T>(-move) : T(0);
 }
 
 // p = 2 and inf: every coordinate moves by min(reach(t), h).

@@ -10,11 +10,6 @@
 
 namespace robustperf::ROBUSTPERF_ISA {
 
-inline bool wants_whole(const Step& step) {
-  return step.transform == kContrast || step.transform == kFog ||
-         (step.transform == kBackground && setting(step, 0) == kCorner);
-}
-
 inline bool begins_segment(const Step& step) {
   return wants_whole(step) || step.transform == kAffine || step.transform == kBlur;
 }

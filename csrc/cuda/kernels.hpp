@@ -10,8 +10,33 @@ namespace robustperf::cuda {
 // Throws std::runtime_error with CUDA's own words.
 void check(cudaError_t status, const char* what);
 
-// T: the dtype of the images, L: of the logits.
+// T: the dtype of the images (of the losses, for best_of_k), L: of the logits.
+template <typename T, typename L>
+void best_of_k(const BestOfKArgs<T>& args, cudaStream_t stream);
+
+template <typename T>
+void halfspace_box_projection(const ProjectionArgs<T>& args, cudaStream_t stream);
+
+template <typename L>
+void logit_gap(const GapArgs& args, cudaStream_t stream);
+
 template <typename T, typename L>
 void line_search_step(const LineSearchArgs<T>& args, cudaStream_t stream);
+
+void draws(const DrawArgs& args, bool normal, cudaStream_t stream);
+
+void nuisance_sample(const NuisanceSampleArgs& args, cudaStream_t stream);
+
+// With a delta; the arguments' steps are in the host's memory. Before it: how many bytes of scratch it wants.
+template <typename T>
+int64_t nuisance_scratch(const NuisanceArgs<T>& args);
+template <typename T>
+void nuisance(const NuisanceArgs<T>& args, cudaStream_t stream);
+
+// The gradients in x are those of each draw, [draws, batch, channels, height, width].
+template <typename T>
+int64_t nuisance_backward_scratch(const NuisanceArgs<T>& args);
+template <typename T>
+void nuisance_backward(const NuisanceArgs<T>& args, cudaStream_t stream);
 
 }  // namespace robustperf::cuda

@@ -1,20 +1,18 @@
 // The line-search step: a warp takes one active point. Its lanes share the logits and the pixels; lane 0 advances the
 // search with the arithmetic of core/bracket.hpp.
-#include <stdexcept>
-#include <string>
-
+//
+// logit_gap is its first half: a warp takes one row of logits.
 #include "../core/bracket.hpp"
 #include "../core/gap.hpp"
-#include "kernels.hpp"
+#include "../core/half.hpp"
+#include "team.hpp"
 
 namespace robustperf::cuda {
 namespace {
 
 using namespace robustperf::ROBUSTPERF_ISA;
 
-constexpr int kWarp = 32;
 constexpr int kWarpsPerBlock = 4;
-constexpr unsigned kAllLanes = 0xffffffffu;
 
 template <typename T>
 __device__ void write_along(T* out, const T* x, const T* x_adv, double step, int64_t dim, int lane) {
@@ -22,10 +20,11 @@ __device__ void write_along(T* out, const T* x, const T* x_adv, double step, int
   for (int64_t i = lane; i < dim; i += kWarp) out[i] = t == T(1) ? x_adv[i] : along(x[i], x_adv[i], t);
 }
 
+// NaN for a label out of range: no gap, and no crossing.
 template <typename L>
 __device__ double warp_gap(const L* logits, int64_t classes, int64_t label, double allowance, int lane) {
   GapParts parts;
-  for (int64_t j = lane; j < classes; j += kWarp) parts.add(static_cast<double>(logits[j]), j == label);
+  for (int64_t j = lane; j < classes; j += kWarp) parts.add(static_cast<double>(number(logits[j])), j == label);
   for (int offset = kWarp / 2; offset > 0; offset /= 2) {
     GapParts that;
     that.label = __shfl_xor_sync(kAllLanes, parts.label, offset);
@@ -33,17 +32,29 @@ __device__ double warp_gap(const L* logits, int64_t classes, int64_t label, doub
     that.scale = __shfl_xor_sync(kAllLanes, parts.scale, offset);
     parts.merge(that);
   }
-  return parts.gap(allowance);
+  return label >= 0 && label < classes ? parts.gap(allowance) : static_cast<double>(NAN);
+}
+
+template <typename L>
+__global__ void __launch_bounds__(kWarp* kWarpsPerBlock) gap_kernel(const __grid_constant__ GapArgs args) {
+  const int lane = threadIdx.x % kWarp;
+  for (int64_t row = static_cast<int64_t>(blockIdx.x) * kWarpsPerBlock + threadIdx.x / kWarp; row < args.rows;
+       row += static_cast<int64_t>(gridDim.x) * kWarpsPerBlock) {
+    const L* logits = static_cast<const L*>(args.logits) + row * args.classes;
+    const double gap = warp_gap(logits, args.classes, args.label[row], args.allowance, lane);
+    if (lane == 0) args.gap[row] = gap;
+  }
 }
 
 template <typename T, typename L>
-__global__ void __launch_bounds__(kWarp* kWarpsPerBlock) step_kernel(const LineSearchArgs<T> args) {
+__global__ void __launch_bounds__(kWarp* kWarpsPerBlock) step_kernel(const __grid_constant__ LineSearchArgs<T> args) {
   const int64_t m = static_cast<int64_t>(blockIdx.x) * kWarpsPerBlock + threadIdx.x / kWarp;
   const int lane = threadIdx.x % kWarp;
   if (m >= args.active) return;
   const int64_t p = args.rows[m];
+  if (p < 0 || p >= args.points) return;  // nobody looked at the numbers on the way
   Search& s = reinterpret_cast<Search*>(args.state)[p];
-  if (args.logits != nullptr && s.line < 0.0) return;
+  if (args.logits != nullptr && !(s.line >= 0.0 && s.line < static_cast<double>(args.ensemble))) return;
   double gap = 0.0;
   if (args.logits != nullptr) {
     const L* logits = static_cast<const L*>(args.logits) + m * args.classes;
@@ -70,18 +81,23 @@ __global__ void __launch_bounds__(kWarp* kWarpsPerBlock) step_kernel(const LineS
 
 }  // namespace
 
-void check(cudaError_t status, const char* what) {
-  if (status != cudaSuccess) throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(status));
-}
-
 template <typename T, typename L>
 void line_search_step(const LineSearchArgs<T>& args, cudaStream_t stream) {
   if (args.active == 0) return;
-  const int64_t blocks = (args.active + kWarpsPerBlock - 1) / kWarpsPerBlock;
-  step_kernel<T, L><<<static_cast<unsigned>(blocks), kWarp * kWarpsPerBlock, 0, stream>>>(args);
-  check(cudaGetLastError(), "line_search_step");
+  launch("line_search_step", step_kernel<T, L>, blocks_for(args.active, kWarpsPerBlock), kWarp * kWarpsPerBlock, 1,
+         stream, args);
 }
 
+template <typename L>
+void logit_gap(const GapArgs& args, cudaStream_t stream) {
+  if (args.rows == 0) return;
+  launch("logit_gap", gap_kernel<L>, blocks_for(args.rows, kWarpsPerBlock), kWarp * kWarpsPerBlock, 1, stream, args);
+}
+
+template void logit_gap<float>(const GapArgs&, cudaStream_t);
+template void logit_gap<double>(const GapArgs&, cudaStream_t);
+template void logit_gap<BFloat16>(const GapArgs&, cudaStream_t);
+template void logit_gap<Float16>(const GapArgs&, cudaStream_t);
 template void line_search_step<float, float>(const LineSearchArgs<float>&, cudaStream_t);
 template void line_search_step<float, double>(const LineSearchArgs<float>&, cudaStream_t);
 template void line_search_step<double, float>(const LineSearchArgs<double>&, cudaStream_t);

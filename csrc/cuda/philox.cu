@@ -1,0 +1,44 @@
+// Counter-based draws: a thread makes the four components of a block of words.
+#include "../core/philox.hpp"
+
+#include "team.hpp"
+
+namespace robustperf::cuda {
+namespace {
+
+using namespace robustperf::ROBUSTPERF_ISA;
+
+constexpr int kThreads = 256;
+
+template <bool kNormal>
+__global__ void __launch_bounds__(kThreads) draws_kernel(const __grid_constant__ DrawArgs args, int64_t blocks) {
+  const uint32_t key_lo = static_cast<uint32_t>(args.key), key_hi = static_cast<uint32_t>(args.key >> 32);
+  const int64_t items = args.draws * args.samples * blocks, step = static_cast<int64_t>(gridDim.x) * kThreads;
+  const bool aligned = args.dim % 4 == 0 && reinterpret_cast<uintptr_t>(args.out) % 16 == 0;
+  for (int64_t item = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x; item < items; item += step) {
+    const int64_t row = item / blocks, block = item % blocks;
+    const uint64_t index = static_cast<uint64_t>(args.index[row % args.samples]);
+    const uint32_t draw = static_cast<uint32_t>(args.draw[row / args.samples]);
+    const Words words = philox(draw_counter(static_cast<uint32_t>(block), draw, index), key_lo, key_hi);
+    float values[4];
+    for (int l = 0; l < 4; ++l) values[l] = kNormal ? normal_of(words.w[l]) : uniform_of(words.w[l]);
+    float* out = args.out + row * args.dim + 4 * block;
+    if (aligned) {
+      *reinterpret_cast<float4*>(out) = make_float4(values[0], values[1], values[2], values[3]);
+    } else {
+      for (int64_t l = 0; l < 4; ++l)
+        if (4 * block + l < args.dim) out[l] = values[l];
+    }
+  }
+}
+
+}  // namespace
+
+void draws(const DrawArgs& args, bool normal, cudaStream_t stream) {
+  const int64_t blocks = blocks_for(args.dim, 4), items = args.draws * args.samples * blocks;
+  if (items == 0) return;
+  launch("draws", normal ? draws_kernel<true> : draws_kernel<false>, blocks_for(items, kThreads), kThreads, 1, stream,
+         args, blocks);
+}
+
+}  // namespace robustperf::cuda
