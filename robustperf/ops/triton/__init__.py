@@ -1,0 +1,1 @@
+"""The operations in Triton, for machines with a GPU and no CUDA module. The arithmetic is that of csrc/core."""
