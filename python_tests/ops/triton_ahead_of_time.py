@@ -6,29 +6,32 @@ import sys
 
 import torch
 import triton
+from test_nuisance import STEPS
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction, mangle_type
 
 from robustperf.ops import registry
+from robustperf.ops.line_search_step import new_search
+from robustperf.ops.program import Law, Program, channels_out
 
 TARGETS = 80, 90
 _done = set()
 
 
 def compile_instead(kernel, *args, grid, warmup, **settings):
-    """Takes the place of JITFunction.run."""
+    """Takes the place of JITFunction.run, and like it makes constants of ones."""
     names = inspect.signature(kernel.fn).parameters
     options = {name: settings.pop(name) for name in list(settings) if name not in names}
     values = inspect.signature(kernel.fn).bind(*args, **settings).arguments
     signature, constants, attributes = {}, {}, {}
     for parameter in kernel.params:
-        value = values[parameter.name]
-        if parameter.is_constexpr or value is None:
+        value, free = values[parameter.name], not (parameter.do_not_specialize or parameter.annotation_type)
+        if parameter.is_constexpr or value is None or (free and isinstance(value, int) and value == 1):
             signature[parameter.name], constants[parameter.num,] = "constexpr", value
             continue
         signature[parameter.name] = parameter.annotation_type or mangle_type(value)
-        if isinstance(value, torch.Tensor):
+        if isinstance(value, torch.Tensor) or (free and value % 16 == 0):
             attributes[parameter.num,] = [["tt.divisibility", 16]]
     variant = f"{kernel.__name__}({', '.join(map(str, signature.values()))}; {list(constants.values())})"
     if variant in _done:
@@ -39,8 +42,8 @@ def compile_instead(kernel, *args, grid, warmup, **settings):
         compiled = triton.compile(source, target=GPUTarget("cuda", target, 32), options=options)
         assert compiled.asm["cubin"]
         # a contracted product and sum would not have the bits of csrc/core
-        fused = [line for line in compiled.asm["ptx"].splitlines() if "fma." in line]
-        print(f"sm_{target} {len(fused)} fused {variant}")
+        fused = sum("fma." in line for line in compiled.asm["ptx"].splitlines())
+        print(f"sm_{target} {fused} fused {variant}", flush=True)
 
 
 def numbers(*values):
@@ -50,6 +53,79 @@ def numbers(*values):
 def call_draws(run):
     for normal in (False, True):
         run(2**63 + 1, numbers(0, 1), numbers(0, 1, 2), 5, normal)
+
+
+def call_logit_gap(run):
+    for dtype in (torch.float32, torch.float64, torch.bfloat16, torch.float16):
+        run(torch.zeros(2, 10, dtype=dtype), numbers(0, 1), 1e-6)
+
+
+def call_best_of_k(run):
+    for dtype, shape in ((torch.float32, (4, 3, 1000)), (torch.float32, (1, 1, 1)), (torch.float64, (4, 3, 10)),
+                         (torch.bfloat16, (4, 3, 10)), (torch.float16, (4, 3, 10))):  # fmt: skip
+        loss = torch.zeros(shape[1], dtype=torch.float64 if dtype == torch.float64 else torch.float32)
+        for whole_batch, fresh, smoothing in ((False, True, 0.0), (True, False, 0.1)):
+            run(torch.zeros(shape, dtype=dtype), numbers(0, 1, 2), loss, numbers(0, 0, 0), 0, fresh, whole_batch,
+                smoothing, -100)
+
+
+def call_halfspace_box_projection(run):
+    for dtype, norm, dim in ((torch.float32, 1, 700), (torch.float32, 2, 1), (torch.float32, 3, 700),
+                             (torch.float64, 2, 700)):  # fmt: skip
+        x = torch.zeros(2, dim, dtype=dtype)
+        run(x, x, torch.zeros(2, dtype=torch.float64), norm, 0.0, 1.0)
+
+
+def call_line_search_step(run):
+    for dtype, logits, bisection, points, lines in (
+        (torch.float32, None, False, 3, 2), (torch.float32, torch.float32, False, 3, 2),
+        (torch.float64, torch.bfloat16, True, 1, 1),
+    ):  # fmt: skip
+        x, wide = torch.zeros(points, 5, dtype=dtype), torch.zeros(points, lines, dtype=torch.float64)
+        state = new_search(wide[:, 0].contiguous(), wide, wide)
+        seen, every = None if logits is None else torch.zeros(points, 4, dtype=logits), torch.arange(points)
+        candidates = x.expand(lines, points, 5).contiguous()
+        run(seen, every, every, x, candidates, *state, x.clone(), x.clone(), 1e-6, 2.0**-20, bisection, 2, 40)
+
+
+# Every transform, on images of one pixel too.
+PROGRAMS = [
+    (torch.float32, (3, 9, 16), ["affine in its border", "contrast", "hue", "saturation", "gamma", "brightness", "blur",
+                                 "background of a corner", "impulse", "fog", "add and clamp", "shot"]),
+    (torch.float64, (1, 9, 8), ["gamma", "background of grey", "hue", "background of a colour", "affine in zeros"]),
+    (torch.float32, (1, 1, 1), ["affine in zeros", "contrast", "fog"]),
+]  # fmt: skip
+
+
+def images():
+    """(x, delta, the program's codes and numbers, a gradient of the result) for each of PROGRAMS."""
+    for dtype, shape, names in PROGRAMS:
+        layout = Program(tuple(STEPS[name] for name in names)).layout(shape)
+        draws = batch = 1 if shape == (1, 1, 1) else 2
+        x, delta = torch.zeros(batch, *shape, dtype=dtype), torch.zeros(draws, batch, layout.dim, dtype=dtype)
+        channels = channels_out(layout.codes, shape[0])
+        yield x, delta, layout.codes, layout.numbers, torch.zeros(draws, batch, channels, *shape[1:], dtype=dtype)
+
+
+def call_nuisance(run):
+    for x, delta, codes, settings, _ in images():
+        run(x, delta, codes, settings)
+
+
+def call_nuisance_backward(run):
+    for x, delta, codes, settings, grad in images():
+        run(grad, x, delta, codes, settings)
+
+
+def call_nuisance_draw(run):
+    for x, _, codes, settings, out in images():
+        run(out, x, torch.arange(len(x)), torch.arange(len(out)), codes, settings, 2**63 + 1)
+
+
+def call_nuisance_sample(run):
+    ball, normal = (STEPS["add"]._replace(law=law) for law in (Law.BALL, Law.NORMAL))
+    layout = Program((STEPS["affine in zeros"], STEPS["fog"], ball, normal, STEPS["impulse"])).layout((3, 4, 5))
+    run(numbers(0, 1), numbers(0, 1, 2), layout.codes, layout.numbers, 2**63 + 1)
 
 
 if __name__ == "__main__":
