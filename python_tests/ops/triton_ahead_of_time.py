@@ -56,22 +56,20 @@ def call_draws(run):
 
 
 def call_logit_gap(run):
-    for dtype in (torch.float32, torch.float64, torch.bfloat16, torch.float16):
+    for dtype in (torch.float64, torch.bfloat16):
         run(torch.zeros(2, 10, dtype=dtype), numbers(0, 1), 1e-6)
 
 
 def call_best_of_k(run):
-    for dtype, shape in ((torch.float32, (4, 3, 1000)), (torch.float32, (1, 1, 1)), (torch.float64, (4, 3, 10)),
-                         (torch.bfloat16, (4, 3, 10)), (torch.float16, (4, 3, 10))):  # fmt: skip
-        loss = torch.zeros(shape[1], dtype=torch.float64 if dtype == torch.float64 else torch.float32)
+    for dtype, shape in ((torch.float32, (4, 3, 1000)), (torch.float16, (1, 1, 1)), (torch.bfloat16, (4, 3, 10))):
+        loss = torch.zeros(shape[1])
         for whole_batch, fresh, smoothing in ((False, True, 0.0), (True, False, 0.1)):
             run(torch.zeros(shape, dtype=dtype), numbers(0, 1, 2), loss, numbers(0, 0, 0), 0, fresh, whole_batch,
                 smoothing, -100)
 
 
 def call_halfspace_box_projection(run):
-    for dtype, norm, dim in ((torch.float32, 1, 700), (torch.float32, 2, 1), (torch.float32, 3, 700),
-                             (torch.float64, 2, 700)):  # fmt: skip
+    for dtype, norm, dim in ((torch.float32, 1, 700), (torch.float32, 2, 1), (torch.float64, 3, 700)):
         x = torch.zeros(2, dim, dtype=dtype)
         run(x, x, torch.zeros(2, dtype=torch.float64), norm, 0.0, 1.0)
 
@@ -92,8 +90,8 @@ def call_line_search_step(run):
 PROGRAMS = [
     (torch.float32, (3, 9, 16), ["affine in its border", "contrast", "hue", "saturation", "gamma", "brightness", "blur",
                                  "background of a corner", "impulse", "fog", "add and clamp", "shot"]),
-    (torch.float64, (1, 9, 8), ["gamma", "background of grey", "hue", "background of a colour", "affine in zeros"]),
-    (torch.float32, (1, 1, 1), ["affine in zeros", "contrast", "fog"]),
+    (torch.float64, (1, 9, 8), ["brightness", "background of grey", "background of a colour", "hue"]),
+    (torch.float32, (1, 1, 1), ["affine in zeros", "fog"]),
 ]  # fmt: skip
 
 

@@ -80,17 +80,22 @@ def bits_of(value):
 
 
 @triton.jit
+def from_bits(bits):
+    return bits.to(tl.float64, bitcast=True)
+
+
+@triton.jit
 def weighted_select(c, largest, x, w, dim, scale, lower, upper, BLOCK: tl.constexpr):
     """(low, high, mass): among the weights in [low, high), which are one or equal, lies the one where the mass of the
     heavier ones, that of the weights >= high, reaches c. By halving the values, then their bits."""
-    low, high = largest * 0.0, (bits_of(largest) + 1).to(tl.float64, bitcast=True)
+    low, high = largest * 0.0, from_bits(bits_of(largest) + 1)
     mass, count, inside = largest * 0.0, largest * 0.0, largest * 0.0 + dim
     halvings = 0
     going = (inside > 1.0) & (bits_of(high) - bits_of(low) > 1)
     while going:
-        half = low + 0.5 * (high - low)
-        half = tl.where(halvings < 16, half, ((bits_of(low) + bits_of(high)) // 2).to(tl.float64, bitcast=True))
-        middle = tl.where((half > low) & (half < high), half, (bits_of(low) + 1).to(tl.float64, bitcast=True))
+        half = from_bits(bits_of(low) + (bits_of(high) - bits_of(low)) // 2)
+        half = tl.where(halvings < 16, low + 0.5 * (high - low), half)
+        middle = tl.where((half > low) & (half < high), half, from_bits(bits_of(low) + 1))
         found, number = mass_from(middle, x, w, dim, scale, lower, upper, BLOCK)
         enough = found >= c
         inside = tl.where(enough, number - count, inside - (number - count))
@@ -106,7 +111,7 @@ def scale_of(largest):
     """A power of two near 1 / largest: the exponent turned round."""
     exponent = bits_of(largest) >> 52
     turned = tl.minimum(tl.maximum(2046 - exponent, 1), 2045) << 52
-    return tl.where((largest > 0.0) & (exponent < 2047), turned.to(tl.float64, bitcast=True), 1.0)
+    return tl.where((largest > 0.0) & (exponent < 2047), from_bits(turned), 1.0)
 
 
 @triton.jit
