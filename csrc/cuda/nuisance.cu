@@ -6,6 +6,13 @@ namespace {
 constexpr int kSampleThreads = 128;
 constexpr int kMostRows = kSampleThreads / kWarp;
 
+// As many as the registers of a multiprocessor hold without spilling.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+constexpr int kBlocksAtOnce = 3;
+#else
+constexpr int kBlocksAtOnce = 2;
+#endif
+
 // The draws of a program's delta: `threads` threads a row, a warp or the block.
 __global__ void __launch_bounds__(kSampleThreads)
     sample_kernel(const __grid_constant__ NuisanceSampleArgs args, const __grid_constant__ Plan plan, int threads) {
@@ -52,7 +59,7 @@ __global__ void __launch_bounds__(kSampleThreads)
 }
 
 template <typename T, int kPixels, bool kRare>
-__global__ void __launch_bounds__(kPlanThreads, kRare ? 1 : sizeof(T) == 4 && kPixels > 1 ? 3 : 2)
+__global__ void __launch_bounds__(kPlanThreads, kRare ? 1 : sizeof(T) == 4 && kPixels > 1 ? kBlocksAtOnce : 2)
     nuisance_kernel(const __grid_constant__ NuisanceArgs<T> args, const __grid_constant__ Plan plan,
                     const __grid_constant__ Grid grid) {
   __shared__ Shared<T> shared;
@@ -107,7 +114,7 @@ int64_t nuisance_scratch(const NuisanceArgs<T>& args) {
 
 template <typename T>
 void nuisance(const NuisanceArgs<T>& args, cudaStream_t stream) {
-  constexpr int kPixels = 16 / sizeof(T);
+  constexpr int kPixels = kBundle<T>;
   if (args.batch * args.draws == 0) return;
   const Plan plan = plan_of(args.steps, args.count);
   const Grid grid = grid_of(args, plan, false);

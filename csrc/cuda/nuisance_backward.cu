@@ -297,7 +297,7 @@ int64_t nuisance_backward_scratch(const NuisanceArgs<T>& args) {
 
 template <typename T>
 void nuisance_backward(const NuisanceArgs<T>& args, cudaStream_t stream) {
-  constexpr int kPixels = 16 / sizeof(T);
+  constexpr int kPixels = kBundle<T>;
   if (args.batch * args.draws == 0) return;
   const Plan plan = plan_of(args.steps, args.count);
   const Grid grid = grid_of(args, plan, true);

@@ -28,7 +28,7 @@ Grid grid_of(const NuisanceArgs<T>& args, const Plan& plan, bool back) {
   constexpr int64_t kBusy = 8 * 132;  // blocks that keep a large processor busy
   constexpr int64_t kCluster = 8;
   const int64_t pixels = args.height * args.width, values = args.channels_most * pixels;
-  const int64_t items = blocks_for(values, 3 * 16 / sizeof(T)), rows = args.batch * args.draws;
+  const int64_t items = blocks_for(values, 3 * kBundle<T>), rows = args.batch * args.draws;
   Grid grid{1, false, rows, {}};
   if (!back && plan.count == 1 && plan.blurs == 0 && !plan.wants_whole) {  // no block needs to know of another
     grid.slices = static_cast<int>(

@@ -13,6 +13,11 @@ namespace robustperf::cuda {
 
 constexpr int kPlanThreads = 256;
 
+// Pixels that a thread takes at once where the layout allows, in one access of 16 bytes; doubles, which need twice the
+// registers, go one by one.
+template <typename T>
+constexpr int kBundle = sizeof(T) == 4 ? 4 : 1;
+
 // Steps first ... end - 1; a blur alone.
 struct Stretch {
   int first, end;
