@@ -33,6 +33,15 @@ def test_fold_in_is_philox_at_the_number(key, number):
     assert random.fold_in(key, number) == plain_fold_in(key, number)
 
 
+@settings(max_examples=20, deadline=None)
+@given(BITS64, BITS64)
+def test_fold_in_of_tensors_holds_the_same_bits(key, number):
+    held = [torch.tensor(np.uint64(value).astype(np.int64)) for value in (key, number)]
+    for arguments in (held, (held[0], number), (key, held[1])):
+        folded = random.fold_in(*arguments)
+        assert folded.dtype == torch.int64 and folded.item() % 2**64 == plain_fold_in(key, number)
+
+
 def test_fold_in_in_numbers():
     # Random123's known answer for zeros differs from these in the last counter word alone
     assert plain_philox((0, 0, 0, 0), (0, 0))[:2] == (0x6627E8D5, 0xE169C58D)

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 import torch
 
 from robustperf import check, random
-from robustperf.ops.draws import check_draws
+from robustperf.ops.draws import Key, check_draws
 from robustperf.ops.program import Shape
 
 
@@ -25,7 +25,7 @@ class Kernel(ABC):
         q depends on the shape."""
 
     @abstractmethod
-    def sample_for(self, shape: Shape | None, key: int, index: torch.Tensor, draws: torch.Tensor, *,
+    def sample_for(self, shape: Shape | None, key: Key, index: torch.Tensor, draws: torch.Tensor, *,
                    backend: str | None = None) -> torch.Tensor:
         """`sample` for images of this shape and the draws' numbers [K]."""
 
@@ -56,7 +56,7 @@ class Kernel(ABC):
         """q = dim(Delta); ValueError where it depends on the images' shape (see `dim_for`)."""
         return self.dim_for(None)
 
-    def sample(self, key: int, index: torch.Tensor, draws: int | torch.Tensor, *, shape: Shape | None = None,
+    def sample(self, key: Key, index: torch.Tensor, draws: int | torch.Tensor, *, shape: Shape | None = None,
                backend: str | None = None) -> torch.Tensor:
         """delta ~ P(Delta), the same for a sample whatever the batch, the order, the chunk or the process.
 
@@ -95,7 +95,7 @@ class Kernel(ABC):
         out = self.transform(x, (delta if several else delta[None]).to(x.dtype), backend=backend)
         return out if several else out[0]
 
-    def draw(self, x: torch.Tensor, *, key: int, index: torch.Tensor, draws: int | torch.Tensor = 1,
+    def draw(self, x: torch.Tensor, *, key: Key, index: torch.Tensor, draws: int | torch.Tensor = 1,
              out: torch.Tensor | None = None, backend: str | None = None) -> torch.Tensor:
         """`self(x, self.sample(key, index, draws))`, bit for bit.
 
@@ -109,7 +109,7 @@ class Kernel(ABC):
         check.tensor("index", index, (x.shape[0],), dtypes=(torch.int64,), device=x.device)
         return self.draw_for(x, key, index, draws, out=out, backend=backend)
 
-    def draw_for(self, x: torch.Tensor, key: int, index: torch.Tensor, draws: torch.Tensor, *,
+    def draw_for(self, x: torch.Tensor, key: Key, index: torch.Tensor, draws: torch.Tensor, *,
                  out: torch.Tensor | None = None, backend: str | None = None) -> torch.Tensor:
         """`draw` behind its checks; a kernel that can draw on the way overrides it."""
         check_draws(key, index, draws)

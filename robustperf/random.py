@@ -9,7 +9,8 @@ import operator
 
 import torch
 
-from robustperf import ops
+from robustperf import check, ops
+from robustperf.ops.draws import Key
 from robustperf.ops.reference.philox import MASK, philox
 
 
@@ -18,20 +19,20 @@ def key(seed: int) -> int:
     return _bits64("seed", seed)
 
 
-def fold_in(key: int, number: int) -> int:
+def fold_in(key: Key, number: int | torch.Tensor) -> Key:
     """A key derived from `key` and 0 <= number < 2^64: the first two output words of Philox4x32-10 under `key` at the
-    counter (number lo, number hi, 0, 1)."""
+    counter (number lo, number hi, 0, 1). A tensor, and nothing is waited for, if one of the two is an int64 tensor []."""
     key, number = _bits64("key", key), _bits64("number", number)
-    lo, hi, _, _ = philox([number & MASK, number >> 32, 0, 1], (key & MASK, key >> 32))
+    lo, hi, _, _ = philox([number & MASK, number >> 32 & MASK, 0, 1], (key & MASK, key >> 32 & MASK))
     return lo | hi << 32
 
 
-def uniform(key: int, index: torch.Tensor, draws: int | torch.Tensor, dim: int, *,
+def uniform(key: Key, index: torch.Tensor, draws: int | torch.Tensor, dim: int, *,
             backend: str | None = None) -> torch.Tensor:
     """Uniforms in [0, 1), multiples of 2^-24.
 
     Args:
-        key: 64 bits.
+        key: 64 bits, an integer or an int64 tensor [] that holds them (`ops.draws.Key`).
         index: [B] int64 >= 0, the samples' indices in their data set.
         draws: K for the draws 0..K-1, or their numbers, [K] int64.
         dim: components of a draw.
@@ -41,7 +42,7 @@ def uniform(key: int, index: torch.Tensor, draws: int | torch.Tensor, dim: int, 
     return ops.draws(key, index, draw_numbers(draws, index), dim, backend=backend)
 
 
-def normal(key: int, index: torch.Tensor, draws: int | torch.Tensor, dim: int, *,
+def normal(key: Key, index: torch.Tensor, draws: int | torch.Tensor, dim: int, *,
            backend: str | None = None) -> torch.Tensor:
     """Standard normals from the same words as `uniform`, one word a normal (the quantile function, |z| < 5.5).
 
@@ -51,6 +52,8 @@ def normal(key: int, index: torch.Tensor, draws: int | torch.Tensor, dim: int, *
 
 
 def _bits64(name, value):
+    if isinstance(value, torch.Tensor):
+        return check.tensor(name, value, (), dtypes=(torch.int64,))
     try:
         number = operator.index(value)
     except TypeError:

@@ -76,10 +76,10 @@ BestOfKArgs<T> best_of_k_args(Device device, const TensorView& logits, DType dty
   return args;
 }
 
-inline DrawArgs draw_args(Device device, py::handle index_, py::handle draw_, py::handle out_, uint64_t key) {
+// Without a key.
+inline DrawArgs draw_args(Device device, py::handle index_, py::handle draw_, py::handle out_) {
   const TensorView index(index_, "index", device), draw(draw_, "draw", device), out(out_, "out", device);
   DrawArgs args{};
-  args.key = key;
   args.index = index.data<int64_t>(DType::int64, {kAny});
   args.draw = draw.data<int64_t>(DType::int64, {kAny});
   args.samples = index.size(0);

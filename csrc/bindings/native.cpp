@@ -80,7 +80,8 @@ void best_of_k(py::handle logits_, py::handle target, py::handle loss, py::handl
 }
 
 void draws(py::handle index, py::handle draw, py::handle out, uint64_t key, bool normal, int threads) {
-  const DrawArgs args = draw_args(Device::cpu, index, draw, out, key);
+  DrawArgs args = draw_args(Device::cpu, index, draw, out);
+  args.key = key;
   const int team = threads_for(args.draws * args.samples * args.dim, threads);
   py::gil_scoped_release release;
   with_kernels([&](auto kernels) { normal ? kernels.normal(args, team) : kernels.uniform(args, team); });
@@ -183,7 +184,8 @@ void nuisance_backward(py::handle grad_, py::handle x_, py::handle delta_, py::h
 void nuisance_sample(py::handle index, py::handle draw, py::handle delta, const std::vector<int64_t>& codes,
                      const std::vector<double>& numbers, uint64_t key, int threads) {
   const Program program = program_of(codes, numbers);
-  const NuisanceSampleArgs args = sample_args(Device::cpu, program, index, draw, delta, key);
+  NuisanceSampleArgs args = sample_args(Device::cpu, program, index, draw, delta);
+  args.key = key;
   const int team = threads_for(args.draws * args.samples * args.dim, threads);
   py::gil_scoped_release release;
   with_kernels([&](auto kernels) { kernels.nuisance_sample(args, team); });

@@ -69,16 +69,25 @@ void best_of_k(py::handle logits_, py::handle target, py::handle loss, py::handl
   });
 }
 
-void draws(py::handle index, py::handle draw, py::handle out, uint64_t key, bool normal, int64_t stream) {
-  const DrawArgs args = draw_args(kDevice, index, draw, out, key);
+// An integer, or a tensor that holds its bits.
+template <typename Args>
+void set_key(Args& args, py::handle key) {
+  if (py::isinstance<py::int_>(key)) args.key = key.cast<uint64_t>();
+  else args.device_key = gpu(key, "key").data<int64_t>(DType::int64, {});
+}
+
+void draws(py::handle index, py::handle draw, py::handle out, py::handle key, bool normal, int64_t stream) {
+  DrawArgs args = draw_args(kDevice, index, draw, out);
+  set_key(args, key);
   py::gil_scoped_release release;
   cuda::draws(args, normal, stream_of(stream));
 }
 
 void nuisance_sample(py::handle index, py::handle draw, py::handle delta, const std::vector<int64_t>& codes,
-                     const std::vector<double>& numbers, uint64_t key, int64_t stream) {
+                     const std::vector<double>& numbers, py::handle key, int64_t stream) {
   const Program program = program_of(codes, numbers);
-  const NuisanceSampleArgs args = sample_args(kDevice, program, index, draw, delta, key);
+  NuisanceSampleArgs args = sample_args(kDevice, program, index, draw, delta);
+  set_key(args, key);
   py::gil_scoped_release release;
   cuda::nuisance_sample(args, stream_of(stream));
 }

@@ -113,14 +113,13 @@ NuisanceArgs<T> nuisance_args(const TensorView& x, DType dtype, const std::vecto
   return args;
 }
 
-// Draws of a program's delta; `program` must outlive them.
+// Draws of a program's delta, without a key; `program` must outlive them.
 inline NuisanceSampleArgs sample_args(Device device, const Program& program, py::handle index_, py::handle draw_,
-                                      py::handle delta, uint64_t key) {
+                                      py::handle delta) {
   const TensorView index(index_, "index", device), draw(draw_, "draw", device);
   NuisanceSampleArgs args{};
   args.steps = program.steps.data();
   args.count = static_cast<int64_t>(program.steps.size());
-  args.key = key;
   args.samples = index.size(0);
   args.draws = draw.size(0);
   args.dim = program.dim;

@@ -74,6 +74,7 @@ struct BestOfKArgs {
 
 struct DrawArgs {
   uint64_t key;
+  const int64_t* device_key;  // the key's bits; null: `key`. On a GPU alone
   const int64_t* index;  // [samples]
   const int64_t* draw;   // [draws]
   float* out;            // [draws, samples, dim]
@@ -118,6 +119,7 @@ struct NuisanceSampleArgs {
   const Step* steps;      // [count]
   int64_t count;
   uint64_t key;
+  const int64_t* device_key;  // as in DrawArgs
   const int64_t* index;   // [samples]
   const int64_t* draw;    // [draws]
   float* delta;           // [draws, samples, dim]

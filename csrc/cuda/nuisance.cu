@@ -17,7 +17,8 @@ constexpr int kBlocksAtOnce = 2;
 __global__ void __launch_bounds__(kSampleThreads)
     sample_kernel(const __grid_constant__ NuisanceSampleArgs args, const __grid_constant__ Plan plan, int threads) {
   __shared__ double squares[kMostRows][8];
-  const uint32_t key_lo = static_cast<uint32_t>(args.key), key_hi = static_cast<uint32_t>(args.key >> 32);
+  const uint64_t key = key_of(args);
+  const uint32_t key_lo = static_cast<uint32_t>(key), key_hi = static_cast<uint32_t>(key >> 32);
   const int place = threadIdx.x / threads, thread = threadIdx.x % threads, at_once = kSampleThreads / threads;
   const int64_t rows = args.draws * args.samples;
   for (int64_t first = static_cast<int64_t>(blockIdx.x) * at_once; first < rows;

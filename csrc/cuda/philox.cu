@@ -12,7 +12,8 @@ constexpr int kThreads = 256;
 
 template <bool kNormal>
 __global__ void __launch_bounds__(kThreads) draws_kernel(const __grid_constant__ DrawArgs args, int64_t blocks) {
-  const uint32_t key_lo = static_cast<uint32_t>(args.key), key_hi = static_cast<uint32_t>(args.key >> 32);
+  const uint64_t key = key_of(args);
+  const uint32_t key_lo = static_cast<uint32_t>(key), key_hi = static_cast<uint32_t>(key >> 32);
   const int64_t items = args.draws * args.samples * blocks, step = static_cast<int64_t>(gridDim.x) * kThreads;
   const bool aligned = args.dim % 4 == 0 && reinterpret_cast<uintptr_t>(args.out) % 16 == 0;
   for (int64_t item = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x; item < items; item += step) {

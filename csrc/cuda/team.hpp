@@ -25,6 +25,12 @@ __device__ V join_lanes(V value, Join join) {
   return value;
 }
 
+// The key of draws, from the device's memory where it is there: a graph of launches reads it at each replay.
+template <typename Args>
+__device__ uint64_t key_of(const Args& args) {
+  return args.device_key == nullptr ? args.key : static_cast<uint64_t>(*args.device_key);
+}
+
 constexpr int kMostWarps = 16;
 
 // Over the block, whole warps; `between` is shared memory for kMostWarps values. All threads must come here.

@@ -99,6 +99,15 @@ def test_backends_agree_bit_for_bit(backend, device, dim, normal):
         assert got.shape == want.shape and torch.equal(got.cpu().view(torch.int32), want.view(torch.int32))
 
 
+@pytest.mark.parametrize("key", KEYS)
+def test_a_key_in_a_tensor_draws_what_the_integer_draws(backend, device, key):
+    held = torch.tensor(np.uint64(key).astype(np.int64), device=device)
+    for normal in (False, True):
+        where = on(device, *INDICES), on(device, *DRAWS), 9
+        assert torch.equal(draws(held, *where, normal=normal, backend=backend),
+                           draws(key, *where, normal=normal, backend=backend))
+
+
 def test_backends_agree_on_a_quarter_of_a_million_normals(backend, device):
     index, draw = torch.arange(128), torch.arange(2)
     want = draws(11, index, draw, 1024, normal=True, backend="reference")
@@ -194,6 +203,9 @@ X = torch.arange(3)
     (1.0, X, X, 2, None, ValueError, r"key: .* got 1.0"),
     (True, X, X, 2, None, ValueError, r"key: .* got True"),
     (None, X, X, 2, None, ValueError, r"key: .* got None"),
+    (X, X, X, 2, None, ValueError, r"key: expected shape \[\], got \[3\]"),
+    (X[0].float(), X, X, 2, None, TypeError, r"key: expected torch.int64, got torch.float32"),
+    (X[0].to("meta"), X, X, 2, None, ValueError, r"key: expected a tensor on cpu, got one on meta"),
     (0, X.int(), X, 2, None, TypeError, r"index: expected torch.int64, got torch.int32"),
     (0, [1], X, 2, None, TypeError, r"index: expected a tensor, got list"),
     (0, X[None], X, 2, None, ValueError, r"index: expected shape \[B\], got \[1, 3\]"),

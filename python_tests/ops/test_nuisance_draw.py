@@ -136,6 +136,12 @@ def test_layout_does_not_matter(backend, device, dtype):
             assert torch.equal(got, want) and got.is_contiguous()
 
 
+def test_a_key_in_a_tensor_draws_what_the_integer_draws(backend, device):
+    x, where = images("contrast").to(device), (on(device, INDICES), on(device, DRAWS))
+    want = nuisance_draw(x, 2**64 - 5, *where, BRIGHTER, backend=backend)
+    assert torch.equal(nuisance_draw(x, torch.tensor(-5, device=device), *where, BRIGHTER, backend=backend), want)
+
+
 def test_shared_steps_draw_once(backend, device):
     x, index, draw = images("hue").to(device), on(device, INDICES), on(device, DRAWS)
     program = Program((STEPS["L2 ball"], STEPS["gamma"], STEPS["L2 ball"], STEPS["gamma"]), (0, 1, 0, 1))

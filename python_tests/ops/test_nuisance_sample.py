@@ -137,6 +137,14 @@ def test_a_step_begins_where_the_words_of_the_one_before_end(backend, device):
         assert torch.equal(got[..., -1], u[..., word]), before
 
 
+@pytest.mark.parametrize("key", KEYS)
+def test_a_key_in_a_tensor_draws_what_the_integer_draws(backend, device, key):
+    held, where = torch.tensor(np.uint64(key).astype(np.int64), device=device), (on(device, 0, 7), on(device, 0, 3))
+    for name in ("fog", "all"):
+        assert torch.equal(nuisance_sample(held, *where, program_of(name), SHAPE, backend=backend),
+                           nuisance_sample(key, *where, program_of(name), SHAPE, backend=backend))
+
+
 def test_shared_steps_draw_once(backend, device):
     args = 3, on(device, *INDICES), on(device, *DRAWS)
     apart = nuisance_sample(*args, Program((BALL, BRIGHTNESS, AFFINE)), SHAPE, backend=backend)

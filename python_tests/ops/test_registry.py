@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+import warnings
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import robustperf
 from robustperf import ops
 from robustperf.nuisance import Compose, Contrast, Gamma, GaussianNoise, Hue, Rotation
 from robustperf.ops import registry
+from robustperf.ops.cuda.launch import launch
 from robustperf.ops.line_search_step import new_search
 
 HERE = [name for name in ("reference", "native") if registry.missing(name) is None]
@@ -24,12 +26,15 @@ on_every_cpu_backend = pytest.mark.parametrize("name", HERE)
 # ---- what there is
 
 
+HELPERS = {"__init__", "elementary", "launch", "philox", "transforms", "transforms_backward"}
+
+
 def test_the_folders_are_the_backends_and_the_files_are_the_operations():
     public = {path.stem for path in FOLDER.glob("*.py")} - {"__init__", "program", "registry"}
     assert public == set(ops.__all__) == set(registry.OPS) - {"nuisance_backward"}  # that one is autograd's alone
     public.add("nuisance_backward")
     for name in registry.BACKENDS:
-        assert {path.stem for path in (FOLDER / name).glob("*.py")} - {"__init__", "philox"} <= public
+        assert {path.stem for path in (FOLDER / name).glob("*.py")} - HELPERS <= public
     assert {path.stem for path in (FOLDER / "reference").glob("*.py")} >= public
 
 
@@ -129,6 +134,71 @@ def test_on_the_meta_device_shapes_are_worked_out():
     assert (out.shape, out.dtype, out.device.type) == ((4, 2, 5), torch.float32, "meta")
 
 
+# ---- a GPU that not every backend can use
+
+
+def gpu_with(monkeypatch, **reasons):
+    """The registry as it is on a machine with a GPU whose backends are missing for these reasons."""
+    monkeypatch.setattr(registry, "missing", lambda backend: reasons.get(backend))
+    for function in (registry.missing_op, registry.default, registry._tell_of_a_substitute):
+        function.cache_clear()
+
+
+@pytest.fixture
+def clear_caches():
+    yield
+    for function in (registry.missing_op, registry.default, registry._tell_of_a_substitute):
+        function.cache_clear()
+
+
+def test_a_gpu_without_a_gpu_backend_is_served_by_the_reference_and_told_what_to_install(monkeypatch, clear_caches):
+    gpu_with(monkeypatch, cuda="no CUDA compiler (nvcc) was found", triton="pip install 'robustperf[triton]'")
+    with pytest.warns(RuntimeWarning, match=r"on the reference backend.*cuda: no CUDA compiler \(nvcc\) was found; "
+                                            r"triton: pip install 'robustperf\[triton\]'"):
+        assert registry.default("best_of_k", "cuda") == "reference"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # told once
+        assert registry.default("logit_gap", "cuda") == "reference"
+    with pytest.raises(ValueError, match=r"backend: 'cuda' cannot run draws here: no CUDA compiler"):
+        registry.choose("draws", "cuda", torch.device("cuda"))
+
+
+@pytest.mark.parametrize("built", [True, False])
+def test_triton_takes_over_with_a_warning_where_the_module_was_built(monkeypatch, clear_caches, built):
+    gpu_with(monkeypatch, cuda="CUDA driver version is insufficient")
+    monkeypatch.setattr(registry.importlib.util, "find_spec", lambda name: built or None)
+    if built:
+        with pytest.warns(RuntimeWarning, match="on the triton backend.*driver version is insufficient"):
+            assert registry.default("best_of_k", "cuda") == "triton"
+    else:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert registry.default("best_of_k", "cuda") == "triton"
+
+
+def test_a_driver_older_than_the_runtime_is_found_out():
+    pytest.importorskip("robustperf._native_cuda", reason="cuda: the GPU module was not built")
+    reason = registry._no_driver()
+    if torch.cuda.is_available():
+        assert reason is None
+    else:  # CUDA's own words where there is no driver at all
+        assert "driver version is insufficient for CUDA runtime version: install a newer driver" in reason
+
+
+def test_a_gpu_that_is_too_old_is_named(monkeypatch):
+    module = pytest.importorskip("robustperf._native_cuda", reason="cuda: the GPU module was not built")
+    monkeypatch.setattr(module, "devices", lambda: 1)
+    for capability, reason in (((7, 5), "capability below 8.0"), ((8, 0), None), ((12, 0), None)):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda capability=capability: capability)
+        assert reason is None is registry._no_driver() or reason in registry._no_driver()
+
+
+def test_tensors_on_two_devices_are_refused():
+    here, there = torch.zeros(2), torch.zeros(2, device="meta")
+    with pytest.raises(ValueError, match="expected all tensors on cpu, got one on meta"):
+        launch(None, here.device, here, 1, None, there)
+
+
 # ---- torch.library
 
 
@@ -180,12 +250,14 @@ def samples(name):
             delta = ops.nuisance_sample(1, index, draw, program, (3, 5, 4)).to(dtype)
             yield library.nuisance, (x, delta, *how, name)
             yield library.nuisance_backward, (torch.rand(3, 2, 3, 5, 4, generator=g).to(dtype), x, delta, *how, name)
-            yield library.nuisance_draw, (torch.zeros(3, 2, 3, 5, 4, dtype=dtype), x, index, draw, *how, 7, name)
-            yield library.nuisance_sample, (index, draw, *how, 7, name)
+            out = torch.zeros(3, 2, 3, 5, 4, dtype=dtype)
+            for key in ((7, None), (0, torch.tensor(7))):
+                yield library.nuisance_draw, (out, x, index, draw, *how, *key, name)
+                yield library.nuisance_sample, (index, draw, *how, *key, name)
     for normal in (False, True):
-        for key in (7, -7):
-            yield library.draws, (key, torch.arange(3), torch.arange(2), 5, normal, name)
-        yield library.draws, (7, torch.arange(6)[::2], torch.arange(0), 5, normal, name)
+        for key in ((7, None), (-7, None), (0, torch.tensor(-7))):
+            yield library.draws, (*key, torch.arange(3), torch.arange(2), 5, normal, name)
+        yield library.draws, (7, None, torch.arange(6)[::2], torch.arange(0), 5, normal, name)
     for dtype in (torch.float32, torch.float64):
         for logits in (None, torch.float32, torch.float64, torch.bfloat16):
             args = line_search_arguments(dtype, logits)

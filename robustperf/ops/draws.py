@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 from robustperf import check
 from robustperf.ops import registry
 
+Key = int | torch.Tensor
+"""64 bits: an integer in 0..2^64-1, or an int64 tensor [] that holds them, on the device of what is drawn. A CUDA graph
+reads a tensor anew at each replay, where it keeps an integer for good."""
 
-def draws(key: int, index: torch.Tensor, draw: torch.Tensor, dim: int, *, normal: bool = False,
+
+def draws(key: Key, index: torch.Tensor, draw: torch.Tensor, dim: int, *, normal: bool = False,
           backend: str | None = None) -> torch.Tensor:
     """Component j of draw d for sample index i, from lane j % 4 of Philox4x32-10 under `key` at the counter
     (j // 4, d, i mod 2^32, i // 2^32): the same bits on every backend, whatever the batch, the chunk or the order.
@@ -17,7 +23,7 @@ def draws(key: int, index: torch.Tensor, draw: torch.Tensor, dim: int, *, normal
     `robustperf.random` is the way in for users.
 
     Args:
-        key: 64 bits, 0 <= key < 2^64.
+        key: 64 bits, see `Key`.
         index: [B] int64 >= 0, the samples' indices.
         draw: [K] int64 in 0..2^32-1, the draws' numbers.
         dim: components of a draw, up to 2^34.
@@ -29,14 +35,16 @@ def draws(key: int, index: torch.Tensor, draw: torch.Tensor, dim: int, *, normal
     check_draws(key, index, draw)
     if isinstance(dim, bool) or not isinstance(dim, int) or not 0 <= dim <= 2**34:
         raise ValueError(f"dim: expected an integer in 0..2^34, got {dim!r}")
-    return _draws(signed(key), index, draw, dim, normal, registry.choose("draws", backend, index.device))
+    return _draws(*key_arguments(key), index, draw, dim, normal, registry.choose("draws", backend, index.device))
 
 
-def check_draws(key: int, index: torch.Tensor, draw: torch.Tensor) -> None:
+def check_draws(key: Key, index: torch.Tensor, draw: torch.Tensor) -> None:
     """The errors of a draw's coordinates; numbers on a GPU are not waited for."""
-    if isinstance(key, bool) or not isinstance(key, int) or not 0 <= key < 2**64:
-        raise ValueError(f"key: expected an integer in 0..2^64-1, got {key!r}")
     check.tensor("index", index, ("B",), dtypes=(torch.int64,))
+    if isinstance(key, torch.Tensor):
+        check.tensor("key", key, (), dtypes=(torch.int64,), device=index.device)
+    elif isinstance(key, bool) or not isinstance(key, int) or not 0 <= key < 2**64:
+        raise ValueError(f"key: expected an integer in 0..2^64-1, got {key!r}")
     check.tensor("draw", draw, ("K",), dtypes=(torch.int64,), device=index.device)
     if index.device.type == "cpu" and not torch.compiler.is_compiling():
         for name, values, largest in (("index", index, 2**63 - 1), ("draw", draw, 2**32 - 1)):
@@ -46,15 +54,25 @@ def check_draws(key: int, index: torch.Tensor, draw: torch.Tensor) -> None:
                     raise ValueError(f"{name}: expected numbers in 0..{largest}, got {low} to {high}")
 
 
-def signed(key: int) -> int:
-    """The key as torch's schemas know integers: signed."""
-    return key - 2**64 if key >= 2**63 else key
+def key_arguments(key: Key) -> tuple[int, torch.Tensor | None]:
+    """A key as the schemas have it, `int key, Tensor? device_key`: torch's integers are signed."""
+    return (0, key) if isinstance(key, torch.Tensor) else (key - 2**64 if key >= 2**63 else key, None)
 
 
-def _fake(key, index, draw, dim, normal, backend):
+def key_at(place: int) -> Callable[[tuple], tuple]:
+    """Makes one argument of those two, which stand at `place`: what implementations take."""
+    def joined(args):
+        key, device_key = args[place : place + 2]
+        return (*args[:place], key if device_key is None else device_key, *args[place + 2 :])
+
+    return joined
+
+
+def _fake(key, device_key, index, draw, dim, normal, backend):
     return index.new_empty((draw.shape[0], index.shape[0], dim), dtype=torch.float32)
 
 
 _draws = registry.register(
-    "draws", "(int key, Tensor index, Tensor draw, int dim, bool normal, str backend) -> Tensor", _fake
+    "draws", "(int key, Tensor? device_key, Tensor index, Tensor draw, int dim, bool normal, str backend) -> Tensor",
+    _fake, arguments=key_at(0),
 )

@@ -6,12 +6,12 @@ import torch
 
 from robustperf import check
 from robustperf.ops import registry
-from robustperf.ops.draws import check_draws, signed
+from robustperf.ops.draws import Key, check_draws, key_arguments, key_at
 from robustperf.ops.nuisance import check_images, check_range
 from robustperf.ops.program import Program, channels_out
 
 
-def nuisance_draw(x: torch.Tensor, key: int, index: torch.Tensor, draw: torch.Tensor, program: Program, *,
+def nuisance_draw(x: torch.Tensor, key: Key, index: torch.Tensor, draw: torch.Tensor, program: Program, *,
                   out: torch.Tensor | None = None, backend: str | None = None) -> torch.Tensor:
     """`nuisance(x, nuisance_sample(key, index, draw, ...))` in one pass, bit for bit; all draws of a sample are made
     while it is in the cache, and delta is never written out.
@@ -40,16 +40,17 @@ def nuisance_draw(x: torch.Tensor, key: int, index: torch.Tensor, draw: torch.Te
         raise ValueError("out: expected a contiguous tensor, got one with strides " + str(out.stride()))
     elif out.requires_grad:
         raise ValueError("out: expected a tensor that requires no gradient, got one that does")
-    _nuisance_draw(out, x, index, draw, layout.codes, layout.numbers, signed(key), backend)
+    _nuisance_draw(out, x, index, draw, layout.codes, layout.numbers, *key_arguments(key), backend)
     return out
 
 
-def _fake(out, x, index, draw, codes, numbers, key, backend):
+def _fake(out, x, index, draw, codes, numbers, key, device_key, backend):
     return None
 
 
 _nuisance_draw = registry.register(
     "nuisance_draw",
-    "(Tensor(a!) out, Tensor x, Tensor index, Tensor draw, int[] codes, float[] numbers, int key, str backend) -> ()",
-    _fake,
+    "(Tensor(a!) out, Tensor x, Tensor index, Tensor draw, int[] codes, float[] numbers, int key, Tensor? device_key, "
+    "str backend) -> ()",
+    _fake, arguments=key_at(6),
 )

@@ -6,11 +6,11 @@ import torch
 
 from robustperf import check
 from robustperf.ops import registry
-from robustperf.ops.draws import check_draws, signed
+from robustperf.ops.draws import Key, check_draws, key_arguments, key_at
 from robustperf.ops.program import Program, delta_dim
 
 
-def nuisance_sample(key: int, index: torch.Tensor, draw: torch.Tensor, program: Program,
+def nuisance_sample(key: Key, index: torch.Tensor, draw: torch.Tensor, program: Program,
                     shape: tuple[int, int, int] | None = None, *, backend: str | None = None) -> torch.Tensor:
     """delta ~ P(Delta) of R section 4: what `nuisance_draw` takes, for each draw of each sample.
 
@@ -25,16 +25,16 @@ def nuisance_sample(key: int, index: torch.Tensor, draw: torch.Tensor, program: 
     """
     check_draws(key, index, draw)
     layout = program.layout(None if shape is None else check.image_shape("shape", shape))
-    return _nuisance_sample(index, draw, layout.codes, layout.numbers, signed(key),
+    return _nuisance_sample(index, draw, layout.codes, layout.numbers, *key_arguments(key),
                             registry.choose("nuisance_sample", backend, index.device))
 
 
-def _fake(index, draw, codes, numbers, key, backend):
+def _fake(index, draw, codes, numbers, key, device_key, backend):
     return index.new_empty((draw.shape[0], index.shape[0], delta_dim(codes)), dtype=torch.float32)
 
 
 _nuisance_sample = registry.register(
     "nuisance_sample",
-    "(Tensor index, Tensor draw, int[] codes, float[] numbers, int key, str backend) -> Tensor",
-    _fake,
+    "(Tensor index, Tensor draw, int[] codes, float[] numbers, int key, Tensor? device_key, str backend) -> Tensor",
+    _fake, arguments=key_at(4),
 )

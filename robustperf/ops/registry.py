@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import json
+import warnings
 from collections.abc import Callable
 from functools import cache
 from importlib import resources
@@ -20,6 +22,9 @@ OPS = ("best_of_k", "draws", "halfspace_box_projection", "line_search_step", "lo
 # The best backend first. The reference is plain PyTorch and runs on any device.
 _PREFERRED = {"cpu": ("native", "reference"), "cuda": ("cuda", "triton", "reference")}
 
+OLDEST_GPU = (8, 0)
+"""The compute capability that the GPU module needs; CMakeLists.txt names the architectures."""
+
 _library = torch.library.Library("robustperf", "DEF")
 
 
@@ -31,7 +36,7 @@ def missing(backend: str) -> str | None:
     if backend == "native":
         return _import_error("robustperf._native")
     if backend == "cuda":
-        return _import_error("robustperf._native_cuda", _build_info("cuda_missing")) or _no_gpu()
+        return _import_error("robustperf._native_cuda", _build_info("cuda_missing")) or _no_gpu() or _no_driver()
     if backend == "triton":
         return _import_error("triton", "triton is not installed: pip install 'robustperf[triton]'") or _no_gpu()
     raise ValueError(f"backend: expected one of {', '.join(BACKENDS)}, got {backend!r}")
@@ -55,6 +60,8 @@ def default(op: str, device: str) -> str:
     """The backend that `backend=None` means for `op` on tensors of this device type."""
     for backend in _PREFERRED.get(device, ("reference",)):
         if missing_op(op, backend) is None:
+            if device == "cuda":
+                _tell_of_a_substitute(backend)
             return backend
     raise RuntimeError(f"{op}: no backend for tensors on {device}")  # never: the reference serves every device
 
@@ -93,17 +100,18 @@ def native(op: str, backend: str | None, device: torch.device) -> Callable | Non
 
 
 def register(op: str, schema: str, fake: Callable, backward: Callable | None = None,
-             setup_context: Callable | None = None) -> Callable:
+             setup_context: Callable | None = None, arguments: Callable[[tuple], tuple] | None = None) -> Callable:
     """Defines `torch.ops.robustperf.<op>`; the last argument of `schema` is the backend's name.
 
-    One entry per device for all backends, so that the choice survives torch.compile. `backward` and `setup_context` are
+    One entry per device for all backends, so that the choice survives torch.compile. `arguments` makes those of the
+    implementations of the schema's, which have them as they are without it. `backward` and `setup_context` are
     torch.library.register_autograd's; without them the operation has no gradient: what it returns is constant to
     autograd, whatever comes in.
     """
 
     def run(*args):
         with torch.no_grad():
-            return implementation(op, args[-1])(*args[:-1])
+            return implementation(op, args[-1])(*(args[:-1] if arguments is None else arguments(args[:-1])))
 
     _library.define(f"{op}{schema}", tags=(torch.Tag.pt2_compliant_tag,))
     for key in ("CPU", "CUDA"):
@@ -130,6 +138,29 @@ def _no_gpu() -> str | None:
     if torch.cuda.is_available():
         return None
     return "no GPU that torch can use" if torch.backends.cuda.is_built() else "this build of torch has no CUDA"
+
+
+def _no_driver() -> str | None:
+    """Why the GPU module cannot use the driver or the GPU that torch uses; it has a CUDA runtime of its own."""
+    try:
+        importlib.import_module("robustperf._native_cuda").devices()
+    except RuntimeError as error:
+        return f"{error}: install a newer driver, or build with the CUDA toolkit of the one that is here"
+    if torch.cuda.get_device_capability() < OLDEST_GPU:
+        return "this GPU has a compute capability below {}.{}, which the module is built for".format(*OLDEST_GPU)
+    return None
+
+
+@cache
+def _tell_of_a_substitute(backend: str) -> None:
+    """A warning, once, where `backend` serves tensors on a GPU for want of a better one. Triton in place of a module
+    that was not built is as it should be."""
+    built = importlib.util.find_spec("robustperf._native_cuda") is not None
+    if backend == "reference" or (backend == "triton" and built):
+        better = _PREFERRED["cuda"][: _PREFERRED["cuda"].index(backend)]
+        reasons = "; ".join(f"{name}: {reason}" for name in better if (reason := missing(name)))
+        warnings.warn(f"operations on the GPU run on the {backend} backend, which is slower. {reasons}", RuntimeWarning,
+                      stacklevel=2)
 
 
 def _build_info(entry: str) -> str | None:

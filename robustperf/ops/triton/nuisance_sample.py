@@ -3,9 +3,8 @@ import triton
 import triton.language as tl
 
 from robustperf.ops.program import Law, delta_dim
-from robustperf.ops.reference.philox import MASK
-from robustperf.ops.triton.launch import launch
-from robustperf.ops.triton.philox import draw_words, normal_of, uniform_of
+from robustperf.ops.triton.launch import launch, words_of
+from robustperf.ops.triton.philox import draw_words, key_words, normal_of, uniform_of
 
 BOX, NORMAL, BALL, FOG = (tl.constexpr(int(law)) for law in (Law.BOX, Law.NORMAL, Law.BALL, Law.FOG))
 BLOCK = 256
@@ -25,7 +24,7 @@ def nuisance_sample(index, draw, codes, numbers, key):
             balls.append((size, begin, word + size, upper[0]))
         word += size + (law == Law.BALL)
     rows, dim = delta.shape[0] * delta.shape[1], delta.shape[2]
-    where = (delta, index, draw, key & MASK, key >> 32 & MASK, index.shape[0], dim)
+    where = (delta, index, draw, *words_of(key), index.shape[0], dim)
     laws, bounds = tuple(part for step in drawn for part in step[:4]), tuple(b for step in drawn for b in step[4:])
     launch(nuisance_sample_kernel, triton.cdiv(delta.numel(), BLOCK), delta, *where, delta.numel(), LAWS=laws,
            BOUNDS=tuple(b for pair in bounds for b in pair), STEPS=len(drawn), BLOCK=BLOCK)
@@ -40,6 +39,7 @@ def nuisance_sample_kernel(
     delta,  # [draws, samples, dim] float32
     index,  # [samples] int64
     draw,   # [draws] int64
+    key,    # [] int64 or None, for its words
     key_lo: tl.int64, key_hi: tl.int64, samples, dim, total,
     LAWS: tl.constexpr,    # law, components, where they begin and the first word, for each step
     BOUNDS: tl.constexpr,  # six lower and six upper ones for each step
@@ -53,6 +53,7 @@ def nuisance_sample_kernel(
         word = tl.where(j >= LAWS[4 * s + 2], j - LAWS[4 * s + 2] + LAWS[4 * s + 3], word)
     number = tl.load(draw + row // samples, mask=there, other=0)
     sample = tl.load(index + row % samples, mask=there, other=0)
+    key_lo, key_hi = key_words(key, key_lo, key_hi)
     bits = word_of(key_lo, key_hi, sample, number, word)
     u = uniform_of(bits)
     value = u
@@ -88,6 +89,7 @@ def nuisance_sample_ball_kernel(
     delta,  # [draws, samples, dim] float32; normals in, a point of the ball out
     index,  # [samples] int64
     draw,   # [draws] int64
+    key,    # [] int64 or None, for its words
     key_lo: tl.int64, key_hi: tl.int64, samples, dim, size, begin, share_word: tl.int64, radius: tl.float64,
     BLOCK: tl.constexpr,
 ):  # fmt: skip
@@ -99,6 +101,7 @@ def nuisance_sample_ball_kernel(
         normal = tl.load(delta + j, mask=j < size, other=0.0).to(tl.float64)
         squares += normal * normal
     square = tl.sum(squares, 0)
+    key_lo, key_hi = key_words(key, key_lo, key_hi)
     bits = word_of(key_lo, key_hi, tl.load(index + row % samples), tl.load(draw + row // samples),
                    share_word + tl.zeros((), tl.int64))
     share = tl.exp(tl.log(uniform_of(bits).to(tl.float64)) / size)

@@ -19,6 +19,15 @@ def philox(c0, c1, c2, c3, key_lo, key_hi):
 
 
 @triton.jit
+def key_words(key, key_lo, key_hi):
+    """The key's words; `key` is where a tensor holds them, or None."""
+    if key is not None:
+        key_lo = tl.load(key)
+        key_hi = key_lo >> 32
+    return key_lo, key_hi
+
+
+@triton.jit
 def draw_words(key_lo, key_hi, index, draw, block):
     """The words of components 4 block ... 4 block + 3 of draw `draw` for sample `index`; all int64."""
     return philox(block.to(tl.uint32), draw.to(tl.uint32), index.to(tl.uint32), (index >> 32).to(tl.uint32),
