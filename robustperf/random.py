@@ -21,7 +21,7 @@ def key(seed: int) -> int:
 
 def fold_in(key: Key, number: int | torch.Tensor) -> Key:
     """A key derived from `key` and 0 <= number < 2^64: the first two output words of Philox4x32-10 under `key` at the
-    counter (number lo, number hi, 0, 1). A tensor, and nothing is waited for, if one of the two is an int64 tensor []."""
+    counter (number lo, number hi, 0, 1). A tensor, without a wait, if one of the two is an int64 tensor []."""
     key, number = _bits64("key", key), _bits64("number", number)
     lo, hi, _, _ = philox([number & MASK, number >> 32 & MASK, 0, 1], (key & MASK, key >> 32 & MASK))
     return lo | hi << 32

@@ -11,7 +11,8 @@ if os.environ.get("TRITON_INTERPRET") != "1":
 
 # Patterns of the tests' names.
 WANTED = {
-    "test_draws": ["counter_layout", "in_a_tensor.*triton-(1|9223372036854775808)", r"agree_bit_for_bit\[triton-(1|5|65)-", "least_word", "greatest_word", "empty"],
+    "test_draws": ["counter_layout", "in_a_tensor.*triton-(1|9223372036854775808)",
+                   r"agree_bit_for_bit\[triton-(1|5|65)-", "least_word", "greatest_word", "empty"],
     "triton_philox": [""],
     "test_logit_gap": ["random_logits.*17-3-", "every_label", "nan_inf", "by_hand"],
     "test_best_of_k": [r"random_logits\[triton-(1-1-1|7-17-3|3-9-65)-", "by_hand", "selections_differ", "nan_never",
