@@ -296,3 +296,55 @@ def test_a_kernel_without_gradients_and_a_plain_function_will_do():
     objective = MRT(rp.nuisance.ShotNoise(), 3)
     objective(lambda x: x.flatten(1) @ weight.T, X, Y, key=KEY, index=INDEX).backward()
     assert weight.grad.any()
+
+
+class Small(torch.nn.Module):
+    """On a device that holds no more than so many images."""
+
+    def __init__(self, images):
+        super().__init__()
+        self.net, self.images, self.sizes = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LazyLinear(4)), images, []
+
+    def forward(self, x):
+        if not self.training:
+            self.sizes.append(len(x))
+            if len(x) > self.images:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+        return self.net(x)
+
+
+@pytest.mark.parametrize("selection", ["sample", "batch"])
+def test_as_many_draws_at_once_as_the_memory_holds(selection, monkeypatch):
+    monkeypatch.setattr("robustperf.training.mrt._IMAGES_AT_ONCE", 8 * len(X))
+    small = Small(3 * len(X))
+    small(X)
+    want = MRT(KERNEL, 8, selection=selection, chunk=2).worst(small, X, Y, key=KEY, index=INDEX)
+    small.sizes.clear()
+    for _ in range(2):
+        found = MRT(KERNEL, 8, selection=selection).worst(small, X, Y, key=KEY, index=INDEX)
+        assert torch.equal(found, want)
+    sizes = [size // len(X) for size in small.sizes]
+    assert sizes == [8, 4, *[2] * 8], "8 and 4 did not fit, which is not tried again"
+    with pytest.raises(torch.OutOfMemoryError):  # what is asked for is not changed
+        MRT(KERNEL, 8, selection=selection, chunk=8).worst(small, X, Y, key=KEY, index=INDEX)
+    with pytest.raises(torch.OutOfMemoryError):
+        MRT(KERNEL, 8, selection=selection).worst(Small(len(X) - 1), X, Y, key=KEY, index=INDEX)
+
+
+def test_a_compiled_selection_chooses_the_same(net, monkeypatch):
+    modes, compiling = [], torch.compile
+
+    def compile_quickly(model, mode):
+        modes.append(mode)
+        return compiling(model, backend="eager")
+
+    monkeypatch.setattr(torch, "compile", compile_quickly)
+    objective = MRT(KERNEL, 4, selection_compile="reduce-overhead")
+    plain = MRT(KERNEL, 4)
+    for _ in range(2):
+        found, want = (each.worst(net, X, Y, key=KEY, index=INDEX) for each in (objective, plain))
+        assert torch.equal(found, want)
+    assert modes == ["reduce-overhead"]
+    assert objective == MRT(KERNEL, 4, selection_compile="reduce-overhead") and "_compiled" not in repr(objective)
+    with pytest.raises(ValueError, match="selection_compile: expected None or one of default, .* got 'quick'"):
+        MRT(KERNEL, 4, selection_compile="quick")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import weakref
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -14,6 +15,10 @@ from robustperf.ops.logit_gap import check_labels
 from robustperf.training.objective import Objective, check_kernel, check_weight, loss_of_drawn
 
 _IMAGES_AT_ONCE = 64  # on a CPU: what a convolution makes of more does not stay in its cache
+MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
+
+# how many of a model's draws at once its device's memory has been found to hold
+_FITS: weakref.WeakKeyDictionary[torch.nn.Module, int] = weakref.WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,10 @@ class MRT(Objective):
             is printed, one draw for the batch, that of the highest summed loss (over all processes' parts of it).
         selection_dtype: such as torch.bfloat16, the precision in which the k losses are found (autocast).
         chunk: draws made and looked at together, which bounds the memory; no more than these are alive. By default
-            all k on a GPU, and on a CPU as many as make 64 images, where convolutions are fastest.
+            all k on a GPU, or the half, the quarter, ... that its memory holds, and on a CPU as many as make 64
+            images, where convolutions are fastest.
+        selection_compile: a mode of torch.compile for the forward passes that find the k losses, which costs a minute
+            in the first step; "reduce-overhead" makes CUDA graphs of them.
     """
 
     kernel: Kernel
@@ -41,6 +49,7 @@ class MRT(Objective):
     selection: str = "sample"
     selection_dtype: torch.dtype | None = None
     chunk: int | None = None
+    selection_compile: str | None = None
 
     def __post_init__(self):
         check_kernel(self.kernel)
@@ -53,6 +62,9 @@ class MRT(Objective):
                              f"got {self.selection_dtype!r}")
         if self.chunk is not None:
             check.positive("chunk", self.chunk, integer=True)
+        if self.selection_compile not in (None, *MODES):
+            raise ValueError(f"selection_compile: expected None or one of {', '.join(MODES)}, "
+                             f"got {self.selection_compile!r}")
 
     def loss(self, model, x, y, *, key, index):
         return loss_of_drawn(model, self.worst(model, x, y, key=key, index=index)[None], x, y, self.weight)
@@ -63,10 +75,7 @@ class MRT(Objective):
         with torch.no_grad():
             if self.k == 1:
                 return self.kernel.draw(x, key=key, index=index)[0]
-            chunk = self.chunk
-            if chunk is None:
-                chunk = max(1, _IMAGES_AT_ONCE // len(x)) if x.device.type == "cpu" else self.k
-            chosen, drawn = self._select(model, x, y, key, index, min(chunk, self.k))
+            chosen, drawn = self._select_in_memory(model, x, y, key, index)
             if drawn is not None:
                 return drawn[chosen, torch.arange(len(x), device=x.device)]
             # drawn again rather than kept: the memory must not grow with k
@@ -78,19 +87,45 @@ class MRT(Objective):
                 worst[rows] = images
             return worst
 
+    def _select_in_memory(self, model, x, y, key, index):
+        """`_select` in chunks that fit."""
+        inner, chunk = without_wrapper(model), self.chunk
+        if chunk is None:
+            chunk = max(1, _IMAGES_AT_ONCE // len(x)) if x.device.type == "cpu" else self.k
+            chunk = min(chunk, _FITS.get(inner, chunk) if isinstance(inner, torch.nn.Module) else chunk)
+        while True:
+            try:
+                return self._select(model, x, y, key, index, min(chunk, self.k))
+            except torch.OutOfMemoryError:
+                if self.chunk is not None or chunk == 1:
+                    raise
+            chunk = min(chunk, self.k) // 2
+            torch.cuda.empty_cache()
+            if isinstance(inner, torch.nn.Module):
+                _FITS[inner] = chunk
+
+    def _look(self, inner: Classifier) -> Classifier:
+        """What finds the k losses: the model, compiled where that is asked for."""
+        if self.selection_compile is None or not isinstance(inner, torch.nn.Module):
+            return inner
+        kept = vars(self).get("_compiled")  # no field: two objectives with the same settings are the same
+        if kept is None or kept[0] is not inner:
+            kept = vars(self)["_compiled"] = (inner, torch.compile(inner, mode=self.selection_compile))
+        return kept[1]
+
     def _select(self, model, x, y, key, index, chunk):
         """The chosen draws' numbers [B], and all draws where they came in one chunk."""
         inner = without_wrapper(model)
         together = self.selection == "batch" and inner is not model
         precision = nullcontext() if self.selection_dtype is None else torch.autocast(x.device.type,
                                                                                        self.selection_dtype)
-        running, sums, drawn = None, [], None
+        look, running, sums, drawn = self._look(inner), None, [], None
         with evaluating(inner), precision:
             for first in range(0, self.k, chunk):
                 drawn = None  # before the next draws are made
                 draws = torch.arange(first, min(first + chunk, self.k), device=x.device)
                 drawn = self.kernel.draw(x, key=key, index=index, draws=draws)
-                logits = logits_of(inner, laid_out(inner, drawn.flatten(0, 1))).unflatten(0, drawn.shape[:2])
+                logits = logits_of(look, laid_out(inner, drawn.flatten(0, 1))).unflatten(0, drawn.shape[:2])
                 check_labels("y", y, logits.shape[2])  # to best_of_k -100 is a label to ignore
                 if together:
                     sums += [ops.best_of_k(each[None], y)[0].sum() for each in logits]
