@@ -1,6 +1,8 @@
-"""What the tests share: the backends they run on, the device of each, and a count of those that ran."""
+"""What the tests share: the backends they run on, the device of each, and counts of what ran and of what did not."""
 
 import os
+from collections import Counter
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,30 +14,50 @@ from robustperf.ops import registry
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
-_ran = set()
+_ran, _files_run, _files_skipped, _skipped = set(), set(), set(), Counter()
 
 
 def pytest_addoption(parser):
     parser.addoption("--require-backends", default="", metavar="NAMES",
                      help="comma-separated backends; fail unless a test ran on each of them")
+    parser.addoption("--forbid-skips", default="", metavar="FILES",
+                     help="comma-separated names of files; fail unless all of their tests ran")
+
+
+def pytest_runtest_logreport(report):
+    name = Path(report.location[0]).name
+    if report.skipped:
+        _skipped[report.longrepr[2].removeprefix("Skipped: ")] += 1
+        _files_skipped.add(name)
+    elif report.when == "call":
+        _files_run.add(name)
 
 
 def pytest_terminal_summary(terminalreporter):
+    for reason, count in sorted(_skipped.items()):
+        terminalreporter.write_line(f"skipped: {count:5d}  {reason}")
     if _ran:
         terminalreporter.write_line(f"backends that ran: {', '.join(sorted(_ran))}")
     lacking = _lacking(terminalreporter.config)
     if lacking:
         terminalreporter.write_line(f"backends that were required and did not run: {', '.join(lacking)}", red=True)
+    if files := _not_run(terminalreporter.config):
+        terminalreporter.write_line(f"files whose tests were all to run and did not: {', '.join(files)}", red=True)
 
 
 def pytest_sessionfinish(session, exitstatus):
-    if exitstatus == 0 and _lacking(session.config):
+    if exitstatus == 0 and (_lacking(session.config) or _not_run(session.config)):
         session.exitstatus = 1
 
 
 def _lacking(config):
     wanted = filter(None, config.getoption("--require-backends").split(","))
     return sorted(set(wanted) - _ran)
+
+
+def _not_run(config):
+    wanted = set(filter(None, config.getoption("--forbid-skips").split(",")))
+    return sorted(wanted - _files_run | wanted & _files_skipped)
 
 
 @pytest.fixture(autouse=True)
@@ -66,6 +88,12 @@ def backend(request):
         pytest.skip(f"{request.param}: {reason}")
     _ran.add(request.param)
     return request.param
+
+
+@pytest.fixture
+def note_backend():
+    """Says that a backend ran, where its tests are in a process of their own."""
+    return _ran.add
 
 
 @pytest.fixture

@@ -36,12 +36,13 @@ def run(*command, **environment):
 
 
 @pytest.mark.parametrize("group", GROUPS)
-def test_under_the_interpreter(group):
+def test_under_the_interpreter(group, note_backend):
     files = [f"{name}.py" for name in GROUPS[group]]
     told = run("-m", "pytest", "-v", "-p", "triton_interpreted", "-p", "no:cacheprovider", *files, TRITON_INTERPRET="1")
     for file in files:
         assert re.search(rf"{file}::\S+ PASSED", told), f"no test of {file} passed:\n{told}"
     assert "SKIPPED" not in told, told
+    note_backend("triton-interpreted")
 
 
 def test_every_kernel_compiles_ahead_of_time(tmp_path):
