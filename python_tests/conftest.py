@@ -60,6 +60,10 @@ def _not_run(config):
     return sorted(wanted - _files_run | wanted & _files_skipped)
 
 
+# On a GPU float32 is compared with the CPU's; TensorFloat-32, torch's default for convolutions, is far from it.
+torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+
+
 @pytest.fixture(autouse=True)
 def one_thread():
     """Small work is fastest on one thread, and on a busy machine two spend their time waiting for each other."""

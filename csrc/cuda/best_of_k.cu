@@ -6,6 +6,7 @@
 #include "../core/best_of_k.hpp"
 
 #include "../core/half.hpp"
+#include "pack.hpp"
 #include "team.hpp"
 
 namespace robustperf::cuda {
@@ -24,17 +25,6 @@ struct Way {
   static constexpr int kMostGroups = kMostThreads / kLanes;
 };
 
-template <typename L, int kVector>
-struct Pack {
-  L logit[kVector];
-};
-
-template <typename L, int kVector>
-__device__ Pack<L, kVector> read(const L* from) {
-  if constexpr (kVector == 1) return {*from};
-  else return bits_as<Pack<L, kVector>>(*reinterpret_cast<const uint4*>(from));
-}
-
 // Calls body(logit) for those of the loads that lie within the row.
 template <typename W, typename L, typename Body>
 __device__ void each_logit(const Pack<L, W::kVector> (&held)[W::kLoads], int64_t from, int64_t classes, Body&& body) {
@@ -42,7 +32,7 @@ __device__ void each_logit(const Pack<L, W::kVector> (&held)[W::kLoads], int64_t
   for (int p = 0; p < W::kLoads; ++p) {
     if (from + p * W::kLanes * W::kVector >= classes) break;
 #pragma unroll
-    for (int v = 0; v < W::kVector; ++v) body(number(held[p].logit[v]));
+    for (int v = 0; v < W::kVector; ++v) body(number(held[p][v]));
   }
 }
 
@@ -57,7 +47,7 @@ __device__ T loss_of(const L* row, int64_t classes, int64_t label, T label_smoot
 #pragma unroll
     for (int p = 0; p < W::kLoads; ++p) {
       const int64_t at = from + p * W::kLanes * W::kVector;
-      if (at < classes) held[p] = read<L, W::kVector>(row + at);
+      if (at < classes) held[p] = read<W::kVector>(row + at);
     }
   };
   T top = static_cast<T>(-HUGE_VAL);
@@ -192,7 +182,7 @@ template <typename T, typename L>
 void best_of_k(const BestOfKArgs<T>& args, cudaStream_t stream) {
   constexpr int kVector = 16 / sizeof(L);
   if (args.rows == 0) return;
-  const bool aligned = args.classes % kVector == 0 && reinterpret_cast<uintptr_t>(args.logits) % 16 == 0;
+  const bool aligned = rows_of_16_bytes(args.classes, static_cast<const L*>(args.logits));
   if (args.classes <= 64) run<Way<8, 1, 8>, T, L>(args, stream);
   else if (aligned) run<Way<kWarp, kVector, 8>, T, L>(args, stream);
   else run<Way<kWarp, 1, sizeof(L) == 8 ? 16 : 32>, T, L>(args, stream);

@@ -5,6 +5,7 @@
 #include "../core/bracket.hpp"
 #include "../core/gap.hpp"
 #include "../core/half.hpp"
+#include "pack.hpp"
 #include "team.hpp"
 
 namespace robustperf::cuda {
@@ -14,10 +15,18 @@ using namespace robustperf::ROBUSTPERF_ISA;
 
 constexpr int kWarpsPerBlock = 4;
 
-template <typename T>
+template <int kVector, typename T>
 __device__ void write_along(T* out, const T* x, const T* x_adv, double step, int64_t dim, int lane) {
   const T t = static_cast<T>(step);
-  for (int64_t i = lane; i < dim; i += kWarp) out[i] = t == T(1) ? x_adv[i] : along(x[i], x_adv[i], t);
+  for (int64_t i = lane * kVector; i < dim; i += kWarp * kVector) {
+    Pack<T, kVector> place = read<kVector>(x_adv + i);
+    if (t != T(1)) {
+      const Pack<T, kVector> from = read<kVector>(x + i);
+#pragma unroll
+      for (int v = 0; v < kVector; ++v) place[v] = along(from[v], place[v], t);
+    }
+    write(out + i, place);
+  }
 }
 
 // NaN for a label out of range: no gap, and no crossing.
@@ -46,7 +55,7 @@ __global__ void __launch_bounds__(kWarp* kWarpsPerBlock) gap_kernel(const __grid
   }
 }
 
-template <typename T, typename L>
+template <int kVector, typename T, typename L>
 __global__ void __launch_bounds__(kWarp* kWarpsPerBlock) step_kernel(const __grid_constant__ LineSearchArgs<T> args) {
   const int64_t m = static_cast<int64_t>(blockIdx.x) * kWarpsPerBlock + threadIdx.x / kWarp;
   const int lane = threadIdx.x % kWarp;
@@ -75,8 +84,8 @@ __global__ void __launch_bounds__(kWarp* kWarpsPerBlock) step_kernel(const __gri
   const auto far_end = [&](double line) {
     return args.candidates + (static_cast<int64_t>(line) * args.points + p) * args.dim;
   };
-  if (nearer) write_along(args.closest + p * args.dim, x, far_end(s.best_line), s.best_step, args.dim, lane);
-  if (s.line >= 0.0) write_along(args.next + m * args.dim, x, far_end(s.line), s.step, args.dim, lane);
+  if (nearer) write_along<kVector>(args.closest + p * args.dim, x, far_end(s.best_line), s.best_step, args.dim, lane);
+  if (s.line >= 0.0) write_along<kVector>(args.next + m * args.dim, x, far_end(s.line), s.step, args.dim, lane);
 }
 
 }  // namespace
@@ -84,7 +93,10 @@ __global__ void __launch_bounds__(kWarp* kWarpsPerBlock) step_kernel(const __gri
 template <typename T, typename L>
 void line_search_step(const LineSearchArgs<T>& args, cudaStream_t stream) {
   if (args.active == 0) return;
-  launch("line_search_step", step_kernel<T, L>, blocks_for(args.active, kWarpsPerBlock), kWarp * kWarpsPerBlock, 1,
+  const auto kernel = rows_of_16_bytes(args.dim, args.x, args.candidates, args.next, args.closest)
+                          ? step_kernel<16 / sizeof(T), T, L>
+                          : step_kernel<1, T, L>;
+  launch("line_search_step", kernel, blocks_for(args.active, kWarpsPerBlock), kWarp * kWarpsPerBlock, 1,
          stream, args);
 }
 

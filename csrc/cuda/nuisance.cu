@@ -119,8 +119,7 @@ void nuisance(const NuisanceArgs<T>& args, cudaStream_t stream) {
   if (args.batch * args.draws == 0) return;
   const Plan plan = plan_of(args.steps, args.count);
   const Grid grid = grid_of(args, plan, false);
-  const bool aligned = args.height * args.width % kPixels == 0 &&
-                       (reinterpret_cast<uintptr_t>(args.x) | reinterpret_cast<uintptr_t>(args.out)) % 16 == 0;
+  const bool aligned = rows_of_16_bytes(args.height * args.width, args.x, args.out);
   if (aligned) run<T, kPixels>(args, plan, grid, stream);
   else run<T, 1>(args, plan, grid, stream);
 }

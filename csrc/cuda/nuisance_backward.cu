@@ -301,9 +301,7 @@ void nuisance_backward(const NuisanceArgs<T>& args, cudaStream_t stream) {
   if (args.batch * args.draws == 0) return;
   const Plan plan = plan_of(args.steps, args.count);
   const Grid grid = grid_of(args, plan, true);
-  const bool aligned = args.height * args.width % kPixels == 0 &&
-                       (reinterpret_cast<uintptr_t>(args.x) | reinterpret_cast<uintptr_t>(args.grad) |
-                        reinterpret_cast<uintptr_t>(args.grad_x) | reinterpret_cast<uintptr_t>(args.scratch)) % 16 == 0;
+  const bool aligned = rows_of_16_bytes(args.height * args.width, args.x, args.grad, args.grad_x, args.scratch);
   if (aligned) run<T, kPixels>(args, plan, grid, stream);
   else run<T, 1>(args, plan, grid, stream);
 }

@@ -2,6 +2,9 @@
 // is in the cache.
 #include "../core/projection.hpp"
 
+#include <type_traits>
+
+#include "pack.hpp"
 #include "team.hpp"
 
 namespace robustperf::cuda {
@@ -11,52 +14,73 @@ using namespace robustperf::ROBUSTPERF_ISA;
 
 constexpr int kThreads = 256;
 
-// One row, to be solved by a block.
-template <typename T>
+// One row, to be solved by a block, whose threads take kVector coordinates at a time.
+template <typename T, int kVector>
 struct Row {
   const T *x, *w;
   int64_t dim;
   double scale, lower, upper;
   double* between;  // shared memory of join_threads
 
-  __device__ double weight(int64_t i) const { return magnitude(static_cast<double>(w[i])) * scale; }
-  __device__ double h(int64_t i) const {
-    return room(static_cast<double>(x[i]), static_cast<double>(w[i]), lower, upper);
+  __device__ double weight_of(T w) const { return magnitude(static_cast<double>(w)) * scale; }
+  __device__ double room_of(T x, T w) const {
+    return room(static_cast<double>(x), static_cast<double>(w), lower, upper);
+  }
+  __device__ double weight(int64_t i) const { return weight_of(w[i]); }
+  __device__ double h(int64_t i) const { return room_of(x[i], w[i]); }
+
+  // Calls body(x, w) for this thread's coordinates.
+  template <typename Body>
+  __device__ void each(Body&& body) const {
+    for (int64_t i = threadIdx.x * kVector; i < dim; i += kThreads * kVector) {
+      const Pack<T, kVector> xs = read<kVector>(x + i), ws = read<kVector>(w + i);
+#pragma unroll
+      for (int v = 0; v < kVector; ++v) body(xs[v], ws[v]);
+    }
+  }
+
+  // Writes move(weight, h), signed, to delta.
+  template <typename Move>
+  __device__ void move(T* delta, Move&& move) const {
+    for (int64_t i = threadIdx.x * kVector; i < dim; i += kThreads * kVector) {
+      const Pack<T, kVector> xs = read<kVector>(x + i), ws = read<kVector>(w + i);
+      Pack<T, kVector> moved;
+#pragma unroll
+      for (int v = 0; v < kVector; ++v)
+        moved[v] = signed_move(move(weight_of(ws[v]), room_of(xs[v], ws[v])), ws[v]);
+      write(delta + i, moved);
+    }
   }
 
   // Two sums over the row: term(weight, h) gives what to add to each.
   template <typename Term>
   __device__ auto add_up(Term&& term) const {
-    auto sums = term(0.0, 0.0);
-    auto& [first, second] = sums;
-    first = second = 0.0;
-    for (int64_t i = threadIdx.x; i < dim; i += kThreads) {
-      const auto [a, b] = term(weight(i), h(i));
+    double first = 0.0, second = 0.0;
+    each([&](T x, T w) {
+      const auto [a, b] = term(weight_of(w), room_of(x, w));
       first += a;
       second += b;
-    }
+    });
     first = join_threads(first, between, Add{});
     second = join_threads(second, between, Add{});
-    return sums;
+    return decltype(term(0.0, 0.0)){first, second};
   }
 };
 
 // p = 2 and inf: every coordinate moves by min(reach(t), h).
-template <Norm P, typename T>
-__device__ void move_all(const Row<T>& row, double t, T* delta) {
-  for (int64_t i = threadIdx.x; i < row.dim; i += kThreads)
-    delta[i] = signed_move(smaller(reach<P>(t, row.weight(i)), row.h(i)), row.w[i]);
+template <Norm P, typename T, int kVector>
+__device__ void move_all(const Row<T, kVector>& row, double t, T* delta) {
+  row.move(delta, [=](double weight, double h) { return smaller(reach<P>(t, weight), h); });
 }
 
 // p = 1: coordinates move to the end of their room from the heaviest on, the last one in part; of equal weights the
 // lower index first.
-template <typename T>
-__device__ void move_heaviest(const Row<T>& row, double c, double largest, T* delta) {
+template <typename T, int kVector>
+__device__ void move_heaviest(const Row<T, kVector>& row, double c, double largest, T* delta) {
   const Selection s = weighted_select(
       c, from_bits(bits_of(largest) + 1), static_cast<double>(row.dim), 1.0,
       [&](double t) { return row.add_up([=](double v, double h) { return mass_of(t, v, h, 1.0); }); });
-  for (int64_t i = threadIdx.x; i < row.dim; i += kThreads)
-    delta[i] = signed_move(row.weight(i) >= s.high ? row.h(i) : 0.0, row.w[i]);
+  row.move(delta, [&](double weight, double h) { return weight >= s.high ? h : 0.0; });
   __syncthreads();  // all is written that the first warp now writes again
   if (threadIdx.x >= kWarp) return;
   const int lane = threadIdx.x;
@@ -81,26 +105,27 @@ __device__ void move_heaviest(const Row<T>& row, double c, double largest, T* de
   }
 }
 
-template <Norm P, typename T>
+template <Norm P, int kVector, typename T>
 __global__ void __launch_bounds__(kThreads) projection_kernel(const __grid_constant__ ProjectionArgs<T> args) {
   __shared__ double between[kMostWarps];
   const auto join = [&](double value, auto how) { return join_threads(value, between, how); };
   for (int64_t r = blockIdx.x; r < args.rows; r += gridDim.x) {
-    Row<T> row{args.x + r * args.dim, args.w + r * args.dim, args.dim, 1.0, args.lower, args.upper, between};
+    Row<T, kVector> row{args.x + r * args.dim, args.w + r * args.dim, args.dim, 1.0, args.lower, args.upper, between};
     double mass = 0.0, slope = 0.0, largest = 0.0, faults = 0.0;
     if constexpr (sizeof(T) == sizeof(double)) {
-      for (int64_t i = threadIdx.x; i < args.dim; i += kThreads) largest = larger(largest, row.weight(i));
+      row.each([&](T, T w) { largest = larger(largest, row.weight_of(w)); });
       row.scale = scale_for(join(largest, Larger{}));
       largest = 0.0;
     }
-    for (int64_t i = threadIdx.x; i < args.dim; i += kThreads) {
-      const double x = static_cast<double>(row.x[i]), w = static_cast<double>(row.w[i]), v = row.weight(i), h = row.h(i);
+    row.each([&](T place, T normal) {
+      const double x = static_cast<double>(place), w = static_cast<double>(normal), v = row.weight_of(normal),
+                   h = row.room_of(place, normal);
       mass += v * h;
       slope += h > 0.0 ? reach<P>(v, v) : 0.0;
       largest = larger(largest, v);
       // an infinite or missing number minus itself is not zero
       faults += x >= args.lower && x <= args.upper && w - w == 0.0 ? 0.0 : 1.0;
-    }
+    });
     mass = join(mass, Add{});
     slope = join(slope, Add{});
     largest = join(largest, Larger{});
@@ -128,10 +153,15 @@ __global__ void __launch_bounds__(kThreads) projection_kernel(const __grid_const
 template <typename T>
 void halfspace_box_projection(const ProjectionArgs<T>& args, cudaStream_t stream) {
   if (args.rows == 0) return;
-  const auto kernel = args.norm == static_cast<int>(Norm::two)   ? projection_kernel<Norm::two, T>
-                      : args.norm == static_cast<int>(Norm::inf) ? projection_kernel<Norm::inf, T>
-                                                                 : projection_kernel<Norm::one, T>;
-  launch("halfspace_box_projection", kernel, args.rows, kThreads, 1, stream, args);
+  const auto run = [&](auto vector) {
+    constexpr int kVector = decltype(vector)::value;
+    const auto kernel = args.norm == static_cast<int>(Norm::two)   ? projection_kernel<Norm::two, kVector, T>
+                        : args.norm == static_cast<int>(Norm::inf) ? projection_kernel<Norm::inf, kVector, T>
+                                                                   : projection_kernel<Norm::one, kVector, T>;
+    launch("halfspace_box_projection", kernel, args.rows, kThreads, 1, stream, args);
+  };
+  if (rows_of_16_bytes(args.dim, args.x, args.w, args.delta)) run(std::integral_constant<int, 16 / sizeof(T)>{});
+  else run(std::integral_constant<int, 1>{});
 }
 
 template void halfspace_box_projection<float>(const ProjectionArgs<float>&, cudaStream_t);

@@ -6,6 +6,7 @@
 #include "../core/colour.hpp"
 #include "../core/fog.hpp"
 #include "../core/laws.hpp"
+#include "pack.hpp"
 #include "plan.hpp"
 
 namespace robustperf::cuda {
@@ -15,7 +16,7 @@ using namespace robustperf::ROBUSTPERF_ISA;
 // kPixels neighbouring pixels: all channels of an image of one or three, one channel of any other.
 template <typename T, int kPixels>
 struct Bundle {
-  T v[3][kPixels];
+  Pack<T, kPixels> v[3];
 };
 
 // Channels in a bundle, and bundles above one another, for images of so many channels.
@@ -23,32 +24,11 @@ __device__ inline int depth_of(int channels) { return channels == 3 ? 3 : 1; }
 __device__ inline int bundles_of(int channels) { return channels == 3 ? 1 : channels; }
 
 template <typename T, int kPixels>
-__device__ void read(const T* from, T (&to)[kPixels]) {
-  if constexpr (kPixels == 1) {
-    to[0] = *from;
-  } else {
-    const uint4 words = *reinterpret_cast<const uint4*>(from);
-    memcpy(to, &words, sizeof words);
-  }
-}
-
-template <typename T, int kPixels>
-__device__ void write(T* to, const T (&from)[kPixels]) {
-  if constexpr (kPixels == 1) {
-    *to = from[0];
-  } else {
-    uint4 words;
-    memcpy(&words, from, sizeof words);
-    *reinterpret_cast<uint4*>(to) = words;
-  }
-}
-
-template <typename T, int kPixels>
 __device__ Bundle<T, kPixels> read_bundle(const T* image, int64_t plane, int64_t pixel, int channel, int depth) {
   Bundle<T, kPixels> b;
 #pragma unroll
   for (int c = 0; c < 3; ++c)
-    if (c < depth) read(image + (channel + c) * plane + pixel, b.v[c]);
+    if (c < depth) b.v[c] = read<kPixels>(image + (channel + c) * plane + pixel);
   return b;
 }
 

@@ -63,8 +63,9 @@ def test_every_source_with_kernels_is_listed():
 def test_sources_compile_without_warnings_and_spills(source, tmp_path):
     targets = [part for processor in PROCESSORS
                for part in ("-gencode", f"arch=compute_{processor[3:]},code={processor}")]
-    run = subprocess.run([compiler(), *flags(), *targets, "-Werror", "all-warnings", "-Xptxas", "-v", "-fatbin",
-                          "--threads", "2", "-o", tmp_path / "out", source], capture_output=True, text=True, check=False)
+    command = [compiler(), *flags(), *targets, "--threads", "2", "-Werror", "all-warnings", "-Xptxas", "-v", "-fatbin",
+               "-o", tmp_path / "out", source]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
     report = run.stdout + run.stderr
     assert run.returncode == 0, report
     found = kernels_in(report)

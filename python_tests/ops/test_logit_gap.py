@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from robustperf.ops import logit_gap
+from robustperf.ops.logit_gap import rounding_allowance
 
 OP = "logit_gap"
 UNIT = {torch.float32: 2.0**-23, torch.float64: 2.0**-52, torch.bfloat16: 2.0**-7, torch.float16: 2.0**-10}
@@ -170,3 +171,19 @@ Z, Y = torch.zeros(3, 4), torch.zeros(3, dtype=torch.int64)
 def test_errors_name_the_argument_and_what_it_got(logits, label, wanted, error, message):
     with pytest.raises(error, match=message):
         logit_gap(logits, label, backend=wanted)
+
+
+def test_the_allowance_is_of_the_precision_that_convolutions_may_have():
+    class OnGpu:
+        is_cuda, dtype = True, torch.float32
+
+    before = torch.backends.cudnn.allow_tf32
+    try:
+        for allowed, units in ((True, 4 * 2.0**-10), (False, 32 * 2.0**-23)):
+            torch.backends.cudnn.allow_tf32 = allowed
+            assert rounding_allowance(OnGpu()) == units
+            assert rounding_allowance(torch.zeros(1, 2)) == 32 * 2.0**-23
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
+    OnGpu.dtype = torch.float64
+    assert rounding_allowance(OnGpu()) == 32 * 2.0**-52

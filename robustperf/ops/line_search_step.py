@@ -89,13 +89,13 @@ def line_search_step(
         tol: the widest bracket, as a share of the segment, that ends a search.
         method: "chandrupatla" or "bisection".
         probes: equally spaced places to look at first on each line.
-        allowance: for rounding, as in `logit_gap`; None takes that of the logits' dtype.
+        allowance: for rounding, as in `logit_gap`; None takes theirs.
 
     Raises ValueError for a wrong argument (the reference, an inner loop's definition, does not look at its tensors).
     """
     check_search(tol, method, probes)
     if allowance is None:
-        allowance = 0.0 if logits is None else rounding_allowance(logits.dtype)
+        allowance = 0.0 if logits is None else rounding_allowance(logits)
     backend = registry.choose("line_search_step", backend, x.device)
     arguments = (logits, rows, label, x, candidates, lines, state, next, closest, allowance, tol, method == "bisection",
                  probes, patience(tol))

@@ -8,21 +8,30 @@ from robustperf import check
 from robustperf.ops import registry
 
 
-def rounding_allowance(dtype: torch.dtype) -> float:
+def rounding_allowance(logits: torch.Tensor) -> float:
     """How far beyond zero a gap must lie to count as a crossing, relative to the row's largest |logit|.
 
     Convolutions round differently by batch size: over batches of 1, 7 and 256 the logits of trained networks moved by
     up to 5 units in the last place of the largest, and a gap is the difference of two. So 32 units; 4 where the dtype
-    is a half, whose units are the rounding of the last layer alone.
+    is a half, whose units are the rounding of the last layer alone, and 4 of TensorFloat-32 on a GPU that may use it,
+    for some batch sizes and not for others: torch's default for convolutions of float32.
     """
-    return (4 if dtype in check.HALF else 32) * torch.finfo(dtype).eps
+    if logits.is_cuda and logits.dtype == torch.float32 and _may_use_tf32():
+        return 4 * 2.0**-10
+    return (4 if logits.dtype in check.HALF else 32) * torch.finfo(logits.dtype).eps
 
+
+def _may_use_tf32() -> bool:
+    try:
+        return torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32
+    except RuntimeError:  # torch refuses to say where precisions were set in its newer way
+        return True
 
 
 def logit_gap(logits: torch.Tensor, label: torch.Tensor, *, backend: str | None = None) -> torch.Tensor:
     """gap = z_label - max of the other logits + a rounding allowance. A negative gap is a crossing: another label.
 
-    The allowance is `rounding_allowance(logits.dtype)` times the row's largest finite |logit|: convolutions round
+    The allowance is `rounding_allowance(logits)` times the row's largest finite |logit|: convolutions round
     differently by batch size, and a point that counts as crossed must also be crossed when it is looked at alone.
     Without it, the gap is T section 3.2's decision function along the segment.
 
@@ -40,7 +49,7 @@ def logit_gap(logits: torch.Tensor, label: torch.Tensor, *, backend: str | None 
         raise ValueError(f"logits: expected at least two classes, got shape {list(logits.shape)}")
     check.tensor("label", label, (batch,), dtypes=(torch.int64,), device=logits.device)
     check_labels("label", label, classes)
-    return _logit_gap(logits, label, rounding_allowance(logits.dtype),
+    return _logit_gap(logits, label, rounding_allowance(logits),
                       registry.choose("logit_gap", backend, logits.device))
 
 
