@@ -27,6 +27,14 @@ def sort_based(x, w, c, norm):
     return w.sign() * torch.where(feasible[:, None], move, h), feasible
 
 
+def operands(batch: int, dim: int, dtype: torch.dtype, generator: torch.Generator):
+    """Points in the box, normals, and offsets that most of the rows can reach."""
+    x = torch.rand(batch, dim, generator=generator, dtype=dtype)
+    w = torch.randn(x.shape, generator=generator, dtype=dtype)
+    room = torch.where(w > 0, 1 - x, x)
+    return x, w, (w.abs() * room).sum(1) * torch.rand(batch, generator=generator, dtype=dtype) * 0.9
+
+
 def measure(x, w, c, norm: float, repeats: int) -> dict:
     """One row: times of the contenders on these operands, and our error against float64."""
     copy, compiled = torch.empty_like(x), torch.compile(sort_based)
@@ -60,10 +68,7 @@ def main() -> None:
     report = Report(f"halfspace_box_projection_{_native.isa()}",
                     f"halfspace_box_projection [{arguments.batch}, {arguments.dim}], {_native.isa()}", arguments.out)
     for dtype in (torch.float32, torch.float64):
-        x = torch.rand(arguments.batch, arguments.dim, generator=generator, dtype=dtype)
-        w = torch.randn(x.shape, generator=generator, dtype=dtype)
-        room = torch.where(w > 0, 1 - x, x)
-        c = (w.abs() * room).sum(1) * torch.rand(arguments.batch, generator=generator, dtype=dtype) * 0.9
+        x, w, c = operands(arguments.batch, arguments.dim, dtype, generator)
         for norm in (2.0, float("inf"), 1.0):
             report.add(**measure(x, w, c, norm, arguments.repeats))
     report.show(bars=("case", "x faster than sort-based"))

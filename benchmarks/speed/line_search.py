@@ -44,10 +44,10 @@ class Clocked(torch.nn.Module):
 def bisect_every_line(model, x, candidates):
     """What one writes without the library: both ends, then every line halved in one batch an attack."""
     labels = model(x).argmax(1)
-    best = torch.full((len(x),), torch.inf, dtype=torch.float64)
+    best = torch.full((len(x),), torch.inf, dtype=torch.float64, device=x.device)
     for x_adv in candidates:
         crossed = model(x_adv).argmax(1) != labels
-        low, high = torch.zeros(len(x)), torch.ones(len(x))
+        low, high = x.new_zeros(len(x)), x.new_ones(len(x))
         for _ in range(HALVINGS):
             middle = (low + high) / 2
             over = model(x + middle[:, None, None, None] * (x_adv - x)).argmax(1) != labels

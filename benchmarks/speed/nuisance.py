@@ -34,15 +34,15 @@ SHAPES = ((1024, 3, 32, 32), (64, 3, 224, 224))
 KEY = random.key(0)
 
 
-def eager(kernel: nuisance.Compose, shape: tuple[int, ...]) -> Callable:
+def eager(kernel: nuisance.Compose, shape: tuple[int, ...], device: str = "cpu") -> Callable:
     """The reference's formulas under draws of torch's own generator."""
     (known,) = kernel.parts
     layout = known.program.layout(shape[1:])
-    lower = torch.tensor([number for step in known.program.steps for number in step.lower])
-    upper = torch.tensor([number for step in known.program.steps for number in step.upper])
+    lower = torch.tensor([number for step in known.program.steps for number in step.lower], device=device)
+    upper = torch.tensor([number for step in known.program.steps for number in step.upper], device=device)
 
     def run(x):
-        delta = lower + (upper - lower) * torch.rand(1, len(x), layout.dim)
+        delta = lower + (upper - lower) * torch.rand(1, len(x), layout.dim, device=device)
         return reference(x, delta, layout.codes, layout.numbers)
 
     return run

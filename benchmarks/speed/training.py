@@ -39,7 +39,7 @@ def published_mrt(model, x, y, k: int, backend: str = "reference") -> torch.Tens
     worst, most = x, 0.0
     with torch.no_grad():
         for _ in range(k):
-            drawn = KERNEL(x, _uniform(len(x)), backend=backend)
+            drawn = KERNEL(x, _uniform(x), backend=backend)
             loss = cross_entropy(model(drawn), y)
             if loss.item() > most:
                 most, worst = loss.item(), drawn
@@ -48,7 +48,7 @@ def published_mrt(model, x, y, k: int, backend: str = "reference") -> torch.Tens
 
 def published_mat(model, x, y, k: int, backend: str = "reference") -> torch.Tensor:
     """MAT likewise: from delta = 0 with raw gradient steps of 0.1, here in units of Delta's radius."""
-    delta, radius = torch.zeros(len(x), KERNEL.dim), KERNEL.radius_for(None)
+    delta, radius = x.new_zeros(len(x), KERNEL.dim), KERNEL.radius_for(None).to(x.device)
     for _ in range(k):
         delta.requires_grad_()
         loss = cross_entropy(model(KERNEL(x, delta, backend=backend)), y)
@@ -59,20 +59,20 @@ def published_mat(model, x, y, k: int, backend: str = "reference") -> torch.Tens
 
 def published_mda(model, x, y, k: int, backend: str = "reference") -> torch.Tensor:
     """MDA likewise: k draws beside the clean batch."""
-    drawn = [KERNEL(x, _uniform(len(x)), backend=backend) for _ in range(k)]
+    drawn = [KERNEL(x, _uniform(x), backend=backend) for _ in range(k)]
     return cross_entropy(model(torch.cat([x, *drawn])), y.repeat(k + 1))
 
 
 def ours(objective, model, x, y) -> torch.Tensor:
-    return objective(model, x, y, key=random.key(0), index=torch.arange(len(x)))
+    return objective(model, x, y, key=random.key(0), index=torch.arange(len(x), device=x.device))
 
 
-def step(loss_of: Callable[..., torch.Tensor]) -> Callable[[], None]:
+def step(loss_of: Callable[..., torch.Tensor], device: str = "cpu") -> Callable[[], None]:
     """A whole training step of a new network."""
     torch.manual_seed(0)
-    model = nets.RobeyCNN(classes=CLASSES, batch_norm=True).train()
+    model = nets.RobeyCNN(classes=CLASSES, batch_norm=True).train().to(device)
     optimizer = torch.optim.Adadelta(model.parameters(), lr=1.0)
-    x, y = torch.rand(BATCH, 3, 32, 32), torch.randint(CLASSES, (BATCH,))
+    x, y = torch.rand(BATCH, 3, 32, 32).to(device), torch.randint(CLASSES, (BATCH,)).to(device)
 
     def run() -> None:
         optimizer.zero_grad()
@@ -82,12 +82,12 @@ def step(loss_of: Callable[..., torch.Tensor]) -> Callable[[], None]:
     return run
 
 
-def contenders(name: str, k: int) -> dict[str, Callable[..., torch.Tensor]]:
-    """The published loop and ours, for one method."""
+def contenders(name: str, k: int, kernel_on: str = "native") -> dict[str, Callable[..., torch.Tensor]]:
+    """The published loop, with eager formulas and with our kernel on one backend, and ours, for one method."""
     loop, objective = {"MRT": (published_mrt, MRT), "MAT": (published_mat, MAT), "MDA": (published_mda, MDA)}[name]
     sides = {
         "published": partial(loop, k=k),
-        "published, our kernel": partial(loop, k=k, backend="native"),
+        "published, our kernel": partial(loop, k=k, backend=kernel_on),
         "float32": partial(ours, objective(KERNEL, k=k)),
     }
     if name == "MRT":
@@ -95,8 +95,8 @@ def contenders(name: str, k: int) -> dict[str, Callable[..., torch.Tensor]]:
     return sides
 
 
-def _uniform(batch: int) -> torch.Tensor:
-    return (2 * torch.rand(batch, KERNEL.dim) - 1) * KERNEL.radius_for(None)
+def _uniform(x: torch.Tensor) -> torch.Tensor:
+    return (2 * torch.rand(len(x), KERNEL.dim, device=x.device) - 1) * KERNEL.radius_for(None).to(x.device)
 
 
 def peak_memory(name: str, which: str, k: int) -> float:

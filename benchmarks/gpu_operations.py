@@ -1,0 +1,176 @@
+"""Every operation once on a backend, on small odd shapes, beside the reference on the CPU: what a sanitizer runs on.
+
+    python benchmarks/gpu_operations.py --backend cuda --device cuda
+    compute-sanitizer --tool memcheck python benchmarks/gpu_operations.py --backend cuda --device cuda
+
+Prints a line for each call. Ends with 1 where one raised or gave something else than the reference.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import torch
+from gpu_timing import because, synchronise
+
+from robustperf import closest_boundary, nuisance, ops, random
+
+KEY = random.key(2**63 + 11)
+SHAPES = ((3, 3, 13, 17), (2, 3, 32, 32), (5, 3, 37, 53))
+TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-9}
+MOST_DIFFERENT = 1e-3  # share of numbers that may fall on the other side of a threshold, such as a shot more
+
+Outcome = dict[str, str | None]
+Make = Callable[[str, str], tuple[torch.Tensor, ...]]
+
+
+def normals(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(dtype)
+
+
+def uniforms(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(1), dtype=dtype)
+
+
+def labels(count: int, classes: int) -> torch.Tensor:
+    return torch.randint(classes, (count,), generator=torch.Generator().manual_seed(2))
+
+
+def logit_gap(dtype, backend, device):
+    logits = normals(37, 11, dtype=dtype).to(device)
+    return (ops.logit_gap(logits, labels(37, 11).to(device), backend=backend),)
+
+
+def best_of_k(dtype, selection, classes, backend, device):
+    logits, target = normals(5, 37, classes, dtype=dtype).to(device), labels(37, classes).to(device)
+    running = ops.best_of_k(logits[:3].contiguous(), target, selection=selection, backend=backend)
+    return ops.best_of_k(logits[3:].contiguous(), target, selection=selection, running=running, first=3,
+                         backend=backend)
+
+
+def projection(dtype, norm, dim, backend, device):
+    x, w = uniforms(7, dim, dtype=dtype).to(device), normals(7, dim, dtype=dtype).to(device)
+    c = (0.3 * w.abs() * torch.where(w > 0, 1 - x, x)).sum(1)
+    return ops.halfspace_box_projection(x, w, c, norm=norm, backend=backend)
+
+
+def draws(normal, backend, device):
+    index, draw = torch.tensor([0, 7, 2**32, 2**63 - 1]), torch.tensor([0, 1, 2**32 - 1])
+    return (ops.draws(KEY, index.to(device), draw.to(device), 13, normal=normal, backend=backend),)
+
+
+def closest(method, backend, device):
+    """The search as a whole: `line_search_step` from the first look to the last, in float64."""
+    weight = normals(5, 30, dtype=torch.float64).to(device)
+    x, ends = uniforms(19, 30, dtype=torch.float64).to(device), uniforms(3, 19, 30, dtype=torch.float64).to(device)
+    found = closest_boundary(lambda x: torch.tanh(x @ weight.T), x, ends.flip(1), method=method, backend=backend)
+    return found.distance, found.candidate
+
+
+def drawn(kernel, shape, dtype, backend, device):
+    x = uniforms(*shape, dtype=dtype).to(device)
+    return (kernel.draw(x, key=KEY, index=torch.arange(len(x), device=device), draws=3, backend=backend),)
+
+
+def sampled(kernel, shape, backend, device):
+    index = torch.arange(shape[0], device=device)
+    return (kernel.sample(KEY, index, 3, shape=shape[1:], backend=backend),)
+
+
+def there_and_back(kernel, shape, dtype, backend, device):
+    """What the transform makes, and its gradients in x and in delta."""
+    x = uniforms(*shape, dtype=dtype).to(device).requires_grad_()
+    delta = kernel.sample(KEY, torch.arange(shape[0]), 3, shape=shape[1:], backend="reference").to(device, dtype)
+    out = kernel(x, delta.requires_grad_(), backend=backend)
+    grad = normals(*out.shape, dtype=dtype).to(device)
+    return out.detach(), *torch.autograd.grad(out, (x, delta), grad)
+
+
+def kernels() -> dict[str, nuisance.Compose]:
+    """Each known kernel that is a program, and chains of them."""
+    needing = {"l2_ball": (2.5,), "linf_ball": (0.1,), "background_colour": ((0,) * 3, (1,) * 3, "corner")}
+    alone = {name: kind(*needing.get(name, ())) for name, kind in nuisance.KERNELS.items() if name != "augmix"}
+    chains = {
+        "four colours": ("brightness", "contrast", "saturation", "hue"),
+        "warp, colours, noise": ("affine", "brightness", "contrast", "gaussian_noise"),
+        "of much": ("rotation", "contrast", "blur", "fog", "affine", "gamma", "hue", "impulse_noise", "shot_noise"),
+    }
+    return {name: nuisance.Compose([alone[part] for part in parts])
+            for name, parts in {**{name: (name,) for name in alone}, **chains}.items()}
+
+
+def calls() -> Iterator[tuple[str, Make]]:
+    """(name, the call for a backend and a device)."""
+    wide, half = (torch.float32, torch.float64), (torch.bfloat16, torch.float16)
+    for dtype in (*wide, *half):
+        kind = str(dtype).removeprefix("torch.")
+        yield f"logit_gap {kind}", partial(logit_gap, dtype)
+        for selection in ("sample", "batch"):
+            for classes in (3, 257):
+                yield f"best_of_k {kind} {selection} {classes}", partial(best_of_k, dtype, selection, classes)
+    for dtype in wide:
+        kind = str(dtype).removeprefix("torch.")
+        for norm in (1, 2, float("inf")):
+            for dim in (37, 3075):
+                yield f"halfspace_box_projection {kind} p={norm} {dim}", partial(projection, dtype, norm, dim)
+    for normal in (False, True):
+        yield f"draws {'normal' if normal else 'uniform'}", partial(draws, normal)
+    for method in ("chandrupatla", "bisection"):
+        yield f"line_search_step {method}", partial(closest, method)
+    for name, kernel in kernels().items():
+        yield f"nuisance_sample {name}", partial(sampled, kernel, SHAPES[0])
+        for shape, dtype in zip(SHAPES, (torch.float32, torch.float32, torch.float64), strict=True):
+            size = "x".join(map(str, shape))
+            yield f"nuisance_draw {name} {size}", partial(drawn, kernel, shape, dtype)
+            if name not in ("impulse_noise", "shot_noise", "of much"):  # no gradient in delta
+                yield f"nuisance {name} {size} and back", partial(there_and_back, kernel, shape, dtype)
+
+
+def difference(ours: tuple[torch.Tensor, ...], truth: tuple[torch.Tensor, ...]) -> str | None:
+    """What is not as it should be; None where nothing is."""
+    for number, (mine, right) in enumerate(zip(ours, truth, strict=True)):
+        mine = mine.cpu()
+        if mine.shape != right.shape or mine.dtype != right.dtype:
+            return f"result {number} is {list(mine.shape)} {mine.dtype}, not {list(right.shape)} {right.dtype}"
+        tolerance = TOLERANCE.get(right.dtype, 0.0)
+        # gradients sum over an image: their size is that of the largest
+        size = right.abs().max().item() if right.is_floating_point() and right.numel() else 1.0
+        wrong = ~torch.isclose(mine, right, rtol=tolerance, atol=tolerance * max(size, 1.0), equal_nan=True)
+        if wrong.sum() > MOST_DIFFERENT * wrong.numel():
+            return f"{int(wrong.sum())} of {wrong.numel()} numbers of result {number} differ from the reference's"
+    return None
+
+
+def check(name: str, make: Make, backend: str, device: str) -> Outcome:
+    """One call, beside the reference on the CPU."""
+    try:
+        truth = make("reference", "cpu")
+        ours = make(backend, device)
+        synchronise(device)
+        return {"operation": name, "wrong": difference(ours, truth)}
+    except Exception as error:
+        return {"operation": name, "wrong": because(error)}
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("--backend", default="cuda")
+    options.add_argument("--device", default="cuda")
+    options.add_argument("--out", type=Path, help="a JSON file for the outcomes")
+    arguments = options.parse_args()
+    outcomes = []
+    for name, make in calls():
+        outcomes.append(check(name, make, arguments.backend, arguments.device))
+        print(f"{name}: {outcomes[-1]['wrong'] or 'as the reference'}", flush=True)
+        if arguments.out:
+            arguments.out.write_text(json.dumps(outcomes))
+    sys.exit(any(outcome["wrong"] for outcome in outcomes))
+
+
+if __name__ == "__main__":
+    main()
