@@ -12,10 +12,12 @@ from importlib.metadata import version as _version
 from robustperf import _native, attacks, data, nets, nuisance, ops, plot, random, training  # noqa: F401
 from robustperf.kernel import Kernel
 from robustperf.robustness import (
+    BasicRobustness,
     Boundary,
     LineSearch,
     MarginCurve,
     Margins,
+    basic_robustness,
     closest_boundary,
     line_search,
     margins,
@@ -24,12 +26,14 @@ from robustperf.robustness import (
 __version__ = _version("robustperf")
 
 __all__ = [
+    "BasicRobustness",
     "Boundary",
     "Kernel",
     "LineSearch",
     "MarginCurve",
     "Margins",
     "attacks",
+    "basic_robustness",
     "closest_boundary",
     "data",
     "line_search",

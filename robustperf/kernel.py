@@ -37,6 +37,10 @@ class Kernel(ABC):
         """The shape of G(x, delta) for images of this shape."""
         return shape
 
+    def defined(self, x: torch.Tensor) -> torch.Tensor:
+        """[B] bool, where Q(. | x) exists for images [B, C, H, W]; `draw` is an error elsewhere."""
+        return torch.ones(len(x), dtype=torch.bool, device=x.device)
+
     def check_delta(self, delta: torch.Tensor, shape: Shape) -> None:
         """ValueError for numbers of delta outside Delta; called on the CPU only. Everything is in Delta unless a kernel
         says otherwise."""

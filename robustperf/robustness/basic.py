@@ -1,0 +1,160 @@
+"""The basic robustness measure (T Definition 1), estimated from draws."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from robustperf import check, random
+from robustperf.classifier import Classifier, check_no_nan, evaluating, laid_out, logits_of
+from robustperf.kernel import Kernel
+from robustperf.robustness.interval import check_confidence, clopper_pearson
+
+_FIRST_LOOK = 32
+
+Labeller = Callable[[torch.Tensor], torch.Tensor]
+"""A function from images [B, ...] to labels [B] int64, such as T's Y."""
+
+
+@dataclass(frozen=True)
+class BasicRobustness:
+    """ρ_Q^f at N points, on the CPU.
+
+    Attributes:
+        rho: [N] float64, the share of the draws that f labels as it labels x; NaN where Q(. | x) does not exist.
+        lower, upper: [N] float64, each point's own confidence interval; NaN where rho is.
+        agreed: [N] int64, the draws with the label of x.
+        draws: [N] int64, those that were looked at.
+        label: [N] int64, f(x).
+        confidence: of the intervals.
+    """
+
+    rho: torch.Tensor
+    lower: torch.Tensor
+    upper: torch.Tensor
+    agreed: torch.Tensor
+    draws: torch.Tensor
+    label: torch.Tensor
+    confidence: float
+
+
+def basic_robustness(
+    model: Classifier, x: torch.Tensor, kernel: Kernel, *, samples: int = 1000, confidence: float = 0.95,
+    width: float | None = None, until_disagreement: bool = False, key: int = 0, batch_size: int = 64,
+    index: torch.Tensor | None = None,
+) -> BasicRobustness:
+    """ρ(x) = Q({x' : f(x') = f(x)} | x) of each point, with Clopper-Pearson intervals (T Definition 1).
+
+    The label is the model's own: robustness is not accuracy (T postulate P1).
+
+    Args:
+        model: a classifier on the points' device; run in eval mode and left as it was.
+        x: [N, C, H, W] float32 or float64, finite.
+        kernel: Q.
+        samples: draws of each point, at most.
+        confidence: of each point's interval.
+        width: stop at a point once its interval is no wider. It is looked at after 32, 64, 128, ... draws, and as
+            looking L times costs confidence, the intervals are those of 1 - (1 - confidence) / L: they hold at all
+            looks together. Where `samples` do not suffice an interval stays wider than this.
+        until_disagreement: stop at a point at the first draw with another label, from which on ρ < 1: all that
+            H = 1 wants to know (T section 2). The intervals are exact for this rule; `rho`, then (n - 1) / n for n
+            draws, is the likeliest value but below the true one on average.
+        key: 64 bits, of the draws.
+        batch_size: images in one forward pass; neither it nor the order or the division of the points changes a draw.
+        index: [N] int64, the points' numbers in their data set, which the draws depend on; 0..N-1 by default.
+
+    Raises TypeError or ValueError for a wrong argument, a kernel that does not take these images, or logits that hold
+    a NaN.
+    """
+
+    def label_of(images, numbers):
+        logits = logits_of(model, laid_out(model, images))
+        check_no_nan(logits, numbers)
+        return logits.argmax(1)
+
+    with evaluating(model):
+        return agreement(label_of, x, kernel, samples=samples, confidence=confidence, width=width,
+                         until_disagreement=until_disagreement, key=key, batch_size=batch_size, index=index)
+
+
+@torch.no_grad()
+def agreement(
+    label_of: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], x: torch.Tensor, kernel: Kernel, *, samples: int,
+    confidence: float, width: float | None, until_disagreement: bool, key: int, batch_size: int,
+    index: torch.Tensor | None,
+) -> BasicRobustness:
+    """`basic_robustness` of a function from images [B, ...] and their points' numbers [B] to labels [B]."""
+    check.tensor("x", x, ("N", "C", "H", "W"))
+    if not isinstance(kernel, Kernel):
+        raise TypeError(f"kernel: expected a Kernel, got {type(kernel).__name__}")
+    check.positive("samples", samples, integer=True)
+    check.positive("batch_size", batch_size, integer=True)
+    if width is not None and until_disagreement:
+        raise ValueError("width: expected None beside until_disagreement=True, which is another rule to stop by, "
+                         f"got {width}")
+    looks = looks_at(samples, width, check_confidence(confidence))
+    key, total = random.key(key), len(x)
+    index = torch.arange(total, device=x.device) if index is None else index
+    check.tensor("index", index, (total,), dtypes=(torch.int64,), device=x.device)
+    check.images("x", x)
+
+    level = 1 - (1 - confidence) / len(looks)
+    agreed, draws, label = torch.zeros(3, total, dtype=torch.int64, device=x.device)
+    defined = torch.ones(total, dtype=torch.bool, device=x.device)
+    for start in range(0, total, batch_size):
+        part = slice(start, start + batch_size)
+        label[part] = label_of(x[part], index[part])
+        defined[part] = kernel.defined(x[part])
+        active = start + defined[part].nonzero()[:, 0]
+        done = 0
+        for look in looks:
+            while done < look and active.numel():
+                count = min(look - done, max(1, batch_size // len(active)))
+                images = kernel.draw(x[active], key=key, index=index[active],
+                                     draws=torch.arange(done, done + count, device=x.device))
+                done += count
+                labels = label_of(images.flatten(0, 1), index[active].repeat(count)).view(count, -1)
+                same = (labels == label[active]).long()
+                if until_disagreement:
+                    same = same.cumprod(0)  # of the draws up to the first disagreement
+                    agreed[active] += same.sum(0)
+                    draws[active] += same.sum(0) + 1 - same[-1]
+                    active = active[same[-1] == 1]
+                else:
+                    agreed[active] += same.sum(0)
+                    draws[active] += count
+            if width is not None:
+                lower, upper = clopper_pearson(agreed[active], draws[active], level)
+                active = active[upper - lower > width]
+
+    agreed, draws, label, defined = (values.cpu() for values in (agreed, draws, label, defined))
+    lower, upper = clopper_pearson(agreed, draws, level)
+    if until_disagreement:  # the draws were not fixed beforehand: P(at least n draws) = ρ^(n - 1)
+        lower = ((1 - level) / 2) ** (1 / agreed.double())
+    rho, lower, upper = (torch.where(defined, value, torch.nan) for value in (agreed / draws.double(), lower, upper))
+    return BasicRobustness(rho, lower, upper, agreed, draws, label, confidence)
+
+
+def looks_at(samples: int, width: float | None, confidence: float) -> list[int]:
+    """After how many draws the interval is looked at: 32, 64, ..., `samples`, from where `width` can be reached, which
+    is where all draws agree, to where it is for sure; `samples` alone where no width is asked for."""
+    if width is None:
+        return [samples]
+    if check.positive("width", width) >= 1:
+        raise ValueError(f"width: expected a number in (0, 1), got {width}")
+    looks, look = [], _FIRST_LOOK
+    while look < samples:
+        if _width(look, look, confidence) <= width:
+            looks.append(look)
+        look *= 2
+    looks.append(samples)
+    level = 1 - (1 - confidence) / len(looks)
+    widest = [_width(look // 2, look, level) for look in looks]
+    return [look for place, look in enumerate(looks) if place == 0 or widest[place - 1] > width]
+
+
+def _width(agreed: int, draws: int, confidence: float) -> float:
+    lower, upper = clopper_pearson(torch.tensor(agreed), torch.tensor(draws), confidence)
+    return (upper - lower).item()

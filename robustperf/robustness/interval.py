@@ -1,0 +1,47 @@
+"""Confidence intervals of a probability from independent trials."""
+
+from __future__ import annotations
+
+import math
+import numbers
+
+import torch
+from scipy.special import betaincinv
+
+from robustperf import check
+
+
+def clopper_pearson(successes: torch.Tensor, trials: torch.Tensor,
+                    confidence: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """(lower, upper) float64 of the probability of success, which they hold with probability >= `confidence`, whatever
+    it is (Clopper and Pearson 1934: the quantiles of two beta distributions). No trials tell nothing: (0, 1).
+
+    Args:
+        successes, trials: int64 of one shape, 0 <= successes <= trials; the number of trials was fixed beforehand.
+        confidence: strictly between 0 and 1.
+
+    Raises TypeError for a wrong dtype, ValueError for a wrong number, shape or device.
+    """
+    check.tensor("trials", trials, dtypes=(torch.int64,))
+    check.tensor("successes", successes, tuple(trials.shape), dtypes=(torch.int64,), device=trials.device)
+    if not ((successes >= 0) & (successes <= trials)).all():
+        raise ValueError("successes: expected numbers in 0..trials, got others")
+    tail = (1 - check_confidence(confidence)) / 2
+    k, n = successes.double().cpu().numpy(), trials.double().cpu().numpy()
+    # a beta distribution has no parameter 0: those ends are put in
+    lower, upper = betaincinv(k.clip(1), n - k + 1, tail), betaincinv(k + 1, (n - k).clip(1), 1 - tail)
+    lower, upper = (torch.as_tensor(end, device=trials.device) for end in (lower, upper))
+    return torch.where(successes == 0, 0.0, lower), torch.where(successes == trials, 1.0, upper)
+
+
+def hoeffding(values: torch.Tensor, confidence: float) -> tuple[float, float]:
+    """(lower, upper) of the mean of a population in [0, 1] from independent `values` [N] of it, which they hold with
+    probability >= `confidence`: mean ± sqrt(log(2 / (1 - confidence)) / (2 N)), cut to [0, 1] (Hoeffding 1963)."""
+    mean, half = values.mean().item(), math.sqrt(math.log(2 / (1 - check_confidence(confidence))) / (2 * len(values)))
+    return max(0.0, mean - half), min(1.0, mean + half)
+
+
+def check_confidence(value: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 < value < 1:
+        raise ValueError(f"confidence: expected a number strictly between 0 and 1, got {value!r}")
+    return float(value)
