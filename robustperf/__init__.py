@@ -10,6 +10,7 @@ from importlib.metadata import version as _version
 
 # _native first: a wrong ROBUSTPERF_CPU, or a broken build, is an error here and not a silent change of backend.
 from robustperf import _native, attacks, data, nets, nuisance, ops, plot, random, training  # noqa: F401
+from robustperf.family import Family
 from robustperf.kernel import Kernel
 from robustperf.robustness import (
     BasicRobustness,
@@ -28,6 +29,7 @@ __version__ = _version("robustperf")
 __all__ = [
     "BasicRobustness",
     "Boundary",
+    "Family",
     "Kernel",
     "LineSearch",
     "MarginCurve",

@@ -14,6 +14,9 @@ from robustperf import check
 Classifier = Callable[[torch.Tensor], torch.Tensor]
 """A `torch.nn.Module`, or any callable from images [B, ...] to logits [B, C]."""
 
+Labeller = Callable[[torch.Tensor], torch.Tensor]
+"""A callable from images [B, ...] to labels [B] int64, such as the true labelling function Y of T section 2."""
+
 
 @contextmanager
 def evaluating(model: Classifier) -> Iterator[None]:
@@ -39,6 +42,14 @@ def logits_of(model: Classifier, x: torch.Tensor) -> torch.Tensor:
     if logits.shape[1] < 2:
         raise ValueError(f"{name}: expected logits of at least two classes, got shape {list(logits.shape)}")
     return logits
+
+
+@torch.no_grad()
+def labels_of(labeller: Labeller, x: torch.Tensor) -> torch.Tensor:
+    """The labeller's labels, [B] int64; TypeError or ValueError, naming the labeller, for anything else."""
+    if not callable(labeller):
+        raise TypeError(f"labeller: expected a callable, got {type(labeller).__name__}")
+    return check.tensor("labeller(x)", labeller(x), (len(x),), dtypes=(torch.int64,), device=x.device)
 
 
 def check_no_nan(logits: torch.Tensor, index: torch.Tensor | None = None) -> None:

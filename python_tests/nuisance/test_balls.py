@@ -4,8 +4,9 @@ import math
 
 import pytest
 import torch
+from scipy.stats import beta, kstest
 
-from robustperf.nuisance import L2Ball, LinfBall
+from robustperf.nuisance import Brightness, Compose, L1Ball, L2Ball, LinfBall, ball_family
 
 INDEX = torch.arange(500)
 X = torch.rand(500, 1, 2, 3, generator=torch.Generator().manual_seed(0))
@@ -28,7 +29,32 @@ def test_the_linf_ball_is_a_cube():
     assert delta.abs().max() <= 0.25 and delta.abs().amax((0, 1)).min() > 0.249
 
 
-@pytest.mark.parametrize("ball", [L2Ball, LinfBall])
+def test_the_l1_ball_is_filled_uniformly():
+    delta = L1Ball(2.5).sample(0, INDEX, 10, shape=SHAPE).double()
+    assert delta.shape == (10, 500, 6)
+    radius = delta.abs().sum(2)
+    assert radius.max() <= 2.5 * (1 + 1e-6)
+    assert kstest((radius.flatten() / 2.5) ** 6, "uniform").pvalue > 1e-3
+    for component in delta.flatten(0, 1).T:  # the share of the ball beyond |delta_i| is (1 - |delta_i| / eps)^q
+        assert kstest(component.abs() / 2.5, beta(1, 6).cdf).pvalue > 1e-3
+    positive = (delta > 0).double().flatten(0, 1)
+    assert (positive.T.cov() - torch.eye(6) / 4).abs().max() < 5 * 0.25 / math.sqrt(5000)
+    assert (positive.mean(0) - 0.5).abs().max() < 5 * 0.5 / math.sqrt(5000)
+
+
+def test_the_l1_ball_beside_other_kernels():
+    kernel = Compose([L1Ball(0.5, clamp=True), Brightness(0.1)])
+    delta = kernel.sample(0, INDEX, 2, shape=SHAPE)
+    assert delta.shape == (2, 500, 7)
+    moved = (X + delta[..., :6].unflatten(2, SHAPE)).clamp(0, 1)
+    want = Brightness(0.1)(moved.flatten(0, 1), delta[..., 6:].flatten(0, 1)).unflatten(0, (2, 500))
+    torch.testing.assert_close(kernel(X, delta), want)
+    with pytest.raises(ValueError, match=r"shape: l1_ball has a component .* expected \(C, H, W\), got None"):
+        _ = L1Ball(0.5).dim
+    assert repr(L1Ball(0.5)) == "l1_ball(0.5)" and repr(L1Ball(1, clamp=True)) == "l1_ball(1, clamp=True)"
+
+
+@pytest.mark.parametrize("ball", [L1Ball, L2Ball, LinfBall])
 def test_x_moves_by_delta(ball):
     kernel, clamped = ball(0.8), ball(0.8, clamp=True)
     delta = kernel.sample(0, INDEX, 2, shape=SHAPE)
@@ -70,18 +96,56 @@ def test_projection_onto_the_l2_ball_is_radial(dtype):
     torch.testing.assert_close(huge, torch.full((1, 6), 1.5 / math.sqrt(6), dtype=dtype), atol=1e-6, rtol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_projection_onto_the_l1_ball(dtype):
+    kernel = L1Ball(1.5)
+    delta = torch.randn(60, 6, generator=torch.Generator().manual_seed(0), dtype=dtype)
+    delta[::2] *= 0.2
+    projected = kernel.project(delta, SHAPE)
+    for before, after in zip(delta.double(), projected.double(), strict=True):
+        if before.abs().sum() <= 1.5:
+            assert torch.equal(after, before)
+            continue
+        low, high = 0.0, before.abs().max().item()
+        for _ in range(80):  # the threshold, by bisection
+            middle = (low + high) / 2
+            low, high = (middle, high) if (before.abs() - middle).clamp_min(0).sum() > 1.5 else (low, middle)
+        torch.testing.assert_close(after, before.sign() * (before.abs() - high).clamp_min(0), atol=1e-6, rtol=1e-6)
+    kernel.check_delta(projected, SHAPE)
+    assert not kernel.project(torch.zeros(2, 6, dtype=dtype), SHAPE).any()
+    assert torch.equal(kernel.radius_for(SHAPE), torch.full((6,), 1.5))
+
+
+def test_beyond_the_l1_ball():
+    kernel, delta = L1Ball(1.5), torch.full((500, 6), 0.25)
+    kernel(X, delta)
+    for wrong in (0.2504, math.inf, math.nan):
+        delta[7] = wrong
+        with pytest.raises(ValueError, match="delta: l1_ball expected a norm of at most 1.5, got"):
+            kernel(X, delta)
+
+
 def test_projection_onto_the_linf_ball_cuts():
     delta = torch.randn(500, 6, generator=torch.Generator().manual_seed(0))
     assert torch.equal(LinfBall(0.5).project(delta, SHAPE), delta.clamp(-0.5, 0.5))
 
 
-@pytest.mark.parametrize("ball", [L2Ball, LinfBall])
+@pytest.mark.parametrize("ball", [L1Ball, L2Ball, LinfBall, ball_family])
 @pytest.mark.parametrize("wrong", [0, -1, math.nan, math.inf, "1", None, True, (0, 1)])
 def test_errors(ball, wrong):
-    with pytest.raises((TypeError, ValueError), match="eps: expected a finite number above 0, got "):
+    with pytest.raises((TypeError, ValueError), match="(eps|upper): expected a finite number above 0, got "):
         ball(wrong)
 
 
 def test_no_radius_is_an_error():
     with pytest.raises(TypeError, match="eps"):
         L2Ball()
+
+
+@pytest.mark.parametrize("norm, ball", [(1, L1Ball), (2, L2Ball), ("inf", LinfBall)])
+def test_the_family_of_balls(norm, ball):
+    family = ball_family(4, norm, clamp=True)
+    assert family.dim == 1 and family.volume == 4
+    assert repr(family.at(torch.tensor([0.5]).double())) == repr(ball(0.5, clamp=True))
+    with pytest.raises(ValueError, match="norm: expected 1, 2 or inf"):
+        ball_family(4, 3)

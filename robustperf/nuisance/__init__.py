@@ -1,11 +1,13 @@
-"""Known models of natural variation (R section 4.1; T Example 1): kernels that run as native programs, and AugMix.
+"""Known models of natural variation (R section 4.1; T Examples 1 to 4): kernels that run as native programs, AugMix,
+and kernels given an event.
 
-`Compose` makes one of several; `KERNELS` names them for the command line.
+`Compose` makes one of several; `KERNELS` names them for the command line; `ball_family` is T's Q_[0,d].
 """
 
 from robustperf.nuisance.augmix import AugMix
-from robustperf.nuisance.balls import L2Ball, LinfBall
+from robustperf.nuisance.balls import L1Ball, L2Ball, LinfBall, ball_family
 from robustperf.nuisance.compose import Compose
+from robustperf.nuisance.conditioned import LabelAware, OnManifold
 from robustperf.nuisance.geometric import Affine, Rotation, Scale, Shear, Translation
 from robustperf.nuisance.known import KnownKernel
 from robustperf.nuisance.noise import GaussianNoise, ImpulseNoise, ShotNoise
@@ -34,6 +36,7 @@ KERNELS = {
     "gaussian_noise": GaussianNoise,
     "hue": Hue,
     "impulse_noise": ImpulseNoise,
+    "l1_ball": L1Ball,
     "l2_ball": L2Ball,
     "linf_ball": LinfBall,
     "rotation": Rotation,
@@ -45,4 +48,5 @@ KERNELS = {
 }
 """Every known kernel by the name that the command line has for it."""
 
-__all__ = [*sorted(kernel.__name__ for kernel in KERNELS.values()), "KERNELS", "Compose", "KnownKernel"]
+__all__ = [*sorted(kernel.__name__ for kernel in KERNELS.values()), "KERNELS", "Compose", "KnownKernel", "LabelAware",
+           "OnManifold", "ball_family"]

@@ -3,7 +3,13 @@
 
 from __future__ import annotations
 
-from robustperf import check
+import math
+
+import torch
+
+from robustperf import check, random
+from robustperf.family import Family
+from robustperf.kernel import Kernel, Shape, check_shape
 from robustperf.nuisance.known import KnownKernel
 from robustperf.ops.program import Law, Program, Step, Transform
 
@@ -32,3 +38,70 @@ class LinfBall(KnownKernel):
     def __init__(self, eps: float, clamp: bool = False):
         eps = check.positive("eps", eps)
         self.program = Program((Step(Transform.ADD, Law.EVERYWHERE, (-eps,), (eps,), (bool(clamp),), "linf_ball"),))
+
+
+class L1Ball(Kernel):
+    """x + delta, delta uniform in the cross-polytope ||delta||_1 <= eps.
+
+    delta = eps l / (|l_1| + ... + |l_q| + e) with l_i standard Laplace and e standard exponential (Barthe, Guedon,
+    Mendelson and Naor 2005): one word a component, and one for e.
+
+    Args:
+        eps: the radius, in the units of the pixels.
+        clamp: to [0, 1]. As printed, x' may leave it.
+    """
+
+    def __init__(self, eps: float, clamp: bool = False):
+        self.eps, self.clamp = check.positive("eps", eps), bool(clamp)
+
+    def dim_for(self, shape: Shape | None) -> int:
+        if shape is None:
+            raise ValueError("shape: l1_ball has a component of delta for each value of the image: expected (C, H, W), "
+                             "got None")
+        return math.prod(shape)
+
+    def sample_for(self, shape, key, index, draws, *, backend=None):
+        words = random.uniform(key, index, draws, self.dim_for(shape) + 1, backend=backend).double()
+        signed = 2 * words - (1 - 2**-24)  # symmetric, and never 0
+        size = -signed.abs().log()
+        return (self.eps * size * signed.sign() / size.sum(2, keepdim=True))[..., :-1].float()
+
+    def transform(self, x, delta, *, backend=None):
+        moved = x + delta.unflatten(2, x.shape[1:])
+        return moved.clamp(0, 1) if self.clamp else moved
+
+    def check_delta(self, delta: torch.Tensor, shape: Shape) -> None:
+        norm = delta.double().abs().sum(-1)
+        if not (norm <= self.eps * (1 + 1e-5)).all():  # a NaN is outside
+            raise ValueError(f"delta: l1_ball expected a norm of at most {self.eps:g}, got {norm.max():g}")
+
+    def project(self, delta: torch.Tensor, shape: Shape | None = None) -> torch.Tensor:
+        check_shape(delta, self.dim_for(shape))
+        # the threshold that takes the norm down to eps (Duchi, Shalev-Shwartz, Singer and Chandra 2008)
+        size = delta.double().abs()
+        above = size.sort(-1, descending=True).values
+        thresholds = (above.cumsum(-1) - self.eps) / torch.arange(1, size.shape[-1] + 1, device=delta.device)
+        count = (above > thresholds).sum(-1, keepdim=True).clamp_min(1)
+        threshold = thresholds.gather(-1, count - 1).clamp_min(0)
+        return (delta.sign() * (size - threshold).clamp_min(0)).to(delta.dtype)
+
+    def radius_for(self, shape: Shape | None) -> torch.Tensor:
+        return torch.full((self.dim_for(shape),), float(self.eps))
+
+    def __repr__(self) -> str:
+        return f"l1_ball({self.eps}{', clamp=True' if self.clamp else ''})"
+
+
+BALLS = {1.0: L1Ball, 2.0: L2Ball, math.inf: LinfBall}
+
+
+def ball_family(upper: float, norm: float = 2, clamp: bool = False) -> Family:
+    """T's Q_[0,d]: the balls of radius eps, eps uniform in [0, upper] (Example 2).
+
+    Args:
+        upper: d, such as sqrt(m), the diameter of the unit cube of m pixels in L2.
+        norm: 1, 2 or inf.
+        clamp: to [0, 1].
+    """
+    ball = BALLS[check.norm(norm)]
+    return Family(lambda eps: ball(eps, clamp), (0, check.positive("upper", upper)))

@@ -14,10 +14,6 @@ from robustperf.robustness.interval import check_confidence, clopper_pearson
 
 _FIRST_LOOK = 32
 
-Labeller = Callable[[torch.Tensor], torch.Tensor]
-"""A function from images [B, ...] to labels [B] int64, such as T's Y."""
-
-
 @dataclass(frozen=True)
 class BasicRobustness:
     """ρ_Q^f at N points, on the CPU.

@@ -1,0 +1,97 @@
+"""Families of kernels: their nodes, their draws, and the densities that they take."""
+
+import math
+
+import pytest
+import torch
+
+import robustperf as rp
+from robustperf.nuisance import Compose, L2Ball, Rotation, Translation
+
+
+def rotations(density=None):
+    return rp.Family(Rotation, (10, 90), density=density)
+
+
+def pairs(density=None):
+    return rp.Family(lambda angle, shift: Compose([Rotation(angle), Translation(shift)]), (10, 30), (0.1, 0.6),
+                     density=density)
+
+
+def test_at_makes_the_kernel():
+    lam = torch.tensor([20.0, 0.5], dtype=torch.float64)
+    assert repr(pairs().at(lam)) == repr(Compose([Rotation(20.0), Translation(0.5)]))
+    assert (pairs().dim, rotations().dim) == (2, 1)
+    assert pairs().volume == pytest.approx(10) and rotations().volume == 80
+
+
+def test_nodes_integrate_polynomials_exactly():
+    lam, weights = rotations().nodes(5)
+    assert lam.shape == (5, 1) and weights.shape == (5,) and lam.dtype == weights.dtype == torch.float64
+    assert 10 < lam.min() and lam.max() < 90
+    for power in range(10):
+        want = (90 ** (power + 1) - 10 ** (power + 1)) / (power + 1)
+        assert (weights * lam[:, 0] ** power).sum().item() == pytest.approx(want, rel=1e-12)
+
+
+def test_draws_are_uniform_in_the_box():
+    lam = pairs().draws(4096, key=5)
+    assert lam.shape == (4096, 2) and torch.equal(lam, pairs().draws(4096, key=5))
+    assert torch.equal(lam[:7], pairs().draws(7, key=5)) and not torch.equal(lam, pairs().draws(4096, key=6))
+    share = (lam - torch.tensor([10, 0.1])) / torch.tensor([20, 0.5])
+    assert 0 < share.min() and share.max() < 1
+    assert (share.mean(0) - 0.5).abs().max() < 5 / math.sqrt(12 * 4096)
+    assert abs(share.T.corrcoef()[0, 1]) < 5 / math.sqrt(4096)
+
+
+def test_the_uniform_density():
+    assert rotations().density_at(torch.full((3, 1), 20.0).double()).tolist() == [1 / 80] * 3
+
+
+@pytest.mark.parametrize("density", [
+    lambda lam: torch.full((len(lam),), 1 / 80),
+    lambda lam: lam[:, 0] / 4000,
+    lambda lam: torch.where(lam[:, 0] < 30, 1 / 20, 0.0),
+    lambda lam: torch.exp(-0.5 * ((lam[:, 0] - 50) / 4) ** 2) / (4 * math.sqrt(2 * math.pi)),
+])  # fmt: skip
+def test_densities_of_one_variable(density):
+    family = rotations(density)
+    assert torch.equal(family.density_at(family.nodes(4)[0]), density(family.nodes(4)[0]).double())
+    with pytest.raises(ValueError, match="density: expected an integral of 1 over the ranges, got 1.01"):
+        rotations(lambda lam: 1.01 * density(lam))
+
+
+def test_densities_of_two_variables():
+    def density(lam):
+        return lam[:, 0] / 20 * 0.1
+
+    pairs(density)
+    for factor in (0.9, 1.1, 0):
+        with pytest.raises(ValueError, match="density: expected an integral of 1 over the ranges, got"):
+            pairs(lambda lam, factor=factor: factor * density(lam))
+
+
+@pytest.mark.parametrize("value, error", [
+    (lambda lam: -lam[:, 0] / 4000, "finite numbers >= 0, got -"),
+    (lambda lam: lam[:, 0] * math.nan, "finite numbers >= 0, got nan at"),
+    (lambda lam: lam[:, 0] * math.inf, "finite numbers >= 0, got inf at"),
+    (lambda lam: lam / 4000, r"shape \[1\], got \[1, 1\]"),
+])  # fmt: skip
+def test_what_is_no_density(value, error):
+    with pytest.raises(ValueError, match=f"density: expected {error}"):
+        rotations(value)
+
+
+def test_errors():
+    with pytest.raises(TypeError, match="kernel: expected a function that makes a kernel, got L2Ball"):
+        rp.Family(L2Ball(1), (0, 1))
+    with pytest.raises(ValueError, match="ranges: expected one or more, got none"):
+        rp.Family(L2Ball)
+    for wrong in ((1, 1), (2, 1), (0, math.inf), (math.nan, 1)):
+        with pytest.raises(ValueError, match="ranges: expected finite lower < upper, got"):
+            rp.Family(L2Ball, wrong)
+    for wrong in (3, "ab", (1, 2, 3), None):
+        with pytest.raises(TypeError, match=r"ranges: expected pairs \(lower, upper\), got"):
+            rp.Family(L2Ball, wrong)
+    with pytest.raises(TypeError, match="kernel: expected a function that makes a kernel, got one that makes float"):
+        rp.Family(float, (0, 1)).at(torch.tensor([0.5]))

@@ -1,0 +1,106 @@
+"""`Family`: kernels Q_lambda with a probability distribution over lambda (T Definition 4)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from robustperf import random
+from robustperf.kernel import Kernel
+
+Density = Callable[[torch.Tensor], torch.Tensor]
+
+_CHECKED = 2**14  # draws that tell whether a density of several variables integrates to one
+
+
+class Family:
+    """Kernels Q_lambda, lambda in a box A of R^k, with a density q over A (T Definition 4).
+
+    Args:
+        kernel: makes Q_lambda from the k numbers of lambda, inside A: `L2Ball`, or
+            `lambda angle, shift: Compose([Rotation(angle), Translation(shift)])`.
+        ranges: (lower, upper) of each of them.
+        density: q, a function of lambda [L, k] float64 that gives [L] float64; None for the uniform one. Where k is 1
+            it is integrated by adaptive quadrature when the family is made, otherwise by 16,384 draws.
+
+    Raises TypeError for something else, ValueError for an empty or infinite range, or a density that is negative, no
+    number or does not integrate to one.
+    """
+
+    def __init__(self, kernel: Callable[..., Kernel], *ranges: tuple[float, float], density: Density | None = None):
+        if isinstance(kernel, Kernel) or not callable(kernel):  # a kernel can be called, with images
+            raise TypeError(f"kernel: expected a function that makes a kernel, got {type(kernel).__name__}")
+        self.kernel, self.density = kernel, density
+        if not ranges:
+            raise ValueError("ranges: expected one or more, got none")
+        for bounds in ranges:
+            try:
+                lower, upper = map(float, bounds)
+            except (TypeError, ValueError):
+                raise TypeError(f"ranges: expected pairs (lower, upper), got {bounds!r}") from None
+            if not (lower < upper and math.isfinite(upper - lower)):
+                raise ValueError(f"ranges: expected finite lower < upper, got {bounds!r}")
+        self.lower, self.upper = torch.tensor(ranges, dtype=torch.float64).T
+        if density is not None:
+            self._check_density()
+
+    @property
+    def dim(self) -> int:
+        """k."""
+        return len(self.lower)
+
+    @property
+    def volume(self) -> float:
+        """Of A."""
+        return (self.upper - self.lower).prod().item()
+
+    def at(self, lam: torch.Tensor) -> Kernel:
+        """Q_lambda for lambda [k]; TypeError where `kernel` makes something else."""
+        made = self.kernel(*lam.tolist())
+        if not isinstance(made, Kernel):
+            raise TypeError("kernel: expected a function that makes a kernel, got one that makes "
+                            f"{type(made).__name__}")
+        return made
+
+    def density_at(self, lam: torch.Tensor) -> torch.Tensor:
+        """q(lambda) [L] float64 for lambda [L, k]. Raises as the class."""
+        if self.density is None:
+            return torch.full((len(lam),), 1 / self.volume, dtype=torch.float64)
+        values = torch.as_tensor(self.density(lam), dtype=torch.float64)
+        if values.shape != (len(lam),):
+            raise ValueError(f"density: expected shape [{len(lam)}], got {list(values.shape)}")
+        wrong = ~((values >= 0) & values.isfinite())
+        if wrong.any():
+            raise ValueError(f"density: expected finite numbers >= 0, got {values[wrong][0]:g} at "
+                             f"{lam[wrong][0].tolist()}")
+        return values
+
+    def nodes(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """(lambda [L, 1], weights [L]) of the Gauss-Legendre rule on A, for k = 1: sum_l weights_l f(lambda_l) is
+        the integral of f."""
+        nodes, weights = map(torch.from_numpy, np.polynomial.legendre.leggauss(count))
+        half = (self.upper - self.lower) / 2
+        return (self.lower + half * (nodes + 1))[:, None], weights * half
+
+    def draws(self, count: int, key: int) -> torch.Tensor:
+        """lambda [L, k], uniform in A."""
+        # the middles of what the words tell apart: never on the border
+        words = random.uniform(key, torch.arange(count), 1, self.dim)[0].double() + 2**-25
+        return self.lower + (self.upper - self.lower) * words
+
+    def _check_density(self):
+        if self.dim == 1:
+            from scipy.integrate import quad
+
+            def one(value):
+                return self.density_at(torch.tensor([[value]], dtype=torch.float64)).item()
+
+            total, error = quad(one, self.lower.item(), self.upper.item(), limit=200)
+        else:
+            values = self.density_at(self.draws(_CHECKED, 0)) * self.volume
+            total, error = values.mean().item(), 5 * values.std().item() / math.sqrt(_CHECKED)
+        if abs(total - 1) > 1e-3 + error:
+            raise ValueError(f"density: expected an integral of 1 over the ranges, got {total:.4g}")

@@ -1,0 +1,162 @@
+"""Kernels given an event (T Example 4): label-aware ones, and those that stay on the manifold of the data."""
+
+from __future__ import annotations
+
+import torch
+
+from robustperf import check, random
+from robustperf.classifier import Labeller, labels_of
+from robustperf.kernel import Kernel, Shape, check_shape
+
+_LARGEST = 1 - 2**-24  # that `random.uniform` draws
+_METRICS = {1.0: "manhattan", 2.0: "euclidean", float("inf"): "chebyshev"}
+
+
+class _Seeded(Kernel):
+    """delta is `size` uniform numbers in [0, 1), from which x' follows; it has no gradient in them."""
+
+    size: int
+
+    def dim_for(self, shape: Shape | None) -> int:
+        return self.size
+
+    def sample_for(self, shape, key, index, draws, *, backend=None):
+        return random.uniform(key, index, draws, self.size, backend=backend)
+
+    def check_delta(self, delta: torch.Tensor, shape: Shape) -> None:
+        outside = ~((delta >= 0) & (delta < 1))  # a NaN is outside
+        if outside.any():
+            raise ValueError(f"delta: expected numbers in [0, 1), got {delta[outside][0]:g}")
+
+    def project(self, delta: torch.Tensor, shape: Shape | None = None) -> torch.Tensor:
+        check_shape(delta, self.size)
+        return delta.clamp(0, _LARGEST)
+
+    def radius_for(self, shape: Shape | None) -> torch.Tensor:
+        return torch.full((self.size,), 0.5)
+
+
+class LabelAware(_Seeded):
+    """Q(. | x) given that x' has the label of x: Q(. | x) | {x' : Y(x') = Y(x)} (T Example 4).
+
+    By rejection: draws of `kernel` until one has the label. delta is three uniform numbers that name a sequence of
+    draws, so that the k-th draw of a sample is the same whatever the batch. Gradients in x are those of `kernel`.
+
+    Args:
+        kernel: Q.
+        labeller: Y, from images [B, C, H, W] to labels [B] int64.
+        tries: draws for each x', at most.
+
+    Raises TypeError or ValueError for wrong arguments. When drawn from, ValueError where none of `tries` draws had the
+    label.
+    """
+
+    size = 3
+
+    def __init__(self, kernel: Kernel, labeller: Labeller, tries: int = 1000):
+        if not isinstance(kernel, Kernel):
+            raise TypeError(f"kernel: expected a Kernel, got {type(kernel).__name__}")
+        if not callable(labeller):
+            raise TypeError(f"labeller: expected a callable, got {type(labeller).__name__}")
+        self.kernel, self.labeller = kernel, labeller
+        self.tries = check.positive("tries", tries, integer=True)
+
+    def shape_after(self, shape: Shape) -> Shape:
+        return self.kernel.shape_after(shape)
+
+    def defined(self, x: torch.Tensor) -> torch.Tensor:
+        return self.kernel.defined(x)
+
+    def transform(self, x, delta, *, backend=None):
+        draws, batch = delta.shape[:2]
+        wanted = labels_of(self.labeller, x).repeat(draws)
+        first, second, third = (delta.detach().double().flatten(0, 1) * 2**24).long().T
+        sequence = first | second << 24 | third >> 9 << 48  # 63 bits
+        row = torch.arange(batch, device=x.device).repeat(draws)
+        pending, places, images = torch.arange(len(row), device=x.device), [], []
+        for trial in range(self.tries):
+            drawn = self.kernel.draw(x[row[pending]], key=0, index=sequence[pending],
+                                     draws=torch.tensor([trial], device=x.device), backend=backend)[0]
+            accepted = labels_of(self.labeller, drawn) == wanted[pending]
+            places.append(pending[accepted])
+            images.append(drawn[accepted])
+            pending = pending[~accepted]
+            if not len(pending):
+                return torch.cat(images)[torch.cat(places).argsort()].unflatten(0, (draws, batch))
+        rows = row[pending].unique().tolist()
+        raise ValueError(f"labeller: expected the label of x among {self.tries} draws of {self.kernel!r}, got none for "
+                         f"{len(rows)} of {batch} images, the first at {rows[:5]}")
+
+    def __repr__(self) -> str:
+        return f"label_aware({self.kernel!r}, {self.labeller!r}, {self.tries})"
+
+
+class OnManifold(_Seeded):
+    """P given the open ball of radius eps around x (T section 2, after Example 4), P the law of the reference images:
+    x' is one of those nearer to x than eps, each as likely.
+
+    An x that is among the reference images is one of them. Where there are none Q(. | x) does not exist: `defined`
+    says so. The search is exact (scikit-learn's); neighbours of the last batch are remembered.
+
+    Args:
+        reference: [M, C, H, W] float32 or float64, M >= 1, on any device.
+        eps: the radius, in the units of the pixels.
+        norm: 1, 2 or inf, of the distance.
+
+    Raises TypeError or ValueError for wrong arguments. When drawn from, ValueError where no reference image is in the
+    ball.
+    """
+
+    size = 2
+
+    def __init__(self, reference: torch.Tensor, eps: float, norm: float = 2):
+        check.tensor("reference", reference, ("M", "C", "H", "W"))
+        if not len(reference):
+            raise ValueError("reference: expected images, got none")
+        self.reference = check.images("reference", reference).detach()
+        self.eps, self.norm = check.positive("eps", eps), check.norm(norm)
+        from sklearn.neighbors import NearestNeighbors
+
+        self._search = NearestNeighbors(radius=self.eps, metric=_METRICS[self.norm]).fit(_rows(self.reference))
+        self._known = {}
+
+    def defined(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.tensor([len(near) > 0 for near in self._neighbours(x)], dtype=torch.bool, device=x.device)
+
+    def transform(self, x, delta, *, backend=None):
+        if not delta.numel():
+            return x.new_empty(*delta.shape[:2], *x.shape[1:])
+        near = self._neighbours(x)
+        counts = torch.tensor([len(numbers) for numbers in near])
+        if not counts.all():
+            row = int((counts == 0).nonzero()[0])
+            distance = self._search.kneighbors(_rows(x[row : row + 1]), 1)[0].item()
+            raise ValueError(f"eps: expected more than the distance {distance:g} of the nearest reference image to x, "
+                             f"got {self.eps:g} (image {row} and {int((counts == 0).sum()) - 1} more)")
+        share = delta.detach().double().cpu()
+        share = share[..., 0] + 2**-24 * share[..., 1]
+        chosen = (share * counts).long().minimum(counts - 1) + counts.cumsum(0) - counts
+        numbers = torch.cat(near)[chosen]
+        return self.reference[numbers.to(self.reference.device)].to(x)
+
+    def _neighbours(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """The numbers of the reference images in each one's ball."""
+        if x.shape[1:] != self.reference.shape[1:]:
+            raise ValueError(f"x: expected images like the reference, {list(self.reference.shape[1:])}, got "
+                             f"{list(x.shape[1:])}")
+        rows = _rows(x)
+        names = [row.tobytes() for row in rows]
+        known = {name: self._known[name] for name in names if name in self._known}
+        new = [place for place, name in enumerate(names) if name not in known]
+        if new:
+            for place, distances, near in zip(new, *self._search.radius_neighbors(rows[new]), strict=True):
+                known[names[place]] = torch.from_numpy(near[distances < self.eps])
+        self._known = known
+        return [known[name] for name in names]
+
+    def __repr__(self) -> str:
+        return f"on_manifold({len(self.reference)} images, {self.eps}, {self.norm:g})"
+
+
+def _rows(images):
+    return images.detach().cpu().flatten(1).numpy()
