@@ -1,21 +1,29 @@
-"""How robust a classifier is: margins, and the curves and scores made of them (T sections 2 and 3.2)."""
+"""How robust a classifier is: margins and their curves (T section 3.2), scores from draws and what follows for the
+accuracy (T section 2)."""
 
 from robustperf.robustness.basic import BasicRobustness, basic_robustness
 from robustperf.robustness.boundary import Boundary, LineSearch, closest_boundary, line_search
+from robustperf.robustness.bounds import LabelPreservation, accuracy_bound, label_preservation
 from robustperf.robustness.curves import Band, MarginCurve
 from robustperf.robustness.interval import clopper_pearson
 from robustperf.robustness.margins import Margins, margins
+from robustperf.robustness.scores import Score, ScoreValue
 
 __all__ = [
     "Band",
     "BasicRobustness",
     "Boundary",
+    "LabelPreservation",
     "LineSearch",
     "MarginCurve",
     "Margins",
+    "Score",
+    "ScoreValue",
+    "accuracy_bound",
     "basic_robustness",
     "clopper_pearson",
     "closest_boundary",
+    "label_preservation",
     "line_search",
     "margins",
 ]

@@ -1,0 +1,76 @@
+"""From robustness to accuracy: kernels that keep the true label, and what follows (T Definition 5, Proposition 6)."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from dataclasses import dataclass
+
+import torch
+
+from robustperf import check
+from robustperf.classifier import Labeller, labels_of
+from robustperf.kernel import Kernel
+from robustperf.robustness.basic import BasicRobustness, agreement
+from robustperf.robustness.interval import hoeffding
+
+
+@dataclass(frozen=True)
+class LabelPreservation:
+    """How far a kernel is from keeping the labels of points drawn from P.
+
+    Attributes:
+        eps: the estimate of the least eps for which Q is (P, eps)-label preserving: the mean share of draws that lose
+            the label; NaN where Q(. | x) does not exist for some point.
+        lower, upper: the confidence interval of eps over P, Hoeffding's, for points drawn independently.
+        confidence: of that interval, and of those of `points`.
+        points: for each point the share of draws that keep its label.
+    """
+
+    eps: float
+    lower: float
+    upper: float
+    confidence: float
+    points: BasicRobustness
+
+
+def label_preservation(kernel: Kernel, labeller: Labeller, x: torch.Tensor, *, samples: int = 100,
+                       confidence: float = 0.95, key: int = 0, batch_size: int = 64,
+                       index: torch.Tensor | None = None) -> LabelPreservation:
+    """For which eps Q is (P, eps)-label preserving (T Definition 5): the integral of Q({x' : Y(x') = Y(x)} | x) p(x)
+    is 1 - eps.
+
+    Args:
+        kernel: Q.
+        labeller: Y, from images [B, C, H, W] to labels [B] int64.
+        x: [N, C, H, W], N >= 1 points drawn from P.
+        samples: draws of each point.
+        confidence, key, batch_size, index: as in `basic_robustness`.
+
+    Raises TypeError or ValueError for wrong arguments.
+    """
+    check.tensor("x", x, ("N", "C", "H", "W"))
+    if not len(x):
+        raise ValueError(f"x: expected at least one image, got shape {list(x.shape)}")
+    found = agreement(lambda images, _: labels_of(labeller, images), x, kernel, samples=samples, confidence=confidence,
+                      width=None, until_disagreement=False, key=key, batch_size=batch_size, index=index)
+    lost = 1 - found.rho
+    lower, upper = (math.nan, math.nan) if lost.isnan().any() else hoeffding(lost, confidence)
+    return LabelPreservation(lost.mean().item(), lower, upper, confidence, found)
+
+
+def accuracy_bound(accuracy: float, eps: float, delta: float) -> float:
+    """The least accuracy that a classifier has on data of Q∘P: accuracy - eps - delta, at least 0 (T Proposition 6).
+
+    Args:
+        accuracy: on data of P.
+        eps: such that Q is (P, eps)-label preserving, see `label_preservation`; its `upper` for a bound that holds
+            with that confidence.
+        delta: 1 - R with R the score of H = identity and G = empirical, see `Score`.
+
+    Raises ValueError for what is no number in [0, 1].
+    """
+    for name, value in (("accuracy", accuracy), ("eps", eps), ("delta", delta)):
+        if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 <= value <= 1:
+            raise ValueError(f"{name}: expected a number in [0, 1], got {value!r}")
+    return max(0.0, float(accuracy - eps - delta))

@@ -1,0 +1,199 @@
+"""Robustness scores: the basic measure under H, weighed by G, integrated over points and kernels (T Definitions 2 to
+4)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from robustperf import check, random
+from robustperf.classifier import Classifier
+from robustperf.family import Family
+from robustperf.kernel import Kernel
+from robustperf.robustness.basic import basic_robustness
+
+Function = Callable[[torch.Tensor], torch.Tensor]
+
+_NAMED = {"identity": lambda rho: rho, "certain": lambda rho: (rho == 1).double()}
+_POINTS, _LAMBDA = 0x706F696E, 0x6C616D62  # folded into the key: kernels draw under the numbers of the nodes
+_ROUNDING = 1e-9
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreValue:
+    """A robustness score, estimated at N points.
+
+    Attributes:
+        value: R. NaN where Q(. | x) does not exist for some point (`points` tells which).
+        standard_error: of `value`, from the scatter between the points and, where lambda was drawn, between its draws.
+        area: the integral of R_{Q_lambda} over A without the density, as T equation 7 has it; the value itself where
+            there is no family.
+        points: [N] float64, each one's H(rho(x)) G(x), averaged over lambda: `value` is their mean.
+        lam: [L, k] float64, where the family was looked at; [0, 0] without one.
+        at: [L] float64, R_{Q_lambda} there: over the radius of a ball with H = certain it is the margin curve (T
+            Example 3).
+        draws: how many there were in all.
+    """
+
+    value: float
+    standard_error: float
+    area: float
+    points: torch.Tensor
+    lam: torch.Tensor
+    at: torch.Tensor
+    draws: int
+
+
+@dataclass(frozen=True)
+class Score:
+    """R_{Q,H,G}^f, the integral of H(rho_Q^f(x)) G(x) over x (T Definitions 2 and 3), and for a family of kernels its
+    average over lambda (Definition 4).
+
+    Q is a kernel or a family: of one variable it is integrated by the Gauss-Legendre rule, otherwise by draws.
+
+    rho is a share of draws, so for an H that is not the identity the value is off by what H makes of its scatter, less
+    with more draws. With H = certain it is too high: a point counts as certain until a draw shows otherwise, and in
+    many dimensions draws find little of what `margins` finds by searching. For these balls and this H the average over
+    eps in [0, d], times d, is the average margin (T Examples 2 and 3), and `MarginCurve.area` its better estimate.
+
+    Args:
+        kernel: Q, a `Kernel` or a `Family`.
+        H: "identity"; "certain", the indicator of rho = 1, which ends a point's draws at the first other label; or an
+            increasing function of rho [N] float64 in [0, 1] that gives [N] numbers >= 0.
+        G: "uniform", G = 1 on the unit cube (type 1); "empirical", G = p, the density that the points are drawn from
+            (type 2); or a function of images [N, C, H, W] that gives their weights [N] >= 0, on the unit cube.
+        nodes: L, how many lambda of a family are looked at.
+
+    Raises TypeError or ValueError for wrong arguments, an H that decreases or is negative.
+    """
+
+    kernel: Kernel | Family
+    H: str | Function = "identity"
+    G: str | Function = "uniform"
+    nodes: int = 32
+
+    def __post_init__(self):
+        if not isinstance(self.kernel, Kernel | Family):
+            raise TypeError(f"kernel: expected a Kernel or a Family, got {type(self.kernel).__name__}")
+        for name, value, known in (("H", self.H, tuple(_NAMED)), ("G", self.G, ("uniform", "empirical"))):
+            if value not in known and (isinstance(value, str) or not callable(value)):
+                raise ValueError(f"{name}: expected {', '.join(known)} or a function, got {value!r}")
+        check.positive("nodes", self.nodes, integer=True)
+        self._check_h(1024)
+
+    def __call__(
+        self, model: Classifier, x: torch.Tensor | None = None, *, shape: tuple[int, int, int] | None = None,
+        points: int | None = None, samples: int = 1000, key: int = 0, batch_size: int = 64,
+        index: torch.Tensor | None = None,
+    ) -> ScoreValue:
+        """The score of a classifier.
+
+        Args:
+            model: run in eval mode and left as it was.
+            x: [N, C, H, W], the data, where G is "empirical"; None otherwise.
+            shape: (C, H, W) of the unit cube's images, where it is not.
+            points: N, how many uniform points of the cube are drawn; 1,000 by default.
+            samples: draws for each point and each lambda, at most.
+            key: 64 bits, of all draws.
+            batch_size, index: as in `basic_robustness`.
+
+        Raises TypeError or ValueError for wrong arguments, an H or a G out of its range there, a density that the
+        nodes are too few for.
+        """
+        check.positive("samples", samples, integer=True)
+        self._check_h(samples)
+        x = self._data(x, shape, points) if self.G == "empirical" else self._cube(model, x, shape, points, index, key)
+        weights = self._weights(x)
+        lam, volumes, shares = self._lambdas(key)
+        kernels = [self.kernel.at(each) for each in lam] if isinstance(self.kernel, Family) else [self.kernel]
+        values, draws = [], 0
+        for number, kernel in enumerate(kernels):
+            found = basic_robustness(model, x, kernel, samples=samples, until_disagreement=self.H == "certain",
+                                     key=random.fold_in(key, number), batch_size=batch_size, index=index)
+            values.append(self._h(found.rho) * weights)
+            draws += int(found.draws.sum())
+        values = torch.stack(values)  # [L, N]
+        at, of_points = values.mean(1), shares @ values
+        value = of_points.mean().item()
+        variance = of_points.var().item() / len(x) if len(x) > 1 else math.nan
+        if isinstance(self.kernel, Family) and self.kernel.dim > 1:
+            variance += (shares * (at - value)).square().sum().item()
+        at = at if len(lam) else at[:0]
+        area = (volumes @ at).item() if len(lam) else value
+        return ScoreValue(value, math.sqrt(variance), area, of_points, lam, at, draws)
+
+    def _data(self, x, shape, points):
+        if shape is not None or points is not None:
+            raise ValueError(f"shape, points: expected None where G is empirical, got {shape} and {points}")
+        if x is None:
+            raise ValueError("x: expected the data [N, C, H, W] where G is empirical, got None")
+        check.tensor("x", x, ("N", "C", "H", "W"))
+        if not len(x):
+            raise ValueError(f"x: expected at least one image, got shape {list(x.shape)}")
+        return x
+
+    def _cube(self, model, x, shape, points, index, key):
+        for name, value in (("x", x), ("index", index)):
+            if value is not None:
+                raise ValueError(f"{name}: expected None, for points of the unit cube are drawn where G is "
+                                 f"{self.G if self.G == 'uniform' else 'a function'}; G='empirical' takes data")
+        shape = check.image_shape("shape", shape)
+        points = check.positive("points", 1000 if points is None else points, integer=True)
+        parameters = model.parameters() if isinstance(model, torch.nn.Module) else iter(())
+        first = next(parameters, torch.empty(0))
+        numbers = torch.arange(points, device=first.device)
+        drawn = random.uniform(random.fold_in(key, _POINTS), numbers, 1, math.prod(shape))[0]
+        return drawn.view(points, *shape).to(first.dtype if first.dtype in check.REAL else torch.float32)
+
+    def _weights(self, x):
+        """G at the points, [N] float64; 1 where they are drawn from it."""
+        if isinstance(self.G, str):
+            return torch.ones(len(x), dtype=torch.float64)
+        return _numbers("G", self.G(x), len(x)).cpu()
+
+    def _lambdas(self, key):
+        """(lambda [L, k], its share of A's volume [L], its share of the average [L])."""
+        if isinstance(self.kernel, Kernel):
+            return torch.empty(0, 0, dtype=torch.float64), None, torch.ones(1, dtype=torch.float64)
+        if self.kernel.dim == 1:
+            lam, volumes = self.kernel.nodes(self.nodes)
+        else:
+            lam = self.kernel.draws(self.nodes, random.fold_in(key, _LAMBDA))
+            volumes = torch.full((self.nodes,), self.kernel.volume / self.nodes, dtype=torch.float64)
+        shares = volumes * self.kernel.density_at(lam)
+        total = shares.sum().item()
+        if total == 0 or self.kernel.dim == 1 and abs(total - 1) > 0.1:
+            raise ValueError(f"nodes: expected enough of them for the density, got {self.nodes}, by which its integral "
+                             f"is {total:.3g}")
+        return lam, volumes, shares / total
+
+    def _h(self, rho):
+        known = rho.nan_to_num(0)
+        values = _NAMED[self.H](known) if isinstance(self.H, str) else _numbers("H", self.H(known), len(rho)).cpu()
+        return values.where(~rho.isnan(), torch.nan)
+
+    def _check_h(self, samples):
+        """At all values that a share of so many draws can have."""
+        if isinstance(self.H, str):
+            return
+        rho = torch.arange(samples + 1, dtype=torch.float64) / samples
+        values = _numbers("H", self.H(rho), samples + 1)
+        falls = (values.diff() < -_ROUNDING * values.max()).nonzero()
+        if len(falls):
+            place = int(falls[0])
+            raise ValueError(f"H: expected an increasing function, got {values[place]:g} at {rho[place]:g} and "
+                             f"{values[place + 1]:g} at {rho[place + 1]:g}")
+
+
+def _numbers(name: str, values, size: int) -> torch.Tensor:
+    """[size] float64, finite and >= 0."""
+    values = torch.as_tensor(values, dtype=torch.float64)
+    if values.shape != (size,):
+        raise ValueError(f"{name}: expected values of shape [{size}], got {list(values.shape)}")
+    wrong = ~((values >= 0) & values.isfinite())
+    if wrong.any():
+        raise ValueError(f"{name}: expected finite numbers >= 0, got {values[wrong][0]:g}")
+    return values
