@@ -133,6 +133,8 @@ BATCH = "mrt(selection='batch', selection_dtype='bfloat16', chunk=1)"
     ("pgd(inf, weight=1)", {"weight": 2}, training.AdversarialTraining(weight=1)),
     ("pgd(norm=2, eps=0.5)", {"weight": 1}, training.AdversarialTraining(PGD(2, eps=0.5, steps=20), 1)),
     ("gaussian(0.2)", {"weight": 0.5}, training.GaussianAugmentation(0.2, 0.5)),
+    ("hein(0.2)", {}, training.CrossLipschitz(0.2)),
+    ("hein", {"weight": 0.5}, training.CrossLipschitz(0.5)),
 ])  # fmt: skip
 def test_objectives(text, given, expected):
     assert build_objective(text, **given) == expected
@@ -147,7 +149,7 @@ def test_augmix():
     ("mrt", {}, "such as --kernel"),
     ("mat(step=0.1)", {"k": 3}, "such as --kernel"),
     ("erm, mrt", {"kernel": KERNEL}, "objective: expected one, got 2"),
-    ("adversarial", {}, "expected one of erm, mrt, mat, mda, pgd, gaussian, augmix\n  adversarial\n  ^"),
+    ("adversarial", {}, "expected one of erm, mrt, mat, mda, pgd, gaussian, augmix, hein\n  adversarial\n  ^"),
     ("mrt(selection='best')", {"kernel": KERNEL}, "selection: expected one of"),
     ("mrt(selection_dtype='float64')", {"kernel": KERNEL}, "selection_dtype: expected None, torch.bfloat16"),
     ("pgd(norm=1)", {}, "norm: expected 2 or inf"),
@@ -155,6 +157,8 @@ def test_augmix():
     ("augmix", {"kernel": KERNEL}, "kernel: expected none for the objective augmix"),
     ("pgd", {"k": 3}, "k: expected none for the objective pgd, which does not take it, got 3"),
     ("erm", {"weight": 0.0}, "weight: expected none"),
+    ("hein", {}, "weight"),
+    ("hein(0)", {}, "weight: expected a finite number above 0"),
 ])  # fmt: skip
 def test_wrong_objectives(text, given, message):
     with pytest.raises(ValueError) as error:

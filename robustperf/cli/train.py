@@ -34,6 +34,7 @@ from robustperf.training import (
     MRT,
     AdversarialTraining,
     AugMix,
+    CrossLipschitz,
     Fitted,
     GaussianAugmentation,
     Objective,
@@ -51,9 +52,9 @@ def train(
     data: Data,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where checkpoints, weights, tables and curves go.")],
     objective: Annotated[
-        str, typer.Option(help="erm, mrt, mat, mda, pgd, gaussian or augmix, with arguments such as "
+        str, typer.Option(help="erm, mrt, mat, mda, pgd, gaussian, augmix or hein, with arguments such as "
                           "'mrt(selection=\"batch\", selection_dtype=\"bfloat16\")', 'mat(step=0.1)', "
-                          "'pgd(norm=2, eps=0.5)', 'gaussian(0.1)', 'augmix(severity=3)'."),
+                          "'pgd(norm=2, eps=0.5)', 'gaussian(0.1)', 'augmix(severity=3)', 'hein(0.1)'."),
     ] = "erm",
     kernel: Annotated[
         str | None,
@@ -61,7 +62,9 @@ def train(
                      f"brightness(0.4)'. There are {', '.join(nuisance.KERNELS)}."),
     ] = None,
     k: Annotated[int | None, typer.Option(min=1, help="Draws of mrt and mda, steps of mat.")] = None,
-    weight: Annotated[float | None, typer.Option(min=0, help="Of the clean images' loss.")] = None,
+    weight: Annotated[
+        float | None, typer.Option(min=0, help="Of the clean images' loss; of hein's regulariser.")
+    ] = None,
     network: Annotated[str | None, typer.Option(help=f"{', '.join(nets.NAMES)}; without, {NETWORK}.")] = None,
     model: Annotated[
         str | None, typer.Option(metavar="MODULE:FUNCTION", help="What makes a network of your own.")
@@ -147,7 +150,7 @@ def build_objective(text: str, kernel: Kernel | None = None, k: int | None = Non
 
     makers = {"erm": ERM, "mrt": with_kernel(_mrt), "mat": with_kernel(MAT), "mda": with_kernel(MDA),
               "pgd": partial(_pgd, **weighted), "gaussian": partial(GaussianAugmentation, **weighted),
-              "augmix": partial(_augmix, **weighted)}
+              "augmix": partial(_augmix, **weighted), "hein": partial(CrossLipschitz, **weighted)}
     try:
         objectives = build_list(text, makers)
     except ValueError as error:

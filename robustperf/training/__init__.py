@@ -3,6 +3,7 @@
 from robustperf.training.adversarial import AdversarialTraining
 from robustperf.training.augmix import AugMix
 from robustperf.training.batches import batches
+from robustperf.training.cross_lipschitz import CrossLipschitz
 from robustperf.training.erm import ERM
 from robustperf.training.evaluate import Evaluation, evaluate
 from robustperf.training.fit import Fitted, fit
@@ -19,6 +20,7 @@ __all__ = [
     "MRT",
     "AdversarialTraining",
     "AugMix",
+    "CrossLipschitz",
     "Evaluation",
     "Fitted",
     "GaussianAugmentation",

@@ -1,0 +1,82 @@
+"""rp.basic_robustness beside a plain PyTorch loop: ρ of MNIST points under noise uniform in a ball of L2.
+
+    python benchmarks/speed/basic_robustness.py --data-root DIR [--points N] [--samples K] [--out DIR]
+
+The loop is what one writes by hand: point by point, its draws in one batch, normals scaled to the ball. The stop at the
+first other label, for H = 1, and the stop at a width are counted apart: they save draws, not time a draw.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from harness import Report, interleave, parser
+from mnist_cnn import CHECKPOINT, trained
+
+import robustperf as rp
+from robustperf.nuisance import L2Ball
+
+
+@torch.no_grad()
+def plain_loop(model, x, eps: float, samples: int) -> torch.Tensor:
+    """ρ [N] of each point."""
+    found = []
+    for image in x:
+        label = model(image[None]).argmax()
+        noise = torch.randn(samples, image.numel())
+        radius = eps * torch.rand(samples, 1) ** (1 / image.numel())
+        noise *= radius / noise.norm(dim=1, keepdim=True)
+        found.append((model(image + noise.view(samples, *image.shape)).argmax(1) == label).double().mean())
+    return torch.stack(found)
+
+
+def main() -> None:
+    options = parser(__doc__.splitlines()[0])
+    options.add_argument("--data-root", type=Path, default=None)
+    options.add_argument("--checkpoint", type=Path, default=CHECKPOINT, help="of MNIST; trained if it is not there")
+    options.add_argument("--points", type=int, default=1000)
+    options.add_argument("--samples", type=int, default=1000)
+    options.add_argument("--eps", type=float, default=10.0)
+    options.add_argument("--width", type=float, default=0.1)
+    options.add_argument("--batch-size", type=int, default=64)
+    options.set_defaults(repeats=3)
+    arguments = options.parse_args()
+    torch.set_num_threads(arguments.threads)
+    model, test = trained(arguments.data_root, arguments.checkpoint)
+    x, kernel, samples = test.x[: arguments.points], L2Ball(arguments.eps), arguments.samples
+    found = {}
+
+    def ours(**rule):
+        return rp.basic_robustness(model, x, kernel, samples=samples, batch_size=arguments.batch_size, **rule)
+
+    rules = {"basic_robustness": {}, f"intervals no wider than {arguments.width}": {"width": arguments.width},
+             "until the first other label (H = 1)": {"until_disagreement": True}}
+
+    def run(name):
+        found[name] = ours(**rules[name])
+
+    def loop():
+        found["plain loop"] = plain_loop(model, x, arguments.eps, samples)
+
+    calls = {name: lambda name=name: run(name) for name in rules}
+    times = interleave({"plain loop": loop, **calls}, arguments.repeats, warmup=1)
+    report = Report("basic_robustness", f"ρ of {len(x)} MNIST points, {samples} draws each, an L2 ball of radius "
+                    f"{arguments.eps:g}", arguments.out)
+    for name in ("plain loop", *rules):
+        values = found[name]
+        draws = len(x) * samples if name == "plain loop" else int(values.draws.sum())
+        rho = values if name == "plain loop" else values.rho
+        report.add(**{
+            "way": name, "seconds": times[name], "x faster": times["plain loop"] / times[name], "draws": draws,
+            "us a draw": times[name] / draws * 1e6, "mean rho": rho.mean().item(),
+            "certain": (rho == 1).double().mean().item(),
+        })  # fmt: skip
+    report.show(bars=("way", "seconds"))
+
+
+if __name__ == "__main__":
+    main()
