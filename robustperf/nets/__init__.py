@@ -1,4 +1,5 @@
-"""The papers' classifiers, one file a family; each maps images [B, C, H, W] to logits [B, classes]."""
+"""The papers' classifiers, one file a family; each maps images [B, C, H, W] to logits [B, classes]. `TiboGenerator` maps
+images to images."""
 
 from torch import nn
 
@@ -9,8 +10,10 @@ from robustperf.nets.resnet50 import ResNet50
 from robustperf.nets.robey_cnn import RobeyCNN
 from robustperf.nets.small_cnn import SmallCNN
 from robustperf.nets.tibo_cnn import TiboCNN
+from robustperf.nets.tibo_generator import TiboGenerator
 
-__all__ = ["NAMES", "Dropout", "LeNet", "ResNet20", "ResNet50", "RobeyCNN", "SmallCNN", "TiboCNN", "build", "drawing"]
+__all__ = ["NAMES", "Dropout", "LeNet", "ResNet20", "ResNet50", "RobeyCNN", "SmallCNN", "TiboCNN", "TiboGenerator",
+           "build", "drawing"]
 
 _FAMILIES = {"tibo-cnn": TiboCNN, "robey-cnn": RobeyCNN, "lenet": LeNet, "resnet20": ResNet20, "resnet50": ResNet50,
              "small-cnn": SmallCNN}
