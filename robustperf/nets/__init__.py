@@ -1,5 +1,5 @@
-"""The papers' classifiers, one file a family; each maps images [B, C, H, W] to logits [B, classes]. `TiboGenerator` maps
-images to images."""
+"""The papers' classifiers, one file a family; each maps images [B, C, H, W] to logits [B, classes].
+`TiboGenerator` maps images to images."""
 
 from torch import nn
 
