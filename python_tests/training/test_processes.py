@@ -6,12 +6,13 @@ import sys
 
 import pytest
 import torch
+from torch import nn
 
 import robustperf as rp
 from robustperf import nets
 from robustperf.kernel import Kernel
 from robustperf.nuisance import Brightness
-from robustperf.training import MDA, MRT, evaluate, fit
+from robustperf.training import MDA, MRT, CoTrain, evaluate, fit
 
 SCRIPT = """
 import sys
@@ -70,6 +71,15 @@ def work():
             "steps": fitted.steps, "epochs": [row["validation_accuracy"] for row in fitted.epochs],
             "weights": dict(model.state_dict()), "drawn": kernel.drawn,
         }  # fmt: skip
+    model = network(torch.float64)
+    generator = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nets.Dropout(0.2), nn.Conv2d(4, 1, 3, padding=1)).double()
+    fitted = fit(model, CoTrain(model, generator, 0.5), data, epochs=2, batch_size=32, optimizer="adadelta",
+                 progress=False, seed=1)
+    found["CoTrain"] = {
+        "steps": fitted.steps, "epochs": [row["validation_accuracy"] for row in fitted.epochs],
+        "weights": {**model.state_dict(), **{f"generator {name}": value for name, value in
+                                             generator.state_dict().items()}},
+    }  # fmt: skip
     model = network(torch.float32)
     seen = evaluate(model, digits, batch_size=50)
     found["evaluation"] = {"rank": seen.rank, "loss": seen.loss, "label": seen.label}
@@ -92,7 +102,8 @@ def both(tmp_path_factory):
     return one, [torch.load(f"{out}/{place}.pt", weights_only=True) for place in range(2)]
 
 
-@pytest.mark.parametrize("name, tolerance", [("MRT sample", 2e-5), ("MRT batch", 2e-5), ("MDA", 1e-9), ("MRT", 1e-9)])
+@pytest.mark.parametrize("name, tolerance", [("MRT sample", 2e-5), ("MRT batch", 2e-5), ("MDA", 1e-9), ("MRT", 1e-9),
+                                             ("CoTrain", 1e-9)])
 def test_losses_and_weights_are_those_of_one(both, name, tolerance):
     one, two = both
     for of_one_of_two in two:

@@ -3,6 +3,7 @@
 from robustperf.training.adversarial import AdversarialTraining
 from robustperf.training.augmix import AugMix
 from robustperf.training.batches import batches
+from robustperf.training.cotrain import CoTrain
 from robustperf.training.cross_lipschitz import CrossLipschitz
 from robustperf.training.erm import ERM
 from robustperf.training.evaluate import Evaluation, evaluate
@@ -20,6 +21,7 @@ __all__ = [
     "MRT",
     "AdversarialTraining",
     "AugMix",
+    "CoTrain",
     "CrossLipschitz",
     "Evaluation",
     "Fitted",

@@ -13,16 +13,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn, optim
+from torch import nn
 
 from robustperf import check, random
 from robustperf.classifier import evaluating, logits_of
 from robustperf.data import Dataset
 from robustperf.processes import on_cpu
 from robustperf.training.batches import Order, held_out, load_batches, rows_of
+from robustperf.training.cotrain import CoTrain
 from robustperf.training.evaluate import evaluate
 from robustperf.training.folder import TrainingFolder, describe, describe_data, describe_model
-from robustperf.training.optimizers import Optimizer, Rate, build_optimizer, check_rate, rate_at
+from robustperf.training.learner import Learner
+from robustperf.training.optimizers import Optimizer, Rate, build_optimizer, check_rate
 from robustperf.training.progress import TrainingBar
 
 if TYPE_CHECKING:
@@ -36,9 +38,11 @@ class Fitted:
     """What `fit` leaves beside the weights.
 
     Attributes:
-        steps: [S, 2] float64, each step's loss and the accuracy on what it was trained on, over the whole batch.
+        steps: [S, 2] float64, each step's loss and the accuracy on what it was trained on, over the whole batch; of
+            `CoTrain` [S, 4], with the generator's loss and its mean distance ||g(x) - x||_2.
         epochs: a row for each: epoch (from 1), step, loss, accuracy, lr, images_per_second, seconds and, where there
-            is a validation set, validation_loss and validation_accuracy.
+            is a validation set, validation_loss and validation_accuracy; of `CoTrain`, generator_loss and
+            generator_distance.
         best: the epoch whose weights the model has now, the first of the highest validation accuracy; the last one
             without a validation set.
     """
@@ -71,7 +75,9 @@ def fit(
 
     Args:
         model: the classifier; accelerate moves it to its device, and at the end it has the best weights.
-        objective: such as `MRT(kernel)`, or any function of (model, x, y, key=, index=) that gives the loss.
+        objective: such as `MRT(kernel)`, or any function of (model, x, y, key=, index=) that gives the loss. `CoTrain`
+            trains its generator too, in place, with an optimizer and wrapper of its own; at the end it has the weights
+            of the best epoch, as the classifier.
         train: a `Dataset`, or a torch data set of (image, label) pairs. Each epoch leaves out, at random, what fills
             no batch.
         validation: another one to choose the best epoch on; or the share of `train` that is held out for it (T A.1:
@@ -85,7 +91,7 @@ def fit(
         mixed_precision: "no", "bf16" or "fp16".
         seed: of the order, the draws and torch's own generators, whose states are put back at the end.
         out: a folder, which all processes see, for checkpoint.safetensors (to go on from), model.safetensors (the best
-            weights), metrics.csv and steps.csv.
+            weights; generator.safetensors beside it, of `CoTrain`), metrics.csv and steps.csv.
         resume: go on with the run in `out`, where there is one, to the same weights, bit for bit.
         checkpoint_steps: write the checkpoint after so many steps, and not only after each epoch.
         workers: processes that load samples, for a torch data set.
@@ -128,25 +134,31 @@ def fit(
         for name, data in (("train", train), ("validation", validation)):
             if data is not None:
                 _check_labels(name, model, data)
-        if processes > 1 and device.type == "cuda":
-            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-        made = build_optimizer(optimizer, model.parameters())
+        classify = _Classify(objective)
+        learners = [Learner("model", model, build_optimizer(optimizer, model.parameters()), lr, order, classify,
+                            ("loss", "accuracy"))]
+        if isinstance(objective, CoTrain):
+            learners.append(objective.learner(model, optimizer, lr, order))
         folder = None
         if out is not None:
             settings = {
                 "model": describe_model(model), "objective": describe(objective), "train": describe_data(train),
                 "validation": share if share is not None or validation is None else describe_data(validation),
-                "batch_size": batch_size, "optimizer": describe(made), "lr": describe(lr), "clip": clip,
-                "mixed_precision": accelerator.mixed_precision, "seed": seed,
+                "batch_size": batch_size, "optimizer": describe(learners[0].optimizer), "lr": describe(lr),
+                "clip": clip, "mixed_precision": accelerator.mixed_precision, "seed": seed,
                 **({"epochs": epochs} if isinstance(lr, tuple) else {}),
             }  # fmt: skip
+            for other in learners[1:]:
+                settings |= {other.name: describe_model(other.model), f"{other.name}_lr": describe(other.lr),
+                             f"{other.name}_optimizer": describe(other.optimizer)}
             folder = stack.enter_context(TrainingFolder.opened(out, accelerator, settings, resume))
         stack.enter_context(warnings.catch_warnings())
         # weights of convolutions get channels-last gradients from channels-last images
         warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
-        run = _Run(accelerator, model, objective, made, train, validation, order, lr, clip, folder, checkpoint_steps,
-                   workers, log_with is not None, progress and accelerator.is_main_process)
+        stack.enter_context(classify.watching(model))
+        run = _Run(accelerator, learners, train, validation, order, clip, folder, checkpoint_steps, workers,
+                   log_with is not None, progress and accelerator.is_main_process)
         return run()
 
 
@@ -155,13 +167,10 @@ class _Run:
     """One call of `fit`, behind its checks, and the state that a checkpoint has of it."""
 
     accelerator: Accelerator
-    model: nn.Module
-    objective: Callable[..., torch.Tensor]
-    optimizer: optim.Optimizer
+    learners: list[Learner]  # the classifier first
     train: Any
     validation: Any
     order: Order
-    lr: Rate | None
     clip: float | None
     folder: TrainingFolder | None
     checkpoint_steps: int | None
@@ -173,62 +182,55 @@ class _Run:
     best: dict[str, float] | None = None
 
     def __call__(self) -> Fitted:
-        accelerator, attributes = self.accelerator, set(vars(self.model))
-        self.wrapped, self.optimizer = accelerator.prepare(self.model, self.optimizer)
-        weights, predicted = None, []
-
-        def look(module, inputs, logits):
-            if module.training:  # the passes that choose or ascend are made in eval mode
-                predicted.append(logits.detach().argmax(1))
-
-        hook = self.model.register_forward_hook(look)
+        self.columns = [column for learner in self.learners for column in learner.columns]
+        for learner in self.learners:
+            learner.prepare(self.accelerator)
+        weights = None
         try:
             if self.folder is not None and self.folder.resumes:
-                self.steps, self.epochs, self.best = self.folder.load(self.model, self.optimizer, accelerator.scaler)
-                weights = self.folder.load_best() if self.epochs else None
+                self.steps, self.epochs, self.best = self.folder.load(self.learners, self.accelerator.scaler)
+                weights = [self.folder.load_best(learner) for learner in self.learners] if self.epochs else None
             if self.log:
-                accelerator.init_trackers("", init_kwargs={"tensorboard": {"purge_step": len(self.steps) + 1}})
+                self.accelerator.init_trackers("", init_kwargs={"tensorboard": {"purge_step": len(self.steps) + 1}})
             for epoch in range(len(self.epochs), self.order.epochs):
-                if self._epoch(epoch, predicted):
-                    weights = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
-                self._save(weights if self.best is self.epochs[-1] else None)
+                if better := self._epoch(epoch):
+                    weights = [{name: value.detach().clone() for name, value in learner.model.state_dict().items()}
+                               for learner in self.learners]
+                self._save(better)
         finally:
-            hook.remove()
-            accelerator.unwrap_model(self.wrapped, keep_fp32_wrapper=False)
-            for name in set(vars(self.model)) - attributes:  # a `forward` of its own, from mixed precision
-                delattr(self.model, name)
+            for learner in self.learners:
+                learner.release()
             if self.log:
-                accelerator.end_training()
-        self.model.load_state_dict(weights)
+                self.accelerator.end_training()
+        for learner, best in zip(self.learners, weights, strict=True):
+            learner.model.load_state_dict(best)
         return Fitted(torch.tensor(self.steps, dtype=torch.float64), self.epochs, self.best["epoch"])
 
-    def _epoch(self, epoch: int, predicted: list[torch.Tensor]) -> bool:
+    def _epoch(self, epoch: int) -> bool:
         """Whether this is the best epoch so far."""
         first = len(self.steps)  # in the midst of the epoch after a resume
-        plan = self.order.batches(epoch)[first - epoch * self.order.steps_an_epoch :]
-        place, processes = self.accelerator.process_index, self.accelerator.num_processes
-        parts = [batch.tensor_split(processes)[place] for batch in plan]
-        loaded = load_batches(self.train, parts, self.accelerator.device, workers=self.workers,
-                              seed=random.fold_in(self.order.key, epoch))
-        self.wrapped.train()
+        loaded = [learner.batches(self.train, epoch, first, self.workers) for learner in self.learners]
+        for learner in self.learners:
+            learner.wrapped.train()
         began = time.perf_counter()
-        with TrainingBar(self.progress, epoch, self.order, first) as bar:
-            for batch, (x, y, index) in zip(plan, loaded, strict=True):
-                predicted.clear()
-                loss = self._loss(x, y, index)
-                values = torch.stack([loss.detach().double(), _accuracy(predicted, y)])
-                values = (self.accelerator.reduce(values, "mean") if processes > 1 else values).tolist()
-                if not math.isfinite(values[0]):
-                    raise FloatingPointError(self._not_finite(values[0], batch))
-                self._update(loss)
+        with TrainingBar(self.progress, epoch, self.order, first, self.columns[2:]) as bar:
+            for batches in zip(*loaded, strict=True):
+                values = []
+                for learner, (samples, batch) in zip(self.learners, batches, strict=True):
+                    try:
+                        values += learner.step(len(self.steps), samples, batch, self.clip)
+                    except FloatingPointError as error:
+                        kept = "" if self.folder is None else f"; {self.folder.kept()}"
+                        raise FloatingPointError(f"{error}{kept}") from None
                 self.steps.append(values)
-                bar.advance(*values)
+                bar.advance(values)
                 if self.log:
-                    self.accelerator.log({"loss": values[0], "accuracy": values[1]}, step=len(self.steps))
+                    self.accelerator.log(dict(zip(self.columns, values, strict=True)), step=len(self.steps))
                 if self.checkpoint_steps and len(self.steps) % self.checkpoint_steps == 0:
                     self._save()
             seconds = time.perf_counter() - began
-            row = self._row(epoch, seconds, len(plan) * self.order.batch_size / seconds)
+            images = (len(self.steps) - first) * self.order.batch_size
+            row = self._row(epoch, seconds, images / seconds)
             self.epochs.append(row)
             name = "epoch" if self.validation is None else "validation_accuracy"
             if better := self.best is None or row[name] > self.best[name]:
@@ -236,50 +238,52 @@ class _Run:
             bar.summarise(row, better)
         return better
 
-    def _loss(self, x: torch.Tensor, y: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-        step = len(self.steps)
-        key = random.fold_in(self.order.key, step)
-        # torch's own generators too, for layers that know no keys: another state for each step and process
-        seed = random.fold_in(key, self.accelerator.process_index)
-        torch.default_generator.manual_seed(seed)
-        if x.device.type == "cuda":
-            torch.cuda.manual_seed(seed)
-        if self.lr is not None:
-            for group in self.optimizer.param_groups:
-                group["lr"] = rate_at(self.lr, step, self.order.steps_an_epoch, self.order.epochs)
-        return self.objective(self.wrapped, x, y, key=key, index=index)
-
-    def _update(self, loss: torch.Tensor) -> None:
-        self.optimizer.zero_grad()
-        self.accelerator.backward(loss)
-        if self.clip is not None:
-            self.accelerator.clip_grad_norm_(self.wrapped.parameters(), self.clip)
-        self.optimizer.step()
-
     def _row(self, epoch: int, seconds: float, images_per_second: float) -> dict[str, float]:
         """The epoch in figures."""
         steps = torch.tensor(self.steps[epoch * self.order.steps_an_epoch :], dtype=torch.float64)
-        loss, accuracy = steps.mean(0).tolist()
-        row = {"epoch": epoch + 1, "step": len(self.steps), "loss": loss, "accuracy": accuracy,
-               "lr": self.optimizer.param_groups[0]["lr"], "images_per_second": images_per_second, "seconds": seconds}
+        classifier = self.learners[0]
+        row = {"epoch": epoch + 1, "step": len(self.steps),
+               **dict(zip(self.columns, steps.mean(0).tolist(), strict=True)),
+               "lr": classifier.optimizer.param_groups[0]["lr"], "images_per_second": images_per_second,
+               "seconds": seconds}
         if self.validation is not None:
-            found = evaluate(self.model, self.validation, workers=self.workers, device=self.accelerator.device)
+            found = evaluate(classifier.model, self.validation, workers=self.workers, device=self.accelerator.device)
             row |= {"validation_loss": found.loss.mean().item(), "validation_accuracy": found.top(1)}
         if self.log:
             self.accelerator.log({f"epoch/{name}": value for name, value in row.items()}, step=len(self.steps))
         return row
 
-    def _save(self, weights: dict[str, torch.Tensor] | None = None) -> None:
+    def _save(self, better: bool = False) -> None:
         if self.folder is not None and self.accelerator.is_main_process:
-            if weights is not None:
-                self.folder.save_best(self.model)
-            self.folder.save(self.model, self.optimizer, self.accelerator.scaler, self.steps, self.epochs, self.best)
+            if better:
+                for learner in self.learners:
+                    self.folder.save_best(learner)
+            self.folder.save(self.learners, self.accelerator.scaler, self.steps, self.epochs, self.best)
 
-    def _not_finite(self, loss: float, batch: torch.Tensor) -> str:
-        epoch, number = divmod(len(self.steps), self.order.steps_an_epoch)
-        kept = "" if self.folder is None else f"; {self.folder.kept()}"
-        return (f"loss: expected a finite number, got {loss} at step {len(self.steps) + 1} (epoch {epoch + 1}, batch "
-                f"{number + 1}, samples {', '.join(map(str, batch[:5].tolist()))}, ...){kept}")
+
+class _Classify:
+    """The objective, and how often the model was right on what it was trained on."""
+
+    def __init__(self, objective: Callable[..., torch.Tensor]):
+        self.objective, self.predicted = objective, []
+
+    def __call__(self, model: nn.Module, x: torch.Tensor, y: torch.Tensor, *, key: int,
+                 index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        self.predicted.clear()
+        loss = self.objective(model, x, y, key=key, index=index)
+        return loss, _accuracy(self.predicted, y)
+
+    @contextmanager
+    def watching(self, model: nn.Module) -> Iterator[None]:
+        def look(module, inputs, logits):
+            if module.training:  # the passes that choose or ascend are made in eval mode
+                self.predicted.append(logits.detach().argmax(1))
+
+        hook = model.register_forward_hook(look)
+        try:
+            yield
+        finally:
+            hook.remove()
 
 
 def _accuracy(predicted: list[torch.Tensor], y: torch.Tensor) -> torch.Tensor:

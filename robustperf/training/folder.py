@@ -5,18 +5,19 @@ from __future__ import annotations
 import csv
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from filelock import FileLock, Timeout
-from torch import nn, optim
+from torch import nn
 
 from robustperf.data import Dataset
 from robustperf.files import note_settings, written_whole
 from robustperf.nets import checkpoint
+from robustperf.training.learner import Learner
 from robustperf.training.state import load_state, save_state
 
 if TYPE_CHECKING:
@@ -27,10 +28,11 @@ Epochs = list[dict[str, float]]
 
 
 class TrainingFolder:
-    """checkpoint.safetensors to go on from, model.safetensors of the best weights, metrics.csv and steps.csv."""
+    """checkpoint.safetensors to go on from, model.safetensors of the best weights (a file for each learner, by its
+    name), metrics.csv and steps.csv."""
 
     def __init__(self, folder: Path):
-        self.state, self.best = folder / "checkpoint.safetensors", folder / "model.safetensors"
+        self.folder, self.state, self.best = folder, folder / "checkpoint.safetensors", folder / "model.safetensors"
         self.metrics, self.losses = folder / "metrics.csv", folder / "steps.csv"
         self.resumes = self.state.exists()
         self.step = 0  # of the last checkpoint
@@ -62,33 +64,37 @@ class TrainingFolder:
             if lock is not None:
                 lock.release()
 
-    def load(self, model: nn.Module, optimizer: optim.Optimizer, scaler: Any) -> tuple[Steps, Epochs, dict | None]:
+    def load(self, learners: Sequence[Learner], scaler: Any) -> tuple[Steps, Epochs, dict | None]:
         """Puts the checkpoint back; returns what happened until then: steps, epochs and the best of these."""
-        tensors, facts = load_state(self.state, model, optimizer)
+        tensors, facts = load_state(self.state, learners)
         if scaler is not None:
             scaler.load_state_dict(facts["scaler"])
         steps, epochs = tensors["steps"].tolist(), facts["epochs"]
         self.step = len(steps)
         return steps, epochs, next((row for row in epochs if row["epoch"] == facts["best"]), None)
 
-    def load_best(self) -> dict[str, torch.Tensor]:
-        return checkpoint.read(self.best)[0]
+    def load_best(self, learner: Learner) -> dict[str, torch.Tensor]:
+        return checkpoint.read(self.best_of(learner))[0]
 
-    def save(self, model: nn.Module, optimizer: optim.Optimizer, scaler: Any, steps: Steps, epochs: Epochs,
-             best: dict | None) -> None:
+    def save(self, learners: Sequence[Learner], scaler: Any, steps: Steps, epochs: Epochs, best: dict | None) -> None:
         facts = {"epochs": epochs, "best": None if best is None else best["epoch"],
                  "scaler": None if scaler is None else scaler.state_dict()}
-        further = {"steps": torch.tensor(steps, dtype=torch.float64).reshape(-1, 2)}
+        columns = [column for learner in learners for column in learner.columns]
+        further = {"steps": torch.tensor(steps, dtype=torch.float64).reshape(-1, len(columns))}
         with self._written(self.state):
-            save_state(self.state, model, optimizer, further, facts)
+            save_state(self.state, learners, further, facts)
         self.step = len(steps)
         with self._written(self.metrics):
             _write_csv(self.metrics, list(epochs[0]) if epochs else [], [list(row.values()) for row in epochs])
-            _write_csv(self.losses, ["step", "loss", "accuracy"], [[n, *row] for n, row in enumerate(steps, 1)])
+            _write_csv(self.losses, ["step", *columns], [[n, *row] for n, row in enumerate(steps, 1)])
 
-    def save_best(self, model: nn.Module) -> None:
-        with self._written(self.best):
-            checkpoint.save(self.best, model)
+    def save_best(self, learner: Learner) -> None:
+        path = self.best_of(learner)
+        with self._written(path):
+            checkpoint.save(path, learner.model)
+
+    def best_of(self, learner: Learner) -> Path:
+        return self.folder / f"{learner.name}.safetensors"
 
     def kept(self) -> str:
         return f"{self.state} is of step {self.step}" if self.step else "there is no checkpoint yet"

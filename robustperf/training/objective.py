@@ -14,7 +14,7 @@ from robustperf.nets.dropout import drawing
 from robustperf.ops.logit_gap import check_labels
 
 _IGNORED = -(2**63)
-_DROPOUT = 0x64726F70  # folded into the key for dropout: kernels draw under the key itself
+DROPOUT = 0x64726F70  # folded into the key for dropout: kernels draw under the key itself
 
 
 class Objective(ABC):
@@ -42,18 +42,22 @@ class Objective(ABC):
         """
         if not callable(model):
             raise TypeError(f"model: expected a module or a callable, got {type(model).__name__}")
-        check.tensor("x", x, ("B", ...))
-        if not len(x):
-            raise ValueError(f"x: expected at least one image, got shape {list(x.shape)}")
+        check_batch(x, index)
         check.tensor("y", y, (len(x),), dtypes=(torch.int64,), device=x.device)
-        check.tensor("index", index, (len(x),), dtypes=(torch.int64,), device=x.device)
-        with drawing(random.fold_in(key, _DROPOUT), index):
+        with drawing(random.fold_in(key, DROPOUT), index):
             return self.loss(model, x, y, key=key, index=index)
 
     @abstractmethod
     def loss(self, model: Classifier, x: torch.Tensor, y: torch.Tensor, *, key: int,
              index: torch.Tensor) -> torch.Tensor:
         """The loss behind the checks."""
+
+
+def check_batch(x: torch.Tensor, index: torch.Tensor) -> None:
+    check.tensor("x", x, ("B", ...))
+    if not len(x):
+        raise ValueError(f"x: expected at least one image, got shape {list(x.shape)}")
+    check.tensor("index", index, (len(x),), dtypes=(torch.int64,), device=x.device)
 
 
 def loss_of_drawn(model: Classifier, drawn: torch.Tensor, x: torch.Tensor, y: torch.Tensor,

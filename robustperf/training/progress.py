@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -13,11 +14,12 @@ _SMOOTHED = 0.05  # of the newest step, in the figures beside the bar
 
 
 class TrainingBar:
-    """A context in which one epoch runs; with `shown` false it shows nothing."""
+    """A context in which one epoch runs; with `shown` false it shows nothing. Its figures are the loss, the accuracy
+    and those of the columns `further`."""
 
-    def __init__(self, shown: bool, epoch: int, order: Order, first: int):
+    def __init__(self, shown: bool, epoch: int, order: Order, first: int, further: Sequence[str] = ()):
         self.epochs, self.batch_size, self.first, self.at = order.epochs, order.batch_size, first, first
-        self.loss = self.accuracy = 0.0
+        self.further, self.values = further, None
         columns = (
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[figures]}"),
             TimeRemainingColumn(),
@@ -37,21 +39,25 @@ class TrainingBar:
     def __exit__(self, *error) -> None:
         self.bar.stop()
 
-    def advance(self, loss: float, accuracy: float) -> None:
+    def advance(self, values: list[float]) -> None:
         """One step is done."""
         self.at += 1
-        share = _SMOOTHED if self.loss else 1.0
-        self.loss += share * (loss - self.loss)
-        self.accuracy += share * (accuracy - self.accuracy)
+        before = self.values or values
+        self.values = [old + _SMOOTHED * (new - old) for old, new in zip(before, values, strict=True)]
         speed = (self.at - self.first) * self.batch_size / (time.perf_counter() - self.began)
-        self.bar.update(self.task, advance=1,
-                        figures=f"loss {self.loss:.4f}  accuracy {self.accuracy:.1%}  {speed:,.0f} images/s")
+        loss, accuracy, *further = self.values
+        self.bar.update(self.task, advance=1, figures=f"loss {loss:.4f}  accuracy {accuracy:.1%}"
+                                                      f"{self._text(further)}  {speed:,.0f} images/s")
 
     def summarise(self, row: dict[str, float], best: bool) -> None:
         """The line of an epoch that is done."""
-        text = (f"epoch {row['epoch']}/{self.epochs}  loss {row['loss']:.4f}  accuracy {row['accuracy']:.2%}  "
-                f"{row['images_per_second']:,.0f} images/s")
+        text = (f"epoch {row['epoch']}/{self.epochs}  loss {row['loss']:.4f}  accuracy {row['accuracy']:.2%}"
+                f"{self._text([row[name] for name in self.further])}  {row['images_per_second']:,.0f} images/s")
         if "validation_accuracy" in row:
             text += f"  validation {row['validation_accuracy']:.2%}" + "  the best so far" * best
         if self.shown:
             self.console.print(text, highlight=False, soft_wrap=True)
+
+    def _text(self, values: list[float]) -> str:
+        named = zip(self.further, values, strict=True)
+        return "".join(f"  {name.replace('_', ' ')} {value:.4f}" for name, value in named)

@@ -1,0 +1,156 @@
+"""Co-training of a classifier and a generator of adversarial examples (Tibo et al. 2021, section 3.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import nn, optim
+
+from robustperf import check, random
+from robustperf.classifier import evaluating, laid_out, logits_of, without_wrapper
+from robustperf.nets.dropout import drawing
+from robustperf.training.batches import Order
+from robustperf.training.learner import Learner
+from robustperf.training.objective import DROPOUT, Objective, check_batch, check_weight, cross_entropies
+from robustperf.training.optimizers import Optimizer, Rate, build_optimizer, check_rate
+
+_GENERATOR = 0x67656E  # folded into the key, for the generator's order and draws
+
+
+@dataclass(frozen=True)
+class CoTrain(Objective):
+    """Robust co-training of a classifier f and a generator g (T section 3.1, Algorithm 1).
+
+    The classifier's loss (T equation 10), with x' = g(x) and p the softmax outputs:
+
+        mean_j [l(x^(j), y^(j)) + weight CE(p(x^(j)), p(x'^(j))) / (1 + ||x^(j) - x'^(j)||_2^2)],
+        CE(p, q) = -sum_c p[c] log q[c],
+
+    from one forward pass of the 2 B images [x; x']. Gradients go through both p and not into the generator, which is in
+    eval mode for it: an x' then depends on its own x only, not on the rest of the batch, and nothing of the generator
+    changes in the classifier's step, batch-norm statistics included.
+
+    `fit(classifier, CoTrain(classifier, generator, weight), ...)` follows each step of the classifier with one of the
+    generator, on a batch from a shuffling of its own, under the key `random.fold_in(random.key(seed), 0x67656e)`. In a
+    loop of one's own, `generator_loss` is that step's loss.
+
+    Args:
+        classifier: f, the model that `fit` or the call of the objective gets.
+        generator: g, from images [B, ...] to images of the same shape, such as `robustperf.nets.TiboGenerator`; trained
+            in place.
+        weight: lambda, of the regulariser.
+        optimizer, lr: the generator's in `fit`, as there; None for the classifier's. Where `fit` gets a torch
+            optimizer, one is needed here too.
+
+    Raises TypeError or ValueError for a wrong argument; when called, for another model than the classifier, or images
+    from the generator of another shape.
+    """
+
+    classifier: nn.Module = field(repr=False)
+    generator: nn.Module = field(repr=False)
+    weight: float
+    optimizer: Optimizer | None = field(default=None, kw_only=True)
+    lr: Rate | None = field(default=None, kw_only=True)
+
+    def __post_init__(self):
+        for name, model in (("classifier", self.classifier), ("generator", self.generator)):
+            if not isinstance(model, nn.Module):
+                raise TypeError(f"{name}: expected a torch.nn.Module, got {type(model).__name__}")
+        if self.generator is self.classifier:
+            raise ValueError("generator: expected another module than the classifier, got the same")
+        check_weight(self.weight)
+        if self.lr is not None:
+            check_rate(self.lr)
+
+    def loss(self, model, x, y, *, key, index):
+        self._check_classifier(model)
+        generator = without_wrapper(self.generator)
+        with evaluating(generator), torch.no_grad():
+            made = _images(generator, x)
+        logits = logits_of(model, laid_out(model, torch.cat([x, made])))
+        clean = cross_entropies(logits[: len(x)], y)[0]
+        log_p, log_q = logits.to(clean.dtype).log_softmax(1).split(len(x))
+        different = -(log_p.exp() * log_q).sum(1)
+        return (clean + self.weight * different / (1 + _squares(made - x))).mean()
+
+    def generator_loss(self, x: torch.Tensor, *, key: int, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The generator's loss on a batch (T equation 9), to call `backward()` on, and its mean distance.
+
+        mean_j [1/2 ||g(x^(j)) - x^(j)||_2^2 + max(p(g(x^(j)))[i] - p(g(x^(j)))[l], 0)] with i the classifier's label of
+        x^(j), and l the label of the second largest value of p(g(x^(j))): the difference counts while g(x^(j)) has the
+        label of x^(j), and is 0 otherwise. The classifier is in eval mode for it and gets no gradients; the generator's
+        mode is the caller's.
+
+        Args:
+            x: [B, C, H, W] float32 or float64, B >= 1.
+            key: 64 bits, another one for each step, and none of the classifier's steps.
+            index: [B] int64 >= 0, the samples' numbers in their data set, for the draws of `robustperf.nets.Dropout`.
+
+        Returns two scalars: the loss, and mean_j ||g(x^(j)) - x^(j)||_2 without a gradient.
+
+        Raises TypeError or ValueError as the call of the objective.
+        """
+        check_batch(x, index)
+        classifier = without_wrapper(self.classifier)
+        with drawing(random.fold_in(key, DROPOUT), index), evaluating(classifier):
+            with torch.no_grad():
+                label = _probabilities(classifier, x).argmax(1, keepdim=True)
+            made = _images(self.generator, x)
+            with _frozen(classifier):
+                p = _probabilities(classifier, made)
+        second = p.topk(2).indices[:, 1:]
+        gap = (p.gather(1, label) - p.gather(1, second))[:, 0]
+        squares = _squares(made - x)
+        return (squares / 2 + gap.relu()).mean(), squares.detach().sqrt().mean()
+
+    def learner(self, model: nn.Module, optimizer: Optimizer, lr: Rate | None, order: Order) -> Learner:
+        """The generator as `fit` trains it beside the model, whose optimizer, rate and order these are."""
+        self._check_classifier(model)
+        if self.optimizer is None and isinstance(optimizer, optim.Optimizer):
+            raise ValueError("optimizer: expected one of the generator's own, in CoTrain, beside a torch optimizer of "
+                             "the classifier's, got None")
+        made = build_optimizer(optimizer if self.optimizer is None else self.optimizer, self.generator.parameters())
+        order = Order(order.samples, order.batch_size, random.fold_in(order.key, _GENERATOR), order.epochs)
+
+        def loss(generator, x, y, *, key, index):
+            return replace(self, generator=generator).generator_loss(x, key=key, index=index)
+
+        return Learner("generator", self.generator, made, lr if self.lr is None else self.lr, order, loss,
+                       ("generator_loss", "generator_distance"))
+
+    def _check_classifier(self, model):
+        if without_wrapper(model) is not without_wrapper(self.classifier):
+            raise ValueError(f"classifier: expected the model that is trained, the same object, got another "
+                             f"{type(self.classifier).__name__}")
+
+
+def _images(generator, x):
+    """The generator's images, of x's shape and dtype."""
+    made = generator(laid_out(generator, x))
+    return check.tensor("generator(x)", made, tuple(x.shape), dtypes=check.REAL + check.HALF, device=x.device).to(x)
+
+
+def _probabilities(classifier, x):
+    logits = logits_of(classifier, laid_out(classifier, x))
+    return (logits.float() if logits.dtype in check.HALF else logits).softmax(1)
+
+
+def _squares(difference):
+    """[B] squared L2 norms."""
+    return difference.flatten(1).square().sum(1)
+
+
+@contextmanager
+def _frozen(model: nn.Module) -> Iterator[None]:
+    """Its parameters get no gradients from what is computed inside."""
+    asked = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for parameter in asked:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in asked:
+            parameter.requires_grad_(True)
