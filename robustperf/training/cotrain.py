@@ -93,7 +93,7 @@ class CoTrain(Objective):
 
         Raises TypeError or ValueError as the call of the objective.
         """
-        check_batch(x, index)
+        check_batch(x, index=index)
         classifier = without_wrapper(self.classifier)
         with drawing(random.fold_in(key, DROPOUT), index), evaluating(classifier):
             with torch.no_grad():

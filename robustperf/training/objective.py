@@ -42,8 +42,7 @@ class Objective(ABC):
         """
         if not callable(model):
             raise TypeError(f"model: expected a module or a callable, got {type(model).__name__}")
-        check_batch(x, index)
-        check.tensor("y", y, (len(x),), dtypes=(torch.int64,), device=x.device)
+        check_batch(x, y=y, index=index)
         with drawing(random.fold_in(key, DROPOUT), index):
             return self.loss(model, x, y, key=key, index=index)
 
@@ -53,11 +52,13 @@ class Objective(ABC):
         """The loss behind the checks."""
 
 
-def check_batch(x: torch.Tensor, index: torch.Tensor) -> None:
+def check_batch(x: torch.Tensor, **numbers: torch.Tensor) -> None:
+    """TypeError or ValueError for images that are no batch, or for what is not a number for each of them."""
     check.tensor("x", x, ("B", ...))
     if not len(x):
         raise ValueError(f"x: expected at least one image, got shape {list(x.shape)}")
-    check.tensor("index", index, (len(x),), dtypes=(torch.int64,), device=x.device)
+    for name, value in numbers.items():
+        check.tensor(name, value, (len(x),), dtypes=(torch.int64,), device=x.device)
 
 
 def loss_of_drawn(model: Classifier, drawn: torch.Tensor, x: torch.Tensor, y: torch.Tensor,
