@@ -145,11 +145,32 @@ def test_augmix():
     assert (objective.weight, objective.kernel.severity, objective.kernel.width) == (6, 2, 4)
 
 
+def test_cotrain():
+    classifier = nets.SmallCNN(3)
+    objective = build_objective("cotrain(width=4, layers=2)", None, None, 0.5, classifier, 3)
+    assert objective.classifier is classifier and objective.weight == 0.5
+    assert objective.generator(torch.zeros(2, 3, 9, 9)).shape == (2, 3, 9, 9)
+    assert [p.shape[0] for p in objective.generator.parameters() if p.dim() == 4] == [4, 4, 3]
+
+
+def test_cotrain_is_that_of_python(tmp_path):
+    arguments = [*DIGITS, "--objective", "cotrain(0.5, width=4, layers=1)", "--optimizer", "adam"]
+    output = train(*arguments, "--out", tmp_path / "run")
+    assert str(tmp_path / "run" / "generator.safetensors") in output and "CoTrain(weight=0.5" in output
+    torch.manual_seed(0)
+    model, generator = nets.build("small-cnn", in_channels=1, size=8, classes=10), nets.TiboGenerator(1, 4, 1)
+    data = rp.data.load("digits", "train").limit(200)
+    training.fit(model, training.CoTrain(model, generator, 0.5), data, epochs=1, batch_size=20, optimizer="adam",
+                 progress=False)
+    assert_same(weights(tmp_path / "run"), model.state_dict())
+    assert_same(checkpoint.read(tmp_path / "run" / "generator.safetensors")[0], generator.state_dict())
+
+
 @pytest.mark.parametrize("text, given, message", [
     ("mrt", {}, "such as --kernel"),
     ("mat(step=0.1)", {"k": 3}, "such as --kernel"),
     ("erm, mrt", {"kernel": KERNEL}, "objective: expected one, got 2"),
-    ("adversarial", {}, "expected one of erm, mrt, mat, mda, pgd, gaussian, augmix, hein\n  adversarial\n  ^"),
+    ("adversarial", {}, "expected one of erm, mrt, mat, mda, pgd, gaussian, augmix, hein, cotrain\n  adversarial\n  ^"),
     ("mrt(selection='best')", {"kernel": KERNEL}, "selection: expected one of"),
     ("mrt(selection_dtype='float64')", {"kernel": KERNEL}, "selection_dtype: expected None, torch.bfloat16"),
     ("pgd(norm=1)", {}, "norm: expected 2 or inf"),
@@ -159,6 +180,10 @@ def test_augmix():
     ("erm", {"weight": 0.0}, "weight: expected none"),
     ("hein", {}, "weight"),
     ("hein(0)", {}, "weight: expected a finite number above 0"),
+    ("cotrain", {"classifier": nets.SmallCNN()}, "missing 1 required positional argument: 'weight'"),
+    ("cotrain(-1)", {"classifier": nets.SmallCNN()}, "weight: expected a finite number above 0"),
+    ("cotrain(1, width=0)", {"classifier": nets.SmallCNN()}, "width: expected an integer above 0"),
+    ("cotrain(1)", {"k": 3, "classifier": nets.SmallCNN()}, "k: expected none for the objective cotrain"),
 ])  # fmt: skip
 def test_wrong_objectives(text, given, message):
     with pytest.raises(ValueError) as error:

@@ -7,7 +7,7 @@ import sys
 import typer
 from torch import distributed
 
-from robustperf.cli import data, demo, evaluate, info, margins, nuisance, train
+from robustperf.cli import data, demo, evaluate, info, margins, nuisance, sweep, train
 
 app = typer.Typer(
     help="How robust is this classifier? Margins, margin curves and robust training.", no_args_is_help=True,
@@ -15,6 +15,7 @@ app = typer.Typer(
 )
 app.command()(demo.demo)
 app.command()(train.train)
+app.command()(sweep.sweep)
 app.command()(evaluate.evaluate)
 app.command()(margins.margins)
 app.command()(info.info)

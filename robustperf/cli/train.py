@@ -25,6 +25,7 @@ from robustperf.cli.data import DataRoot
 from robustperf.cli.expression import build_list
 from robustperf.cli.nuisance import build_kernel
 from robustperf.cli.options import Data, Domain, Limit, Rgb, Size, load_data, make_network, say, shape_of
+from robustperf.data import Dataset, ImageFolder
 from robustperf.data.load import ROOT_VARIABLE
 from robustperf.kernel import Kernel
 from robustperf.training import (
@@ -34,6 +35,7 @@ from robustperf.training import (
     MRT,
     AdversarialTraining,
     AugMix,
+    CoTrain,
     CrossLipschitz,
     Fitted,
     GaussianAugmentation,
@@ -48,64 +50,76 @@ NETWORK = "robey-cnn"
 OF_ANY_SIZE = ("resnet20", "resnet50")
 
 
+# what `sweep` has too
+OBJECTIVES = ("erm, mrt, mat, mda, pgd, gaussian, augmix, hein or cotrain, with arguments such as "
+              "'mrt(selection=\"batch\", selection_dtype=\"bfloat16\")', 'mat(step=0.1)', 'pgd(norm=2, eps=0.5)', "
+              "'gaussian(0.1)', 'augmix(severity=3)', 'hein(0.1)', 'cotrain(0.5, width=32)'")
+KernelSum = Annotated[
+    str | None,
+    typer.Option(metavar="SUM", help="The natural variation of mrt, mat and mda, such as 'rotation(30) + "
+                 f"brightness(0.4)'. There are {', '.join(nuisance.KERNELS)}."),
+]
+K = Annotated[int | None, typer.Option(min=1, help="Draws of mrt and mda, steps of mat.")]
+Network = Annotated[str | None, typer.Option(help=f"{', '.join(nets.NAMES)}; without, {NETWORK}.")]
+OwnNetwork = Annotated[
+    str | None, typer.Option(metavar="MODULE:FUNCTION", help="What makes a network of your own.")
+]
+BatchNorm = Annotated[bool, typer.Option("--batch-norm", help=f"With batch normalisation, in {NETWORK}.")]
+Epochs = Annotated[int, typer.Option(min=1)]
+BatchSize = Annotated[int, typer.Option(min=1, help="Of all processes together.")]
+OptimizerName = Annotated[str, typer.Option(help=", ".join(OPTIMIZERS) + ".")]
+LearningRate = Annotated[
+    str | None, typer.Option(metavar="RATE", help="0.05; a line, 0.05:0.001; or from epochs on, 0=1e-3,5=1e-4.")
+]
+Clip = Annotated[float | None, typer.Option(help="The largest norm of the gradient.")]
+Precision = Annotated[str, typer.Option(help=", ".join(PRECISIONS) + ".")]
+Seed = Annotated[int, typer.Option(min=0, help="Of the weights, the order and all draws.")]
+CheckpointSteps = Annotated[
+    int | None, typer.Option(min=1, help="Write a checkpoint after so many steps too, not only after each epoch.")
+]
+Workers = Annotated[int, typer.Option(min=0, help="Processes that read a folder of images.")]
+Cpu = Annotated[bool, typer.Option("--cpu", help="Use no GPU.")]
+
+
 def train(
     data: Data,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where checkpoints, weights, tables and curves go.")],
-    objective: Annotated[
-        str, typer.Option(help="erm, mrt, mat, mda, pgd, gaussian, augmix or hein, with arguments such as "
-                          "'mrt(selection=\"batch\", selection_dtype=\"bfloat16\")', 'mat(step=0.1)', "
-                          "'pgd(norm=2, eps=0.5)', 'gaussian(0.1)', 'augmix(severity=3)', 'hein(0.1)'."),
-    ] = "erm",
-    kernel: Annotated[
-        str | None,
-        typer.Option(metavar="SUM", help="The natural variation of mrt, mat and mda, such as 'rotation(30) + "
-                     f"brightness(0.4)'. There are {', '.join(nuisance.KERNELS)}."),
-    ] = None,
-    k: Annotated[int | None, typer.Option(min=1, help="Draws of mrt and mda, steps of mat.")] = None,
+    objective: Annotated[str, typer.Option(help=f"{OBJECTIVES}.")] = "erm",
+    kernel: KernelSum = None,
+    k: K = None,
     weight: Annotated[
-        float | None, typer.Option(min=0, help="Of the clean images' loss; of hein's regulariser.")
+        float | None, typer.Option(min=0, help="Of the clean images' loss; of the regulariser of hein and cotrain.")
     ] = None,
-    network: Annotated[str | None, typer.Option(help=f"{', '.join(nets.NAMES)}; without, {NETWORK}.")] = None,
-    model: Annotated[
-        str | None, typer.Option(metavar="MODULE:FUNCTION", help="What makes a network of your own.")
-    ] = None,
-    batch_norm: Annotated[bool, typer.Option("--batch-norm", help=f"With batch normalisation, in {NETWORK}.")] = False,
+    network: Network = None,
+    model: OwnNetwork = None,
+    batch_norm: BatchNorm = False,
     data_root: DataRoot = None,
     domain: Domain = None,
     limit: Limit = None,
     size: Size = None,
     rgb: Rgb = False,
-    epochs: Annotated[int, typer.Option(min=1)] = 10,
-    batch_size: Annotated[int, typer.Option(min=1, help="Of all processes together.")] = 64,
-    optimizer: Annotated[str, typer.Option(help=", ".join(OPTIMIZERS) + ".")] = "adadelta",
-    lr: Annotated[
-        str | None, typer.Option(metavar="RATE", help="0.05; a line, 0.05:0.001; or from epochs on, 0=1e-3,5=1e-4.")
-    ] = None,
-    clip: Annotated[float | None, typer.Option(help="The largest norm of the gradient.")] = None,
-    mixed_precision: Annotated[str, typer.Option(help=", ".join(PRECISIONS) + ".")] = "no",
-    seed: Annotated[int, typer.Option(min=0, help="Of the weights, the order and all draws.")] = 0,
+    epochs: Epochs = 10,
+    batch_size: BatchSize = 64,
+    optimizer: OptimizerName = "adadelta",
+    lr: LearningRate = None,
+    clip: Clip = None,
+    mixed_precision: Precision = "no",
+    seed: Seed = 0,
     validation: Annotated[
         float, typer.Option(help="The share that is held out to choose the best epoch on; 0 takes the last epoch.")
     ] = 0.1,
-    checkpoint_steps: Annotated[
-        int | None, typer.Option(min=1, help="Write a checkpoint after so many steps too, not only after each epoch.")
-    ] = None,
+    checkpoint_steps: CheckpointSteps = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that DIR holds.")] = False,
-    workers: Annotated[int, typer.Option(min=0, help="Processes that read a folder of images.")] = 0,
+    workers: Workers = 0,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write what TensorBoard shows, in DIR.")] = False,
-    cpu: Annotated[bool, typer.Option("--cpu", help="Use no GPU.")] = False,
+    cpu: Cpu = False,
 ) -> None:
     """Train a classifier on a data set's train split, or on one of its domains."""
     rate = None if lr is None else parse_rate(lr)
-    loss = build_objective(objective, None if kernel is None else build_kernel(kernel), k, weight)
+    variation = None if kernel is None else build_kernel(kernel)
     dataset = load_data(data, "train", data_root, domain=domain, limit=limit, size=size, rgb=rgb)
-    torch.manual_seed(seed)
-    if model is None:
-        classifier = build_network(network or NETWORK, shape_of(dataset), dataset.classes, batch_norm)
-    elif network is None and not batch_norm:
-        classifier = make_network(model)
-    else:
-        raise ValueError(f"model: expected no --network or --batch-norm beside it, got {model}")
+    classifier = new_classifier(dataset, network, model, batch_norm, seed)
+    loss = build_objective(objective, variation, k, weight, classifier, shape_of(dataset)[0])
     main = processes.join(cpu).is_main_process
     console = Console(quiet=not main)
     try:
@@ -125,8 +139,10 @@ def train(
     folder = TrainingFolder(out)
     files = {"weights": folder.best, "state": folder.state, "epochs": folder.metrics, "steps": folder.losses,
              "curves": out / "curves.png"}
+    if isinstance(loss, CoTrain):
+        files["generator"] = out / "generator.safetensors"
     for what, path in files.items():
-        say(console, f"{what:>8}: {path}")
+        say(console, f"{what:>9}: {path}")
     given = {"--data": data, "--data-root": None if str(data_root) == os.environ.get(ROOT_VARIABLE) else data_root,
              "--domain": domain, "--size": size, "--model": model}
     options = ["--checkpoint", folder.best, *(part for option in given.items() if option[1] is not None
@@ -137,8 +153,9 @@ def train(
 
 
 def build_objective(text: str, kernel: Kernel | None = None, k: int | None = None,
-                    weight: float | None = None) -> Objective:
-    """The objective of `text`; `kernel`, `k` and `weight` are its arguments unless `text` says otherwise.
+                    weight: float | None = None, classifier: nn.Module | None = None, channels: int = 1) -> Objective:
+    """The objective of `text`; `kernel`, `k` and `weight` are its arguments unless `text` says otherwise. With
+    "cotrain" it is one of `classifier`, with a new generator of images with so many channels.
 
     Raises ValueError that points at the place in `text`, or names the argument that this objective does not take.
     """
@@ -150,7 +167,8 @@ def build_objective(text: str, kernel: Kernel | None = None, k: int | None = Non
 
     makers = {"erm": ERM, "mrt": with_kernel(_mrt), "mat": with_kernel(MAT), "mda": with_kernel(MDA),
               "pgd": partial(_pgd, **weighted), "gaussian": partial(GaussianAugmentation, **weighted),
-              "augmix": partial(_augmix, **weighted), "hein": partial(CrossLipschitz, **weighted)}
+              "augmix": partial(_augmix, **weighted), "hein": partial(CrossLipschitz, **weighted),
+              "cotrain": partial(_cotrain, classifier, channels, **weighted)}
     try:
         objectives = build_list(text, makers)
     except ValueError as error:
@@ -164,6 +182,17 @@ def build_objective(text: str, kernel: Kernel | None = None, k: int | None = Non
         if value is not None and name not in taken:
             raise ValueError(f"{name}: expected none for the objective {text}, which does not take it, got {value!r}")
     return objectives[0]
+
+
+def new_classifier(dataset: Dataset | ImageFolder, network: str | None, model: str | None, batch_norm: bool,
+                   seed: int) -> nn.Module:
+    """The network of these options for the data set's images, with the weights that the seed gives it."""
+    torch.manual_seed(seed)
+    if model is None:
+        return build_network(network or NETWORK, shape_of(dataset), dataset.classes, batch_norm)
+    if network is not None or batch_norm:
+        raise ValueError(f"model: expected no --network or --batch-norm beside it, got {model}")
+    return make_network(model)
 
 
 def build_network(name: str, shape: tuple[int, int, int], classes: int, batch_norm: bool = False) -> nn.Module:
@@ -226,6 +255,11 @@ def _pgd(norm: float = math.inf, *, weight: float = AdversarialTraining.weight, 
 def _augmix(*arguments: Any, weight: float = AugMix.weight, **named: Any) -> AugMix:
     """`arguments` are those of its kernel."""
     return AugMix(weight, nuisance.AugMix(*arguments, **named))
+
+
+def _cotrain(classifier: nn.Module, channels: int, weight: float, *, width: int = 128, layers: int = 3) -> CoTrain:
+    """`width` and `layers` are the generator's."""
+    return CoTrain(classifier, nets.TiboGenerator(channels, width, layers), weight)
 
 
 def _kept(folder: TrainingFolder) -> str:
