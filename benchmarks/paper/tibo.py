@@ -1,0 +1,184 @@
+"""What the benchmarks on Tibo et al. 2021 share: scales, data, the three trainings, the choice of lambda, margins."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from robey import Report, sample
+
+from robustperf import nets
+from robustperf.attacks import BG, FGSM, PGD
+from robustperf.cli.options import digest
+from robustperf.data import Dataset, load
+from robustperf.robustness import Margins
+from robustperf.robustness import margins as margins_of
+from robustperf.robustness.store import MarginRun
+from robustperf.training import ERM, CoTrain, CrossLipschitz, Objective, evaluate, fit
+
+__all__ = ["SCALES", "Report", "Trained", "chosen_models", "margins", "parser"]
+
+FOLDERS = {"no reg.": "none", "Hein": "hein", "co-training": "cotrain"}  # by method
+DATA = ("mnist", "fashion-mnist", "cifar10", "svhn")
+ATTACKS = (FGSM(), PGD(norm=2), BG(norm=2))
+BATCH = 256
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much of T A.1's training and section 3.2's evaluation is done.
+
+    Attributes:
+        width: channels of the classifier's convolutions, 128 in the paper.
+        hidden: units of its dense layer, 1024 in the paper.
+        resnet: channels of ResNet20's first stage, for CIFAR-10, 16 in the paper.
+        generator: channels of the generator's convolutions, 128 in the paper.
+        epochs: 10 in the paper.
+        cifar_epochs: 200 in the paper.
+        samples: training images at most, of which a tenth is held out; None for all.
+        tests: test images at most.
+        points: test images at most whose margins are searched.
+    """
+
+    width: int
+    hidden: int
+    resnet: int
+    generator: int
+    epochs: int
+    cifar_epochs: int
+    samples: int | None
+    tests: int | None
+    points: int | None
+
+
+SCALES = {
+    "smoke": Scale(width=4, hidden=16, resnet=4, generator=4, epochs=2, cifar_epochs=2, samples=512, tests=256,
+                   points=32),
+    "cpu": Scale(width=8, hidden=64, resnet=8, generator=8, epochs=10, cifar_epochs=20, samples=6000, tests=None,
+                 points=1000),
+    "full": Scale(width=128, hidden=1024, resnet=16, generator=128, epochs=10, cifar_epochs=200, samples=None,
+                  tests=None, points=None),
+}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One classifier after its training.
+
+    Attributes:
+        model: in eval mode.
+        weight: lambda; None without a regulariser.
+        accuracy: on the test images, in per cent.
+        folder: of its run, with model.safetensors in it.
+    """
+
+    model: torch.nn.Module
+    weight: float | None
+    accuracy: float
+    folder: Path
+
+
+def parser(description: str) -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    options.add_argument("--scale", choices=list(SCALES), default="cpu",
+                         help="cpu: minutes on two cores; full: the paper's")
+    options.add_argument("--data", nargs="+", default=list(DATA), choices=DATA)
+    options.add_argument("--data-root", type=Path, help="folder of the data sets; ROBUSTPERF_DATA by default")
+    options.add_argument("--runs", type=Path, default=Path(__file__).parents[2] / "runs" / "tibo",
+                         help="folder of the trained models, which the three scripts share; what is there is not "
+                              "trained again")
+    options.add_argument("--hein", nargs="+", type=float, default=[0.01, 0.03, 0.1, 0.3], metavar="LAMBDA",
+                         help="weights of Hein's regulariser to choose from")
+    options.add_argument("--cotrain", nargs="+", type=float, default=[1.0, 3.0, 10.0, 30.0], metavar="LAMBDA",
+                         help="weights of co-training to choose from")
+    options.add_argument("--within", type=float, default=1.0, metavar="POINTS",
+                         help="the largest weight is chosen that costs at most so much accuracy")
+    options.add_argument("--seed", type=int, default=0, help="of the initial weights, the batches and the subsets")
+    options.add_argument("--out", type=Path, help="folder for the JSON, the table and the picture")
+    return options
+
+
+def chosen_models(arguments: argparse.Namespace) -> Iterator[tuple[str, Dataset, dict[str, Trained]]]:
+    """(data set, its test images, the three classifiers by method), for each data set that is there."""
+    scale = SCALES[arguments.scale]
+    for name in arguments.data:
+        try:
+            train, test = (load(name, split, arguments.data_root) for split in ("train", "test"))
+        except FileNotFoundError as error:
+            print(f"{name} is left out. {error}", file=sys.stderr)
+            continue
+        train, test = sample(train, scale.samples, arguments.seed), sample(test, scale.tests)
+        folder = arguments.runs / arguments.scale / f"seed-{arguments.seed}" / name
+        unregularised = trained("no reg.", None, train, test, scale, folder, arguments.seed)
+        found = {"no reg.": unregularised}
+        for method, weights in (("Hein", arguments.hein), ("co-training", arguments.cotrain)):
+            models = [trained(method, weight, train, test, scale, folder, arguments.seed) for weight in weights]
+            found[method] = choice(models, unregularised.accuracy, arguments.within)
+            print(f"{name}: {method}: lambda = {found[method].weight:g} is chosen", file=sys.stderr)
+        yield name, test, found
+
+
+def choice(models: list[Trained], accuracy: float, within: float) -> Trained:
+    """Of one method's models the one with the largest lambda that is at most `within` below `accuracy`; where there is
+    none, the most accurate. T section 3.3 takes the one whose accuracy on the test set is the closest."""
+    near = [model for model in models if model.accuracy >= accuracy - within]
+    return max(near, key=lambda model: model.weight) if near else max(models, key=lambda model: model.accuracy)
+
+
+def trained(method: str, weight: float | None, train: Dataset, test: Dataset, scale: Scale, folder: Path,
+            seed: int) -> Trained:
+    """The classifier of T A.1 after T A.1's training, from `folder` where it was trained before: Adam, batches of 32,
+    a tenth held out to choose the epoch on."""
+    folder = folder / (FOLDERS[method] if weight is None else f"{FOLDERS[method]}-{weight:g}")
+    began = time.perf_counter()
+    torch.manual_seed(seed)
+    model, epochs, rates = classifier(train, scale)
+    fit(model, objective(method, weight, model, train, scale), train, validation=0.1, epochs=epochs, batch_size=32,
+        optimizer="adam", lr=rates, seed=seed, out=folder, resume=True, progress=False)
+    accuracy = 100 * evaluate(model, test).top(1)
+    print(f"{folder}: accuracy {accuracy:.2f} % ({time.perf_counter() - began:.0f} s)", file=sys.stderr)
+    return Trained(model.eval(), weight, accuracy, folder)
+
+
+def classifier(train: Dataset, scale: Scale) -> tuple[torch.nn.Module, int, dict[int, float]]:
+    """(T A.1's network, epochs, {epoch: learning rate from then on}) for this data set."""
+    channels, size = train.x.shape[1:3]
+    if train.name == "cifar10":
+        epochs, rates = scale.cifar_epochs, {0: 1e-3, 0.4: 1e-4, 0.6: 1e-5, 0.8: 0.5e-6}
+        model = nets.build("resnet20", in_channels=channels, classes=train.classes, width=scale.resnet)
+    else:
+        epochs, rates = scale.epochs, {0: 1e-3, 0.5: 1e-4}
+        model = nets.build("tibo-cnn", in_channels=channels, size=size, classes=train.classes, width=scale.width,
+                           hidden=scale.hidden)
+    return model, epochs, {round(share * epochs): rate for share, rate in rates.items()}
+
+
+def objective(method: str, weight: float | None, model: torch.nn.Module, train: Dataset, scale: Scale) -> Objective:
+    if method == "no reg.":
+        return ERM()
+    if method == "Hein":
+        return CrossLipschitz(weight)
+    return CoTrain(model, nets.TiboGenerator(train.x.shape[1], width=scale.generator), weight=weight)
+
+
+def margins(trained: Trained, test: Dataset, scale: Scale) -> Margins:
+    """Margins of the test images, or a sample, in the L2 norm, from the model's own labels, over FGSM, PGD and BG (T
+    section 3.2); kept in the model's folder, so that they are searched once."""
+    points = sample(test, scale.points)
+    run = MarginRun(trained.folder / "margins", {
+        "checkpoint": digest(trained.folder / "model.safetensors"), "points": len(points),
+        "attacks": [repr(attack) for attack in ATTACKS],
+    }, resume=True)  # fmt: skip
+    device = next(trained.model.parameters()).device
+    starts = range(0, len(points), BATCH)
+    for start in starts:
+        if not run.done(start):
+            index = torch.arange(start, min(start + BATCH, len(points)))
+            run.keep(start, margins_of(trained.model, points.x[index].to(device), attacks=ATTACKS, norm=2,
+                                       index=index.to(device)))
+    return run.collect(starts)
