@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from robey import Report, sample
+from robey import sample
 
 from robustperf import nets
 from robustperf.attacks import BG, FGSM, PGD
@@ -20,8 +20,6 @@ from robustperf.robustness import Margins
 from robustperf.robustness import margins as margins_of
 from robustperf.robustness.store import MarginRun
 from robustperf.training import ERM, CoTrain, CrossLipschitz, Objective, evaluate, fit
-
-__all__ = ["SCALES", "Report", "Trained", "chosen_models", "margins", "parser"]
 
 FOLDERS = {"no reg.": "none", "Hein": "hein", "co-training": "cotrain"}  # by method
 DATA = ("mnist", "fashion-mnist", "cifar10", "svhn")
@@ -92,12 +90,12 @@ def parser(description: str) -> argparse.ArgumentParser:
     options.add_argument("--runs", type=Path, default=Path(__file__).parents[2] / "runs" / "tibo",
                          help="folder of the trained models, which the three scripts share; what is there is not "
                               "trained again")
-    options.add_argument("--hein", nargs="+", type=float, default=[0.01, 0.03, 0.1, 0.3], metavar="LAMBDA",
-                         help="weights of Hein's regulariser to choose from")
+    options.add_argument("--hein", nargs="+", type=float, default=[0.01, 0.03, 0.1], metavar="LAMBDA",
+                         help="weights of Hein's regulariser, of which the largest is tried first")
     options.add_argument("--cotrain", nargs="+", type=float, default=[1.0, 3.0, 10.0, 30.0], metavar="LAMBDA",
-                         help="weights of co-training to choose from")
+                         help="weights of co-training, likewise")
     options.add_argument("--within", type=float, default=1.0, metavar="POINTS",
-                         help="the largest weight is chosen that costs at most so much accuracy")
+                         help="the first weight is chosen that costs at most so much accuracy")
     options.add_argument("--seed", type=int, default=0, help="of the initial weights, the batches and the subsets")
     options.add_argument("--out", type=Path, help="folder for the JSON, the table and the picture")
     return options
@@ -113,21 +111,27 @@ def chosen_models(arguments: argparse.Namespace) -> Iterator[tuple[str, Dataset,
             print(f"{name} is left out. {error}", file=sys.stderr)
             continue
         train, test = sample(train, scale.samples, arguments.seed), sample(test, scale.tests)
+        print(f"{name}: {len(train)} training and {len(test)} test images", file=sys.stderr)
         folder = arguments.runs / arguments.scale / f"seed-{arguments.seed}" / name
-        unregularised = trained("no reg.", None, train, test, scale, folder, arguments.seed)
-        found = {"no reg.": unregularised}
+        found = {"no reg.": trained("no reg.", None, train, test, scale, folder, arguments.seed)}
+        least = found["no reg."].accuracy - arguments.within
         for method, weights in (("Hein", arguments.hein), ("co-training", arguments.cotrain)):
-            models = [trained(method, weight, train, test, scale, folder, arguments.seed) for weight in weights]
-            found[method] = choice(models, unregularised.accuracy, arguments.within)
+            models = (trained(method, weight, train, test, scale, folder, arguments.seed)
+                      for weight in sorted(weights, reverse=True))
+            found[method] = choice(models, least)
             print(f"{name}: {method}: lambda = {found[method].weight:g} is chosen", file=sys.stderr)
         yield name, test, found
 
 
-def choice(models: list[Trained], accuracy: float, within: float) -> Trained:
-    """Of one method's models the one with the largest lambda that is at most `within` below `accuracy`; where there is
-    none, the most accurate. T section 3.3 takes the one whose accuracy on the test set is the closest."""
-    near = [model for model in models if model.accuracy >= accuracy - within]
-    return max(near, key=lambda model: model.weight) if near else max(models, key=lambda model: model.accuracy)
+def choice(models: Iterable[Trained], least: float) -> Trained:
+    """Of one method's models, from the largest lambda on, the first whose accuracy is `least` or more, or the most
+    accurate where there is none. T section 3.3 takes the one whose accuracy on the test set is the closest."""
+    seen = []
+    for model in models:
+        if model.accuracy >= least:
+            return model
+        seen.append(model)
+    return max(seen, key=lambda model: model.accuracy)
 
 
 def trained(method: str, weight: float | None, train: Dataset, test: Dataset, scale: Scale, folder: Path,

@@ -8,7 +8,8 @@ confidence interval over the test points, each of which every model sees. The pa
 
 from __future__ import annotations
 
-from tibo import SCALES, Report, chosen_models, margins, parser
+from robey import Report
+from tibo import SCALES, chosen_models, margins, parser
 
 from robustperf import MarginCurve, Margins, plot
 
@@ -24,7 +25,7 @@ def main() -> None:
             above, half = difference(found[method], found["no reg."])
             report.add(case=f"{name}, {method}", **{
                 "lambda": models[method].weight, "accuracy %": models[method].accuracy, "R": curve.area,
-                "above no reg.": above, "+-": half, "median margin": curve.median, "not found": curve.missing,
+                "above no reg.": above, "+- (95 %)": half, "median margin": curve.median, "not found": curve.missing,
                 "points": curve.count,
             })  # fmt: skip
         if arguments.out is not None:

@@ -8,7 +8,8 @@ lambda is the largest of `--hein` and of `--cotrain` whose accuracy is within a 
 
 from __future__ import annotations
 
-from tibo import SCALES, Report, chosen_models, parser
+from robey import Report
+from tibo import SCALES, chosen_models, parser
 
 PAPER = {  # in per cent
     "mnist": {"no reg.": 99.42, "Hein": 99.12, "co-training": 99.49},

@@ -8,7 +8,8 @@ evaluates on (the text beside the table says training examples).
 
 from __future__ import annotations
 
-from tibo import SCALES, Report, chosen_models, margins, parser
+from robey import Report
+from tibo import SCALES, chosen_models, margins, parser
 
 PAPER = {  # BG, FGSM, PGD, in per cent
     "mnist": {"no reg.": (97.84, 0.58, 1.58), "Hein": (71.92, 0.88, 27.20), "co-training": (13.68, 0.52, 85.80)},
