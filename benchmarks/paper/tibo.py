@@ -23,7 +23,6 @@ from robustperf.training import ERM, CoTrain, CrossLipschitz, Objective, evaluat
 
 FOLDERS = {"no reg.": "none", "Hein": "hein", "co-training": "cotrain"}  # by method
 DATA = ("mnist", "fashion-mnist", "cifar10", "svhn")
-ATTACKS = (FGSM(), PGD(norm=2), BG(norm=2))
 BATCH = 256
 
 
@@ -96,6 +95,7 @@ def parser(description: str) -> argparse.ArgumentParser:
                          help="weights of co-training, likewise")
     options.add_argument("--within", type=float, default=1.0, metavar="POINTS",
                          help="the first weight is chosen that costs at most so much accuracy")
+    options.add_argument("--pgd", choices=["2", "inf"], default="2", help="norm of PGD's ball; T does not say which")
     options.add_argument("--seed", type=int, default=0, help="of the initial weights, the batches and the subsets")
     options.add_argument("--out", type=Path, help="folder for the JSON, the table and the picture")
     return options
@@ -170,19 +170,20 @@ def objective(method: str, weight: float | None, model: torch.nn.Module, train: 
     return CoTrain(model, nets.TiboGenerator(train.x.shape[1], width=scale.generator), weight=weight)
 
 
-def margins(trained: Trained, test: Dataset, scale: Scale) -> Margins:
+def margins(trained: Trained, test: Dataset, arguments: argparse.Namespace) -> Margins:
     """Margins of the test images, or a sample, in the L2 norm, from the model's own labels, over FGSM, PGD and BG (T
     section 3.2); kept in the model's folder, so that they are searched once."""
-    points = sample(test, scale.points)
-    run = MarginRun(trained.folder / "margins", {
+    points = sample(test, SCALES[arguments.scale].points)
+    attacks = (FGSM(), PGD(norm=float(arguments.pgd)), BG(norm=2))
+    run = MarginRun(trained.folder / f"margins-pgd-{arguments.pgd}", {
         "checkpoint": digest(trained.folder / "model.safetensors"), "points": len(points),
-        "attacks": [repr(attack) for attack in ATTACKS],
+        "attacks": [repr(attack) for attack in attacks],
     }, resume=True)  # fmt: skip
     device = next(trained.model.parameters()).device
     starts = range(0, len(points), BATCH)
     for start in starts:
         if not run.done(start):
             index = torch.arange(start, min(start + BATCH, len(points)))
-            run.keep(start, margins_of(trained.model, points.x[index].to(device), attacks=ATTACKS, norm=2,
+            run.keep(start, margins_of(trained.model, points.x[index].to(device), attacks=attacks, norm=2,
                                        index=index.to(device)))
     return run.collect(starts)

@@ -16,10 +16,9 @@ from robustperf import MarginCurve, Margins, plot
 
 def main() -> None:
     arguments = parser(__doc__.splitlines()[0]).parse_args()
-    scale = SCALES[arguments.scale]
-    report = Report("tibo_figure3", f"T Figure 3, {scale}", arguments.out)
+    report = Report("tibo_figure3", f"T Figure 3, {SCALES[arguments.scale]}", arguments.out)
     for name, test, models in chosen_models(arguments):
-        found = {method: margins(trained, test, scale) for method, trained in models.items()}
+        found = {method: margins(trained, test, arguments) for method, trained in models.items()}
         curves = {method: MarginCurve.from_margins(each) for method, each in found.items()}
         for method, curve in curves.items():
             above, half = difference(found[method], found["no reg."])
