@@ -22,7 +22,7 @@ PAPER = {  # BG, FGSM, PGD, in per cent
 
 def main() -> None:
     arguments = parser(__doc__.splitlines()[0]).parse_args()
-    report = Report("tibo_table3", f"T Table 3, {SCALES[arguments.scale]}", arguments.out)
+    report = Report("tibo_table3", f"T Table 3, PGD in L{arguments.pgd}, {SCALES[arguments.scale]}", arguments.out)
     for name, test, models in chosen_models(arguments):
         for method, trained in models.items():
             shares = margins(trained, test, arguments).shares
