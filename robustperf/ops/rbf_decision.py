@@ -1,4 +1,4 @@
-"""The decision function of a support vector machine with a radial-basis-function kernel."""
+"""The decision function of support vector machines with a radial-basis-function kernel."""
 
 from __future__ import annotations
 

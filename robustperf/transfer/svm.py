@@ -114,13 +114,17 @@ class SVMModule(torch.nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[B, C], by how much each class leads; below 0 for all but the label."""
+        each = self._of_each_class(x)
+        ranked, confidence = each.sort(dim=2).values, each.sum(2)
+        return torch.stack([self._least_lead(ranked, confidence, c) for c in range(len(self.classes_))], 1)
+
+    def _of_each_class(self, x: torch.Tensor) -> torch.Tensor:
+        """[B, C, C - 1], each class's decision values against the others: above 0 is a vote, and none is 0."""
         decisions = self.decisions(x)
         # a value of 0 is a vote for the second class or, in scores, for the first
         nothing = torch.finfo(decisions.dtype).tiny * (1 if self.break_ties else -1)
         decisions = torch.where(decisions == 0, decisions + nothing, decisions)
-        each = decisions[:, self._pair] * self._sign  # [B, C, C - 1], against each other class
-        ranked, confidence = each.sort(dim=2).values, each.sum(2)
-        return torch.stack([self._least_lead(ranked, confidence, c) for c in range(len(self.classes_))], 1)
+        return decisions[:, self._pair] * self._sign
 
     def _least_lead(self, ranked: torch.Tensor, confidence: torch.Tensor, c: int) -> torch.Tensor:
         mine, theirs = ranked[:, c : c + 1], -ranked
@@ -133,11 +137,19 @@ class SVMModule(torch.nn.Module):
 
     @torch.no_grad()
     def predict(self, x: torch.Tensor) -> np.ndarray:
-        """The labels [B] that the SVC gives, from `classes_`. Raises ValueError for images that are not finite too."""
+        """The labels [B] that the SVC gives, from `classes_`: the argmax of the outputs, by counting votes. Raises
+        ValueError for images that are not finite too."""
         check.tensor("x", x, ("B", ...))
         check.finite("x", x)
-        index = [self(part).argmax(1) for part in x.split(_ROWS)]
+        index = [self._most_votes(self._of_each_class(part)) for part in x.split(_ROWS)]
         return self.classes_[torch.cat(index).cpu().numpy()]
+
+    def _most_votes(self, each: torch.Tensor) -> torch.Tensor:
+        votes = (each > 0).sum(2)
+        if self.break_ties:
+            confidence = each.sum(2).double()
+            votes = votes + confidence / (3 * (confidence.abs() + 1))
+        return votes.argmax(1)  # the first of equal ones
 
 
 def _finite(svc: Any, name: str) -> torch.Tensor:

@@ -50,6 +50,6 @@ def times(matrix):
 
 
 def _squares(points):
-    """|x|^2 of each row, rounded once; NaN where it is not finite, for infinities could cancel."""
-    squares = torch.linalg.vector_norm(points, dim=1, dtype=torch.float64).square().to(points.dtype)
+    """|x|^2 of each row; NaN where it is not finite, for infinities could cancel."""
+    squares = points.square().sum(1)
     return squares.where(squares.isfinite(), torch.nan)
