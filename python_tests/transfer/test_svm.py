@@ -330,7 +330,7 @@ def test_images_that_are_not_finite(kernel, value):
     module = SVMModule.from_sklearn(SVC(kernel=kernel).fit(*overlapping(3, 30)))
     x = torch.zeros(3, 4)
     x[1, 2] = value
-    with pytest.raises(ValueError, match=r"x: expected finite numbers, got .* at \[1, 2\]"):
+    with pytest.raises(ValueError, match=r"x: expected finite pixels, got .* at \[1, 2\]"):
         module.predict(x)
     if math.isnan(value):
         assert module(x)[1].isnan().all() and module(x)[[0, 2]].isfinite().all()

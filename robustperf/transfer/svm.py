@@ -13,6 +13,7 @@ from robustperf import check, ops
 
 KERNELS = ("linear", "poly", "rbf")
 _ROWS = 1024  # points at a time where memory would grow with points times support vectors
+_BATCH = 4096  # and with points alone
 
 
 class SVMModule(torch.nn.Module):
@@ -139,9 +140,8 @@ class SVMModule(torch.nn.Module):
     def predict(self, x: torch.Tensor) -> np.ndarray:
         """The labels [B] that the SVC gives, from `classes_`: the argmax of the outputs, by counting votes. Raises
         ValueError for images that are not finite too."""
-        check.tensor("x", x, ("B", ...))
-        check.finite("x", x)
-        index = [self._most_votes(self._of_each_class(part)) for part in x.split(_ROWS)]
+        check.images("x", x)
+        index = [self._most_votes(self._of_each_class(part)) for part in x.split(_BATCH)]
         return self.classes_[torch.cat(index).cpu().numpy()]
 
     def _most_votes(self, each: torch.Tensor) -> torch.Tensor:
