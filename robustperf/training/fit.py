@@ -112,6 +112,9 @@ def fit(
         raise ValueError(f"mixed_precision: expected one of {', '.join(PRECISIONS)}, got {mixed_precision!r}")
     if out is None and (resume or checkpoint_steps is not None or log_with == "tensorboard"):
         raise ValueError("out: expected a folder for checkpoints and logs, got None")
+    classifies = getattr(objective, "classifies", True)
+    if not classifies and validation is not None:
+        raise ValueError(f"validation: expected None for {objective}, which has no accuracy, got {validation}")
     key, samples = random.key(seed), torch.arange(len(train))
     share = validation if isinstance(validation, numbers.Real) else None
     if share is not None:
@@ -126,7 +129,7 @@ def fit(
         if batch_size % processes:
             raise ValueError(f"batch_size: expected a multiple of the {processes} processes, got {batch_size}")
         for name, data in (("train", train), ("validation", validation)):
-            if data is not None:
+            if data is not None and classifies:
                 _check_labels(name, model, data)
         if processes > 1 and device.type == "cuda":
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
@@ -175,10 +178,10 @@ class _Run:
     def __call__(self) -> Fitted:
         accelerator, attributes = self.accelerator, set(vars(self.model))
         self.wrapped, self.optimizer = accelerator.prepare(self.model, self.optimizer)
-        weights, predicted = None, []
+        weights, predicted, classifies = None, [], getattr(self.objective, "classifies", True)
 
         def look(module, inputs, logits):
-            if module.training:  # the passes that choose or ascend are made in eval mode
+            if module.training and classifies:  # the passes that choose or ascend are made in eval mode
                 predicted.append(logits.detach().argmax(1))
 
         hook = self.model.register_forward_hook(look)
