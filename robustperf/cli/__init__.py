@@ -7,7 +7,7 @@ import sys
 import typer
 from torch import distributed
 
-from robustperf.cli import data, demo, evaluate, info, margins, nuisance, train
+from robustperf.cli import data, demo, evaluate, info, margins, nuisance, train, transfer
 
 app = typer.Typer(
     help="How robust is this classifier? Margins, margin curves and robust training.", no_args_is_help=True,
@@ -17,6 +17,7 @@ app.command()(demo.demo)
 app.command()(train.train)
 app.command()(evaluate.evaluate)
 app.command()(margins.margins)
+app.command()(transfer.transfer)
 app.command()(info.info)
 app.add_typer(data.app, name="data")
 app.add_typer(nuisance.app, name="nuisance")

@@ -28,7 +28,7 @@ class PairedAutoencoder(nn.Module):
     E: convolutions to width, 2 width and 4 width channels (3x3, stride 2, ReLU; 28 -> 14 -> 7 -> 4), then `code` linear
     units. D1 and D2: `hidden` units, H/4 W/4 2width units (both ReLU), transposed convolutions to 2 width, width (3x3,
     stride 2, ReLU) and C channels (3x3, stride 1, sigmoid). The paper gives no padding; here it keeps the size that the
-    stride leaves. Weights start as in Keras, by whose names the paper calls the layers: Glorot's uniform ones, biases 0.
+    stride leaves. Weights start as in Keras, whose names for layers the paper uses: Glorot's uniform ones, biases 0.
 
     Args:
         image_shape: (C, H, W), H and W divisible by four.
