@@ -1,4 +1,5 @@
-"""Known models of natural variation (R section 4.1; T Example 1): kernels that run as native programs, and AugMix.
+"""Known models of natural variation (R section 4.1; T Example 1): kernels that run as native programs, AugMix and
+MNIST-C's corruptions.
 
 `Compose` makes one of several; `KERNELS` names them for the command line.
 """
@@ -6,6 +7,7 @@
 from robustperf.nuisance.augmix import AugMix
 from robustperf.nuisance.balls import L2Ball, LinfBall
 from robustperf.nuisance.compose import Compose
+from robustperf.nuisance.corruptions import MnistC
 from robustperf.nuisance.geometric import Affine, Rotation, Scale, Shear, Translation
 from robustperf.nuisance.known import KnownKernel
 from robustperf.nuisance.noise import GaussianNoise, ImpulseNoise, ShotNoise
@@ -36,6 +38,7 @@ KERNELS = {
     "impulse_noise": ImpulseNoise,
     "l2_ball": L2Ball,
     "linf_ball": LinfBall,
+    "mnist_c": MnistC,
     "rotation": Rotation,
     "saturation": Saturation,
     "scale": Scale,
@@ -45,4 +48,6 @@ KERNELS = {
 }
 """Every known kernel by the name that the command line has for it."""
 
-__all__ = [*sorted(kernel.__name__ for kernel in KERNELS.values()), "KERNELS", "Compose", "KnownKernel"]
+mnist_c = MnistC
+
+__all__ = [*sorted(kernel.__name__ for kernel in KERNELS.values()), "KERNELS", "Compose", "KnownKernel", "mnist_c"]
