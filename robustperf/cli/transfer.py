@@ -31,7 +31,7 @@ def transfer(
     kernel: Annotated[
         str, typer.Option(metavar="SUM", help="The shift, such as 'rotation(30) + brightness(0.4)'. There are "
                           f"{', '.join(nuisance.KERNELS)}."),
-    ] = "brightness((-0.8, -0.6))",
+    ] = "mnist_c('stripe')",
     data: Data = "digits",
     data_root: DataRoot = None,
     classifier: Annotated[
