@@ -24,7 +24,8 @@ _FLOAT = (np.float64, np.float32)
 
 def _estimator_has(name: str):
     def has(self) -> bool:
-        getattr(getattr(self, "estimator_", None) or self._unfitted(), name)  # its AttributeError says what lacks
+        estimator = getattr(self, "estimator_", self.estimator)
+        getattr(ModuleClassifier if isinstance(estimator, torch.nn.Module) else estimator, name)  # or AttributeError
         return True
 
     return has
@@ -95,7 +96,7 @@ class TransferClassifier(OneToOneFeatureMixin, ClassifierMixin, TransformerMixin
         self.bounds_ = (float(X.min()), float(X.max())) if self.bounds is None else check.bounds(self.bounds)
         self._check_bounds("X", X)
 
-        for name in ("estimator_", "autoencoder_"):  # of an earlier fit
+        for name in ("estimator_", "autoencoder_", "clean_"):  # of an earlier fit
             vars(self).pop(name, None)
         estimator = self._unfitted()
         if isinstance(estimator, ModuleClassifier) and estimator.image_shape is None:
@@ -150,6 +151,9 @@ class TransferClassifier(OneToOneFeatureMixin, ClassifierMixin, TransformerMixin
         """f's decision values of T(x)."""
         X = self._transferred(X)
         return self.estimator_.decision_function(X)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "clean_")
 
     def _unfitted(self) -> Any:
         """f as it is to be fitted."""
