@@ -3,7 +3,8 @@
     python benchmarks/speed/mnist_c.py --data-root DIR [--points N] [--peer-points N] [--threads N] [--out DIR]
 
 Draws are part of the time. The loops take one image after the other, with their own draws; they are timed on
---peer-points images. With --out the picture shows all sixteen sets.
+--peer-points images. With --out the picture shows all sixteen sets. Threads of a busy machine wait for each other: take
+--threads 1 there.
 """
 
 from __future__ import annotations
