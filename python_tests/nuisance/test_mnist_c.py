@@ -507,7 +507,7 @@ def test_it_composes():
 
 
 @pytest.mark.parametrize("name, shape, message", [
-    ("fog", (1, 257, 28), r"x: fog expected images with sides of at least 8 pixels and at most 256, got \[1, 257, 28\]"),
+    ("fog", (1, 257, 28), "x: fog expected images with sides of at least 8 pixels and at most 256, got"),
     ("zigzag", (1, 28, 15), r"x: zigzag expected images with sides of at least 16 pixels, got \[1, 28, 15\]"),
     ("stripe", (1, 7, 28), r"x: stripe expected images with sides of at least 8 pixels, got"),
     ("identity", (0, 28, 28), r"x: identity expected images"),

@@ -40,11 +40,12 @@ def motion_blur(x: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
     weights = [math.exp(-(i**2) / (2 * _MOTION_SIGMA**2)) for i in range(2 * _MOTION_RADIUS + 1)]
     row = torch.arange(height, device=x.device).repeat_interleave(width)
     column = torch.arange(width, device=x.device).repeat(height)
-    pixels, blurred = x.flatten(2), 0.0
+    pixels = x.flatten(2)
+    blurred = torch.zeros_like(pixels)
     for i, weight in enumerate(weights):
         down, right = (i * sine - 0.5).ceil().long(), (i * cosine - 0.5).ceil().long()
         place = (row + down).clamp(0, height - 1) * width + (column + right).clamp(0, width - 1)
-        blurred = blurred + weight / sum(weights) * pixels.gather(2, place[:, None].expand_as(pixels))
+        blurred.add_(pixels.gather(2, place[:, None].expand_as(pixels)), alpha=weight / sum(weights))
     return blurred.clamp(0, 1).view_as(x)
 
 
@@ -64,5 +65,7 @@ def _gaussian(x, sigma):
     for padding, dim in (((0, 0, radius, radius), 2), ((radius, radius, 0, 0), 3)):
         padded, size = functional.pad(x, padding, mode="replicate"), x.shape[dim]
         # a sum by hand: a convolution may add in an order that depends on the batch
-        x = sum(weight / sum(weights) * padded.narrow(dim, i, size) for i, weight in enumerate(weights))
+        x = torch.zeros_like(x)
+        for i, weight in enumerate(weights):
+            x.add_(padded.narrow(dim, i, size), alpha=weight / sum(weights))
     return x

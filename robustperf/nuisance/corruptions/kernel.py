@@ -86,7 +86,7 @@ class MnistC(Kernel):
     - dotted_line: a straight line from column 0 to 27 between heights of 0 to 26 is added; two columns are left out,
       two are drawn, and so on. q = 2.
     - zigzag: a zigzag from column 2 to 25 is added, between a height r of 0 to 26 and one of r - 5 to r + 4; its peaks
-      are 4 pixels apart, 2 above and 2 below. q = 2.
+      are 4 pixels apart on alternate sides, 2 off the straight line. q = 2.
     - canny_edges: scikit-image's `canny` with its defaults, 1 on an edge and 0 elsewhere, each channel alone; computed
       on the CPU. q = 0.
 

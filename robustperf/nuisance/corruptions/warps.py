@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import torch
 
@@ -12,43 +13,48 @@ _SHIFT = 3  # pixels
 
 
 def shear(x: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
-    lean = _signs(numbers[:, :1]) * math.sin(_ANGLE)
-    return _warp(x, ((math.cos(_ANGLE), 0.0), (-lean, 1.0)))
+    cosine, sine = math.cos(_ANGLE), math.sin(_ANGLE)
+    return _either(numbers, *(_warp(x, (cosine, 0.0, -sign * sine, 1.0)) for sign in (-1, 1)))
 
 
 def scale(x: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
-    return _warp(x, ((1 / _ZOOM, 0.0), (0.0, 1 / _ZOOM)))
+    return _warp(x, (1 / _ZOOM, 0.0, 0.0, 1 / _ZOOM))
 
 
 def rotate(x: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
-    cosine, sine = math.cos(_ANGLE), _signs(numbers[:, :1]) * math.sin(_ANGLE)
-    return _warp(x, ((cosine, sine), (-sine, cosine)))
+    cosine, sine = math.cos(_ANGLE), math.sin(_ANGLE)
+    return _either(numbers, *(_warp(x, (cosine, sign * sine, -sign * sine, cosine)) for sign in (-1, 1)))
 
 
 def translate(x: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
-    right, down = (_SHIFT * _signs(numbers)).split(1, 1)
-    return _warp(x, ((1.0, 0.0), (0.0, 1.0)), down, right)
+    x = _either(numbers[:, :1], *(_warp(x, right=sign * _SHIFT) for sign in (-1, 1)))
+    return _either(numbers[:, 1:], *(_warp(x, down=sign * _SHIFT) for sign in (-1, 1)))
 
 
-def _signs(numbers):
-    return torch.where(numbers < 0.5, -1.0, 1.0).double()
+def _either(numbers, minus, plus):
+    return torch.where(numbers[:, :, None, None] < 0.5, minus, plus)
 
 
-def _warp(x, matrix, down=0.0, right=0.0):
-    """x [N, C, H, W] taken, for each pixel, from the place that a matrix of (row, column) and a shift give for it; each
-    of their numbers is a float or [N, 1] float64."""
-    height, width = x.shape[2:]
+def _warp(x, matrix=(1.0, 0.0, 0.0, 1.0), down=0.0, right=0.0):
+    """x [N, C, H, W] taken, for each pixel, from the place (row, column) that a matrix and a shift give for it."""
+    pixels = x.flatten(2)
+    parts = [pixels[..., place.to(x.device)] * share.to(x) for place, share in _taps(*x.shape[2:], matrix, down, right)]
+    return sum(parts[1:], parts[0]).clamp(0, 1).view_as(x)
+
+
+@lru_cache(16)
+def _taps(height, width, matrix, down, right):
+    """The places [H W] of each pixel's neighbours and their shares [H W]."""
     middle = (height - 1) / 2, (width - 1) / 2
-    row = torch.arange(height, dtype=torch.float64, device=x.device).repeat_interleave(width) - middle[0]
-    column = torch.arange(width, dtype=torch.float64, device=x.device).repeat(height) - middle[1]
-    from_row = (matrix[0][0] * row + matrix[0][1] * column + middle[0] + down).expand(len(x), -1)
-    from_column = (matrix[1][0] * row + matrix[1][1] * column + middle[1] + right).expand(len(x), -1)
-    above, left = from_row.floor(), from_column.floor()
-    pixels, warped = x.flatten(2), 0.0
+    row = torch.arange(height, dtype=torch.float64).repeat_interleave(width) - middle[0]
+    column = torch.arange(width, dtype=torch.float64).repeat(height) - middle[1]
+    from_row = matrix[0] * row + matrix[1] * column + middle[0] + down
+    from_column = matrix[2] * row + matrix[3] * column + middle[1] + right
+    above, left, taps = from_row.floor(), from_column.floor(), []
     for r, row_share in ((above, above + 1 - from_row), (above + 1, from_row - above)):
         for c, column_share in ((left, left + 1 - from_column), (left + 1, from_column - left)):
             inside = (r >= 0) & (r < height) & (c >= 0) & (c < width)
-            place = (r * width + c).where(inside, 0).long()[:, None].expand_as(pixels)
-            share = (row_share * column_share * inside)[:, None].to(x.dtype)
-            warped = warped + share * pixels.gather(2, place)
-    return warped.clamp(0, 1).view_as(x)
+            share = (row_share * column_share).where(inside, 0.0)
+            if share.any():
+                taps.append(((r * width + c).where(inside, 0).long(), share))
+    return taps
