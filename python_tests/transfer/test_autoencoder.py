@@ -223,4 +223,7 @@ def test_transfer_refuses_what_is_no_image(x):
             small().transfer(wrong)
     with pytest.raises(ValueError, match=r"x: expected images \[B, 1, 8, 8\]"):
         small()(x[:, :, :4])
-    assert functional.mse_loss(small()(x), x) < 1
+    with pytest.raises(ValueError, match=r"source: expected 0 or 1 for each image, got \[0, 2, 1\]"):
+        small()(x[:3], torch.tensor([0, 2, 1]))
+    with pytest.raises(ValueError, match=r"source: expected shape \[3\]"):
+        small()(x[:3], torch.tensor([0, 1]))

@@ -18,6 +18,7 @@ from sklearn.utils.estimator_checks import estimator_checks_generator
 
 import robustperf as rp
 from robustperf import nets
+from robustperf.nuisance import mnist_c
 from robustperf.transfer import ModuleClassifier, PairedAutoencoder, TransferClassifier
 
 
@@ -73,22 +74,16 @@ def test_then_it_is_the_estimator_of_what_the_map_makes(digits):
         assert torch.equal(now, then)
 
 
-def striped(x):
-    """MNIST-C's stripe: the columns on either side inverted."""
-    sides = [0, 1, 6, 7]
-    x = x.copy()
-    x[..., sides] = 1 - x[..., sides]
-    return x
-
-
 def test_it_adapts_to_a_shift_without_labels():
     train, test = rp.data.load("digits", "train"), rp.data.load("digits", "test")
-    x, y, tested = train.x.numpy(), train.y.numpy(), striped(test.x.numpy())
+    x, y = train.x.numpy(), train.y.numpy()
+    striped, tested = (mnist_c("stripe").draw(data.x, key=0, index=torch.arange(len(data)))[0].numpy()
+                       for data in (train, test))
     torch.manual_seed(0)
     model = TransferClassifier(SVC(C=5, gamma=0.05), PairedAutoencoder((1, 8, 8), code=32, width=16, hidden=128),
                                epochs=12, lr=3e-3, random_state=0).fit(x[:600], y[:600])
     before = model.score(tested, test.y.numpy())
-    after = model.adapt(striped(x[600:])).score(tested, test.y.numpy())
+    after = model.adapt(striped[600:]).score(tested, test.y.numpy())
     assert before < 0.6 and after > 0.75
 
 
@@ -256,6 +251,8 @@ def test_a_network_given_itself(digits, monkeypatch):
     network = nets.SmallCNN(size=8, width=2)
     found = [quick(network).fit(X[:100], y[:100]).predict_proba(X) for _ in range(2)]
     np.testing.assert_array_equal(*found)
+    search = GridSearchCV(ModuleClassifier(network), {"lr": [1e-3, 1e-2]}, cv=2, error_score="raise")
+    assert search.fit(X[:200].reshape(-1, 1, 8, 8), y[:200]).best_estimator_.module_ is not network
 
 
 @pytest.mark.parametrize("change, error, message", [

@@ -39,7 +39,7 @@ class PairedAutoencoder(nn.Module):
     Forward: images [B, C, H, W] in [0, 1] -> T(x), of the same shape; with `source` [B] int64, 0 for clean and 1 for
     shifted, each image's own reconstruction.
 
-    Raises ValueError for a wrong argument, and images of another shape.
+    Raises ValueError for a wrong argument, images of another shape, and another source; TypeError for its dtype.
     """
 
     def __init__(self, image_shape: tuple[int, int, int] = (1, 28, 28), code: int = 128, width: int = 32,
@@ -73,8 +73,11 @@ class PairedAutoencoder(nn.Module):
         code = self.encoder(x)
         if source is None:
             return self.clean(code)
+        check.tensor("source", source, (len(x),), dtypes=(torch.int64,), device=x.device)
+        order = [(source == number).nonzero()[:, 0] for number in SOURCES]
+        if sum(map(len, order)) != len(x):
+            raise ValueError(f"source: expected {CLEAN} or {SHIFTED} for each image, got {source.tolist()}")
         # a decoder without a sample decodes none: under DistributedDataParallel its gradients are zero, not missing
-        order = [(source == number).nonzero()[:, 0] for number in (CLEAN, SHIFTED)]
         parts = [self.clean(code[order[CLEAN]]), self.shifted(code[order[SHIFTED]])]
         return torch.cat(parts)[torch.cat(order).argsort()]
 
