@@ -79,11 +79,12 @@ SCALES = {
 
 def parser(description: str) -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    options.add_argument("--scale", choices=SCALES, default="cpu", help="cpu: on two cores; full: the paper's")
+    options.add_argument("--scale", choices=SCALES, default="cpu",
+                         help="cpu: about an hour on two cores; full: the paper's")
     options.add_argument("--data-root", type=Path, help="folder of the data sets; ROBUSTPERF_DATA by default")
     options.add_argument("--out", type=Path, help="folder for the JSON, the table and the picture")
     options.add_argument("--runs", type=Path, help="folder for the accuracies as they are found: a run that was "
-                         "stopped goes on there, and the three tables share it; SCALE under runs/tibo-transfer")
+                         "stopped goes on there, and the three tables share it; runs/tibo-transfer/SCALE by default")
     return options
 
 

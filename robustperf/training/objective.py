@@ -24,8 +24,8 @@ class Objective(ABC):
     A subclass writes `loss`, and is a frozen dataclass: what it prints tells two objectives apart.
 
     Attributes:
-        classifies: whether the model gives logits and y is the class, so that `fit` finds accuracies; false where y
-            says something else of x.
+        classifies: whether the model gives logits and y is the class. Where y says something else of x, `fit` takes no
+            validation set and finds no accuracy.
     """
 
     classifies: ClassVar[bool] = True
