@@ -214,6 +214,18 @@ def test_delta_is_above_each_draw_while_it_is_short(drawn):
         assert [axes.get_title() for axes in without.axes] == ["x"] + [""] * 17
 
 
+def test_names_stand_above_the_columns(drawn):
+    names = ["rotate", "fog", "spatter", "impulse_noise", "canny_edges"]
+    figure = plot.image_grid(*drawn, torch.zeros(5, 3, 1), names=names)
+    assert [axes.get_title() for axes in figure.axes] == ["x", *names] + [""] * 12
+    figure.canvas.draw()
+    boxes = [axes.title.get_window_extent() for axes in figure.axes[:6]]
+    assert boxes[-1].x1 <= figure.bbox.x1 and all(box.y1 <= figure.bbox.y1 for box in boxes)
+    assert all(left.x1 < right.x0 for left, right in zip(boxes, boxes[1:], strict=False))
+    with pytest.raises(ValueError, match="names: expected 5, one for each draw, got 2"):
+        plot.image_grid(*drawn, names=names[:2])
+
+
 @pytest.mark.parametrize("draws", [1, 12])
 def test_no_text_of_the_grid_overlaps_or_leaves_the_picture(draws):
     title = " + ".join(["brightness((-0.4, 0.4))"] * 6)

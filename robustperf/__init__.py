@@ -9,7 +9,7 @@ operations.
 from importlib.metadata import version as _version
 
 # _native first: a wrong ROBUSTPERF_CPU, or a broken build, is an error here and not a silent change of backend.
-from robustperf import _native, attacks, data, nets, nuisance, ops, plot, random, training  # noqa: F401
+from robustperf import _native, attacks, data, nets, nuisance, ops, plot, random, training, transfer  # noqa: F401
 from robustperf.family import Family
 from robustperf.kernel import Kernel
 from robustperf.robustness import (
@@ -48,4 +48,5 @@ __all__ = [
     "plot",
     "random",
     "training",
+    "transfer",
 ]

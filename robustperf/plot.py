@@ -156,7 +156,7 @@ def cut_at_floor(axes: Axes, curves: Iterable[Any]) -> None:
 
 def image_grid(x: torch.Tensor, drawn: torch.Tensor, delta: torch.Tensor | None = None,
                path: str | os.PathLike | None = None, title: str | None = None,
-               labels: Sequence[str] | None = None) -> Figure:
+               labels: Sequence[str] | None = None, names: Sequence[str] | None = None) -> Figure:
     """Each image and what a nuisance kernel makes of it: a row an image, x first, then its draws.
 
     Args:
@@ -166,6 +166,7 @@ def image_grid(x: torch.Tensor, drawn: torch.Tensor, delta: torch.Tensor | None 
         path: also save the picture there, as in `margin_curves`.
         title: above the picture, on as many lines as it takes.
         labels: B texts, one for each row.
+        names: K texts, one above each column of draws, in delta's place.
 
     Returns a matplotlib Figure that pyplot does not know of.
 
@@ -180,7 +181,9 @@ def image_grid(x: torch.Tensor, drawn: torch.Tensor, delta: torch.Tensor | None 
         raise ValueError(f"drawn: expected draws of {len(x)} images, got {rows}")
     if delta is not None and delta.shape[:2] != drawn.shape[:2]:
         raise ValueError(f"delta: expected shape [{draws}, {rows}, q], got {list(delta.shape)}")
-    named = delta is not None and delta.shape[2] <= _MOST_NAMED
+    if names is not None and len(names) != draws:
+        raise ValueError(f"names: expected {draws}, one for each draw, got {len(names)}")
+    named = names is None and delta is not None and delta.shape[2] <= _MOST_NAMED
 
     # in inches and by hand: a layout engine takes seconds for a hundred axes
     cell, gap, line = 0.9, 0.08, 0.12
@@ -208,6 +211,8 @@ def image_grid(x: torch.Tensor, drawn: torch.Tensor, delta: torch.Tensor | None 
                 axes.set_ylabel("" if labels is None else labels[row], fontsize=7)
             else:
                 text = _values(delta[column - 1, row]) if named else ""
+                if names is not None and row == 0:
+                    text = names[column - 1]
             axes.set_title(text, fontsize=7, pad=2, linespacing=1)
     if path is not None:
         save(figure, path)

@@ -79,6 +79,25 @@ void best_of_k(py::handle logits_, py::handle target, py::handle loss, py::handl
   });
 }
 
+// Products of rows of x and supports, with the squares of both, turned into the kernel's values in place.
+void rbf_kernel(py::handle products_, py::handle squares_of_x_, py::handle squares_of_s_, double gamma, int threads) {
+  const TensorView products = cpu(products_, "products"), squares_of_x = cpu(squares_of_x_, "squares_of_x"),
+                   squares_of_s = cpu(squares_of_s_, "squares_of_s");
+  by_dtype(products, [&](auto zero, DType dtype) {
+    using T = decltype(zero);
+    RbfArgs<T> args{};
+    args.products = products.data<T>(dtype, {kAny, kAny});
+    args.rows = products.size(0);
+    args.supports = products.size(1);
+    args.squares_of_x = squares_of_x.data<T>(dtype, {args.rows});
+    args.squares_of_s = squares_of_s.data<T>(dtype, {args.supports});
+    args.gamma = gamma;
+    const int team = threads_for(args.rows * args.supports, threads);
+    py::gil_scoped_release release;
+    with_kernels([&](auto kernels) { kernels.template rbf_kernel<T>(args, team); });
+  });
+}
+
 void draws(py::handle index, py::handle draw, py::handle out, uint64_t key, bool normal, int threads) {
   DrawArgs args = draw_args(Device::cpu, index, draw, out);
   args.key = key;
@@ -213,6 +232,7 @@ PYBIND11_MODULE(_native, m) {
   def_line_search_step<LineSearchOnCpu>(m);
   m.def("halfspace_box_projection", &halfspace_box_projection);
   m.def("best_of_k", &best_of_k);
+  m.def("rbf_kernel", &rbf_kernel);
   m.def("draws", &draws);
   m.def("nuisance", &nuisance);
   m.def("nuisance_backward", &nuisance_backward);

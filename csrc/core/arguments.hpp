@@ -72,6 +72,15 @@ struct BestOfKArgs {
   int64_t ignore_index;
 };
 
+template <typename T>
+struct RbfArgs {
+  T* products;            // [rows, supports], <x, s>; overwritten by the kernel's values
+  const T* squares_of_x;  // [rows], |x|^2
+  const T* squares_of_s;  // [supports], |s|^2
+  int64_t rows, supports;
+  double gamma;
+};
+
 struct DrawArgs {
   uint64_t key;
   const int64_t* device_key;  // the key's bits; null: `key`. On a GPU alone

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from robustperf import cli, data
 from robustperf.cli.nuisance import build_kernel
-from robustperf.nuisance import BackgroundColour, Compose, Hue, KnownKernel, Rotation
+from robustperf.nuisance import BackgroundColour, Compose, Hue, KnownKernel, Rotation, mnist_c
 
 
 def show(*arguments, code=0):
@@ -82,6 +82,36 @@ def test_one_delta_for_all(tmp_path):
     assert "1 components of delta" in output and "with one delta" in output and "brightness, contrast" in output
 
 
+def test_kernels_that_are_no_programs(tmp_path):
+    path = tmp_path / "grid.png"
+    output = show("--kernel", "mnist_c('translate') + brightness", "--size", 16, "--draws", 2, "--out", path)
+    assert "mnist_c('translate') + brightness((-0.4, 0.4))" in output and "3 components of delta" in output
+    assert all(f"delta[{number}]" in output for number in range(3))
+    output = show("--kernel", "mnist_c('stripe')", "--draws", 2, "--out", path)
+    assert "0 components of delta" in output and "point" not in output
+    assert imread(path).std() > 0.1
+
+
+def test_the_gallery_of_mnist_c(tmp_path, monkeypatch):
+    path = tmp_path / "sets.png"
+    result = CliRunner().invoke(cli.app, ["nuisance", "mnist-c", "--points", "2", "--out", str(path)])
+    assert result.exit_code == 0 and str(path) in result.output.replace("\n", "")
+    height, width = imread(path).shape[:2]
+    assert 17 * 100 < width < 17 * 200 and 200 < height < 500
+
+    drawn = {}
+    monkeypatch.setattr("robustperf.plot.image_grid", lambda *arguments: drawn.update(enumerate(arguments)))
+    arguments = ["nuisance", "mnist-c", "--index", "597", "--seed", "3", "--size", "20"]
+    assert CliRunner().invoke(cli.app, arguments).exit_code == 0
+    x = data.load("digits").limit(599).resized(20).x[597:]
+    assert torch.equal(drawn[0], x) and len(drawn[6]) == len(drawn[1]) == 16
+    for name, made in zip(drawn[6], drawn[1], strict=True):
+        assert torch.equal(made, mnist_c(name).draw(x, key=3, index=torch.tensor([597, 598]))[0]), name
+    for wrong, message in ((["--index", "599"], "index: expected one of digits's 599 points"),
+                           (["--data", "mnist5"], "mnist5")):
+        assert message in str(CliRunner().invoke(cli.app, ["nuisance", "mnist-c", *wrong]).exception)
+
+
 def test_the_default_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert "nuisance.png" in show("--kernel", "fog", "--draws", 1)
@@ -113,6 +143,7 @@ def test_build_kernel():
     ("rotation(30, outside=border)", 21, "expected a number, a word in quotes"),
     ("rotation(30, outside='mirror')", 0, "outside: expected 'zeros' or 'border', got 'mirror'"),
     ("rotation(angle=30)", 0, "unexpected keyword argument 'angle'"),
+    ("mnist_c('snow')", 0, "name: expected one of identity, shot_noise"),
     ("l2_ball", 0, "missing 1 required positional argument: 'eps'"),
     ("rotation, hue", 8, "expected +, not a comma"),
     ("rotation +", 10, "invalid syntax"),

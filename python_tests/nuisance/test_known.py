@@ -72,7 +72,7 @@ INDEX = torch.tensor([4, 0, 2**33, 1, 5, 2])
 
 
 def test_every_kernel_has_a_name():
-    assert len(KNOWN) == 19 and set(KERNELS) - set(KNOWN) == {"augmix", "l1_ball"}
+    assert len(KNOWN) == 19 and set(KERNELS) - set(KNOWN) == {"augmix", "l1_ball", "mnist_c"}
     for name, make in KNOWN.items():
         kernel = make(EPS[name]) if name in EPS else make()
         assert isinstance(kernel, KnownKernel) and kernel.program.steps[0].name == name

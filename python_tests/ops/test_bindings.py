@@ -97,11 +97,16 @@ def nuisance_sample_arguments(dtype=torch.float32):
             "numbers": MUCH[1], "key": 1, "threads": 2}
 
 
+def rbf_arguments(dtype=torch.float32):
+    return {"products": torch.zeros(4, 3, dtype=dtype), "squares_of_x": torch.ones(4, dtype=dtype),
+            "squares_of_s": torch.ones(3, dtype=dtype), "gamma": 0.5, "threads": 2}  # fmt: skip
+
+
 # by the native function's name and, where that has two ways, a word for the way
 FUNCTIONS = {"logit_gap": gap_arguments, "halfspace_box_projection": projection_arguments, "draws": draws_arguments,
              "line_search_step": search_arguments, "best_of_k": best_arguments, "nuisance": nuisance_arguments,
              "nuisance drawn": nuisance_draw_arguments, "nuisance_backward": nuisance_backward_arguments,
-             "nuisance_sample": nuisance_sample_arguments}  # fmt: skip
+             "nuisance_sample": nuisance_sample_arguments, "rbf_kernel": rbf_arguments}  # fmt: skip
 TENSORS = [(function, name) for function, arguments in FUNCTIONS.items() for name, value in arguments().items()
            if isinstance(value, torch.Tensor)]  # fmt: skip
 
@@ -144,7 +149,8 @@ def test_wrong_dtypes(function, name, wrong):
     ("halfspace_box_projection", "w"), ("halfspace_box_projection", "delta"), ("line_search_step", "candidates"),
     ("line_search_step", "next"), ("line_search_step", "closest"), ("nuisance", "delta"), ("nuisance", "out"),
     ("nuisance drawn", "out"), ("nuisance_backward", "grad"), ("nuisance_backward", "delta"),
-    ("nuisance_backward", "grad_x"), ("nuisance_backward", "grad_delta")])  # fmt: skip
+    ("nuisance_backward", "grad_x"), ("nuisance_backward", "grad_delta"), ("rbf_kernel", "squares_of_x"),
+    ("rbf_kernel", "squares_of_s")])  # fmt: skip
 def test_dtypes_that_differ_from_that_of_x(function, name):
     for mine, other in ((torch.float32, torch.float64), (torch.float64, torch.float32)):
         value = FUNCTIONS[function](other)[name]
@@ -166,6 +172,7 @@ LEADERS = {("halfspace_box_projection", "x"): "w", ("draws", "index"): "out", ("
            ("line_search_step", "rows"): "next", ("line_search_step", "x"): "candidates",
            ("logit_gap", "logits"): "label", ("best_of_k", "logits"): "target", ("nuisance_sample", "index"): "delta",
            ("nuisance_sample", "draw"): "delta", ("nuisance drawn", "draw"): "out",
+           ("rbf_kernel", "products", 0): "squares_of_x", ("rbf_kernel", "products", 1): "squares_of_s",
            ("nuisance", "x", 0): "delta", ("nuisance drawn", "x", 0): "index", ("nuisance_backward", "x", 0): "delta",
            ("nuisance", "delta", 0): "out", ("nuisance_backward", "delta", 0): "grad"}  # fmt: skip
 
@@ -250,7 +257,7 @@ def test_tensors_without_data_are_not_followed(function, name):
     ("halfspace_box_projection", "norm", 2**40), ("logit_gap", "allowance", "small"),
     ("line_search_step", "probes", 0.5), ("line_search_step", "tol", None), ("best_of_k", "first", 0.5),
     ("best_of_k", "ignore_index", 2**64), ("best_of_k", "label_smoothing", None), ("best_of_k", "fresh", "yes"),
-    ("nuisance", "key", -1), ("nuisance", "key", 2**64), ("nuisance_sample", "key", 0.5),
+    ("rbf_kernel", "gamma", None), ("nuisance", "key", -1), ("nuisance", "key", 2**64), ("nuisance_sample", "key", 0.5),
     *((function, name, value) for function in ("nuisance", "nuisance drawn", "nuisance_backward", "nuisance_sample")
       for name, value in (("codes", None), ("codes", [0.5] * 4), ("codes", [2**63, 0, 1, 0]), ("codes", [None] * 4),
                           ("numbers", None), ("numbers", ["1"] * 16), ("threads", None))),
@@ -295,6 +302,10 @@ def test_nothing_is_written_outside_of_the_result():
             for norm in (1, 2, 3):
                 native.halfspace_box_projection(x, w, c.double(), delta, feasible, norm, 0.0, 1.0, 1)
                 assert (memory[3 * dim:] == 7).all() and feasible.all() and (delta <= 0.5).all()
+            memory.fill_(7.0)
+            squares = torch.ones(3, dtype=dtype), torch.ones(dim, dtype=dtype)
+            native.rbf_kernel(memory[:3 * dim].view(3, dim), *squares, 0.5, 1)
+            assert (memory[3 * dim:] == 7).all() and (memory[:3 * dim] <= 1).all()
 
 
 @pytest.mark.parametrize("wrong", [3, -1, 10**9, -(2**63), 2**63 - 1])

@@ -38,6 +38,12 @@ for dtype in (torch.float32, torch.float64, torch.bfloat16, torch.float16):
                     given["draws"][..., :classes].to(dtype), given["targets"] % classes, selection=selection,
                     label_smoothing=smoothing, ignore_index=0, backend="native")
 for dtype in (torch.float32, torch.float64):
+    for count in (1, 7, 16, 1003):
+        products = 5 * given["draws"][0, :, :count].to(dtype)
+        squares = products.abs().amax(1) + 1, products.abs().amax(0)
+        _native.rbf_kernel(products, *squares, 0.07, 2)
+        out[f"rbf {dtype} {count}"] = products
+for dtype in (torch.float32, torch.float64):
     x, ends, weights = given["points"].to(dtype), given["ends"].to(dtype), given["weights"].to(dtype)
     batch, lines = len(x), len(ends)
     label = torch.zeros(batch, dtype=torch.int64)

@@ -31,8 +31,9 @@ HELPERS = {"__init__", "elementary", "launch", "philox", "transforms", "transfor
 
 def test_the_folders_are_the_backends_and_the_files_are_the_operations():
     public = {path.stem for path in FOLDER.glob("*.py")} - {"__init__", "program", "registry"}
-    assert public == set(ops.__all__) == set(registry.OPS) - {"nuisance_backward"}  # that one is autograd's alone
-    public.add("nuisance_backward")
+    backward = {"nuisance_backward", "rbf_decision_backward"}  # autograd's alone
+    assert public == set(ops.__all__) == set(registry.OPS) - backward
+    public |= backward
     for name in registry.BACKENDS:
         assert {path.stem for path in (FOLDER / name).glob("*.py")} - HELPERS <= public
     assert {path.stem for path in (FOLDER / "reference").glob("*.py")} >= public
@@ -258,6 +259,12 @@ def samples(name):
         for key in ((7, None), (-7, None), (0, torch.tensor(-7))):
             yield library.draws, (*key, torch.arange(3), torch.arange(2), 5, normal, name)
         yield library.draws, (7, None, torch.arange(6)[::2], torch.arange(0), 5, normal, name)
+    for dtype in (torch.float32, torch.float64):
+        x, support, dual = (torch.randn(size, generator=g).to(dtype) for size in ((4, 3), (6, 3), (2, 6)))
+        for points in (x, x.t().contiguous().t(), x[:0]):
+            yield library.rbf_decision, (points, support, dual, dual[:, 0], 0.5, name)
+            yield library.rbf_decision, (points.clone().requires_grad_(), support, dual, dual[:, 0], 0.5, name)
+            yield library.rbf_decision_backward, (points[:, :2], points, support, dual, 0.5, name)
     for dtype in (torch.float32, torch.float64):
         for logits in (None, torch.float32, torch.float64, torch.bfloat16):
             args = line_search_arguments(dtype, logits)

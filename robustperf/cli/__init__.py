@@ -7,7 +7,7 @@ import sys
 import typer
 from torch import distributed
 
-from robustperf.cli import data, demo, evaluate, info, margins, nuisance, sweep, train
+from robustperf.cli import data, demo, evaluate, info, margins, nuisance, sweep, train, transfer
 
 app = typer.Typer(
     help="How robust is this classifier? Margins, margin curves and robust training.", no_args_is_help=True,
@@ -18,6 +18,7 @@ app.command()(train.train)
 app.command()(sweep.sweep)
 app.command()(evaluate.evaluate)
 app.command()(margins.margins)
+app.command()(transfer.transfer)
 app.command()(info.info)
 app.add_typer(data.app, name="data")
 app.add_typer(nuisance.app, name="nuisance")

@@ -16,8 +16,10 @@ from robustperf import plot
 from robustperf.cli.data import DataRoot
 from robustperf.cli.expression import build_sum
 from robustperf.cli.options import Data, Domain, Rgb, Size, load_data
+from robustperf.data import Dataset, ImageFolder
 from robustperf.kernel import Kernel
-from robustperf.nuisance import KERNELS, Compose
+from robustperf.nuisance import KERNELS, Compose, KnownKernel, mnist_c
+from robustperf.nuisance.corruptions import CORRUPTIONS
 from robustperf.ops.program import Law
 from robustperf.training.batches import load_batches
 
@@ -49,15 +51,12 @@ def show(
     """Draw a point under many delta: x, then a picture for each draw."""
     model = build_kernel(kernel, shared)
     dataset = load_data(data, split, data_root, domain=domain, size=size, rgb=rgb)
-    if index >= len(dataset):
-        raise ValueError(f"index: expected one of {dataset.name}'s {len(dataset)} points, got {index}")
-    numbers = torch.arange(index, min(index + points, len(dataset)))
-    x, _, _ = next(load_batches(dataset, [numbers], torch.device("cpu")))
+    x, numbers = _points(dataset, index, points)
     delta = model.sample(seed, numbers, draws, shape=x.shape[1:])
     plot.image_grid(x, model(x, delta), delta, out, f"{model!r}", [f"point {n}" for n in numbers.tolist()])
 
     console = Console()
-    if delta.shape[2] <= MOST_COLUMNS:
+    if 0 < delta.shape[2] <= MOST_COLUMNS:
         table = Table("point", "draw", box=SIMPLE_HEAD, collapse_padding=True)
         for name in _components(model, x.shape[1:]):
             table.add_column(name, justify="right", overflow="fold")
@@ -67,6 +66,32 @@ def show(
         console.print(table)
     for what, text in (("kernel", repr(model)), ("dim", f"{delta.shape[2]} components of delta"), ("picture", out)):
         console.print(Text(f"{what:>8}: {text}"), soft_wrap=True)
+
+
+@app.command("mnist-c")
+def gallery(
+    data: Data = "digits",
+    data_root: DataRoot = None,
+    split: Annotated[str, typer.Option(help="train or test.")] = "test",
+    size: Annotated[int, typer.Option(min=16, help="The images' side in pixels.")] = 28,
+    index: Annotated[int, typer.Option(min=0, help="The first point.")] = 0,
+    points: Annotated[int, typer.Option(min=1, help="So many points from there on, a row each.")] = 4,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The picture: .png, .pdf or .svg.")] = Path("mnist_c.png"),
+) -> None:
+    """Draw a few points under each of MNIST-C's corruptions."""
+    x, numbers = _points(load_data(data, split, data_root, size=size), index, points)
+    drawn = torch.cat([mnist_c(name).draw(x, key=seed, index=numbers) for name in CORRUPTIONS])
+    plot.image_grid(x, drawn, None, out, None, [f"point {n}" for n in numbers.tolist()], CORRUPTIONS)
+    Console().print(Text(f"picture: {out}"), soft_wrap=True)
+
+
+def _points(dataset: Dataset | ImageFolder, index: int, points: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """So many images from `index` on, or as many as there are, and their numbers."""
+    if index >= len(dataset):
+        raise ValueError(f"index: expected one of {dataset.name}'s {len(dataset)} points, got {index}")
+    numbers = torch.arange(index, min(index + points, len(dataset)))
+    return next(load_batches(dataset, [numbers], torch.device("cpu")))[0], numbers
 
 
 def build_kernel(text: str, shared: bool = False) -> Kernel:
@@ -80,8 +105,10 @@ def build_kernel(text: str, shared: bool = False) -> Kernel:
 
 def _components(kernel: Kernel, shape: torch.Size) -> list[str]:
     """A name for each component of delta."""
-    if isinstance(kernel, Compose):
+    if isinstance(kernel, Compose) and len(kernel.parts) == 1:
         (kernel,) = kernel.parts  # known kernels in a row are one
+    if not isinstance(kernel, KnownKernel):
+        return [f"delta[{number}]" for number in range(kernel.dim_for(tuple(shape)))]
     codes, names = kernel.program.layout(shape).codes, []
     for step, law, size in zip(kernel.program.steps, codes[1::4], codes[2::4], strict=True):
         if law == Law.SHARED:

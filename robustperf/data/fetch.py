@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from robustperf.nuisance.corruptions import CORRUPTIONS
+
 TIMEOUT = 30.0  # seconds without a byte before a mirror is given up
 _BLOCK = 1 << 18
 
@@ -120,6 +122,10 @@ BY_HAND: dict[str, str] = {
 } | {
     name: "the files of the official gzip.zip, such as emnist/emnist-balanced-train-images-idx3-ubyte.gz"
     for name in ("emnist", *(f"emnist-{part}" for part in ("letters", "digits", "byclass", "bymerge", "mnist")))
+} | {
+    f"mnist-c/{corruption}": "the folders of the official mnist_c.zip, such as mnist_c/fog/train_images.npy and"
+    " mnist_c/fog/train_labels.npy"
+    for corruption in CORRUPTIONS
 }
 
 

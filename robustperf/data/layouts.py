@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from robustperf.data import cure_tsr, gtsrb
+from robustperf.data import cure_tsr, gtsrb, mnist_c
 from robustperf.data.idx import read_idx
 from robustperf.data.npz import images_and_labels, read_npz
 from robustperf.data.svhn import read_svhn
 from robustperf.data.usps import read_usps
+from robustperf.nuisance.corruptions import CORRUPTIONS
 
 SPLITS = ("train", "test")
 
@@ -130,4 +131,10 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
                lambda paths, split, size: cure_tsr.read_cure_tsr(paths[0], size), sized=True),
     ),
     "cifar10": (Layout("cifar10-prefix", 10, _NPZ, read_npz_pair),),
+} | {
+    f"mnist-c/{corruption}": (
+        Layout(f"mnist_c/{corruption}", mnist_c.CLASSES, _by_split("{}_images.npy", "{}_labels.npy"),
+               lambda paths, split: mnist_c.read_mnist_c(*paths)),
+    )
+    for corruption in CORRUPTIONS
 }

@@ -38,6 +38,8 @@ def load(name: str | os.PathLike, split: str = "test", root: str | os.PathLike |
       official folders under ROOT/gtsrb, cropped to the region of interest and resized.
     - "cure-tsr": traffic signs under 12 challenges at levels 0 to 5, 14 classes, resized: the real images of one
       domain.
+    - "mnist-c/fog" and so on, for each of MNIST-C's corruptions and "mnist-c/identity": 28×28; the published npy files
+      under ROOT/mnist_c/fog, and so on.
     - "cifar10": the first 1,017 images of each batch, 3×32×32.
     - a path that ends in .npz: `images`, `labels` or `x`, `y`; uint8, or floats in [0, 1]; [N, H, W], [N, H, W, C]
       or [N, C, H, W] with C of 1, 3 or 4 (the last axis is asked first). It is one split, so `split` only has to be

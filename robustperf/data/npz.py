@@ -1,31 +1,16 @@
 """NumPy's npz archives, read without pickle and without believing a size before it is checked."""
 
-import io
-import math
 import os
-import tokenize
 import zipfile
 import zlib
 from pathlib import Path
 
 import numpy as np
 
-from robustperf.data.idx import DEFLATE_RATIO, array_over, read_bounded
+from robustperf.data.idx import DEFLATE_RATIO
+from robustperf.data.npy import read_npy_stream
 
-_HEADER_BYTES = 10_240  # numpy writes 128; its own reader refuses more than 10,000
-_NUMERIC = "biufc"
 _ENCRYPTED = 0x1
-# An npy header is a Python literal: broken bytes may fail anywhere in its parsing.
-_PARSING = (
-    ValueError,
-    TypeError,
-    SyntaxError,
-    tokenize.TokenError,
-    LookupError,
-    ArithmeticError,
-    MemoryError,
-    RecursionError,
-)
 
 
 def read_npz(path: str | os.PathLike) -> dict[str, np.ndarray]:
@@ -107,39 +92,5 @@ def _check_sizes(archive: zipfile.ZipFile, size: int, path: Path) -> None:
 
 
 def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> np.ndarray:
-    """One member as an array, its npy header compared with the member's size before the data are read."""
-    where = f"{path}: member {info.filename!r}"
     with archive.open(info) as stream:
-        head = io.BytesIO(stream.read(_HEADER_BYTES))
-        shape, fortran_order, dtype = _parse_header(head, where)
-        promised = math.prod(shape) * dtype.itemsize
-        stored = info.file_size - head.tell()
-        if promised != stored:
-            raise ValueError(
-                f"{where}: the npy header promises {promised:,} bytes ({list(shape)} of {dtype}),"
-                f" the member holds {stored:,}"
-            )
-        data = bytearray(head.read())
-        read_bounded(stream, promised, data)
-    if len(data) != promised:
-        raise ValueError(f"{where}: the npy header promises {promised:,} bytes, the data end after {len(data):,}")
-    return array_over(data, dtype, shape, path, order="F" if fortran_order else "C")
-
-
-def _parse_header(head: io.BytesIO, where: str) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """(shape, Fortran order, dtype) of an npy header; `head` is left at the first byte of the data."""
-    try:
-        version = np.lib.format.read_magic(head)
-        if version == (1, 0):
-            shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(head)
-        elif version == (2, 0):
-            shape, fortran_order, dtype = np.lib.format.read_array_header_2_0(head)
-        else:
-            raise ValueError(f"expected npy version 1.0 or 2.0, found {version}")
-    except _PARSING as error:
-        raise ValueError(f"{where}: broken npy header: {error}") from error
-    if dtype.kind not in _NUMERIC:
-        raise ValueError(f"{where}: expected numbers, found dtype {dtype} (pickled objects are never loaded)")
-    if any(length < 0 for length in shape):
-        raise ValueError(f"{where}: expected lengths of 0 or more, found the shape {list(shape)}")
-    return shape, fortran_order, dtype
+        return read_npy_stream(stream, info.file_size, f"{path}: member {info.filename!r}", path)

@@ -1,5 +1,5 @@
 """Known models of natural variation (R section 4.1; T Examples 1 to 4): kernels that run as native programs, AugMix,
-and kernels given an event.
+MNIST-C's corruptions, and kernels given an event.
 
 `Compose` makes one of several; `KERNELS` names them for the command line; `ball_family` is T's Q_[0,d].
 """
@@ -8,6 +8,7 @@ from robustperf.nuisance.augmix import AugMix
 from robustperf.nuisance.balls import L1Ball, L2Ball, LinfBall, ball_family
 from robustperf.nuisance.compose import Compose
 from robustperf.nuisance.conditioned import LabelAware, OnManifold
+from robustperf.nuisance.corruptions import MnistC
 from robustperf.nuisance.geometric import Affine, Rotation, Scale, Shear, Translation
 from robustperf.nuisance.known import KnownKernel
 from robustperf.nuisance.noise import GaussianNoise, ImpulseNoise, ShotNoise
@@ -39,6 +40,7 @@ KERNELS = {
     "l1_ball": L1Ball,
     "l2_ball": L2Ball,
     "linf_ball": LinfBall,
+    "mnist_c": MnistC,
     "rotation": Rotation,
     "saturation": Saturation,
     "scale": Scale,
@@ -48,5 +50,7 @@ KERNELS = {
 }
 """Every known kernel by the name that the command line has for it."""
 
+mnist_c = MnistC
+
 __all__ = [*sorted(kernel.__name__ for kernel in KERNELS.values()), "KERNELS", "Compose", "KnownKernel", "LabelAware",
-           "OnManifold", "ball_family"]
+           "OnManifold", "ball_family", "mnist_c"]

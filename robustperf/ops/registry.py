@@ -16,7 +16,7 @@ BACKENDS = ("reference", "native", "cuda", "triton")
 """Every backend's name; `ops/<name>/` holds its implementations, one file an operation."""
 
 OPS = ("best_of_k", "draws", "halfspace_box_projection", "line_search_step", "logit_gap", "nuisance",
-       "nuisance_backward", "nuisance_draw", "nuisance_sample")
+       "nuisance_backward", "nuisance_draw", "nuisance_sample", "rbf_decision", "rbf_decision_backward")
 """Every operation's name; `ops/<name>.py` is its public face."""
 
 # The best backend first. The reference is plain PyTorch and runs on any device.

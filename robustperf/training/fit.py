@@ -118,6 +118,9 @@ def fit(
         raise ValueError(f"mixed_precision: expected one of {', '.join(PRECISIONS)}, got {mixed_precision!r}")
     if out is None and (resume or checkpoint_steps is not None or log_with == "tensorboard"):
         raise ValueError("out: expected a folder for checkpoints and logs, got None")
+    classifies = getattr(objective, "classifies", True)
+    if not classifies and validation is not None:
+        raise ValueError(f"validation: expected None for {objective}, which has no accuracy, got {validation}")
     key, samples = random.key(seed), torch.arange(len(train))
     share = validation if isinstance(validation, numbers.Real) else None
     if share is not None:
@@ -132,7 +135,7 @@ def fit(
         if batch_size % processes:
             raise ValueError(f"batch_size: expected a multiple of the {processes} processes, got {batch_size}")
         for name, data in (("train", train), ("validation", validation)):
-            if data is not None:
+            if data is not None and classifies:
                 _check_labels(name, model, data)
         classify = _Classify(objective)
         learners = [Learner("model", model, build_optimizer(optimizer, model.parameters()), lr, order, classify,
@@ -156,7 +159,8 @@ def fit(
         # weights of convolutions get channels-last gradients from channels-last images
         warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
-        stack.enter_context(classify.watching(model))
+        if classifies:
+            stack.enter_context(classify.watching(model))
         run = _Run(accelerator, learners, train, validation, order, clip, folder, checkpoint_steps, workers,
                    log_with is not None, progress and accelerator.is_main_process)
         return run()

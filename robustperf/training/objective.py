@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 from torch.nn import functional
@@ -21,7 +22,13 @@ class Objective(ABC):
     """A loss to train a classifier on: `loss = objective(model, x, y, key=key, index=index)`, in anybody's loop.
 
     A subclass writes `loss`, and is a frozen dataclass: what it prints tells two objectives apart.
+
+    Attributes:
+        classifies: whether the model gives logits and y is the class. Where y says something else of x, `fit` takes no
+            validation set and finds no accuracy.
     """
+
+    classifies: ClassVar[bool] = True
 
     def __call__(self, model: Classifier, x: torch.Tensor, y: torch.Tensor, *, key: int,
                  index: torch.Tensor) -> torch.Tensor:

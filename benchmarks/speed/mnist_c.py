@@ -1,0 +1,104 @@
+"""MNIST-C's corruptions of 10,000 images, beside plain loops over single images in NumPy and SciPy for a few of them.
+
+    python benchmarks/speed/mnist_c.py --data-root DIR [--points N] [--peer-points N] [--threads N] [--out DIR]
+
+Draws are part of the time. The loops take one image after the other, with their own draws; they are timed on
+--peer-points images. With --out the picture shows all sixteen sets. Threads of a busy machine wait for each other: take
+--threads 1 there.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy import ndimage
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from harness import Report, interleave, parser
+
+from robustperf import plot, random
+from robustperf.data import load
+from robustperf.nuisance import mnist_c
+from robustperf.nuisance.corruptions import CORRUPTIONS
+
+KEY = random.key(0)
+SHOWN = [3, 2, 1, 18, 4, 8]  # digits 0 to 5 of the test set
+
+
+def blurred(image: np.ndarray, sigma: float) -> np.ndarray:
+    return ndimage.gaussian_filter(image, sigma, mode="nearest")
+
+
+def shot_noise(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return np.clip(rng.poisson(3 * image) / 3, 0, 1)
+
+
+def glass_blur(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    image = blurred(image, 0.7)
+    for _ in range(2):
+        for row in range(27, 1, -1):
+            for column in range(27, 1, -1):
+                if rng.random() < 0.5:
+                    down, right = rng.integers(-1, 1, 2)
+                    other = row + down, column + right
+                    image[row, column], image[other] = image[other], image[row, column]
+    return blurred(image, 0.7)
+
+
+def rotate(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    angle = 0.4 * rng.choice([-1, 1])
+    matrix = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
+    return ndimage.affine_transform(image, matrix, 13.5 - matrix @ [13.5, 13.5], order=1, mode="grid-constant")
+
+
+def spatter(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    mask = blurred((blurred(rng.normal(0.65, 0.3, image.shape), 1) > 0.65).astype(float), 1.5)
+    mask[mask < 0.8] = 0
+    return image * (1 - mask) + 63 / 255 * mask
+
+
+LOOPS = {loop.__name__: loop for loop in (shot_noise, glass_blur, rotate, spatter)}
+
+
+def main() -> None:
+    options = parser(__doc__.partition("\n\n")[0].replace("\n", " "))
+    options.add_argument("--data-root", type=Path, default=None)
+    options.add_argument("--points", type=int, default=10_000)
+    options.add_argument("--peer-points", type=int, default=200)
+    options.set_defaults(repeats=3)
+    arguments = options.parse_args()
+    torch.set_num_threads(arguments.threads)
+    dataset = load("mnist", "test", arguments.data_root)
+    x = dataset.x[: arguments.points]
+    index, out, rng = torch.arange(len(x)), torch.empty(1, *x.shape), np.random.default_rng(0)
+    digits = x[: arguments.peer_points, 0].double().numpy()
+
+    report = Report("mnist_c", f"MNIST-C's corruptions of {len(x):,} images, {arguments.threads} threads",
+                    arguments.out)
+    total = 0.0
+    for name in CORRUPTIONS:
+        kernel = mnist_c(name)
+        seconds = interleave({"": lambda kernel=kernel: kernel.draw(x, key=KEY, index=index, out=out)},
+                             arguments.repeats, warmup=1)[""]
+        total += seconds
+        row = {"corruption": name, "ms": 1e3 * seconds, "images/s": len(x) / seconds}
+        if name in LOOPS:
+            loop = LOOPS[name]
+            of_loop = interleave({"": lambda loop=loop: [loop(image, rng) for image in digits]}, arguments.repeats,
+                                 warmup=0)[""] / len(digits)
+            row["x plain loop"] = of_loop * len(x) / seconds
+        report.add(**row)
+    report.add(corruption="all", ms=1e3 * total, **{"images/s": len(x) * len(CORRUPTIONS) / total})
+    report.show()
+    if arguments.out is not None:
+        numbers = torch.tensor(SHOWN)
+        drawn = torch.cat([mnist_c(name).draw(dataset.x[numbers], key=KEY, index=numbers) for name in CORRUPTIONS])
+        plot.image_grid(dataset.x[numbers], drawn, path=arguments.out / "mnist_c.png", names=CORRUPTIONS)
+
+
+if __name__ == "__main__":
+    main()

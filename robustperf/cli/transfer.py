@@ -1,0 +1,141 @@
+"""`robustperf transfer`: a classifier trained on clean images, adapted to a shift without labels, end to end."""
+
+from __future__ import annotations
+
+import json
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from robustperf import nets, nuisance, plot, random
+from robustperf.cli.data import DataRoot
+from robustperf.cli.nuisance import build_kernel
+from robustperf.cli.options import Data, Rgb, Size, load_data, plain, say, shape_of
+from robustperf.cli.train import build_network
+from robustperf.data import Dataset
+from robustperf.files import written_whole
+from robustperf.nets import checkpoint
+from robustperf.transfer import PairedAutoencoder
+
+SVC = "svc"
+SHOWN = 8  # points in the picture
+
+
+def transfer(
+    kernel: Annotated[
+        str, typer.Option(metavar="SUM", help="The shift, such as 'rotation(30) + brightness(0.4)'. There are "
+                          f"{', '.join(nuisance.KERNELS)}."),
+    ] = "mnist_c('stripe')",
+    data: Data = "digits",
+    data_root: DataRoot = None,
+    classifier: Annotated[
+        str, typer.Option(help=f"{SVC}, scikit-learn's; or a network: {', '.join(nets.NAMES)}.")
+    ] = SVC,
+    gamma: Annotated[str, typer.Option(help=f"Of the RBF kernel of {SVC}: a number, scale or auto.")] = "0.05",
+    penalty: Annotated[float, typer.Option("-C", min=0, help=f"Of {SVC}.")] = 5.0,
+    classifier_epochs: Annotated[int, typer.Option(min=1, help="Of a network.")] = 10,
+    clean: Annotated[int | None, typer.Option(min=1, help="Clean training images; without, half of them.")] = None,
+    shifted: Annotated[
+        int | None, typer.Option(min=0, help="Shifted ones, of other originals; without, all that are left. 0 teaches "
+                                 "T from clean images alone.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="The first so many test points only.")] = None,
+    size: Size = None,
+    rgb: Rgb = False,
+    code: Annotated[int, typer.Option(min=1, help="Units of the auto-encoders' code.")] = 128,
+    width: Annotated[int, typer.Option(min=1, help="Channels of the encoder's first convolution.")] = 32,
+    hidden: Annotated[int, typer.Option(min=1, help="Units of the decoders' first layer.")] = 2048,
+    epochs: Annotated[int, typer.Option(min=1, help="Of the auto-encoders.")] = 100,
+    batch_size: Annotated[int, typer.Option(min=1)] = 32,
+    lr: Annotated[float, typer.Option(help="Adam's learning rate.")] = 1e-3,
+    seed: Annotated[int, typer.Option(min=0, help="Of weights, order and shift.")] = 0,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the results go.")] = Path("robustperf-transfer"),
+) -> None:
+    """Train a classifier on clean images, learn T = D1 E from shifted ones without labels, and compare f(x) with
+    f(T(x)) (T section 4)."""
+    from robustperf.transfer import TransferClassifier  # scikit-learn takes a second, which other commands need not
+
+    shift = build_kernel(kernel)
+    train, test = (load_data(data, split, data_root, size=size, rgb=rgb) for split in ("train", "test"))
+    for dataset in (train, test):
+        if not isinstance(dataset, Dataset):
+            raise ValueError(f"data: expected a data set in memory, got {data}; --size is for folders of images")
+    test = test if limit is None else test.limit(limit)
+    clean, shifted = _parts(len(train), clean, shifted)
+    shape, key = shape_of(train), random.key(seed)
+    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
+    seen, hidden_originals = train.rows(order[:clean]), order[clean : clean + shifted]
+    unlabelled = shift.draw(train.x[hidden_originals], key=random.fold_in(key, 0), index=hidden_originals)[0]
+    tested = shift.draw(test.x, key=random.fold_in(key, 1), index=torch.arange(len(test)))[0]
+    if unlabelled.shape[1:] != train.x.shape[1:]:
+        raise ValueError(f"kernel: expected one that keeps the shape {shape}, got {tuple(unlabelled.shape[1:])}; --rgb "
+                         "makes images of three channels")
+    torch.manual_seed(seed)
+    autoencoder = PairedAutoencoder(shape, code, width, hidden)
+    model = TransferClassifier(_estimator(classifier, gamma, penalty, classifier_epochs, shape, train.classes, seed),
+                               autoencoder, epochs=epochs, batch_size=batch_size, lr=lr, random_state=seed)
+
+    out.mkdir(parents=True, exist_ok=True)
+    console = Console()
+    sets = {"clean": test.x.numpy(), "shifted": tested.numpy()}
+    with console.status(f"training {classifier} on {clean:,} clean images"):
+        model.fit(seen.x.numpy(), seen.y.numpy())
+    before = {name: model.score(x, test.y.numpy()) for name, x in sets.items()}
+    with console.status(f"adapting to {shifted:,} shifted images"):
+        model.adapt(unlabelled.numpy() if shifted else None)
+    after = {name: model.score(x, test.y.numpy()) for name, x in sets.items()}
+
+    table = Table("test images", "f(x)", "f(T(x))", title=Text(f"{classifier} on {train.name}, {shift!r}"))
+    for name in sets:
+        table.add_row(name, f"{before[name]:.2%}", f"{after[name]:.2%}")
+    console.print(table)
+    picture, weights, figures = out / "transfer.png", out / "autoencoder.safetensors", out / "summary.json"
+    few = slice(0, SHOWN)
+    restored = torch.as_tensor(model.transform(tested[few].numpy()))
+    plot.image_grid(test.x[few], torch.stack([tested[few], restored]), path=picture, title=f"x, x̃ and T(x̃): {shift!r}")
+    checkpoint.save(weights, model.autoencoder_)
+    facts = {"data": train.name, "kernel": repr(shift), "classifier": classifier, "clean": clean, "shifted": shifted,
+             "points": len(test), "epochs": epochs, "batch_size": batch_size, "lr": lr, "seed": seed,
+             "autoencoder": {"image_shape": shape, "code": code, "width": width, "hidden": hidden},
+             "accuracy": {"before": before, "after": after}, "robustperf": version("robustperf"),
+             "torch": torch.__version__}
+    with written_whole(figures) as partial:
+        partial.write_text(json.dumps(plain(facts), indent=1) + "\n")
+    for what, path in (("picture", picture), ("weights", weights), ("figures", figures)):
+        say(console, f"{what:>8}: {path}")
+
+
+def _parts(total: int, clean: int | None, shifted: int | None) -> tuple[int, int]:
+    """(clean, shifted) images of `total`, no original in both."""
+    clean = max(1, total // 2) if clean is None else clean
+    if clean > total:
+        raise ValueError(f"clean: expected at most the {total} training images, got {clean}")
+    shifted = total - clean if shifted is None else shifted
+    if clean + shifted > total:
+        raise ValueError(f"shifted: expected at most {total - clean} beside {clean} clean images, so that no original "
+                         f"is used twice, got {shifted}")
+    return clean, shifted
+
+
+def _estimator(name: str, gamma: str, penalty: float, epochs: int, shape: tuple[int, int, int], classes: int,
+               seed: int) -> Any:
+    if name == SVC:
+        from sklearn import svm
+
+        try:
+            number = gamma if gamma in ("scale", "auto") else float(gamma)
+        except ValueError:
+            raise ValueError(f"gamma: expected a number, scale or auto, got {gamma!r}") from None
+        return svm.SVC(C=penalty, gamma=number)
+    if name not in nets.NAMES:
+        raise ValueError(f"classifier: expected {SVC} or one of {', '.join(nets.NAMES)}, got {name!r}")
+    from robustperf.transfer import ModuleClassifier
+
+    torch.manual_seed(seed)
+    return ModuleClassifier(build_network(name, shape, classes), epochs=epochs, random_state=seed)

@@ -1,0 +1,55 @@
+import torch
+from torch.nn.functional import linear
+
+from robustperf import _native
+
+# Values of the kernel held at a time: 2 MiB in float32.
+_ROWS, _SUPPORTS = 512, 1024
+
+
+def rbf_decision(x, support, dual, intercept, gamma):
+    # In float64: the terms of a machine are many times larger than what they add up to, and P is small beside D.
+    dual, decision = dual.double(), intercept.double()[:, None].repeat(1, x.shape[0])
+    centre = centre_of(support)
+    for supports, _, blocks in kernel_blocks(x - centre, support, centre, gamma):
+        for rows, kernel in blocks:
+            decision[:, rows].addmm_(dual[:, supports], kernel.double().t())
+    return decision.t().to(x.dtype).contiguous()
+
+
+def centre_of(support):
+    """What to take from x and from the supports: no distance changes, and the squares are small beside it."""
+    return support.mean(0) if support.shape[0] else 0.0
+
+
+def kernel_blocks(x, support, centre, gamma):
+    """For some supports at a time (their slice, those less the centre, (rows, exp(-gamma |x - s|^2)) of some rows of x
+    at a time); x is given less the centre."""
+    squares_of_x = torch.cat([_squares(part) for part in x.split(_ROWS)])
+    for j in range(0, support.shape[0], _SUPPORTS):
+        supports = slice(j, j + _SUPPORTS)
+        part = support[supports] - centre
+        yield supports, part, _blocks(x, squares_of_x, times(part), _squares(part), gamma)
+
+
+def _blocks(x, squares_of_x, products, squares_of_s, gamma):
+    for i in range(0, x.shape[0], _ROWS):
+        rows = slice(i, i + _ROWS)
+        kernel = products(x[rows])
+        _native.rbf_kernel(kernel, squares_of_x[rows], squares_of_s, gamma, torch.get_num_threads())
+        yield rows, kernel
+
+
+def times(matrix):
+    """The function that multiplies rows by `matrix`, transposed. By oneDNN, which takes AVX-512 on any processor that
+    has it, where MKL, which torch asks for plain tensors, does not on AMD's."""
+    if matrix.dtype == torch.float32 and matrix.numel() and torch.backends.mkldnn.is_available():
+        packed = matrix.to_mkldnn()
+        return lambda rows: linear(rows.to_mkldnn(), packed).to_dense()
+    return lambda rows: linear(rows, matrix)
+
+
+def _squares(points):
+    """|x|^2 of each row; NaN where it is not finite, for infinities could cancel."""
+    squares = points.square().sum(1)
+    return squares.where(squares.isfinite(), torch.nan)

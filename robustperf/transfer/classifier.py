@@ -1,0 +1,189 @@
+"""f∘T as a scikit-learn estimator."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import deepcopy
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, ClassifierMixin, OneToOneFeatureMixin, TransformerMixin, clone
+from sklearn.utils import check_random_state
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from robustperf import check, random
+from robustperf.transfer import rows
+from robustperf.transfer.autoencoder import PairedAutoencoder
+from robustperf.transfer.module_classifier import ModuleClassifier
+
+_FLOAT = (np.float64, np.float32)
+
+
+def _estimator_has(name: str):
+    def has(self) -> bool:
+        estimator = getattr(self, "estimator_", self.estimator)
+        getattr(ModuleClassifier if isinstance(estimator, torch.nn.Module) else estimator, name)  # or AttributeError
+        return True
+
+    return has
+
+
+class TransferClassifier(OneToOneFeatureMixin, ClassifierMixin, TransformerMixin, BaseEstimator):
+    """Any classifier f, adapted to a shifted world without labels: f(T(x)) (T section 4).
+
+    `fit` trains f on clean images, once. `adapt` learns T = D1 E from shifted images without labels, beside the clean
+    ones of `fit`, by a `PairedAutoencoder`; called again with others it goes on from the weights it has. Until then T
+    is the identity, and predictions are f's own. `adapt()` without images is T's case N_c = 0: one auto-encoder of
+    the clean ones.
+
+    X: [N, D], [N, H, W] or [N, C, H, W], floats. y: any labels.
+
+    Args:
+        estimator: a scikit-learn classifier, which is cloned and gets X as rows [N, D]; within
+            `sklearn.frozen.FrozenEstimator` it is taken as fitted. Or a `torch.nn.Module`, which is
+            `ModuleClassifier(module)`: trained by `training.fit` as in appendix B, for 50 epochs. For other settings,
+            or one that is trained already, give `ModuleClassifier(module, epochs=..., prefit=...)` itself.
+        autoencoder: a `PairedAutoencoder` to begin with, of which a copy is trained; None for appendix B's.
+        image_shape: (C, H, W) of rows X; None for those of `autoencoder`, and without one for square grey images.
+        bounds: of the pixels, which the auto-encoder has in [0, 1]; beyond them is an error. None takes the extremes of
+            fit's X, and T cuts off what is beyond: for features that are no pixels, as in a pipeline.
+        epochs, batch_size, lr: of the auto-encoder, Adam's, in each `adapt`.
+        random_state: an int, a numpy RandomState or None, of the auto-encoder's weights and its order, and of a module
+            given without `ModuleClassifier`.
+
+    Attributes:
+        classes_: the labels.
+        estimator_: f, fitted.
+        autoencoder_: E, D1 and D2; there is none before `adapt`.
+        adaptations_: how often `adapt` was called.
+        image_shape_: (C, H, W), or None where rows have no square number of features; `adapt` needs it.
+        bounds_: (lower, upper).
+        clean_: [N, D] float32, fit's images scaled to [0, 1].
+
+    Raises TypeError or ValueError for wrong arguments, images beyond bounds, not finite or of another shape, and y of
+    one class; NotFittedError before `fit`.
+    """
+
+    def __init__(self, estimator: Any, autoencoder: PairedAutoencoder | None = None, *,
+                 image_shape: Sequence[int] | None = None, bounds: tuple[float, float] | None = (0.0, 1.0),
+                 epochs: int = 100, batch_size: int = 32, lr: float = 1e-3, random_state: Any = None):
+        self.estimator = estimator
+        self.autoencoder = autoencoder
+        self.image_shape = image_shape
+        self.bounds = bounds
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.lr = lr
+        self.random_state = random_state
+
+    def fit(self, X, y, X_shifted=None) -> TransferClassifier:
+        """Trains f on clean images; with `X_shifted` adapts it too, as a search over parameters or a pipeline needs
+        it."""
+        given = X
+        X, y = validate_data(self, rows.flat(X), y, dtype=_FLOAT)
+        check_classification_targets(y)
+        if len(classes := np.unique(y)) < 2:
+            raise ValueError(f"y: expected at least two classes, got one class, {classes[0]!r}")
+        shape = self.image_shape
+        if self.autoencoder is not None:
+            if not isinstance(self.autoencoder, PairedAutoencoder):
+                raise TypeError(f"autoencoder: expected a PairedAutoencoder, got {type(self.autoencoder).__name__}")
+            shape = self.autoencoder.image_shape if shape is None else shape
+        self.image_shape_ = rows.image_shape_of(given, shape, X.shape[1])
+        self.bounds_ = (float(X.min()), float(X.max())) if self.bounds is None else check.bounds(self.bounds)
+        self._check_bounds("X", X)
+
+        for name in ("estimator_", "autoencoder_", "clean_"):  # of an earlier fit
+            vars(self).pop(name, None)
+        estimator = self._unfitted()
+        if isinstance(estimator, ModuleClassifier) and estimator.image_shape is None:
+            estimator.set_params(image_shape=self.image_shape_)
+        self.estimator_ = estimator.fit(X, y)
+        self.classes_ = getattr(self.estimator_, "classes_", classes)
+        self.clean_, self.adaptations_ = self._scaled(X), 0
+        self._key = check_random_state(self.random_state).randint(2**31)
+        return self if X_shifted is None else self.adapt(X_shifted)
+
+    def adapt(self, X_shifted=None) -> TransferClassifier:
+        """Learns T from shifted images without labels, going on from what earlier ones have taught."""
+        check_is_fitted(self)
+        shape = self.image_shape_
+        if shape is None:
+            raise ValueError(f"image_shape: expected (C, H, W) for images of {self.n_features_in_} numbers, which are "
+                             "no square, got None")
+        shifted = None
+        if X_shifted is not None:
+            shifted = rows.to_images(self._scaled(self._rows("X_shifted", X_shifted)), shape)
+        key = random.fold_in(self._key, self.adaptations_)
+        autoencoder = deepcopy(getattr(self, "autoencoder_", self.autoencoder))
+        if autoencoder is None:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(key)
+                autoencoder = PairedAutoencoder(shape)
+        autoencoder.fit(rows.to_images(self.clean_, shape), shifted, epochs=self.epochs, batch_size=self.batch_size,
+                        lr=self.lr, seed=key, progress=False)
+        self.autoencoder_ = autoencoder
+        self.adaptations_ += 1
+        return self
+
+    def transform(self, X) -> np.ndarray:
+        """T(x), of X's shape and within bounds; before `adapt` X itself."""
+        shape = getattr(X, "shape", ())
+        transferred = self._transferred(X)
+        return transferred.reshape(shape) if len(shape) > 2 else transferred
+
+    def predict(self, X) -> np.ndarray:
+        """The labels f(T(x)), [N]."""
+        X = self._transferred(X)
+        return self.estimator_.predict(X)
+
+    @available_if(_estimator_has("predict_proba"))
+    def predict_proba(self, X) -> np.ndarray:
+        """f's probabilities of T(x), [N, classes]."""
+        X = self._transferred(X)
+        return self.estimator_.predict_proba(X)
+
+    @available_if(_estimator_has("decision_function"))
+    def decision_function(self, X) -> np.ndarray:
+        """f's decision values of T(x)."""
+        X = self._transferred(X)
+        return self.estimator_.decision_function(X)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "clean_")
+
+    def _unfitted(self) -> Any:
+        """f as it is to be fitted."""
+        if isinstance(self.estimator, torch.nn.Module):
+            return ModuleClassifier(self.estimator, random_state=self.random_state)
+        return clone(self.estimator)
+
+    def _transferred(self, X) -> np.ndarray:
+        """T(x) as rows [N, D]."""
+        X = self._rows("X", X)
+        if not hasattr(self, "autoencoder_"):
+            return X
+        low, high = self.bounds_
+        images = self.autoencoder_.transfer(rows.to_images(self._scaled(X), self.image_shape_))
+        return low + (high - low) * images.flatten(1).numpy().astype(X.dtype)
+
+    def _rows(self, name: str, X: Any) -> np.ndarray:
+        check_is_fitted(self)
+        rows.check_image_shape(name, X, self.image_shape_)
+        X = validate_data(self, rows.flat(X), reset=False, dtype=_FLOAT)
+        self._check_bounds(name, X)
+        return X
+
+    def _check_bounds(self, name: str, X: np.ndarray) -> None:
+        low, high = X.min(), X.max()
+        if self.bounds is not None and (low < self.bounds_[0] or high > self.bounds_[1]):
+            raise ValueError(f"{name}: expected pixels within [{self.bounds_[0]:g}, {self.bounds_[1]:g}], got {low:g} "
+                             f"to {high:g}")
+
+    def _scaled(self, X: np.ndarray) -> np.ndarray:
+        """The rows in [0, 1], float32, a copy."""
+        low, high = self.bounds_
+        return ((X - low) / (high - low or 1)).clip(0, 1).astype(np.float32)

@@ -1,0 +1,110 @@
+"""A torch network as a scikit-learn classifier."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import deepcopy
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from robustperf import check, training
+from robustperf.classifier import evaluating, laid_out, logits_of
+from robustperf.data import Dataset
+from robustperf.training.optimizers import Optimizer, Rate
+from robustperf.transfer import rows
+
+_BATCH = 256  # images in one forward pass, as in `training.evaluate`
+
+
+class ModuleClassifier(ClassifierMixin, BaseEstimator):
+    """A `torch.nn.Module` from images to logits, trained by `training.fit`; the defaults are those of T appendix B.
+
+    X: [N, D], [N, H, W] or [N, C, H, W] in [0, 1]. y: any labels; output c of the network is the c-th of them sorted.
+
+    Args:
+        module: the network, which stays as it is: `fit` trains a copy, from its weights.
+        prefit: it is trained already; `fit` learns from y what the labels are and no more.
+        objective: as in `training.fit`; None is `ERM()`.
+        image_shape: (C, H, W) of rows X, square and grey if None.
+        epochs, batch_size, optimizer, lr, validation: as in `training.fit`.
+        random_state: an int, a numpy RandomState or None, of the order and all draws.
+
+    Attributes:
+        classes_: the labels, sorted.
+        module_: the trained network.
+        image_shape_: (C, H, W).
+
+    Raises TypeError or ValueError for a wrong argument, images that are not in [0, 1], or another number of outputs
+    than labels.
+    """
+
+    def __init__(self, module: torch.nn.Module, *, prefit: bool = False, objective: Any = None,
+                 image_shape: Sequence[int] | None = None, epochs: int = 50, batch_size: int = 32,
+                 optimizer: Optimizer = "adam", lr: Rate | None = 1e-3, validation: Any = 0.1,
+                 random_state: Any = None):
+        self.module = module
+        self.prefit = prefit
+        self.objective = objective
+        self.image_shape = image_shape
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.optimizer = optimizer
+        self.lr = lr
+        self.validation = validation
+        self.random_state = random_state
+
+    def fit(self, X, y) -> ModuleClassifier:
+        """Trains a copy of the network."""
+        if not isinstance(self.module, torch.nn.Module):
+            raise TypeError(f"module: expected a torch.nn.Module, got {type(self.module).__name__}")
+        given = X
+        X, y = validate_data(self, rows.flat(X), y, dtype=np.float32)
+        check_classification_targets(y)
+        self.image_shape_ = rows.image_shape_of(given, self.image_shape, X.shape[1])
+        if self.image_shape_ is None:
+            raise ValueError(f"image_shape: expected (C, H, W) for images of {X.shape[1]} numbers, which are no "
+                             "square, got None")
+        self.classes_, label = np.unique(y, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ValueError(f"y: expected at least two classes, got one class, {self.classes_[0]!r}")
+        x = check.images("X", rows.to_images(X, self.image_shape_), (0.0, 1.0))
+        module = self.module if self.prefit else deepcopy(self.module)
+        outputs = _logits(module, x[:1]).shape[1]
+        if outputs != len(self.classes_):
+            raise ValueError(f"module: expected {len(self.classes_)} outputs, one a label, got {outputs}")
+        if not self.prefit:
+            data = Dataset("X", x, torch.as_tensor(label, dtype=torch.int64), outputs)
+            training.fit(module, training.ERM() if self.objective is None else self.objective, data,
+                         validation=self.validation, epochs=self.epochs, batch_size=self.batch_size,
+                         optimizer=self.optimizer, lr=self.lr, progress=False,
+                         seed=check_random_state(self.random_state).randint(2**31))
+        self.module_ = module
+        return self
+
+    def predict(self, X) -> np.ndarray:
+        """The labels [N]."""
+        label = self._logits(X).argmax(1)
+        return self.classes_[label.numpy()]
+
+    def predict_proba(self, X) -> np.ndarray:
+        """[N, classes] float64, the softmax of the logits."""
+        return self._logits(X).double().softmax(1).numpy()
+
+    def _logits(self, X) -> torch.Tensor:
+        check_is_fitted(self)
+        rows.check_image_shape("X", X, self.image_shape_)
+        X = validate_data(self, rows.flat(X), reset=False, dtype=np.float32)
+        return _logits(self.module_, check.images("X", rows.to_images(X, self.image_shape_), (0.0, 1.0)))
+
+
+@torch.no_grad()
+def _logits(module: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
+    device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
+    with evaluating(module):
+        return torch.cat([logits_of(module, laid_out(module, part.to(device))).cpu() for part in x.split(_BATCH)])

@@ -1,0 +1,186 @@
+"""A fitted scikit-learn SVC as a module: the same labels, with gradients."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.functional import linear
+
+from robustperf import check, ops
+
+KERNELS = ("linear", "poly", "rbf")
+_ROWS = 1024  # points at a time where memory would grow with points times support vectors
+_BATCH = 4096  # and with points alone
+
+
+class SVMModule(torch.nn.Module):
+    """A support vector machine on images [B, ...], flattened; make one with `from_sklearn`.
+
+    Its outputs [B, C], one a class in the order of `classes_`, are continuous and piecewise differentiable in the
+    one-vs-one decision values, and their argmax is what `SVC.predict` says: the class with the most votes, of equal
+    ones the first (or, under break_ties=True, the most confident). With a class's decision values against the C - 1
+    others sorted, u_1 >= u_2 >= ..., it has i votes or more where u_i > 0. So c has more votes than j where
+
+        more(c, j) = max_i min(u_i(c), -u_i(j))
+
+    is above 0, and as many at least where -more(j, c) is: by how much every decision value must move for that to
+    change. Of the two, the one that settles equal votes as the machine does is c's lead over j, and the output of c is
+    its least lead. For two classes that is the decision value itself and its negative.
+
+    scikit-learn's own scores of that shape, `decision_function_shape="ovr"`, are votes + s / (3 (|s| + 1)), s a class's
+    summed decision values. They jump where a vote is lost, so that no gradient leads there, and of equal votes they
+    prefer the larger s, which `predict` does not unless break_ties=True.
+
+    Attributes:
+        classes_: [C], the labels as the SVC was given them, a numpy array.
+        kernel, gamma, coef0, degree, break_ties: of the SVC, gamma as a number.
+        support: [S, D] the support vectors; of a linear machine [P, D] the weights.
+        dual: [P, S] for each pair of classes (0, 1), (0, 2), ..., (1, 2), ...; None of a linear machine.
+        intercept: [P].
+    """
+
+    def __init__(self, classes: np.ndarray, kernel: str, support: torch.Tensor, dual: torch.Tensor | None,
+                 intercept: torch.Tensor, *, gamma: float, coef0: float, degree: int, break_ties: bool):
+        super().__init__()
+        self.classes_, self.kernel, self.gamma, self.coef0, self.degree = classes, kernel, gamma, coef0, degree
+        self.break_ties = break_ties
+        for name, value in (("support", support), ("dual", dual), ("intercept", intercept)):
+            self.register_buffer(name, value)
+        pair, sign = _pairs_of_each_class(len(classes))
+        self.register_buffer("_pair", pair, persistent=False)
+        self.register_buffer("_sign", sign.to(intercept.dtype), persistent=False)
+
+    @classmethod
+    def from_sklearn(cls, svc: Any, *, dtype: torch.dtype = torch.float32) -> SVMModule:
+        """The module of a fitted `sklearn.svm.SVC` or `NuSVC` with a linear, polynomial or RBF kernel.
+
+        `dtype` is that of the images it takes. One-vs-one decision values are scikit-learn's within 1e-5 in float32
+        for images in [0, 1] and rounding in float64.
+
+        Raises TypeError for anything else than such a machine, ValueError for one that is not fitted, for another
+        kernel, and for one whose fitted values are not finite or do not fit together.
+        """
+        from sklearn.svm import SVC, NuSVC  # half a second that few need
+
+        if not isinstance(svc, (SVC, NuSVC)):
+            raise TypeError(f"svc: expected a fitted sklearn.svm.SVC or NuSVC, got {type(svc).__name__}")
+        if dtype not in check.REAL:
+            raise TypeError(f"dtype: expected {' or '.join(map(str, check.REAL))}, got {dtype}")
+        if callable(svc.kernel):
+            raise ValueError("svc: expected the kernel 'linear', 'poly' or 'rbf', got a function: what that does to "
+                             "numpy arrays cannot be differentiated")
+        if svc.kernel not in KERNELS:
+            raise ValueError(f"svc: expected the kernel 'linear', 'poly' or 'rbf', got {svc.kernel!r}")
+        if not hasattr(svc, "support_vectors_"):
+            raise ValueError("svc: expected a fitted SVC, got one that is not fitted")
+        if len(svc.classes_) < 2:
+            raise ValueError(f"svc: expected at least two classes, got {list(svc.classes_)}")
+        if svc.break_ties and svc.decision_function_shape == "ovo":
+            raise ValueError("svc: expected break_ties=False with decision_function_shape='ovo', got True; its own "
+                             "predict refuses that too")
+        support, intercept = _finite(svc, "support_vectors_"), _finite(svc, "intercept_")
+        dual = _pairwise(_finite(svc, "dual_coef_"), svc.n_support_.tolist(), len(support))
+        if len(dual) != len(intercept):
+            raise ValueError(f"svc.intercept_: expected {len(dual)} numbers, got {len(intercept)}")
+        if len(svc.classes_) == 2:  # there alone scikit-learn turns the sign: above 0 is the second class
+            dual, intercept = -dual, -intercept
+        if svc.kernel == "linear":
+            support, dual = dual @ support, None
+        return cls(svc.classes_, svc.kernel, support.to(dtype), None if dual is None else dual.to(dtype),
+                   intercept.to(dtype), gamma=float(svc._gamma), coef0=float(svc.coef0), degree=int(svc.degree),
+                   break_ties=bool(svc.break_ties) and len(svc.classes_) > 2)
+
+    def decisions(self, x: torch.Tensor) -> torch.Tensor:
+        """The one-vs-one decision values [B, C (C - 1) / 2] of images x [B, ...]: above 0 is a vote for the first class
+        of the pair. For more than two classes they are scikit-learn's `decision_function` of shape "ovo"; for two,
+        where that is turned, its negative.
+
+        Raises TypeError for a wrong dtype, ValueError for a wrong shape or device.
+        """
+        check.tensor("x", x, ("B", ...), dtypes=(self.intercept.dtype,), device=self.intercept.device)
+        if x.dim() < 2 or math.prod(x.shape[1:]) != self.support.shape[1]:
+            raise ValueError(f"x: expected images of {self.support.shape[1]} numbers, got shape {list(x.shape)}")
+        x = x.flatten(1)
+        if self.kernel == "linear":
+            return linear(x, self.support, self.intercept)
+        if self.kernel == "poly":
+            return torch.cat([self._polynomial(part) for part in x.split(_ROWS)])
+        return ops.rbf_decision(x, self.support, self.dual, self.intercept, self.gamma)
+
+    def _polynomial(self, x: torch.Tensor) -> torch.Tensor:
+        return linear((self.gamma * linear(x, self.support) + self.coef0) ** self.degree, self.dual, self.intercept)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[B, C], by how much each class leads; below 0 for all but the label."""
+        each = self._of_each_class(x)
+        ranked, confidence = each.sort(dim=2).values, each.sum(2)
+        return torch.stack([self._least_lead(ranked, confidence, c) for c in range(len(self.classes_))], 1)
+
+    def _of_each_class(self, x: torch.Tensor) -> torch.Tensor:
+        """[B, C, C - 1], each class's decision values against the others: above 0 is a vote, and none is 0."""
+        decisions = self.decisions(x)
+        # a value of 0 is a vote for the second class or, in scores, for the first
+        nothing = torch.finfo(decisions.dtype).tiny * (1 if self.break_ties else -1)
+        decisions = torch.where(decisions == 0, decisions + nothing, decisions)
+        return decisions[:, self._pair] * self._sign
+
+    def _least_lead(self, ranked: torch.Tensor, confidence: torch.Tensor, c: int) -> torch.Tensor:
+        mine, theirs = ranked[:, c : c + 1], -ranked
+        more = torch.minimum(mine, theirs).amax(2)  # [B, C]
+        as_many = torch.maximum(mine, theirs).amin(2)
+        if self.break_ties:
+            lead = torch.clamp(confidence[:, c : c + 1] - confidence, more, as_many)
+            return torch.cat([lead[:, :c], lead[:, c + 1 :]], 1).amin(1)
+        return torch.cat([more[:, :c], as_many[:, c + 1 :]], 1).amin(1)
+
+    @torch.no_grad()
+    def predict(self, x: torch.Tensor) -> np.ndarray:
+        """The labels [B] that the SVC gives, from `classes_`: the argmax of the outputs, by counting votes. Raises
+        ValueError for images that are not finite too."""
+        check.images("x", x)
+        index = [self._most_votes(self._of_each_class(part)) for part in x.split(_BATCH)]
+        return self.classes_[torch.cat(index).cpu().numpy()]
+
+    def _most_votes(self, each: torch.Tensor) -> torch.Tensor:
+        votes = (each > 0).sum(2)
+        if self.break_ties:
+            confidence = each.sum(2).double()
+            votes = votes + confidence / (3 * (confidence.abs() + 1))
+        return votes.argmax(1)  # the first of equal ones
+
+
+def _finite(svc: Any, name: str) -> torch.Tensor:
+    """A fitted array, which is sparse where the images were, in float64."""
+    value = getattr(svc, name)
+    value = value.toarray() if hasattr(value, "toarray") else value
+    return check.finite(f"svc.{name}", torch.tensor(np.asarray(value), dtype=torch.float64))
+
+
+def _pairwise(dual: torch.Tensor, counts: list[int], total: int) -> torch.Tensor:
+    """[P, S], for each pair of classes the coefficients of all support vectors, from libsvm's [C - 1, S], where row r
+    of a vector of class c is its coefficient against class r, or r + 1 from c on."""
+    classes = len(counts)
+    if dual.shape != (classes - 1, total) or sum(counts) != total:
+        raise ValueError(f"svc.dual_coef_: expected shape {[classes - 1, total]} and {total} support vectors of all "
+                         f"classes, got {list(dual.shape)} and {counts}")
+    of_class = [slice(sum(counts[:c]), sum(counts[: c + 1])) for c in range(classes)]
+    pairs = []
+    for i in range(classes):
+        for j in range(i + 1, classes):
+            row = torch.zeros(total, dtype=dual.dtype)
+            row[of_class[i]], row[of_class[j]] = dual[j - 1, of_class[i]], dual[i, of_class[j]]
+            pairs.append(row)
+    return torch.stack(pairs)
+
+
+def _pairs_of_each_class(classes: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """For each class its C - 1 pairs, and 1 where it is the first of the pair, -1 where it is the second."""
+    number = torch.zeros(classes, classes, dtype=torch.int64)
+    first, second = torch.triu_indices(classes, classes, 1)
+    number[first, second] = number[second, first] = torch.arange(len(first))
+    others = ~torch.eye(classes, dtype=torch.bool)
+    sign = torch.ones(classes, classes).triu() * 2 - 1
+    return number[others].view(classes, -1), sign[others].view(classes, -1)
