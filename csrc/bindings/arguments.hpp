@@ -76,6 +76,19 @@ BestOfKArgs<T> best_of_k_args(Device device, const TensorView& logits, DType dty
   return args;
 }
 
+template <typename T>
+RbfArgs<T> rbf_args(Device device, const TensorView& products, DType dtype, py::handle squares_of_x,
+                    py::handle squares_of_s, double gamma) {
+  RbfArgs<T> args{};
+  args.products = products.data<T>(dtype, {kAny, kAny});
+  args.rows = products.size(0);
+  args.supports = products.size(1);
+  args.squares_of_x = TensorView(squares_of_x, "squares_of_x", device).data<T>(dtype, {args.rows});
+  args.squares_of_s = TensorView(squares_of_s, "squares_of_s", device).data<T>(dtype, {args.supports});
+  args.gamma = gamma;
+  return args;
+}
+
 // Without a key.
 inline DrawArgs draw_args(Device device, py::handle index_, py::handle draw_, py::handle out_) {
   const TensorView index(index_, "index", device), draw(draw_, "draw", device), out(out_, "out", device);

@@ -80,18 +80,11 @@ void best_of_k(py::handle logits_, py::handle target, py::handle loss, py::handl
 }
 
 // Products of rows of x and supports, with the squares of both, turned into the kernel's values in place.
-void rbf_kernel(py::handle products_, py::handle squares_of_x_, py::handle squares_of_s_, double gamma, int threads) {
-  const TensorView products = cpu(products_, "products"), squares_of_x = cpu(squares_of_x_, "squares_of_x"),
-                   squares_of_s = cpu(squares_of_s_, "squares_of_s");
+void rbf_kernel(py::handle products_, py::handle squares_of_x, py::handle squares_of_s, double gamma, int threads) {
+  const TensorView products = cpu(products_, "products");
   by_dtype(products, [&](auto zero, DType dtype) {
     using T = decltype(zero);
-    RbfArgs<T> args{};
-    args.products = products.data<T>(dtype, {kAny, kAny});
-    args.rows = products.size(0);
-    args.supports = products.size(1);
-    args.squares_of_x = squares_of_x.data<T>(dtype, {args.rows});
-    args.squares_of_s = squares_of_s.data<T>(dtype, {args.supports});
-    args.gamma = gamma;
+    const RbfArgs<T> args = rbf_args<T>(Device::cpu, products, dtype, squares_of_x, squares_of_s, gamma);
     const int team = threads_for(args.rows * args.supports, threads);
     py::gil_scoped_release release;
     with_kernels([&](auto kernels) { kernels.template rbf_kernel<T>(args, team); });

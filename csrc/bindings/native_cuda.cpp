@@ -69,6 +69,16 @@ void best_of_k(py::handle logits_, py::handle target, py::handle loss, py::handl
   });
 }
 
+void rbf_kernel(py::handle products_, py::handle squares_of_x, py::handle squares_of_s, double gamma, int64_t stream) {
+  const TensorView products = gpu(products_, "products");
+  by_dtype(products, [&](auto zero, DType dtype) {
+    using T = decltype(zero);
+    const RbfArgs<T> args = rbf_args<T>(kDevice, products, dtype, squares_of_x, squares_of_s, gamma);
+    py::gil_scoped_release release;
+    cuda::rbf_kernel<T>(args, stream_of(stream));
+  });
+}
+
 // An integer, or a tensor that holds its bits.
 template <typename Args>
 void set_key(Args& args, py::handle key) {
@@ -169,6 +179,7 @@ PYBIND11_MODULE(_native_cuda, m) {
   def_line_search_step<LineSearchOnGpu>(m);
   m.def("halfspace_box_projection", &halfspace_box_projection);
   m.def("best_of_k", &best_of_k);
+  m.def("rbf_kernel", &rbf_kernel);
   m.def("draws", &draws);
   m.def("nuisance_sample", &nuisance_sample);
   m.def("nuisance_scratch", &nuisance_scratch);

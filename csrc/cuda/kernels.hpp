@@ -23,6 +23,10 @@ void logit_gap(const GapArgs& args, cudaStream_t stream);
 template <typename T, typename L>
 void line_search_step(const LineSearchArgs<T>& args, cudaStream_t stream);
 
+// The products of an RBF machine's operands, turned into its kernel's values.
+template <typename T>
+void rbf_kernel(const RbfArgs<T>& args, cudaStream_t stream);
+
 void draws(const DrawArgs& args, bool normal, cudaStream_t stream);
 
 void nuisance_sample(const NuisanceSampleArgs& args, cudaStream_t stream);

@@ -19,6 +19,7 @@ KERNELS = {
     "nuisance_backward": {"backward_kernel"},
     "philox": {"draws_kernel"},
     "projection": {"projection_kernel"},
+    "rbf_decision": {"rbf_kernel_values"},
 }
 
 

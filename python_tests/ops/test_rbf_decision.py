@@ -186,10 +186,10 @@ def test_inputs_are_left_as_they_were(backend, device):
 def test_memory_does_not_grow_with_points_times_vectors():
     if registry.missing("native"):
         pytest.skip(registry.missing("native"))
-    from robustperf.ops.native.rbf_decision import kernel_blocks
+    from robustperf.ops.native.rbf_decision import WAY, kernel_blocks
 
     x, support, _, _ = sample(1000, 5000, 2, 1)
-    blocks = [block for _, _, blocks in kernel_blocks(x, support, 0.0, 1.0) for block in blocks]
+    blocks = [block for _, _, blocks in kernel_blocks(x, support, 0.0, 1.0, WAY) for block in blocks]
     sizes = [kernel.numel() for _, kernel in blocks]
     assert sum(sizes) == 1000 * 5000 and max(sizes) <= 2**19
 

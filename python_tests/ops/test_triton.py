@@ -18,7 +18,8 @@ HERE = Path(__file__).parent
 
 GROUPS = {
     "draws, gaps and searches": ("test_draws", "triton_philox", "test_logit_gap", "test_best_of_k",
-                                 "test_halfspace_box_projection", "test_line_search_step", "triton_searches"),
+                                 "test_halfspace_box_projection", "test_line_search_step", "triton_searches",
+                                 "test_rbf_decision"),
     "nuisances": ("test_nuisance_sample", "test_nuisance_draw", "test_nuisance"),
 }  # fmt: skip
 
@@ -51,8 +52,8 @@ def test_every_kernel_compiles_ahead_of_time(tmp_path):
     lines = run("triton_ahead_of_time.py", *ops, TRITON_CACHE_DIR=str(tmp_path)).splitlines()
     for op in ops:
         for target in ("sm_80", "sm_90"):
-            # a draw is a sample put through
-            kernel = "nuisance_kernel" if op == "nuisance_draw" else op
+            # a draw is a sample put through, and the way back of a machine has its kernel's values too
+            kernel = {"nuisance_draw": "nuisance_kernel", "rbf_decision_backward": "rbf_decision_kernel"}.get(op, op)
             assert any(re.match(rf"{target} \d+ fused {kernel}", line) for line in lines), f"{op} for {target}"
     fused = [line for line in lines if line.split()[3].startswith(EXACT) and line.split()[1] != "0"]
     assert not fused, "\n".join(fused)

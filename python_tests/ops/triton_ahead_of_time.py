@@ -128,6 +128,17 @@ def call_nuisance_sample(run):
     run(numbers(0, 1), numbers(0, 1, 2), layout.codes, layout.numbers, 2**63 + 1)
 
 
+def call_rbf_decision(run):
+    for dtype in (torch.float32, torch.float64):
+        run(torch.zeros(2, 3, dtype=dtype), torch.zeros(20, 3, dtype=dtype), torch.zeros(1, 20, dtype=dtype),
+            torch.zeros(1, dtype=dtype), 0.5)
+
+
+def call_rbf_decision_backward(run):
+    zeros = torch.zeros(2, 3)
+    run(zeros[:, :1], zeros, torch.zeros(20, 3), torch.zeros(1, 20), 0.5)
+
+
 if __name__ == "__main__":
     JITFunction.run = compile_instead
     for op in sys.argv[1:]:

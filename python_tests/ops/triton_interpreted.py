@@ -23,6 +23,8 @@ WANTED = {
     "test_line_search_step": ["straight_line", "identical", "not_active", "wrong", "allowance.*16", "nothing_to_search",
                               "just_below"],
     "triton_searches": [""],
+    "test_rbf_decision": ["formula_and_its_gradient.*(0.05-1-1-1-1|7.5)", "block.*257-2049.*float32", "far_from",
+                          "nothing_to_look", "not_finite", "far_away"],
     "test_nuisance_sample": [r"law_by_word.*-0\]", r"in_a_tensor.*-5\]", "shared", "least", "greatest_word.*5237"],
     "test_nuisance_draw": ["empty.*brightness", "written_into.*brightness", "shared"],
     "test_nuisance": [r"small_images\[triton-(shot|hue|contrast|gamma).*float32", "compositions_in_float64.*6-5",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 
@@ -46,12 +47,12 @@ class TrainingBar:
         self.values = [old + _SMOOTHED * (new - old) for old, new in zip(before, values, strict=True)]
         speed = (self.at - self.first) * self.batch_size / (time.perf_counter() - self.began)
         loss, accuracy, *further = self.values
-        self.bar.update(self.task, advance=1, figures=f"loss {loss:.4f}  accuracy {accuracy:.1%}"
-                                                      f"{self._text(further)}  {speed:,.0f} images/s")
+        self.bar.update(self.task, advance=1, figures=f"loss {loss:.4f}{_accuracy(accuracy, 1)}{self._text(further)}  "
+                                                      f"{speed:,.0f} images/s")
 
     def summarise(self, row: dict[str, float], best: bool) -> None:
         """The line of an epoch that is done."""
-        text = (f"epoch {row['epoch']}/{self.epochs}  loss {row['loss']:.4f}  accuracy {row['accuracy']:.2%}"
+        text = (f"epoch {row['epoch']}/{self.epochs}  loss {row['loss']:.4f}{_accuracy(row['accuracy'], 2)}"
                 f"{self._text([row[name] for name in self.further])}  {row['images_per_second']:,.0f} images/s")
         if "validation_accuracy" in row:
             text += f"  validation {row['validation_accuracy']:.2%}" + "  the best so far" * best
@@ -61,3 +62,8 @@ class TrainingBar:
     def _text(self, values: list[float]) -> str:
         named = zip(self.further, values, strict=True)
         return "".join(f"  {name.replace('_', ' ')} {value:.4f}" for name, value in named)
+
+
+def _accuracy(value: float, digits: int) -> str:
+    """Nothing where the objective does not classify."""
+    return "" if math.isnan(value) else f"  accuracy {value:.{digits}%}"
