@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from robustperf import check, random
-from robustperf.kernel import Kernel, Shape, check_shape
+from robustperf import check
+from robustperf.kernel import Shape
 from robustperf.nuisance.geometric import Affine
+from robustperf.nuisance.uniform import LARGEST, UniformDelta
 from robustperf.ops.nuisance import check_images
 
 OPERATIONS = ("autocontrast", "equalise", "posterise", "rotate", "solarise", "shear_x", "shear_y", "translate_x",
@@ -14,11 +15,10 @@ OPERATIONS = ("autocontrast", "equalise", "posterise", "rotate", "solarise", "sh
 """The paper's augmentations, those that ImageNet-C does not have, in the order of its code."""
 
 _STEPS = 3  # of a chain, at most
-_LARGEST = 1 - 2**-24  # that `random.uniform` draws
 _WARP = Affine(rotation=30, translation=1, scale=None, shear=20)
 
 
-class AugMix(Kernel):
+class AugMix(UniformDelta):
     """(1 - m) x + m (w_1 c_1(x) + ... + w_n c_n(x)): each chain c_i is one to three operations in a row, m is uniform
     (Beta(1, 1)) and so are the weights w on the simplex (Dirichlet(1, ..., 1)); Hendrycks et al. 2020, Algorithm 1.
 
@@ -48,15 +48,12 @@ class AugMix(Kernel):
     def dim_for(self, shape: Shape | None) -> int:
         return 1 + self.width * (2 + 3 * _STEPS)
 
-    def sample_for(self, shape, key, index, draws, *, backend=None):
-        return random.uniform(key, index, draws, self.dim, backend=backend)
-
     @torch.no_grad()
     def transform(self, x, delta, *, backend=None):
         check_images(x, _WARP.program)
         if x.device.type == "cpu":
             check.images("x", x, (0.0, 1.0))
-        numbers = delta.flatten(0, 1).double().clamp(max=_LARGEST)
+        numbers = delta.flatten(0, 1).double().clamp(max=LARGEST)
         weights, m, chains = numbers.split([self.width, 1, self.width * (1 + 3 * _STEPS)], 1)
         parts = (-(-weights.T.contiguous()).log1p()).clamp_min(2**-25)  # not all of them 0
         shares = m[:, 0] * parts / sum(parts)  # Python's sum: torch's may add in an order that depends on the batch
@@ -81,18 +78,6 @@ class AugMix(Kernel):
             warp = _warps(which, level, sign, *images.shape[2:])
             rows = warp.any(1).nonzero()[:, 0]
             images[rows] = _WARP.transform(images[rows], warp[None, rows].to(images.dtype), backend=backend)[0]
-
-    def check_delta(self, delta: torch.Tensor, shape: Shape) -> None:
-        outside = ~((delta >= 0) & (delta < 1))  # a NaN is outside
-        if outside.any():
-            raise ValueError(f"delta: augmix expected numbers in [0, 1), got {delta[outside][0]:g}")
-
-    def project(self, delta: torch.Tensor, shape: Shape | None = None) -> torch.Tensor:
-        check_shape(delta, self.dim_for(shape))
-        return delta.clamp(0, _LARGEST)
-
-    def radius_for(self, shape: Shape | None) -> torch.Tensor:
-        return torch.full((self.dim_for(shape),), 0.5)
 
     def __repr__(self) -> str:
         return f"augmix({self.severity}, {self.width})"

@@ -4,36 +4,21 @@ from __future__ import annotations
 
 import torch
 
-from robustperf import check, random
+from robustperf import check
 from robustperf.classifier import Labeller, labels_of
-from robustperf.kernel import Kernel, Shape, check_shape
+from robustperf.kernel import Kernel, Shape
+from robustperf.nuisance.uniform import UniformDelta
 
-_LARGEST = 1 - 2**-24  # that `random.uniform` draws
 _METRICS = {1.0: "manhattan", 2.0: "euclidean", float("inf"): "chebyshev"}
 
 
-class _Seeded(Kernel):
-    """delta is `size` uniform numbers in [0, 1), from which x' follows; it has no gradient in them."""
+class _Seeded(UniformDelta):
+    """x' follows from `size` uniform numbers, and has no gradient in them."""
 
     size: int
 
     def dim_for(self, shape: Shape | None) -> int:
         return self.size
-
-    def sample_for(self, shape, key, index, draws, *, backend=None):
-        return random.uniform(key, index, draws, self.size, backend=backend)
-
-    def check_delta(self, delta: torch.Tensor, shape: Shape) -> None:
-        outside = ~((delta >= 0) & (delta < 1))  # a NaN is outside
-        if outside.any():
-            raise ValueError(f"delta: expected numbers in [0, 1), got {delta[outside][0]:g}")
-
-    def project(self, delta: torch.Tensor, shape: Shape | None = None) -> torch.Tensor:
-        check_shape(delta, self.size)
-        return delta.clamp(0, _LARGEST)
-
-    def radius_for(self, shape: Shape | None) -> torch.Tensor:
-        return torch.full((self.size,), 0.5)
 
 
 class LabelAware(_Seeded):

@@ -7,13 +7,13 @@ from typing import NamedTuple
 
 import torch
 
-from robustperf import check, random
-from robustperf.kernel import Kernel, Shape, check_shape
+from robustperf import check
+from robustperf.kernel import Kernel, Shape
 from robustperf.nuisance.corruptions import blurs, canny, fog, strokes, warps
 from robustperf.nuisance.noise import ImpulseNoise, ShotNoise
+from robustperf.nuisance.uniform import LARGEST, UniformDelta
 from robustperf.ops.draws import check_draws
 
-_LARGEST = 1 - 2**-24  # that `random.uniform` draws
 _AT_ONCE = 1 << 19  # numbers of delta, or pixels, that `draw` makes at a time: the fog alone has 65,535 an image
 
 
@@ -59,7 +59,7 @@ CORRUPTIONS = tuple(_CORRUPTIONS)
 """The sixteen sets' names, `identity` first, in the published order."""
 
 
-class MnistC(Kernel):
+class MnistC(UniformDelta):
     """A corruption of MNIST-C (Mu and Gilmer 2019, which T section 4 evaluates on) for grey 28x28 digits.
 
     delta holds the uniform numbers behind it, Delta = [0, 1)^q; a sign is minus below 1/2. "28" below stands for the
@@ -122,9 +122,6 @@ class MnistC(Kernel):
             raise ValueError(f"x: {self.name} expected images with sides of {limits}, got {list(shape)}")
         return dim(*shape) if callable(dim) else dim
 
-    def sample_for(self, shape, key, index, draws, *, backend=None):
-        return random.uniform(key, index, draws, self.dim_for(shape), backend=backend)
-
     def transform(self, x, delta, *, backend=None):
         dim = self.dim_for(tuple(x.shape[1:]))
         if x.device.type == "cpu":
@@ -137,7 +134,7 @@ class MnistC(Kernel):
             return apply.transform(x, delta, backend=backend)
         if not dim:
             return apply(x, delta[0]).repeat(draws, 1, 1, 1, 1)
-        made = apply(x.repeat(draws, 1, 1, 1), delta.flatten(0, 1).clamp(max=_LARGEST))
+        made = apply(x.repeat(draws, 1, 1, 1), delta.flatten(0, 1).clamp(max=LARGEST))
         return made.unflatten(0, (draws, batch))
 
     def draw_for(self, x, key, index, draws, *, out=None, backend=None):
@@ -156,18 +153,6 @@ class MnistC(Kernel):
                     delta = self.sample_for(shape[2:], key, numbers, draw, backend=backend)
                     part.copy_(self.transform(images, delta.to(x.dtype), backend=backend))
         return out
-
-    def check_delta(self, delta: torch.Tensor, shape: Shape) -> None:
-        outside = ~((delta >= 0) & (delta < 1))  # a NaN is outside
-        if outside.any():
-            raise ValueError(f"delta: {self!r} expected numbers in [0, 1), got {delta[outside][0]:g}")
-
-    def project(self, delta: torch.Tensor, shape: Shape | None = None) -> torch.Tensor:
-        check_shape(delta, self.dim_for(shape))
-        return delta.clamp(0, _LARGEST)
-
-    def radius_for(self, shape: Shape | None) -> torch.Tensor:
-        return torch.full((self.dim_for(shape),), 0.5)
 
     def __repr__(self) -> str:
         return f"mnist_c({self.name!r})"
