@@ -434,7 +434,7 @@ def test_the_ends_of_delta(name):
     for wrong in (-0.001, 1.0, math.nan):
         delta = torch.full(shape, 0.3)
         delta[1, -1] = wrong
-        with pytest.raises(ValueError, match=rf"delta: expected numbers in \[0, 1\), got"):
+        with pytest.raises(ValueError, match=r"delta: expected numbers in \[0, 1\), got"):
             kernel(x, delta)
 
 
