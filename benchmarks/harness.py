@@ -45,7 +45,8 @@ def interleave(contenders: dict[str, Callable[[], Any]], repeats: int = 21, warm
 def machine() -> dict[str, Any]:
     """What the figures were measured on."""
     packages = {}
-    for package in ("robustperf", "torch", "numpy", "scikit-learn", "scikit-learn-intelex", "foolbox", "kornia", "triton"):
+    for package in ("robustperf", "torch", "numpy", "scikit-learn", "scikit-learn-intelex", "foolbox", "kornia",
+                    "triton"):
         try:
             packages[package] = version(package)
         except PackageNotFoundError:
