@@ -28,7 +28,7 @@ Grid grid_of(const NuisanceArgs<T>& args, const Plan& plan, bool back) {
   constexpr int64_t kBusy = 8 * 132;  // blocks that keep a large processor busy
   constexpr int64_t kCluster = 8;
   const int64_t pixels = args.height * args.width, values = args.channels_most * pixels;
-  const int64_t items = blocks_for(values, 3 * kBundle<T>), rows = args.batch * args.draws;
+  const int64_t items = blocks_for(pixels, kBundle<T>), rows = args.batch * args.draws;
   Grid grid{1, false, rows, {}};
   if (!back && plan.count == 1 && plan.blurs == 0 && !plan.wants_whole) {  // no block needs to know of another
     grid.slices = static_cast<int>(
@@ -36,7 +36,8 @@ Grid grid_of(const NuisanceArgs<T>& args, const Plan& plan, bool back) {
                  std::min(blocks_for(items, kPlanThreads), blocks_for(kBusy, std::max<int64_t>(rows, 1)))));
     return grid;
   }
-  // From the image alone, not from the batch: sums are added up in the same order whatever comes beside it.
+  // From the pixels alone, not from batch or channels: sums are added up in the same order whatever comes beside the
+  // image and whatever step turns grey into colour.
   if (items > kPlanThreads * kPerThread && has_clusters()) grid.slices = kCluster, grid.together = true;
   grid.teams = std::min(rows, std::max<int64_t>(256, (int64_t{1} << 26) / values));
   int64_t total = 0;

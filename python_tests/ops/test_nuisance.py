@@ -935,7 +935,7 @@ def test_the_way_back_where_autograd_is_shut_out(backend, device):
 def test_opcheck_of_the_draws(backend, device):
     layout = program_of("from grey").layout((1, 6, 5))
     index, draw = torch.arange(5, device=device)[::2], torch.arange(2, device=device)
-    rest = layout.codes, layout.numbers, -7, backend
+    rest = layout.codes, layout.numbers, -7, None, backend
     torch.library.opcheck(torch.ops.robustperf.nuisance_sample.default, (index, draw, *rest))
     for dtype in (torch.float32, torch.float64):
         x, out = images((3, 1, 6, 5)).to(device, dtype), torch.zeros(2, 3, 3, 6, 5, dtype=dtype, device=device)
