@@ -18,7 +18,9 @@ from pathlib import Path
 import torch
 from gpu_timing import because, synchronise
 
-from robustperf import closest_boundary, nuisance, ops, random
+from robustperf import nuisance, ops, random
+from robustperf.robustness.boundary import closest_boundary_by
+from robustperf.robustness.looks import Looks
 
 KEY = random.key(2**63 + 11)
 SHAPES = ((3, 3, 13, 17), (2, 3, 32, 32), (5, 3, 37, 53))
@@ -68,8 +70,17 @@ def closest(method, backend, device):
     """The search as a whole: `line_search_step` from the first look to the last, in float64."""
     weight = normals(5, 30, dtype=torch.float64).to(device)
     x, ends = uniforms(19, 30, dtype=torch.float64).to(device), uniforms(3, 19, 30, dtype=torch.float64).to(device)
-    found = closest_boundary(lambda x: torch.tanh(x @ weight.T), x, ends.flip(1), method=method, backend=backend)
+    # without graphs: a sanitizer's allocator has none
+    found = closest_boundary_by(Looks(lambda x: torch.tanh(x @ weight.T)), x, ends.flip(1), method=method,
+                                backend=backend)
     return found.distance, found.candidate
+
+
+def rbf_decision(dtype, backend, device):
+    x, support = (uniforms(count, 30, dtype=dtype).to(device) for count in (19, 257))
+    decision = ops.rbf_decision(x.requires_grad_(), support, normals(3, 257, dtype=dtype).to(device),
+                                normals(3, dtype=dtype).to(device), 0.5, backend=backend)
+    return decision.detach(), *torch.autograd.grad(decision.square().sum(), x)
 
 
 def drawn(kernel, shape, dtype, backend, device):
@@ -94,7 +105,8 @@ def there_and_back(kernel, shape, dtype, backend, device):
 def kernels() -> dict[str, nuisance.Compose]:
     """Each known kernel that is a program, and chains of them."""
     needing = {"l2_ball": (2.5,), "linf_ball": (0.1,), "background_colour": ((0,) * 3, (1,) * 3, "corner")}
-    alone = {name: kind(*needing.get(name, ())) for name, kind in nuisance.KERNELS.items() if name != "augmix"}
+    alone = {name: kind(*needing.get(name, ())) for name, kind in nuisance.KERNELS.items()
+             if issubclass(kind, nuisance.KnownKernel)}
     chains = {
         "four colours": ("brightness", "contrast", "saturation", "hue"),
         "warp, colours, noise": ("affine", "brightness", "contrast", "gaussian_noise"),
@@ -120,6 +132,8 @@ def calls() -> Iterator[tuple[str, Make]]:
                 yield f"halfspace_box_projection {kind} p={norm} {dim}", partial(projection, dtype, norm, dim)
     for normal in (False, True):
         yield f"draws {'normal' if normal else 'uniform'}", partial(draws, normal)
+    for dtype in wide:
+        yield f"rbf_decision {str(dtype).removeprefix('torch.')}", partial(rbf_decision, dtype)
     for method in ("chandrupatla", "bisection"):
         yield f"line_search_step {method}", partial(closest, method)
     for name, kernel in kernels().items():

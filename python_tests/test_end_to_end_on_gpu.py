@@ -47,6 +47,20 @@ def test_the_search_runs_in_graphs(net, monkeypatch):
     assert made and None not in made
 
 
+def test_a_model_that_waits_for_the_device_is_looked_at_without_graphs(net):
+    class Waiting(torch.nn.Module):
+        def forward(self, x):
+            return mine(x) + 0 * x.sum().item()
+
+    x, mine, stream = images(200), copy.deepcopy(net).cuda(), torch.cuda.current_stream()
+    want = rp.margins(net, x, attacks=[FGSM(), PGD(steps=5)], batch_size=32)
+    with pytest.warns(RuntimeWarning, match="cannot be captured in a CUDA graph"):
+        got = rp.margins(Waiting(), x.cuda(), attacks=[FGSM(), PGD(steps=5)], batch_size=32)
+    torch.testing.assert_close(got.distance, want.distance, rtol=1e-4, atol=1e-6)
+    assert torch.cuda.current_stream() == stream
+    assert torch.rand(3, device="cuda").shape == (3,)
+
+
 @pytest.mark.parametrize("objective", [ERM(), MRT(KERNEL), MRT(KERNEL, selection="batch"), MRT(KERNEL, chunk=3),
                                        MDA(KERNEL), MAT(KERNEL, 3)], ids=lambda o: f"{type(o).__name__}")
 def test_a_loss_and_its_gradients_are_those_of_the_cpu(net, objective):

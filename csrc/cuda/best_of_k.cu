@@ -17,6 +17,7 @@ using namespace robustperf::ROBUSTPERF_ISA;
 constexpr int kThreads = 256;  // a block's, about
 constexpr int kMostSide = 16;  // draws side by side
 constexpr int kMostThreads = kMostSide * kWarp;
+constexpr int64_t kAlone = 1024;  // losses of one draw for the batch that one block finds sooner than several agree
 
 // Lanes a row, logits a load, loads at a time.
 template <int kLanes_, int kVector_, int kLoads_>
@@ -159,6 +160,7 @@ __global__ void __launch_bounds__(kMostThreads)
   if (!args.whole_batch) return;
   __threadfence();  // the losses are seen by whoever sees the count
   __syncthreads();
+  if (gridDim.x == 1) return worst_of_the_batch(args);
   if (threadIdx.x == 0) last = atomicAdd(args.done, 1u) == gridDim.x - 1;
   __syncthreads();
   if (!last) return;
@@ -169,11 +171,13 @@ __global__ void __launch_bounds__(kMostThreads)
 template <typename W, typename T, typename L>
 void run(const BestOfKArgs<T>& args, cudaStream_t stream) {
   const int side = static_cast<int>(blocks_for(args.draws, blocks_for(args.draws, kMostSide)));
-  const int samples = larger(1, kThreads / (W::kLanes * side));
+  const bool alone = args.whole_batch && args.draws * args.rows <= kAlone;
+  const int samples = larger(1, (alone ? kMostThreads : kThreads) / (W::kLanes * side));
   const int threads = (W::kLanes * side * samples + kWarp - 1) / kWarp * kWarp;
   const int64_t blocks = blocks_for(args.rows, samples);
-  if (args.whole_batch) check(cudaMemsetAsync(args.done, 0, sizeof *args.done, stream), "best_of_k");
-  launch("best_of_k", best_of_k_kernel<W, T, L>, blocks, threads, 1, stream, args, side, samples, blocks);
+  if (args.whole_batch && !alone) check(cudaMemsetAsync(args.done, 0, sizeof *args.done, stream), "best_of_k");
+  launch("best_of_k", best_of_k_kernel<W, T, L>, alone ? 1 : blocks, threads, 1, stream, args, side, samples,
+         blocks);
 }
 
 }  // namespace

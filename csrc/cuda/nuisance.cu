@@ -6,13 +6,6 @@ namespace {
 constexpr int kSampleThreads = 128;
 constexpr int kMostRows = kSampleThreads / kWarp;
 
-// As many as the registers of a multiprocessor hold without spilling.
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-constexpr int kBlocksAtOnce = 3;
-#else
-constexpr int kBlocksAtOnce = 2;
-#endif
-
 // The draws of a program's delta: `threads` threads a row, a warp or the block.
 __global__ void __launch_bounds__(kSampleThreads)
     sample_kernel(const __grid_constant__ NuisanceSampleArgs args, const __grid_constant__ Plan plan, int threads) {
@@ -60,7 +53,7 @@ __global__ void __launch_bounds__(kSampleThreads)
 }
 
 template <typename T, int kPixels, bool kRare>
-__global__ void __launch_bounds__(kPlanThreads, kRare ? 1 : sizeof(T) == 4 && kPixels > 1 ? kBlocksAtOnce : 2)
+__global__ void __launch_bounds__(kPlanThreads, kRare ? 1 : 2)
     nuisance_kernel(const __grid_constant__ NuisanceArgs<T> args, const __grid_constant__ Plan plan,
                     const __grid_constant__ Grid grid) {
   __shared__ Shared<T> shared;

@@ -160,7 +160,8 @@ void halfspace_box_projection(const ProjectionArgs<T>& args, cudaStream_t stream
                                                                    : projection_kernel<Norm::one, kVector, T>;
     launch("halfspace_box_projection", kernel, args.rows, kThreads, 1, stream, args);
   };
-  if (rows_of_16_bytes(args.dim, args.x, args.w, args.delta)) run(std::integral_constant<int, 16 / sizeof(T)>{});
+  constexpr int kVector = sizeof(T) == 4 ? 4 : 1;  // doubles, two at a time, would spill
+  if (rows_of_16_bytes(args.dim, args.x, args.w, args.delta)) run(std::integral_constant<int, kVector>{});
   else run(std::integral_constant<int, 1>{});
 }
 

@@ -44,6 +44,12 @@ def kernels_in(report):
             for name, processor, stores, loads in re.findall(entry, report, re.DOTALL)]
 
 
+def spills_in(report):
+    """Bytes, of kernels and of the functions that they call."""
+    return sum(int(stores) + int(loads)
+               for stores, loads in re.findall(r"(\d+) bytes spill stores, (\d+) bytes spill loads", report))
+
+
 def test_the_report_is_understood():
     report = """ptxas info    : Compiling entry function '_Z1av' for 'sm_80'
 ptxas info    : Function properties for _Z1av
@@ -52,7 +58,9 @@ ptxas info    : Compiling entry function '_Z1bv' for 'sm_90'
 ptxas info    : Function properties for _Z1bv
     8 bytes stack frame, 12 bytes spill stores, 4 bytes spill loads
 """
-    assert kernels_in(report) == [("sm_80", "_Z1av", 0), ("sm_90", "_Z1bv", 16)]
+    assert kernels_in(report) == [("sm_80", "_Z1av", 0), ("sm_90", "_Z1bv", 16)] and spills_in(report) == 16
+    called = "ptxas info    : Function properties for _Z4slowf\n    0 bytes stack frame, 8 bytes spill stores, "
+    assert spills_in(report + called + "8 bytes spill loads\n") == 32
 
 
 def test_every_source_with_kernels_is_listed():
@@ -74,4 +82,4 @@ def test_sources_compile_without_warnings_and_spills(source, tmp_path):
         names = [name for target, name, _ in found if target == processor]
         for kernel in KERNELS.get(source.stem, ()):
             assert any(kernel in name for name in names), f"{kernel} was not compiled for {processor}"
-    assert [each for each in found if each[2]] == []
+    assert [each for each in found if each[2]] == [] and spills_in(report) == 0, report

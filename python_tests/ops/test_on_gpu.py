@@ -38,7 +38,8 @@ def inputs(seed=0):
         "x": torch.rand(7, 300, generator=g), "w": torch.randn(7, 300, generator=g),
         "c": torch.rand(7, generator=g, dtype=torch.float64), "index": torch.arange(6) + 100 * seed,
         "draw": torch.arange(2) + seed, "images": images, "delta": delta,
-        "grad": torch.randn(2, *images.shape, generator=g), "key": torch.tensor(2**40 + seed),
+        "grad": torch.randn(2, *images.shape, generator=g), "dual": torch.randn(3, 7, generator=g),
+        "intercept": torch.randn(3, generator=g), "key": torch.tensor(2**40 + seed),
         "codes": layout.codes, "numbers": layout.numbers,
     }  # fmt: skip
     return {what: value.to(GPU) if isinstance(value, torch.Tensor) else value for what, value in values.items()}
@@ -54,6 +55,7 @@ def calls(v, name):
         **{f"projection, {norm}": lambda norm=norm: ops.halfspace_box_projection(v["x"], v["w"], v["c"], norm=norm,
                                                                                  backend=name)
            for norm in (1, 2, float("inf"))},
+        "rbf_decision": lambda: [ops.rbf_decision(v["x"], v["w"], v["dual"], v["intercept"], 0.01, backend=name)],
         "draws": lambda: [ops.draws(v["key"], v["index"], v["draw"], 70, normal=True, backend=name)],
         "nuisance_sample": lambda: [ops.nuisance_sample(v["key"], v["index"], v["draw"], PROGRAM, SHAPE, backend=name)],
         "nuisance_draw": lambda: [ops.nuisance_draw(v["images"], v["key"], v["index"], v["draw"], PROGRAM,

@@ -53,9 +53,9 @@ def logit_gap(logits: torch.Tensor, label: torch.Tensor, *, backend: str | None 
                       registry.choose("logit_gap", backend, logits.device))
 
 
-def check_labels(name: str, label: torch.Tensor, classes: int) -> None:
-    """ValueError unless all labels are in 0..classes-1. Looked at on the CPU only: a GPU is not waited for."""
-    if label.device.type == "cpu" and label.numel() and not torch.compiler.is_compiling():
+def check_labels(name: str, label: torch.Tensor, classes: int, *, wait: bool = False) -> None:
+    """ValueError unless all labels are in 0..classes-1. On a GPU they are looked at where `wait` allows that."""
+    if (label.device.type == "cpu" or wait) and label.numel() and not torch.compiler.is_compiling():
         low, high = (v.item() for v in label.aminmax())
         if low < 0 or high >= classes:
             raise ValueError(f"{name}: expected labels in 0..{classes - 1}, got {low if low < 0 else high}")

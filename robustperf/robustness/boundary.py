@@ -188,7 +188,7 @@ def _first_look(model, x, labels, gap_x):
     check_no_nan(logits)
     predicted = logits.argmax(1)
     labels = predicted if labels is None else labels
-    check_labels("labels", labels, logits.shape[1])
+    check_labels("labels", labels, logits.shape[1], wait=True)  # the search waits for the GPU in any case
     return labels, ops.logit_gap(logits, labels), predicted != labels, torch.ones_like(labels)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -73,24 +75,38 @@ class Looks:
 
 
 EAGER_LOOKS = 8  # at one size before a graph is worth its capture: fewer than most searches of one batch take
-TIMED_REPLAYS = 3
+TIMED_LOOKS = 3  # before a time is believed: the first may be that of libraries waking up
+
+
+@dataclass
+class _Times:
+    """How many looks there were, and the seconds of the quickest."""
+
+    count: int = 0
+    least: float = math.inf
+
+    def add(self, seconds: float) -> None:
+        self.count += 1
+        self.least = min(self.least, seconds)
 
 
 @dataclass
 class _Size:
-    """How looks of one size are done, and what they took, in seconds."""
+    """How looks of one size are done, and what they took."""
 
-    eager: list[float] = field(default_factory=list)
-    replays: list[float] = field(default_factory=list)
+    eager: _Times = field(default_factory=_Times)
+    replays: _Times = field(default_factory=_Times)
     replay: Callable[[], None] | None = None
     count: torch.Tensor | None = None  # what a replay writes
 
     @property
     def seconds(self) -> float:
-        return min(self.eager + self.replays)
+        """Nothing while too few looks tell."""
+        told = self.eager.count + self.replays.count >= TIMED_LOOKS
+        return min(self.eager.least, self.replays.least) if told else 0.0
 
     def prefers_replays(self) -> bool:
-        return len(self.replays) < TIMED_REPLAYS or min(self.replays) <= min(self.eager)
+        return self.replays.count < TIMED_LOOKS or self.replays.least <= self.eager.least
 
 
 class GraphedLooks(Looks):
@@ -125,7 +141,7 @@ class _Arena:
                for name in ("label", "x", "candidates", "lines", "state", "closest")}
         batch = len(searches.x)
         self.rows = torch.empty(batch, dtype=torch.int64, device=searches.x.device)
-        self.points = torch.empty_like(own["x"])
+        self.points = searches.x.clone(memory_format=torch.contiguous_format)  # images: what is done rides along
         self.own = Searches(rows=self.rows, shape=searches.shape, step=searches.step, **own)
 
     def run(self, searches: Searches) -> None:
@@ -153,13 +169,12 @@ class _Arena:
         searches.closest.copy_(self.own.closest)
 
     def _pays(self, smaller: int, size: int) -> bool:
-        known = self.sizes
-        return smaller not in known or size not in known or known[smaller].seconds < known[size].seconds
+        return smaller not in self.sizes or self.sizes[smaller].seconds < self.sizes[size].seconds
 
     def _look(self, size: int) -> int:
         """One look at the first `size` rows; how many of them are not done."""
         how = self.sizes.setdefault(size, _Size())
-        if how.replay is None and len(how.eager) >= EAGER_LOOKS:
+        if how.replay is None and how.eager.count >= EAGER_LOOKS:
             captured = self.capture(partial(self._eagerly, size))
             if captured is not None:
                 how.replay, how.count = captured
@@ -170,7 +185,7 @@ class _Arena:
             count = int(how.count)
         else:
             count = int(self._eagerly(size))
-        (how.replays if replays else how.eager).append(time.perf_counter() - began)
+        (how.replays if replays else how.eager).add(time.perf_counter() - began)
         return count
 
     def _eagerly(self, size: int) -> torch.Tensor:
@@ -191,16 +206,25 @@ class _Capture:
             return None
         if self._pool is None:
             self._pool = torch.cuda.graph_pool_handle()
-        graph = torch.cuda.CUDAGraph()
+        graph, here = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
         try:
-            with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
-                count = look()
+            with torch.cuda.stream(here):  # a capture that fails would leave its own stream the current one
+                with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+                    count = look()
         except RuntimeError as error:
             self._refused = True
+            self._clear_up(here)
             warnings.warn(f"the model cannot be captured in a CUDA graph, it is looked at without: {error}",
                           RuntimeWarning, stacklevel=2)
             return None
         return graph.replay, count
+
+    def _clear_up(self, stream: torch.cuda.Stream) -> None:
+        """What torch leaves undone when a capture fails: the allocator's pool, and the generator's state."""
+        with suppress(RuntimeError, AttributeError, TypeError):
+            torch._C._cuda_endAllocateToPool(stream.device_index, self._pool)
+        with suppress(RuntimeError), torch.cuda.stream(stream), torch.cuda.graph(torch.cuda.CUDAGraph()):
+            torch.zeros(1, device=stream.device)
 
 
 def looks_for(model: Classifier, x: torch.Tensor) -> Looks:

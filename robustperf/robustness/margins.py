@@ -129,7 +129,7 @@ def _batch(looks: Looks, x, attacks, norm, labels, bounds, key, index, keep_poin
         check_no_nan(logits, index)
         predicted = logits.argmax(1)
         labels = predicted if labels is None else labels
-        check_labels("labels", labels, logits.shape[1])
+        check_labels("labels", labels, logits.shape[1], wait=True)
         gap = ops.logit_gap(logits, labels)
         gap = gap.where(predicted == labels, -math.inf)  # misclassified, by however little
         found = [

@@ -12,7 +12,7 @@ from robustperf.classifier import Classifier, evaluating, laid_out, logits_of, w
 from robustperf.kernel import Kernel
 from robustperf.ops.best_of_k import SELECTIONS
 from robustperf.ops.logit_gap import check_labels
-from robustperf.training.objective import Objective, check_kernel, check_weight, loss_of_drawn
+from robustperf.training.objective import IGNORED, Objective, check_kernel, check_weight, loss_of_drawn
 
 _IMAGES_AT_ONCE = 64  # on a CPU: what a convolution makes of more does not stay in its cache
 MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
@@ -126,11 +126,12 @@ class MRT(Objective):
                 draws = torch.arange(first, min(first + chunk, self.k), device=x.device)
                 drawn = self.kernel.draw(x, key=key, index=index, draws=draws)
                 logits = logits_of(look, laid_out(inner, drawn.flatten(0, 1))).unflatten(0, drawn.shape[:2])
-                check_labels("y", y, logits.shape[2])  # to best_of_k -100 is a label to ignore
+                check_labels("y", y, logits.shape[2])
                 if together:
-                    sums += [ops.best_of_k(each[None], y)[0].sum() for each in logits]
+                    sums += [ops.best_of_k(each[None], y, ignore_index=IGNORED)[0].sum() for each in logits]
                 else:
-                    running = ops.best_of_k(logits, y, selection=self.selection, running=running, first=first)
+                    running = ops.best_of_k(logits, y, selection=self.selection, running=running, first=first,
+                                            ignore_index=IGNORED)
         # autocast keeps its copies of the weights until the outermost block ends, and these have no gradients
         torch.clear_autocast_cache()
         if together:

@@ -14,7 +14,7 @@ from robustperf.kernel import Kernel
 from robustperf.nets.dropout import drawing
 from robustperf.ops.logit_gap import check_labels
 
-_IGNORED = -(2**63)
+IGNORED = -(2**63)
 DROPOUT = 0x64726F70  # folded into the key for dropout: kernels draw under the key itself
 
 
@@ -90,7 +90,7 @@ def cross_entropies(logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     logits = logits.float() if logits.dtype in check.HALF else logits
     target = y.repeat(len(logits) // len(y))
     # torch's own number for a row to leave out, -100, is a wrong label here
-    losses = functional.cross_entropy(logits, target, reduction="none", ignore_index=_IGNORED)
+    losses = functional.cross_entropy(logits, target, reduction="none", ignore_index=IGNORED)
     return losses.view(-1, len(y))
 
 

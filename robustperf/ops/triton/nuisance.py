@@ -67,6 +67,8 @@ def nuisance(x, delta, codes, numbers):
 
 
 def transform_into(out, x, delta, codes, numbers):
+    if math.prod(x.shape[1:]) >= 2**31 or math.prod(out.shape[2:]) >= 2**31:  # places are counted in 32 bits
+        raise ValueError(f"x: expected images of fewer than 2^31 values, got shape {list(x.shape)}")
     segments, image, delta = segments_of(codes, numbers, x.shape[1]), x.contiguous(), delta.contiguous()
     for segment in segments[:-1]:
         image = run_segment(segment, image, delta)
