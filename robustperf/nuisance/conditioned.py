@@ -107,6 +107,7 @@ class OnManifold(_Seeded):
         from sklearn.neighbors import NearestNeighbors
 
         self._search = NearestNeighbors(radius=self.eps, metric=_METRICS[self.norm]).fit(_rows(self.reference))
+        self._largest = self.reference.abs().max().item()
         self._known = {}
 
     def defined(self, x: torch.Tensor) -> torch.Tensor:
@@ -160,8 +161,7 @@ class OnManifold(_Seeded):
 
     def _slack(self, rows):
         """How far from the truth the distances of the search are, at most."""
-        largest = max(np.abs(rows).max(), self.reference.abs().max().item())
-        return _SLACK * (1 + float(largest) * rows.shape[1] ** 0.5)
+        return _SLACK * (1 + max(float(np.abs(rows).max()), self._largest) * rows.shape[1] ** 0.5)
 
     def _distances(self, row, numbers):
         """Of the row to the reference images of these numbers."""

@@ -30,7 +30,7 @@ class ScoreValue:
     Attributes:
         value: R. NaN where Q(. | x) does not exist for some point (`points` tells which).
         standard_error: of `value`, from the scatter between the points and, where lambda was drawn, between its draws;
-            NaN of a single one.
+            NaN where that was one draw.
         area: the integral of R_{Q_lambda} over A without the density, as T equation 7 has it; the value itself where
             there is no family.
         points: [N] float64, each one's H(rho(x)) G(x), averaged over lambda: `value` is their mean.
@@ -67,8 +67,8 @@ class Score:
             increasing function of rho [N] float64 in [0, 1] that gives [N] numbers >= 0.
         G: "uniform", G = 1 on the unit cube (type 1); "empirical", G = p, the density that the points are drawn from
             (type 2); or a function of images [N, C, H, W] that gives their weights [N] >= 0, on the unit cube.
-        nodes: L, how many lambda of a family are looked at. Where they are drawn, the density must let 8 of them count, or
-            all of fewer: (sum_l q_l)^2 / sum_l q_l^2, Kish's effective size.
+        nodes: L, how many lambda of a family are looked at. Where they are drawn, the density must let 8 of them count,
+            or all of fewer: (sum_l q_l)^2 / sum_l q_l^2 is Kish's effective size.
 
     Raises TypeError or ValueError for wrong arguments, an H that decreases or is negative.
     """
