@@ -26,9 +26,9 @@ class Family:
             `lambda angle, shift: Compose([Rotation(angle), Translation(shift)])`.
         ranges: (lower, upper) of each of them.
         density: q, a function of lambda [L, k] float64 that gives [L] float64; None for the uniform one. It is
-            integrated when the family is made: where k is 1 by adaptive quadrature, to which a peak much narrower than
-            the range is not there; otherwise by 16,384 uniform draws, or up to 1,048,576 until five standard errors of
-            the integral are below 0.02. A density that this is too little for is refused; a smaller box helps.
+            integrated when the family is made: where k is 1 by adaptive quadrature, which misses a peak much narrower
+            than the range; otherwise by 16,384 uniform draws, or up to 1,048,576 until five standard errors of the
+            integral are below 0.02. A density that this is too little for is refused; a smaller box helps.
 
     Raises TypeError for something else, ValueError for an empty or infinite range, or a density that is negative, no
     number or does not integrate to one, or whose integral this does not tell.
