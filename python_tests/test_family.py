@@ -71,6 +71,31 @@ def test_densities_of_two_variables():
             pairs(lambda lam, factor=factor: factor * density(lam))
 
 
+def squares(side, factor=1.0):
+    """The uniform density on [0, side]^2, in [0, 1]^2."""
+    return rp.Family(lambda a, b: L2Ball(a + b), (0, 1), (0, 1),
+                     density=lambda lam: factor * (lam < side).all(1).double() / side**2)  # fmt: skip
+
+
+def test_densities_of_two_variables_that_need_more_draws():
+    assert squares(0.25).dim == 2
+    for factor in (0.95, 1.05):
+        with pytest.raises(ValueError, match="density: expected an integral of 1 over the ranges, got"):
+            squares(0.25, factor)
+    for factor in (1, 1.8):
+        with pytest.raises(ValueError, match=r"density: expected one whose integral 1,048,576 draws tell, got .* \+- "
+                                             "0.*; a smaller box around it may help"):
+            squares(0.01, factor)
+
+
+def test_a_peak_too_narrow_for_quadrature():
+    def peak(lam):
+        return torch.exp(-0.5 * ((lam[:, 0] - 37.3) / 1e-4) ** 2) / (1e-4 * math.sqrt(2 * math.pi))
+
+    with pytest.raises(ValueError, match="density: expected an integral of 1 over the ranges, got 0"):
+        rotations(peak)
+
+
 @pytest.mark.parametrize("value, error", [
     (lambda lam: -lam[:, 0] / 4000, "finite numbers >= 0, got -"),
     (lambda lam: lam[:, 0] * math.nan, "finite numbers >= 0, got nan at"),
@@ -80,6 +105,11 @@ def test_densities_of_two_variables():
 def test_what_is_no_density(value, error):
     with pytest.raises(ValueError, match=f"density: expected {error}"):
         rotations(value)
+
+
+def test_numbers_in_texts():
+    family = rp.Family(L2Ball, ("0.1", "1"))
+    assert family.lower.tolist() == [0.1] and family.upper.tolist() == [1]
 
 
 def test_errors():

@@ -119,7 +119,9 @@ def chosen_models(arguments: argparse.Namespace) -> Iterator[tuple[str, Dataset,
             models = (trained(method, weight, train, test, scale, folder, arguments.seed)
                       for weight in sorted(weights, reverse=True))
             found[method] = choice(models, least)
-            print(f"{name}: {method}: lambda = {found[method].weight:g} is chosen", file=sys.stderr)
+            largest = found[method].weight == max(weights) and found[method].accuracy >= least
+            print(f"{name}: {method}: lambda = {found[method].weight:g} is chosen"
+                  + ", the largest weight tried: larger ones may keep the accuracy too" * largest, file=sys.stderr)
         yield name, test, found
 
 

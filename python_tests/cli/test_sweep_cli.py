@@ -49,7 +49,7 @@ def test_the_runs_are_those_of_python_and_the_largest_near_weight_is_chosen(tmp_
     assert [row["weight"] for row in rows] == ["", "0.001", "1000.0"]
     assert [row["chosen"] for row in rows] == ["False", "True", "False"]
     weights = tmp_path / "weight-0.001" / "model.safetensors"
-    assert f"within 20.00%: 0.001, {weights}" in output
+    assert f"within 20.00%: 0.001, {weights}" in output and "largest weight tried" not in output
     assert training.evaluate(checkpoint.load(weights), test).top(1) == found[1][2]
     for _, accuracy, on_test in found:
         assert f"{accuracy:.2%}" in output and f"{on_test:.2%}" in output
@@ -90,7 +90,9 @@ def test_a_sweep_that_is_interrupted_goes_on(tmp_path, monkeypatch):
         parts, whole = (checkpoint.read(tmp_path / run / "weight-0.1" / f"{name}.safetensors")[0]
                         for run in ("parts", "whole"))
         assert all(torch.equal(value, whole[key]) for key, value in parts.items())
-    sweep(*arguments[:-1], "0.1,1,2", "--out", tmp_path / "parts", "--resume")  # one more weight
+    # one more weight
+    output = sweep(*arguments[:-1], "0.1,1,2", "--within", 1, "--out", tmp_path / "parts", "--resume")
+    assert "It is the largest weight tried: larger ones may keep the accuracy too." in output
     assert len(table(tmp_path / "parts")) == 4 and not steps
 
 

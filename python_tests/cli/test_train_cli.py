@@ -181,7 +181,7 @@ def test_cotrain_is_that_of_python(tmp_path):
     ("hein", {}, "weight"),
     ("hein(0)", {}, "weight: expected a finite number above 0"),
     ("cotrain", {"classifier": nets.SmallCNN()}, "missing 1 required positional argument: 'weight'"),
-    ("cotrain(-1)", {"classifier": nets.SmallCNN()}, "weight: expected a finite number above 0"),
+    ("cotrain(-1)", {"classifier": nets.SmallCNN()}, "weight: expected a finite number >= 0"),
     ("cotrain(1, width=0)", {"classifier": nets.SmallCNN()}, "width: expected an integer above 0"),
     ("cotrain(1)", {"k": 3, "classifier": nets.SmallCNN()}, "k: expected none for the objective cotrain"),
 ])  # fmt: skip

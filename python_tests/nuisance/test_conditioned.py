@@ -149,6 +149,48 @@ def test_the_ball_is_open_and_a_reference_image_is_in_its_own():
     assert drawn.unique().tolist() == [0, 0.5]
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_many_features(dtype):
+    reference = torch.rand(300, 1, 28, 28, generator=torch.Generator().manual_seed(0), dtype=dtype)
+    for eps in (1e-9, 1e-7, 1e-3):
+        kernel = OnManifold(reference, eps)
+        assert kernel.defined(reference).all() and not kernel._known
+        assert torch.equal(kernel.draw(reference, key=0, index=torch.arange(300))[0], reference)
+        assert not kernel.defined(1 - reference).any()
+    shifted = reference.clone()
+    shifted[:, 0, 3, 4] += 2**-20  # without rounding
+    for eps, there in ((2**-20, False), (2**-20 * 1.001, True)):
+        kernel = OnManifold(reference[:1], eps)
+        distance = (shifted[0].double() - reference[0].double()).norm().item()
+        assert kernel.defined(shifted[:1]).tolist() == [distance < eps] and (distance < eps) == there
+    distance = (reference[1].double() - reference[0].double()).norm().item()
+    with pytest.raises(ValueError, match=rf"distance {distance:g} of the nearest .* \(image 0 and 0 more\)"):
+        OnManifold(reference[:1], 1e-7).draw(reference[1:2], key=0, index=torch.arange(1))
+
+
+def test_neighbours_do_not_depend_on_the_batch():
+    reference = torch.rand(300, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    kernel, x = OnManifold(reference, 11.4), torch.rand(9, 1, 28, 28, generator=torch.Generator().manual_seed(1))
+    distances = (x.double()[:, None] - reference.double()).flatten(2).norm(dim=2)
+    inside = distances < 11.4
+    assert 0 < inside.double().mean() < 1 and inside.any(1).all()
+    assert torch.equal(kernel.defined(x), inside.any(1)) and kernel.defined(x[:0]).shape == (0,)
+    whole = kernel._neighbours(x)
+    for b in range(9):
+        assert torch.equal(whole[b], inside[b].nonzero()[:, 0])
+        assert torch.equal(OnManifold(reference, 11.4)._neighbours(x[b : b + 1])[0], whole[b])
+
+
+def test_the_reference_is_a_copy():
+    reference = REFERENCE.clone()
+    kernel = OnManifold(reference, 0.9)
+    before = kernel.draw(X, key=0, index=INDEX, draws=5)
+    reference.zero_()
+    assert torch.equal(kernel.draw(X, key=0, index=INDEX, draws=5), before)
+    kernel._known = {}
+    assert torch.equal(kernel.draw(X, key=0, index=INDEX, draws=5), before)
+
+
 def test_a_ball_with_nothing_in_it():
     near = [near_by_hand(x, 0.45, 2) for x in X]
     kernel = OnManifold(REFERENCE, 0.45)

@@ -104,6 +104,37 @@ def test_several_variables_are_drawn():
     assert found.lam.shape == (64, 2) and near(found, 0.9) and found.standard_error < 0.02
 
 
+def test_too_few_draws_of_several_variables():
+    def family(density=None):
+        return rp.Family(lambda a, b: LinfBall(0.01 + a + b), (0, 1), (0, 1), density=density)
+
+    def corner(lam):
+        return 16 * (lam < 0.25).all(1).double()
+
+    data = {"shape": SHAPE, "points": 50, "samples": 20, "batch_size": 10_000}
+    lam = family().draws(32, random.fold_in(0, 0x6C616D62))
+    hits = int((corner(lam) > 0).sum())
+    assert 0 < hits < 8
+    with pytest.raises(ValueError, match=f"nodes: expected enough of them for the density, got 32, by which its "
+                                         f"integral is {hits / 2:g} and {hits} of them count"):
+        Score(family(corner))(threshold, **data)
+    with pytest.raises(ValueError, match="got 1, by which its integral is 0 and 0 of them count"):
+        Score(family(lambda lam: corner(1 - lam)), nodes=1)(threshold, **data)
+    found = Score(family(corner), nodes=400)(threshold, **data | {"points": 400})
+    assert near(found, 1 - 0.26 / 2) and found.standard_error < 0.02
+    assert Score(family(), nodes=2)(threshold, **data).standard_error > 0
+    single = Score(family(), nodes=1)(threshold, **data)
+    assert 0 < single.value < 1 and math.isnan(single.standard_error)
+
+
+@pytest.mark.parametrize("h", ["identity", "certain"])
+def test_a_score_is_one_at_most(h):
+    score = Score(ball_family(1.7), h, G="empirical", nodes=7)
+    found = score(lambda x: torch.eye(2)[0].expand(len(x), 2), X, samples=3)
+    assert found.value == 1 and (found.points == 1).all()
+    assert 0 <= rp.robustness.accuracy_bound(0.9, 0, 1 - found.value) <= 1
+
+
 def test_the_label_is_kept_by_a_label_aware_kernel():
     labeller = Score(LabelAware(LinfBall(0.3), lambda x: threshold(x).argmax(1)), H="certain")
     assert labeller(threshold, shape=SHAPE, points=200, samples=20, batch_size=200).value == 1
@@ -111,7 +142,14 @@ def test_the_label_is_kept_by_a_label_aware_kernel():
 
 HS = {"identity": "identity", "certain": "certain", "step": lambda r: (r > 0.7).double() * 3, "exp": torch.exp}
 GS = {"uniform": "uniform", "empirical": "empirical", "weights": lambda x: x.mean((1, 2, 3)) ** 2}
-QS = {"ball": L2Ball(1.5), "family": ball_family(4), "program": Compose([Brightness(0.9), LinfBall(0.3, clamp=True)])}
+QS = {
+    "ball": L2Ball(1.5),
+    "family": ball_family(4),
+    "two variables": rp.Family(lambda lower, eps: Compose([Brightness((lower, 1)), L2Ball(eps)]), (-1, 0), (0.5, 2)),
+    "program": Compose([Brightness(0.9), LinfBall(0.3, clamp=True)]),
+    "label-aware": LabelAware(L2Ball(1.5), lambda x: torch.zeros(len(x), dtype=torch.int64)),
+    "on-manifold": OnManifold(torch.rand(50, 1, 4, 5, generator=torch.Generator().manual_seed(1)), 4.5),
+}
 
 
 @pytest.mark.parametrize("h, g, q", list(product(HS, GS, QS)))

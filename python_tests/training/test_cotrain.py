@@ -255,6 +255,14 @@ def test_killed_runs_go_on_to_the_same_bits(digits, tmp_path):
     assert torch.equal(again.steps, fitted.steps) and again.best == fitted.best
 
 
+def test_another_number_of_epochs_is_refused_where_the_generators_rate_is_a_line(digits, tmp_path):
+    f, g = both()
+    objective = CoTrain(f, g, 0.5, lr=(0.1, 0.001))
+    train(f, digits, objective, out=tmp_path, epochs=1, optimizer="adam")
+    with pytest.raises(ValueError, match="epochs was 1 and is 2"):
+        train(f, digits, objective, out=tmp_path, epochs=2, optimizer="adam", resume=True)
+
+
 @pytest.mark.parametrize("change, message", [
     ({"weight": 0.25}, "objective was .*0.5.* and is .*0.25"),
     ({"lr": 0.1}, "generator_lr was 'None' and is '0.1'"),
@@ -313,8 +321,10 @@ def test_errors(digits):
         CoTrain(lambda x: x, g, 1)
     with pytest.raises(ValueError, match="generator: expected another module than the classifier"):
         CoTrain(f, f, 1)
+    with pytest.raises(ValueError, match="generator: expected parameters to train, got none"):
+        CoTrain(f, nn.Sigmoid(), 1)
     for wrong in (-1, math.nan, math.inf, "1", None, True):
-        with pytest.raises(ValueError, match="weight: expected a finite number above 0"):
+        with pytest.raises(ValueError, match="weight: expected a finite number >= 0, got"):
             CoTrain(f, g, wrong)
     with pytest.raises(ValueError, match="lr: expected"):
         CoTrain(f, g, 1, lr={1: 0.1})

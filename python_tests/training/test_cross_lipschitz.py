@@ -93,6 +93,16 @@ def test_an_operation_that_vmap_does_not_know():
     check_equal(model, X, torch.tensor([0, 1, 2, 3, 0]), 2.0)
 
 
+def test_memory_that_runs_out_is_no_such_operation(monkeypatch):
+    def grad(*arguments, is_grads_batched=False, **named):
+        assert is_grads_batched
+        raise torch.OutOfMemoryError("out of memory")
+
+    monkeypatch.setattr(torch.autograd, "grad", grad)
+    with pytest.raises(torch.OutOfMemoryError, match="^out of memory$"):
+        CrossLipschitz(1.0)(network(), X, torch.tensor([0, 1, 2, 3, 0]), key=KEY, index=INDEX)
+
+
 def test_a_linear_classifier_in_closed_form():
     model = nn.Sequential(nn.Flatten(), nn.Linear(84, 3)).double()
     rows = model[1].weight.detach()

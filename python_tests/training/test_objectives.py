@@ -399,7 +399,7 @@ def test_errors_of_kernel_and_k(make, change, error, message):
                                   AdversarialTraining, GaussianAugmentation])
 @pytest.mark.parametrize("weight", [-1, -1e-9, math.nan, math.inf, "1", None, True, [1.0]])
 def test_errors_of_weight(make, weight):
-    with pytest.raises(ValueError, match="weight: expected a finite number above 0, got"):
+    with pytest.raises(ValueError, match="weight: expected a finite number >= 0, got"):
         make(weight=weight)
 
 

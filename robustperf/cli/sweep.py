@@ -128,6 +128,8 @@ def sweep(
     else:
         say(console, f"The largest weight within {within:.2%}: {chosen['weight']}, "
                      f"{out / chosen['run'] / 'model.safetensors'}")
+        if chosen["weight"] == numbers[-1]:
+            say(console, "It is the largest weight tried: larger ones may keep the accuracy too.")
     say(console, f"table: {path}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from robustperf import check
@@ -9,6 +10,8 @@ from robustperf.classifier import Labeller, labels_of
 from robustperf.kernel import Kernel, Shape
 from robustperf.nuisance.uniform import UniformDelta
 
+# of distances by way of squared norms (scikit-learn's of many features, in float64), about 1e-8 of the rows' own norms
+_SLACK = 1e-6
 _METRICS = {1.0: "manhattan", 2.0: "euclidean", float("inf"): "chebyshev"}
 
 
@@ -81,7 +84,8 @@ class OnManifold(_Seeded):
     x' is one of those nearer to x than eps, each as likely.
 
     An x that is among the reference images is one of them. Where there are none Q(. | x) does not exist: `defined`
-    says so. The search is exact (scikit-learn's); neighbours of the last batch are remembered.
+    says so. The search is scikit-learn's, and distances about eps are computed again from the differences, in float64;
+    neighbours of the last batch are remembered.
 
     Args:
         reference: [M, C, H, W] float32 or float64, M >= 1, on any device.
@@ -98,15 +102,24 @@ class OnManifold(_Seeded):
         check.tensor("reference", reference, ("M", "C", "H", "W"))
         if not len(reference):
             raise ValueError("reference: expected images, got none")
-        self.reference = check.images("reference", reference).detach()
+        self.reference = check.images("reference", reference).detach().clone()
         self.eps, self.norm = check.positive("eps", eps), check.norm(norm)
         from sklearn.neighbors import NearestNeighbors
 
         self._search = NearestNeighbors(radius=self.eps, metric=_METRICS[self.norm]).fit(_rows(self.reference))
+        self._largest = self.reference.abs().max().item()
         self._known = {}
 
     def defined(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.tensor([len(near) > 0 for near in self._neighbours(x)], dtype=torch.bool, device=x.device)
+        rows = self._rows_of(x)
+        there = np.zeros(len(rows), dtype=bool)
+        if len(rows):
+            distances = self._search.kneighbors(rows, 1)[0][:, 0]
+            there = distances < self.eps
+            doubtful = np.abs(distances - self.eps) <= self._slack(rows)
+            if doubtful.any():
+                there[doubtful] = [len(near) > 0 for near in self._search_ball(rows[doubtful])]
+        return torch.from_numpy(there).to(x.device)
 
     def transform(self, x, delta, *, backend=None):
         if not delta.numel():
@@ -115,7 +128,8 @@ class OnManifold(_Seeded):
         counts = torch.tensor([len(numbers) for numbers in near])
         if not counts.all():
             row = int((counts == 0).nonzero()[0])
-            distance = self._search.kneighbors(_rows(x[row : row + 1]), 1)[0].item()
+            nearest = self._search.kneighbors(_rows(x[row : row + 1]), 1, return_distance=False)[0]
+            distance = self._distances(_rows(x[row : row + 1]), nearest).item()
             raise ValueError(f"eps: expected more than the distance {distance:g} of the nearest reference image to x, "
                              f"got {self.eps:g} (image {row} and {int((counts == 0).sum()) - 1} more)")
         share = delta.detach().double().cpu()
@@ -126,18 +140,39 @@ class OnManifold(_Seeded):
 
     def _neighbours(self, x: torch.Tensor) -> list[torch.Tensor]:
         """The numbers of the reference images in each one's ball."""
-        if x.shape[1:] != self.reference.shape[1:]:
-            raise ValueError(f"x: expected images like the reference, {list(self.reference.shape[1:])}, got "
-                             f"{list(x.shape[1:])}")
-        rows = _rows(x)
+        rows = self._rows_of(x)
         names = [row.tobytes() for row in rows]
         known = {name: self._known[name] for name in names if name in self._known}
         new = [place for place, name in enumerate(names) if name not in known]
         if new:
-            for place, distances, near in zip(new, *self._search.radius_neighbors(rows[new]), strict=True):
-                known[names[place]] = torch.from_numpy(near[distances < self.eps])
+            for place, near in zip(new, self._search_ball(rows[new]), strict=True):
+                known[names[place]] = torch.from_numpy(near)
         self._known = known
         return [known[name] for name in names]
+
+    def _search_ball(self, rows):
+        """The numbers of the reference images in the ball around each row, in ascending order."""
+        slack, found = self._slack(rows), []
+        for row, distances, near in zip(rows, *self._search.radius_neighbors(rows, self.eps + slack), strict=True):
+            doubtful = distances >= self.eps - slack
+            distances[doubtful] = self._distances(row, near[doubtful])
+            found.append(np.sort(near[distances < self.eps]))
+        return found
+
+    def _slack(self, rows):
+        """How far from the truth the distances of the search are, at most."""
+        return _SLACK * (1 + max(float(np.abs(rows).max()), self._largest) * rows.shape[1] ** 0.5)
+
+    def _distances(self, row, numbers):
+        """Of the row to the reference images of these numbers."""
+        near = _rows(self.reference[torch.from_numpy(numbers).to(self.reference.device)])
+        return np.linalg.norm(near.astype(np.float64) - row.astype(np.float64), self.norm, axis=1)
+
+    def _rows_of(self, x):
+        if x.shape[1:] != self.reference.shape[1:]:
+            raise ValueError(f"x: expected images like the reference, {list(self.reference.shape[1:])}, got "
+                             f"{list(x.shape[1:])}")
+        return _rows(x)
 
     def __repr__(self) -> str:
         return f"on_manifold({len(self.reference)} images, {self.eps}, {self.norm:g})"

@@ -20,6 +20,7 @@ Function = Callable[[torch.Tensor], torch.Tensor]
 _NAMED = {"identity": lambda rho: rho, "certain": lambda rho: (rho == 1).double()}
 _POINTS, _LAMBDA = 0x706F696E, 0x6C616D62  # folded into the key: kernels draw under the numbers of the nodes
 _ROUNDING = 1e-9
+_COUNTING = 8  # drawn lambdas whose scatter is worth something
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +29,8 @@ class ScoreValue:
 
     Attributes:
         value: R. NaN where Q(. | x) does not exist for some point (`points` tells which).
-        standard_error: of `value`, from the scatter between the points and, where lambda was drawn, between its draws.
+        standard_error: of `value`, from the scatter between the points and, where lambda was drawn, between its draws;
+            NaN where that was one draw.
         area: the integral of R_{Q_lambda} over A without the density, as T equation 7 has it; the value itself where
             there is no family.
         points: [N] float64, each one's H(rho(x)) G(x), averaged over lambda: `value` is their mean.
@@ -65,7 +67,8 @@ class Score:
             increasing function of rho [N] float64 in [0, 1] that gives [N] numbers >= 0.
         G: "uniform", G = 1 on the unit cube (type 1); "empirical", G = p, the density that the points are drawn from
             (type 2); or a function of images [N, C, H, W] that gives their weights [N] >= 0, on the unit cube.
-        nodes: L, how many lambda of a family are looked at.
+        nodes: L, how many lambda of a family are looked at. Where they are drawn, the density must let 8 of them count,
+            or all of fewer: (sum_l q_l)^2 / sum_l q_l^2 is Kish's effective size.
 
     Raises TypeError or ValueError for wrong arguments, an H that decreases or is negative.
     """
@@ -117,10 +120,12 @@ class Score:
             draws += int(found.draws.sum())
         values = torch.stack(values)  # [L, N]
         at, of_points = values.mean(1), shares @ values
+        if isinstance(self.H, str) and isinstance(self.G, str):
+            of_points = of_points.clamp(max=1)  # the shares add up to 1 but for rounding
         value = of_points.mean().item()
         variance = of_points.var().item() / len(x) if len(x) > 1 else math.nan
         if isinstance(self.kernel, Family) and self.kernel.dim > 1:
-            variance += (shares * (at - value)).square().sum().item()
+            variance += (shares * (at - value)).square().sum().item() if self.nodes > 1 else math.nan
         at = at if len(lam) else at[:0]
         area = (volumes @ at).item() if len(lam) else value
         return ScoreValue(value, math.sqrt(variance), area, of_points, lam, at, draws)
@@ -165,9 +170,11 @@ class Score:
             volumes = torch.full((self.nodes,), self.kernel.volume / self.nodes, dtype=torch.float64)
         shares = volumes * self.kernel.density_at(lam)
         total = shares.sum().item()
-        if total == 0 or self.kernel.dim == 1 and abs(total - 1) > 0.1:
+        counting = total**2 / shares.square().sum().item() if total else 0
+        few = abs(total - 1) > 0.1 if self.kernel.dim == 1 else counting < min(_COUNTING, self.nodes) - _ROUNDING
+        if total == 0 or few:
             raise ValueError(f"nodes: expected enough of them for the density, got {self.nodes}, by which its integral "
-                             f"is {total:.3g}")
+                             f"is {total:.3g} and {counting:.3g} of them count")
         return lam, volumes, shares / total
 
     def _h(self, rho):

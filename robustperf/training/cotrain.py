@@ -61,6 +61,8 @@ class CoTrain(Objective):
                 raise TypeError(f"{name}: expected a torch.nn.Module, got {type(model).__name__}")
         if self.generator is self.classifier:
             raise ValueError("generator: expected another module than the classifier, got the same")
+        if next(self.generator.parameters(), None) is None:
+            raise ValueError("generator: expected parameters to train, got none")
         check_weight(self.weight)
         if self.lr is not None:
             check_rate(self.lr)

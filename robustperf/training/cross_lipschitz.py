@@ -59,6 +59,8 @@ def _gradients(logits, x, directions):
     if len(directions) > 1:
         try:
             return torch.autograd.grad(logits, x, directions, is_grads_batched=True, create_graph=True)[0]
+        except torch.OutOfMemoryError:  # a RuntimeError too
+            raise
         except RuntimeError:  # an operation in the model that vmap does not know
             pass
     return torch.stack([torch.autograd.grad(logits, x, each, create_graph=True)[0] for each in directions])

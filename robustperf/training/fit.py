@@ -149,7 +149,7 @@ def fit(
                 "validation": share if share is not None or validation is None else describe_data(validation),
                 "batch_size": batch_size, "optimizer": describe(learners[0].optimizer), "lr": describe(lr),
                 "clip": clip, "mixed_precision": accelerator.mixed_precision, "seed": seed,
-                **({"epochs": epochs} if isinstance(lr, tuple) else {}),
+                **({"epochs": epochs} if any(isinstance(each.lr, tuple) for each in learners) else {}),
             }  # fmt: skip
             for other in learners[1:]:
                 settings |= {other.name: describe_model(other.model), f"{other.name}_lr": describe(other.lr),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import numbers
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
@@ -59,12 +61,12 @@ class Objective(ABC):
         """The loss behind the checks."""
 
 
-def check_batch(x: torch.Tensor, **numbers: torch.Tensor) -> None:
+def check_batch(x: torch.Tensor, **per_image: torch.Tensor) -> None:
     """TypeError or ValueError for images that are no batch, or for what is not a number for each of them."""
     check.tensor("x", x, ("B", ...))
     if not len(x):
         raise ValueError(f"x: expected at least one image, got shape {list(x.shape)}")
-    for name, value in numbers.items():
+    for name, value in per_image.items():
         check.tensor(name, value, (len(x),), dtypes=(torch.int64,), device=x.device)
 
 
@@ -101,5 +103,5 @@ def check_kernel(kernel: Kernel) -> None:
 
 def check_weight(weight: float) -> None:
     """lambda, which R has in [0, 1] and uses at 1; any weight that is not negative will do."""
-    if isinstance(weight, bool) or weight != 0:
-        check.positive("weight", weight)
+    if isinstance(weight, bool) or not isinstance(weight, numbers.Real) or not 0 <= weight < math.inf:
+        raise ValueError(f"weight: expected a finite number >= 0, got {weight!r}")
