@@ -15,7 +15,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -103,6 +103,9 @@ def split(scale: Scale, count: int | str, seed: int) -> tuple[torch.Tensor, dict
         clean, rest = order[: scale.images // 2], order[scale.images // 2 :]
         return clean, {name: rest for name in SETS}
     first = scale.images - len(CORRUPTIONS) * count
+    if first < 0:
+        raise ValueError(f"count: expected at most {scale.images // len(CORRUPTIONS)} images of each corruption, of "
+                         f"{scale.images} in all, got {count}")
     parts = dict(zip(CORRUPTIONS, order[first:].split(count), strict=False)) if count else {}
     return order[:first], parts | {"identity": order[first : first + count]}
 
@@ -238,9 +241,9 @@ def cell(values: list[float], paper: float | None) -> str:
     return f"{statistics.mean(values):.1f}{spread}" + ("" if paper is None else f" ({paper:.1f})")
 
 
-def averages(of_sets: dict[str, list[float]]) -> list[float]:
-    """The average over the sixteen sets, for each seed."""
-    return [statistics.mean(values) for values in zip(*of_sets.values(), strict=True)]
+def averages(of_sets: dict[str, list[float]], sets: Iterable[str] = SETS) -> list[float]:
+    """The average over these sets, all sixteen by default, for each seed."""
+    return [statistics.mean(values) for values in zip(*(of_sets[each] for each in sets), strict=True)]
 
 
 def paper_of(kind: str, name: str, each: str | None = None) -> float | None:
@@ -252,6 +255,12 @@ def paper_of(kind: str, name: str, each: str | None = None) -> float | None:
         figures = [row[place] for row in PAPER[kind].values()]
         return PLAIN_SVM if None in figures else statistics.mean(figures)
     return PAPER[kind][each][place]
+
+
+def paper_corrupted(kind: str, name: str) -> float | None:
+    """The paper's average over the fifteen corruptions, from that over the sixteen sets and identity's."""
+    average, clean = paper_of(kind, name), paper_of(kind, name, "identity")
+    return None if average is None else (len(SETS) * average - clean) / len(CORRUPTIONS)
 
 
 def by_set(name: str, kind: str, number: int, description: str) -> None:

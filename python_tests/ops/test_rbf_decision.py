@@ -1,6 +1,7 @@
 """The decision function of RBF machines on every backend against plain loops in float64 and against scikit-learn."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -120,6 +121,46 @@ def test_a_point_on_a_support_vector(backend, device):
 def test_gradients_against_finite_differences(backend, device):
     x, *rest = (t.to(device) for t in sample(3, 11, 4, 5, torch.float64))
     assert torch.autograd.gradcheck(lambda x: rbf_decision(x, *rest, 0.4, backend=backend), x.requires_grad_())
+
+
+@pytest.mark.parametrize("setting", [("allow_tf32", True), ("fp32_precision", "tf32")], ids=lambda s: s[0])
+def test_a_gpu_that_may_use_tf32_does_not(backend, device, setting):
+    if device.type != "cuda":
+        pytest.skip("TensorFloat-32 is a GPU's")
+    settings = torch.backends.cuda.matmul
+    if not hasattr(settings, setting[0]):
+        pytest.skip(f"torch has no {setting[0]} yet")
+    operands = sample(64, 500, 784, 3)
+    operands[0], operands[1] = operands[0] / 8, operands[1] / 8
+    grad = torch.ones(64, 3)
+    want = run(*(t.double() for t in operands), 0.05, "reference", "cpu", grad.double())
+    try:
+        setattr(settings, *setting)
+        got = run(*operands, 0.05, backend, device, grad)
+        assert getattr(settings, setting[0]) == setting[1], "as it was"
+    finally:
+        settings.allow_tf32 = False
+    for one, other in zip(got, want, strict=True):  # a tenth of what such products would be off by
+        torch.testing.assert_close(one.double(), other, rtol=0, atol=4e-8 * scale(operands[2]))
+
+
+def test_products_are_whole_and_the_setting_is_left_as_it_was():
+    from robustperf.ops.native.rbf_decision import whole_products
+
+    settings, on_gpu = torch.backends.cuda.matmul, SimpleNamespace(is_cuda=True)
+    try:
+        for name, value in (("allow_tf32", True), ("allow_tf32", False), ("fp32_precision", "tf32")):
+            if name == "fp32_precision" and not hasattr(settings, name):
+                continue
+            setattr(settings, name, value)
+            with whole_products(torch.zeros(1)):
+                assert getattr(settings, name) == value, "on a CPU"
+            with pytest.raises(ZeroDivisionError), whole_products(on_gpu):
+                assert not settings.allow_tf32
+                raise ZeroDivisionError
+            assert getattr(settings, name) == value
+    finally:
+        settings.allow_tf32 = False
 
 
 # ---- what is odd

@@ -1,5 +1,6 @@
 """A scikit-learn SVC as a module: its decision values, its labels and ties, gradients, and attacks on it."""
 
+import copy
 import itertools
 import math
 from types import SimpleNamespace
@@ -19,6 +20,7 @@ KERNELS = {
     "rbf": {"gamma": 0.05, "C": 5}, "rbf, scaled": {"gamma": "scale"}, "rbf, auto": {"gamma": "auto"},
     "linear": {"kernel": "linear"}, "cubic": {"kernel": "poly", "coef0": 0.5},
     "quadratic": {"kernel": "poly", "degree": 2, "gamma": 0.1},
+    "rbf, large sums": {"gamma": 0.01, "C": 100}, "cubic, large sums": {"kernel": "poly", "coef0": 1, "C": 5},
 }  # fmt: skip
 
 every_kernel = pytest.mark.parametrize("settings", KERNELS.values(), ids=KERNELS.keys())
@@ -62,14 +64,51 @@ def test_digits(digits, settings, dtype):
     images = torch.tensor(test, dtype=dtype).view(-1, 1, 8, 8)
     got, want = module.decisions(images), decided(svc, test)
     assert got.shape == (len(test), 45) and got.dtype == dtype
-    # values of polynomials without a bound are larger than 1
-    torch.testing.assert_close(got.double(), want, rtol=1e-5 if dtype == torch.float32 else 1e-12,
-                               atol=1e-5 if dtype == torch.float32 else 1e-12)
+    torch.testing.assert_close(got.double(), want, rtol=0, atol=1e-5 if dtype == torch.float32 else 1e-10)
     outputs = module(images)
     assert outputs.shape == (len(test), 10) and outputs.dtype == dtype
     assert np.array_equal(outputs.argmax(1).numpy(), svc.predict(test))
     assert np.array_equal(module.predict(images), svc.predict(test))
     assert ((outputs > 0).sum(1) == 1).all(), "the label's alone"
+
+
+def test_mnist(data_root):
+    train, test = (rp.data.load("mnist", split, data_root) for split in ("train", "test"))
+    svc = SVC(gamma=0.05, C=5, decision_function_shape="ovo")
+    svc.fit(train.x[:1000].flatten(1).double().numpy(), train.y[:1000].numpy())
+    module, flat = SVMModule.from_sklearn(svc), test.x.flatten(1).double().numpy()
+    assert test.x.dtype == torch.float32 and len(flat) == 10_000
+    with torch.no_grad():
+        outputs, decisions = (torch.cat([f(part) for part in test.x.split(1000)]) for f in (module, module.decisions))
+    labels, values = svc.predict(flat), svc.decision_function(flat)
+    assert np.array_equal(svc.classes_[outputs.argmax(1).numpy()], labels)
+    assert np.array_equal(module.predict(test.x), labels)
+    assert np.abs(decisions.double().numpy() - values).max() <= 1e-5
+
+
+def votes_of(decisions, classes):
+    """[B, C]"""
+    votes = np.zeros((len(decisions), classes), dtype=int)
+    for p, (i, j) in enumerate(itertools.combinations(range(classes), 2)):
+        votes[:, i] += decisions[:, p] > 0
+        votes[:, j] += decisions[:, p] <= 0
+    return votes
+
+
+def test_signs_that_float32_cannot_tell():
+    """Decision values moved to within 1e-6 of 0, on both sides of it, where float32's rounding is far larger."""
+    x, y = without_sense(2)
+    svc = SVC(gamma=0.05, C=1000, max_iter=5000).fit(x, y)
+    module = SVMModule.from_sklearn(svc)
+    points = torch.tensor(overlapping(2, 300, seed=1)[0], dtype=torch.float32)
+    values = module.double().decisions(points.double())[:, 0]
+    module.float()
+    for value, point in zip(values.tolist(), points, strict=True):
+        for shift in (-1e-6, 1e-6):
+            module.intercept.sub_(value - shift)
+            assert module.predict(point[None])[0] == int(shift < 0)
+            assert module(point[None]).argmax(1).item() == int(shift < 0)
+            module.intercept.add_(value - shift)
 
 
 @pytest.mark.parametrize("settings", [{}, {"break_ties": True}], ids=["first", "break_ties"])
@@ -83,11 +122,7 @@ def test_split_votes_and_ties(machine, classes, settings):
     assert np.array_equal(module(torch.tensor(x)).argmax(1).numpy(), svc.predict(x))
     assert np.array_equal(module.predict(torch.tensor(x)), svc.predict(x))
     if classes > 2:
-        decisions = decided(svc, x).numpy()
-        votes = np.zeros((len(x), classes), dtype=int)
-        for p, pair in enumerate(itertools.combinations(range(classes), 2)):
-            for b in range(len(x)):
-                votes[b, pair[0] if decisions[b, p] > 0 else pair[1]] += 1
+        votes = votes_of(decided(svc, x).numpy(), classes)
         tied = (votes == votes.max(1, keepdims=True)).sum(1) > 1
         assert tied.sum() >= 5, "otherwise nothing is tested"
 
@@ -231,12 +266,16 @@ def test_gradients(digits, settings):
 @every_kernel
 def test_margins(digits, settings):
     (x, y), (test, _) = digits
-    module = SVMModule.from_sklearn(SVC(**settings).fit(x, y))
+    svc = SVC(**settings).fit(x, y)
+    module = SVMModule.from_sklearn(svc)
     images = torch.tensor(test[:12], dtype=torch.float32).view(-1, 1, 8, 8)
     attacks = [FGSM(eps=0.3), PGD(norm=2, eps=3.0, steps=20), BG(norm=2)]
     margins = rp.margins(module, images, attacks=attacks, keep_points=True)
     assert margins.found.all() and (margins.distance > 0.01).all() and (margins.distance < 3).all()
-    assert (module(margins.point).argmax(1) != module(images).argmax(1)).all()
+    own = svc.predict(test[:12])
+    alone = torch.cat([module(point[None]) for point in margins.point]).argmax(1)
+    assert (svc.classes_[alone.numpy()] != own).all()
+    assert (svc.predict(margins.point.flatten(1).double().numpy()) != own).all()
 
 
 def test_the_margin_of_a_linear_machine_of_two_classes_is_the_distance_to_the_plane():
@@ -254,14 +293,23 @@ def test_its_state_moves_and_is_kept():
     x = torch.tensor(overlapping(3, 20)[0])
     with pytest.raises(TypeError, match="x: expected torch.float32, got torch.float64"):
         module(x)
-    assert module.double()(x).dtype == torch.float64
+    assert module.double()(x).dtype == torch.float64 and module.dtype == torch.float64
+    want = module(x)
+    module.float()  # the machine itself is not rounded
+    assert module(x.float()).dtype == torch.float32
+    assert {value.dtype for value in module.state_dict().values()} == {torch.float64}
+    assert torch.equal(module.double()(x), want)
+    other = SVMModule.from_sklearn(SVC().fit(*overlapping(3)), dtype=torch.float64)
+    other.load_state_dict({name: value + 0 for name, value in module.state_dict().items()})
+    assert torch.equal(other(x), want) and torch.equal(copy.deepcopy(module)(x), want)
+    assert module.to("meta").intercept.device.type == "meta"
 
 
 def test_batches_of_any_size_agree():
     module = SVMModule.from_sklearn(SVC(kernel="poly").fit(*overlapping(3)))
     x = torch.tensor(overlapping(3, 2500)[0], dtype=torch.float32)
     parts = torch.cat([module(x[:7]), module(x[7:1500]), module(x[1500:])])
-    torch.testing.assert_close(module(x), parts, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(module(x), parts, rtol=1e-6, atol=1e-9)
     assert module(x[:0]).shape == (0, 3) and module.predict(x[:0]).shape == (0,)
 
 
@@ -332,5 +380,5 @@ def test_images_that_are_not_finite(kernel, value):
     x[1, 2] = value
     with pytest.raises(ValueError, match=r"x: expected finite pixels, got .* at \[1, 2\]"):
         module.predict(x)
-    if math.isnan(value):
-        assert module(x)[1].isnan().all() and module(x)[[0, 2]].isfinite().all()
+    for outputs in (module(x), module.decisions(x)):
+        assert outputs[1].isnan().all() and outputs[[0, 2]].isfinite().all()

@@ -13,7 +13,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, MinMaxScaler
-from sklearn.svm import SVC, LinearSVC
+from sklearn.svm import SVC, SVR, LinearSVC
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
 import robustperf as rp
@@ -174,6 +174,48 @@ def test_pixels_from_0_to_255(digits):
     np.testing.assert_allclose(many.transform(255 * X), 255 * one.transform(X), atol=0.5)
 
 
+def test_a_network_gets_pixels_from_0_to_1(digits):
+    X, y = digits
+    torch.manual_seed(0)
+    network = ModuleClassifier(nets.SmallCNN(size=8, width=2), epochs=1, random_state=0)
+    one, many, own = quick(network), quick(network, bounds=(0, 256)), quick(network, bounds=None)
+    one.fit(X[:200], y[:200]), many.fit(256 * X[:200], y[:200]), own.fit(256 * X[:200] - 99, y[:200])
+    frozen = quick(FrozenEstimator(one.estimator_), bounds=(0, 256)).fit(256 * X[:200], y[:200])
+    for adapt in (False, True):
+        if adapt:
+            for model in (one, many, own, frozen):
+                low, high = model.bounds_
+                model.adapt(high - (high - low) * X[200:300])
+        want = one.predict_proba(X)
+        for model, images in ((many, 256 * X), (frozen, 256 * X), (own, 256 * X - 99)):
+            np.testing.assert_allclose(model.predict_proba(images), want, atol=1e-3)
+            np.testing.assert_array_equal(model.predict(images), model.classes_[model.predict_proba(images).argmax(1)])
+
+
+def test_a_network_of_few_images(digits):
+    X, y = digits
+    network = nets.SmallCNN(size=8, width=2)
+    for validation in (0.1, None):
+        model = ModuleClassifier(network, epochs=1, batch_size=32, validation=validation)
+        model.fit(X[:20], np.arange(20) % 10)
+        assert model.predict(X).shape == (len(X),)
+    for batch_size in ("32", 0, 2.5, None):
+        with pytest.raises(ValueError, match="batch_size: expected an integer above 0, got"):
+            ModuleClassifier(network, batch_size=batch_size).fit(X[:20], np.arange(20) % 10)
+        with pytest.raises(ValueError, match="batch_size: expected an integer above 0, got"):
+            small().fit(torch.zeros(5, 1, 8, 8), batch_size=batch_size)
+
+
+@pytest.mark.parametrize("estimator, name", [
+    (SVR(), "SVR"), (None, "NoneType"), (SVC, "<class .*SVC'>"), (MinMaxScaler(), "MinMaxScaler"), ("svc", "str"),
+])
+def test_what_is_no_classifier(digits, estimator, name):
+    X, y = digits
+    message = f"estimator: expected a scikit-learn classifier or a torch.nn.Module, got {name}"
+    with pytest.raises(TypeError, match=message):
+        TransferClassifier(estimator).fit(X, y)
+
+
 def test_bounds_from_the_data(digits):
     X, y = digits
     model = quick(bounds=None).fit(3 * X[:200] - 1, y[:200]).adapt(3 * X[200:300] - 1)
@@ -288,6 +330,8 @@ def test_images_of_another_shape(digits):
         quick(autoencoder=None).fit(X[:, :60], y).adapt(X[:, :60])
     with pytest.raises(ValueError, match="image_shape: expected sides divisible by 4, got 7 x 7"):
         quick(autoencoder=None).fit(X[:, :49], y).adapt(X[:, :49])
+    with pytest.raises(ValueError, match=r"image_shape: expected that of autoencoder, \(1, 8, 8\), got \(1, 4, 16\)"):
+        quick(image_shape=(1, 4, 16)).fit(X, y)
 
 
 def test_other_bad_input(digits):

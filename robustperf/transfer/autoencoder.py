@@ -114,6 +114,7 @@ class PairedAutoencoder(nn.Module):
         for name, value in images.items():
             check.tensor(name, value, ("N", *self.image_shape), dtypes=(torch.float32,))
             check.images(name, value, (0.0, 1.0))
+        check.positive("batch_size", batch_size, integer=True)
         if not len(clean):
             raise ValueError("clean: expected images, got none")
         source = torch.cat([torch.full((len(value),), number) for number, value in enumerate(images.values())])

@@ -8,7 +8,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, ClassifierMixin, OneToOneFeatureMixin, TransformerMixin, clone
+from sklearn.base import (
+    BaseEstimator,
+    ClassifierMixin,
+    OneToOneFeatureMixin,
+    TransformerMixin,
+    clone,
+    is_classifier,
+)
+from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
@@ -41,11 +49,16 @@ class TransferClassifier(OneToOneFeatureMixin, ClassifierMixin, TransformerMixin
 
     X: [N, D], [N, H, W] or [N, C, H, W], floats. y: any labels.
 
+    scikit-learn's estimator checks hold of it as `fit` leaves it; they never call `adapt`. Two do not apply after that:
+    a second `adapt` changes T (idempotence), and the float32 network of T rounds parts of X otherwise than all of it
+    (invariance to subsets and order, to 1e-7).
+
     Args:
         estimator: a scikit-learn classifier, which is cloned and gets X as rows [N, D]; within
             `sklearn.frozen.FrozenEstimator` it is taken as fitted. Or a `torch.nn.Module`, which is
             `ModuleClassifier(module)`: trained by `training.fit` as in appendix B, for 50 epochs. For other settings,
-            or one that is trained already, give `ModuleClassifier(module, epochs=..., prefit=...)` itself.
+            or one that is trained already, give `ModuleClassifier(module, epochs=..., prefit=...)` itself. It gets
+            the pixels scaled to [0, 1], any other estimator as they are.
         autoencoder: a `PairedAutoencoder` to begin with, of which a copy is trained; None for appendix B's.
         image_shape: (C, H, W) of rows X; None for those of `autoencoder`, and without one for square grey images.
         bounds: of the pixels, which the auto-encoder has in [0, 1]; beyond them is an error. None takes the extremes of
@@ -81,7 +94,12 @@ class TransferClassifier(OneToOneFeatureMixin, ClassifierMixin, TransformerMixin
 
     def fit(self, X, y, X_shifted=None) -> TransferClassifier:
         """Trains f on clean images; with `X_shifted` adapts it too, as a search over parameters or a pipeline needs
-        it."""
+        it. Where X_shifted is as long as X, `GridSearchCV` takes it for one of the sample arrays, and gives each fold
+        the rows that it trains on."""
+        if not (isinstance(self.estimator, torch.nn.Module)
+                or isinstance(self.estimator, BaseEstimator) and is_classifier(self.estimator)):
+            raise TypeError("estimator: expected a scikit-learn classifier or a torch.nn.Module, got "
+                            f"{self.estimator if isinstance(self.estimator, type) else type(self.estimator).__name__}")
         given = X
         X, y = validate_data(self, rows.flat(X), y, dtype=_FLOAT)
         check_classification_targets(y)
@@ -93,6 +111,9 @@ class TransferClassifier(OneToOneFeatureMixin, ClassifierMixin, TransformerMixin
                 raise TypeError(f"autoencoder: expected a PairedAutoencoder, got {type(self.autoencoder).__name__}")
             shape = self.autoencoder.image_shape if shape is None else shape
         self.image_shape_ = rows.image_shape_of(given, shape, X.shape[1])
+        if self.autoencoder is not None and self.image_shape_ != self.autoencoder.image_shape:
+            raise ValueError(f"image_shape: expected that of autoencoder, {self.autoencoder.image_shape}, got "
+                             f"{self.image_shape_}")
         self.bounds_ = (float(X.min()), float(X.max())) if self.bounds is None else check.bounds(self.bounds)
         self._check_bounds("X", X)
 
@@ -101,7 +122,7 @@ class TransferClassifier(OneToOneFeatureMixin, ClassifierMixin, TransformerMixin
         estimator = self._unfitted()
         if isinstance(estimator, ModuleClassifier) and estimator.image_shape is None:
             estimator.set_params(image_shape=self.image_shape_)
-        self.estimator_ = estimator.fit(X, y)
+        self.estimator_ = estimator.fit(self._as_f_has_them(X, estimator), y)
         self.classes_ = getattr(self.estimator_, "classes_", classes)
         self.clean_, self.adaptations_ = self._scaled(X), 0
         self._key = check_random_state(self.random_state).randint(2**31)
@@ -137,19 +158,19 @@ class TransferClassifier(OneToOneFeatureMixin, ClassifierMixin, TransformerMixin
 
     def predict(self, X) -> np.ndarray:
         """The labels f(T(x)), [N]."""
-        X = self._transferred(X)
+        X = self._as_f_has_them(self._transferred(X), self.estimator_)
         return self.estimator_.predict(X)
 
     @available_if(_estimator_has("predict_proba"))
     def predict_proba(self, X) -> np.ndarray:
         """f's probabilities of T(x), [N, classes]."""
-        X = self._transferred(X)
+        X = self._as_f_has_them(self._transferred(X), self.estimator_)
         return self.estimator_.predict_proba(X)
 
     @available_if(_estimator_has("decision_function"))
     def decision_function(self, X) -> np.ndarray:
         """f's decision values of T(x)."""
-        X = self._transferred(X)
+        X = self._as_f_has_them(self._transferred(X), self.estimator_)
         return self.estimator_.decision_function(X)
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -160,6 +181,11 @@ class TransferClassifier(OneToOneFeatureMixin, ClassifierMixin, TransformerMixin
         if isinstance(self.estimator, torch.nn.Module):
             return ModuleClassifier(self.estimator, random_state=self.random_state)
         return clone(self.estimator)
+
+    def _as_f_has_them(self, X: np.ndarray, estimator: Any) -> np.ndarray:
+        """The rows as they are; of a network in [0, 1]."""
+        inner = estimator.estimator if isinstance(estimator, FrozenEstimator) else estimator
+        return self._scaled(X) if isinstance(inner, ModuleClassifier) else X
 
     def _transferred(self, X) -> np.ndarray:
         """T(x) as rows [N, D]."""

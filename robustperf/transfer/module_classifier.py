@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any
@@ -16,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from robustperf import check, training
 from robustperf.classifier import evaluating, laid_out, logits_of
 from robustperf.data import Dataset
+from robustperf.training.batches import held_out
 from robustperf.training.optimizers import Optimizer, Rate
 from robustperf.transfer import rows
 
@@ -32,7 +34,8 @@ class ModuleClassifier(ClassifierMixin, BaseEstimator):
         prefit: it is trained already; `fit` learns from y what the labels are and no more.
         objective: as in `training.fit`; None is `ERM()`.
         image_shape: (C, H, W) of rows X, square and grey if None.
-        epochs, batch_size, optimizer, lr, validation: as in `training.fit`.
+        epochs, optimizer, lr, validation: as in `training.fit`.
+        batch_size: likewise; of fewer images to train on, all of them.
         random_state: an int, a numpy RandomState or None, of the order and all draws.
 
     Attributes:
@@ -80,10 +83,13 @@ class ModuleClassifier(ClassifierMixin, BaseEstimator):
             raise ValueError(f"module: expected {len(self.classes_)} outputs, one a label, got {outputs}")
         if not self.prefit:
             data = Dataset("X", x, torch.as_tensor(label, dtype=torch.int64), outputs)
+            check.positive("batch_size", self.batch_size, integer=True)
+            share = isinstance(self.validation, numbers.Real)
+            count = len(held_out(len(x), self.validation, key=0)[0]) if share else len(x)
             training.fit(module, training.ERM() if self.objective is None else self.objective, data,
-                         validation=self.validation, epochs=self.epochs, batch_size=self.batch_size,
-                         optimizer=self.optimizer, lr=self.lr, progress=False,
-                         seed=check_random_state(self.random_state).randint(2**31))
+                         validation=self.validation, epochs=self.epochs,
+                         batch_size=min(self.batch_size, count), optimizer=self.optimizer, lr=self.lr,
+                         progress=False, seed=check_random_state(self.random_state).randint(2**31))
         self.module_ = module
         return self
 

@@ -39,26 +39,37 @@ class SVMModule(torch.nn.Module):
         kernel, gamma, coef0, degree, break_ties: of the SVC, gamma as a number.
         support: [S, D] the support vectors; of a linear machine [P, D] the weights.
         dual: [P, S] for each pair of classes (0, 1), (0, 2), ..., (1, 2), ...; None of a linear machine.
-        intercept: [P].
+        intercept: [P]. These three are float64 and stay so: a machine's terms are many times larger than what they add
+            up to, and what float32 makes of that depends on the batch.
+        dtype: of the images and of the outputs, as `float()` and `double()` set it.
     """
 
     def __init__(self, classes: np.ndarray, kernel: str, support: torch.Tensor, dual: torch.Tensor | None,
-                 intercept: torch.Tensor, *, gamma: float, coef0: float, degree: int, break_ties: bool):
+                 intercept: torch.Tensor, *, gamma: float, coef0: float, degree: int, break_ties: bool,
+                 dtype: torch.dtype = torch.float64):
         super().__init__()
         self.classes_, self.kernel, self.gamma, self.coef0, self.degree = classes, kernel, gamma, coef0, degree
-        self.break_ties = break_ties
+        self.break_ties, self.dtype = break_ties, dtype
         for name, value in (("support", support), ("dual", dual), ("intercept", intercept)):
             self.register_buffer(name, value)
         pair, sign = _pairs_of_each_class(len(classes))
         self.register_buffer("_pair", pair, persistent=False)
-        self.register_buffer("_sign", sign.to(intercept.dtype), persistent=False)
+        self.register_buffer("_sign", sign.double(), persistent=False)
+
+    def _apply(self, fn, recurse=True):
+        before = dict(self.named_buffers())
+        super()._apply(fn, recurse)
+        self.dtype = fn(torch.empty(0, dtype=self.dtype, device=before["intercept"].device)).dtype
+        for name, value in before.items():  # what moves them may round them too
+            setattr(self, name, value.to(getattr(self, name).device))
+        return self
 
     @classmethod
     def from_sklearn(cls, svc: Any, *, dtype: torch.dtype = torch.float32) -> SVMModule:
         """The module of a fitted `sklearn.svm.SVC` or `NuSVC` with a linear, polynomial or RBF kernel.
 
-        `dtype` is that of the images it takes. One-vs-one decision values are scikit-learn's within 1e-5 in float32
-        for images in [0, 1] and rounding in float64.
+        `dtype` is that of the images it takes and of what it returns. Whatever it is, one-vs-one decision values are
+        computed in float64: they are scikit-learn's but for rounding.
 
         Raises TypeError for anything else than such a machine, ValueError for one that is not fitted, for another
         kernel, and for one whose fitted values are not finite or do not fit together.
@@ -89,41 +100,51 @@ class SVMModule(torch.nn.Module):
             dual, intercept = -dual, -intercept
         if svc.kernel == "linear":
             support, dual = dual @ support, None
-        return cls(svc.classes_, svc.kernel, support.to(dtype), None if dual is None else dual.to(dtype),
-                   intercept.to(dtype), gamma=float(svc._gamma), coef0=float(svc.coef0), degree=int(svc.degree),
-                   break_ties=bool(svc.break_ties) and len(svc.classes_) > 2)
+        return cls(svc.classes_, svc.kernel, support, dual, intercept, gamma=float(svc._gamma), coef0=float(svc.coef0),
+                   degree=int(svc.degree), break_ties=bool(svc.break_ties) and len(svc.classes_) > 2, dtype=dtype)
 
     def decisions(self, x: torch.Tensor) -> torch.Tensor:
         """The one-vs-one decision values [B, C (C - 1) / 2] of images x [B, ...]: above 0 is a vote for the first class
         of the pair. For more than two classes they are scikit-learn's `decision_function` of shape "ovo"; for two,
         where that is turned, its negative.
 
+        Computed in float64, so that they do not depend on what else is in the batch, and of the images' dtype. An image
+        that is not finite gives NaN.
+
         Raises TypeError for a wrong dtype, ValueError for a wrong shape or device.
         """
-        check.tensor("x", x, ("B", ...), dtypes=(self.intercept.dtype,), device=self.intercept.device)
-        if x.dim() < 2 or math.prod(x.shape[1:]) != self.support.shape[1]:
-            raise ValueError(f"x: expected images of {self.support.shape[1]} numbers, got shape {list(x.shape)}")
-        x = x.flatten(1)
+        return self._decisions(x).to(x.dtype)
+
+    def _decisions(self, x: torch.Tensor) -> torch.Tensor:
+        x = self._flat(x).double()
+        x = x.where(x.isfinite(), torch.nan)  # infinities could cancel
         if self.kernel == "linear":
             return linear(x, self.support, self.intercept)
         if self.kernel == "poly":
             return torch.cat([self._polynomial(part) for part in x.split(_ROWS)])
         return ops.rbf_decision(x, self.support, self.dual, self.intercept, self.gamma)
 
+    def _flat(self, x: torch.Tensor) -> torch.Tensor:
+        check.tensor("x", x, ("B", ...), dtypes=(self.dtype,), device=self.intercept.device)
+        if x.dim() < 2 or math.prod(x.shape[1:]) != self.support.shape[1]:
+            raise ValueError(f"x: expected images of {self.support.shape[1]} numbers, got shape {list(x.shape)}")
+        return x.flatten(1)
+
     def _polynomial(self, x: torch.Tensor) -> torch.Tensor:
+        """For a backward pass, autograd keeps some arrays [B, S] of all images."""
         return linear((self.gamma * linear(x, self.support) + self.coef0) ** self.degree, self.dual, self.intercept)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[B, C], by how much each class leads; below 0 for all but the label."""
-        each = self._of_each_class(x)
+        each = self._of_each_class(self._decisions(x))
         ranked, confidence = each.sort(dim=2).values, each.sum(2)
-        return torch.stack([self._least_lead(ranked, confidence, c) for c in range(len(self.classes_))], 1)
+        leads = [self._least_lead(ranked, confidence, c) for c in range(len(self.classes_))]
+        return torch.stack(leads, 1).to(x.dtype)
 
-    def _of_each_class(self, x: torch.Tensor) -> torch.Tensor:
+    def _of_each_class(self, decisions: torch.Tensor) -> torch.Tensor:
         """[B, C, C - 1], each class's decision values against the others: above 0 is a vote, and none is 0."""
-        decisions = self.decisions(x)
         # a value of 0 is a vote for the second class or, in scores, for the first
-        nothing = torch.finfo(decisions.dtype).tiny * (1 if self.break_ties else -1)
+        nothing = torch.finfo(self.dtype).tiny * (1 if self.break_ties else -1)
         decisions = torch.where(decisions == 0, decisions + nothing, decisions)
         return decisions[:, self._pair] * self._sign
 
@@ -141,8 +162,23 @@ class SVMModule(torch.nn.Module):
         """The labels [B] that the SVC gives, from `classes_`: the argmax of the outputs, by counting votes. Raises
         ValueError for images that are not finite too."""
         check.images("x", x)
-        index = [self._most_votes(self._of_each_class(part)) for part in x.split(_BATCH)]
+        votes = self.kernel == "rbf" and not self.break_ties  # of decision values the signs alone count
+        decide = self._decisions_of_sure_signs if votes and self.dtype == torch.float32 else self._decisions
+        index = [self._most_votes(self._of_each_class(decide(part))) for part in x.split(_BATCH)]
         return self.classes_[torch.cat(index).cpu().numpy()]
+
+    def _decisions_of_sure_signs(self, x: torch.Tensor) -> torch.Tensor:
+        """The RBF decision values [B, P] in float32, and in float64 of the images where one is within its rounding of
+        0: exp(-gamma |x - s|^2) is off by some gamma eps (|x| + |s|)^2 of itself, and the dual coefficients add up."""
+        flat, centre = self._flat(x), self.support.mean(0)
+        operands = (value.float() for value in (self.support, self.dual, self.intercept))
+        decisions = ops.rbf_decision(flat, *operands, self.gamma).double()
+        size = (flat - centre).norm(dim=1) + (self.support - centre).norm(dim=1).amax()
+        relative = torch.finfo(torch.float32).eps * (4 + 2 * self.gamma * size.square())
+        rounding = relative[:, None] * self.dual.abs().sum(1) + torch.finfo(torch.float32).eps * self.intercept.abs()
+        unsure = ~(decisions.abs() > rounding).all(1)  # NaN too
+        decisions[unsure] = self._decisions(flat[unsure])
+        return decisions
 
     def _most_votes(self, each: torch.Tensor) -> torch.Tensor:
         votes = (each > 0).sum(2)

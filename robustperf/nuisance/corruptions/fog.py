@@ -19,7 +19,8 @@ def fog(x: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
 
 
 def _plasma(numbers, height, width):
-    """The upper left corner [N, H, W] of fields [N, 256, 256] whose least value is 0 and whose greatest is 1."""
+    """The upper left corner [N, H, W] of fields [N, 256, 256] whose least value is 0 and whose greatest is 1; 0 where
+    all are the same."""
     corners, begin = numbers.new_zeros(len(numbers), 1, 1), 0
     for level in range(_LEVELS):
         amplitude = (_WIBBLE / _DECAY**level) ** 2  # w U(-w, w)
@@ -38,7 +39,7 @@ def _plasma(numbers, height, width):
     low = torch.minimum(corners.amin((1, 2)), new.amin(1))[:, None, None]
     high = torch.maximum(corners.amax((1, 2)), new.amax(1))[:, None, None]
     corner = _interleaved(*(part[:, : (height + 1) // 2, : (width + 1) // 2] for part in parts))
-    return (corner[:, :height, :width] - low) / (high - low)
+    return (corner[:, :height, :width] - low) / (high - low).clamp_min(torch.finfo(numbers.dtype).tiny)
 
 
 def _interleaved(corners, uppers, lefts, middles):

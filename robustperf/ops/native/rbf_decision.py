@@ -1,4 +1,5 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -68,7 +69,32 @@ def times(matrix):
 
 
 def plain_times(matrix):
-    return lambda rows: linear(rows, matrix)
+    def product(rows):
+        with whole_products(rows):
+            return linear(rows, matrix)
+
+    return product
+
+
+@contextmanager
+def whole_products(rows) -> Iterator[None]:
+    """No TensorFloat-32 on a GPU: ten bits are too few for what is left of distances."""
+    settings = torch.backends.cuda.matmul
+    if not rows.is_cuda:
+        yield
+        return
+    try:
+        before = "allow_tf32", settings.allow_tf32
+    except RuntimeError:  # torch refuses to say where precisions were set in its newer way
+        before = "fp32_precision", settings.fp32_precision
+    if before[1] in (False, "ieee"):
+        yield
+        return
+    settings.allow_tf32 = False
+    try:
+        yield
+    finally:
+        setattr(settings, *before)
 
 
 def _squares(points):
