@@ -162,23 +162,40 @@ class SVMModule(torch.nn.Module):
         """The labels [B] that the SVC gives, from `classes_`: the argmax of the outputs, by counting votes. Raises
         ValueError for images that are not finite too."""
         check.images("x", x)
-        votes = self.kernel == "rbf" and not self.break_ties  # of decision values the signs alone count
-        decide = self._decisions_of_sure_signs if votes and self.dtype == torch.float32 else self._decisions
-        index = [self._most_votes(self._of_each_class(decide(part))) for part in x.split(_BATCH)]
-        return self.classes_[torch.cat(index).cpu().numpy()]
+        x = self._flat(x)
+        # of decision values the signs alone count, which float32 mostly tells
+        if self.kernel == "rbf" and not self.break_ties and self.dtype == torch.float32:
+            index = self._quick_labels(x)
+        else:
+            index = torch.cat([self._label(self._decisions(part)) for part in x.split(_BATCH)])
+        return self.classes_[index.cpu().numpy()]
 
-    def _decisions_of_sure_signs(self, x: torch.Tensor) -> torch.Tensor:
-        """The RBF decision values [B, P] in float32, and in float64 of the images where one is within its rounding of
-        0: exp(-gamma |x - s|^2) is off by some gamma eps (|x| + |s|)^2 of itself, and the dual coefficients add up."""
-        flat, centre = self._flat(x), self.support.mean(0)
+    def _quick_labels(self, x: torch.Tensor) -> torch.Tensor:
+        """[B] by RBF decision values in float32, and in float64 for the images whose label their rounding may change:
+        exp(-gamma |x - s|^2) is off by some gamma eps (|x| + |s|)^2 of itself, and the dual coefficients add up."""
+        centre, eps = self.support.mean(0), torch.finfo(torch.float32).eps
         operands = (value.float() for value in (self.support, self.dual, self.intercept))
-        decisions = ops.rbf_decision(flat, *operands, self.gamma).double()
-        size = (flat - centre).norm(dim=1) + (self.support - centre).norm(dim=1).amax()
-        relative = torch.finfo(torch.float32).eps * (4 + 2 * self.gamma * size.square())
-        rounding = relative[:, None] * self.dual.abs().sum(1) + torch.finfo(torch.float32).eps * self.intercept.abs()
-        unsure = ~(decisions.abs() > rounding).all(1)  # NaN too
-        decisions[unsure] = self._decisions(flat[unsure])
-        return decisions
+        decisions = ops.rbf_decision(x, *operands, self.gamma)
+        size = (x - centre.float()).norm(dim=1) + (self.support - centre).norm(dim=1).amax()
+        relative = eps * (4 + 2 * self.gamma * size.square())
+        rounding = relative[:, None] * self.dual.abs().sum(1) + eps * self.intercept.abs()
+        unsure = ~(decisions.abs() > rounding)
+        parts = zip(decisions.split(_BATCH), unsure.split(_BATCH), strict=True)
+        index = torch.cat([self._sure_label(part.double(), doubt) for part, doubt in parts])
+        again = (index < 0).nonzero()[:, 0]
+        index[again] = self._label(self._decisions(x[again]))
+        return index
+
+    def _sure_label(self, decisions: torch.Tensor, unsure: torch.Tensor) -> torch.Tensor:
+        """[B], -1 where the signs that are not sure may make another class the first."""
+        votes, doubt = self._of_each_class(decisions) > 0, unsure[:, self._pair]
+        least, most = (votes & ~doubt).sum(2), (votes | doubt).sum(2)
+        index = least.argmax(1)
+        others = most.scatter(1, index[:, None], -1).amax(1)
+        return index.where((least.amax(1) > others) | ~unsure.any(1), -1)
+
+    def _label(self, decisions: torch.Tensor) -> torch.Tensor:
+        return self._most_votes(self._of_each_class(decisions))
 
     def _most_votes(self, each: torch.Tensor) -> torch.Tensor:
         votes = (each > 0).sum(2)
