@@ -152,7 +152,8 @@ def run_child(command: Sequence[str | Path], limit: float, log: Path, **environm
         process = subprocess.Popen(
             list(map(str, command)), stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, cwd=ROOT,
             start_new_session=True,
-            env={**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", **environment},
+            # PYTEST_ADDOPTS: what is asked of a run of pytest as a whole is not asked of its parts
+            env={**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", "PYTEST_ADDOPTS": "", **environment},
         )  # fmt: skip
         status = None
         try:

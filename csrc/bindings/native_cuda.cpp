@@ -188,12 +188,12 @@ PYBIND11_MODULE(_native_cuda, m) {
   m.def("nuisance_backward", &nuisance_backward);
   m.def("devices", [] {
     int count = 0, driver = 0;
+    cuda::check(cudaGetDeviceCount(&count), "cudaGetDeviceCount");
     cuda::check(cudaDriverGetVersion(&driver), "cudaDriverGetVersion");
     if (driver < 12010)
       throw std::runtime_error("the driver is for CUDA " + std::to_string(driver / 1000) + "." +
                                std::to_string(driver % 1000 / 10) + ": driver version is insufficient for CUDA runtime " +
                                "version 12.1, whose kernels take more than 4 KiB of arguments");
-    cuda::check(cudaGetDeviceCount(&count), "cudaGetDeviceCount");
     return count;
   }, "The number of GPUs that this module can use; raises RuntimeError with the driver's reason.");
 }

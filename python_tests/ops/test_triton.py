@@ -30,7 +30,8 @@ EXACT = ("draws", "logit_gap", "halfspace_box_projection", "line_search_step", "
 
 def run(*command, **environment):
     paths = os.pathsep.join([str(HERE), str(HERE.parent), *sys.path])
-    environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"} | environment
+    # options that are for the run as a whole, such as those that require backends, are not for its parts
+    environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "PYTEST_ADDOPTS": ""} | environment
     done = subprocess.run([sys.executable, *command], cwd=HERE, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
