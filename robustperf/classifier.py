@@ -61,6 +61,12 @@ def check_no_nan(logits: torch.Tensor, index: torch.Tensor | None = None) -> Non
                          f"the first at {first}")
 
 
+def device_of(model: Classifier) -> torch.device:
+    """Where the model's first parameter is; the CPU for one without."""
+    parameters = model.parameters() if isinstance(model, torch.nn.Module) else iter(())
+    return next((parameter.device for parameter in parameters), torch.device("cpu"))
+
+
 def without_wrapper(model: Classifier) -> Classifier:
     """The module inside DistributedDataParallel, for passes that the wrapper must not count: those that give the
     parameters no gradients."""

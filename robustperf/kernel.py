@@ -134,6 +134,11 @@ def _numbers(draws: int | torch.Tensor, index: torch.Tensor) -> torch.Tensor:
     return random.draw_numbers(draws, index)
 
 
+def check_kernel(kernel: Kernel) -> None:
+    if not isinstance(kernel, Kernel):
+        raise TypeError(f"kernel: expected a Kernel, got {type(kernel).__name__}")
+
+
 def check_shape(delta: torch.Tensor, dim: int, batch: int | str = "B", device: torch.device | None = None) -> None:
     """The errors of a delta that is no [B, q] or [K, B, q]."""
     draws = ("K",) if isinstance(delta, torch.Tensor) and delta.dim() == 3 else ()

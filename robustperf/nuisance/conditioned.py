@@ -7,7 +7,7 @@ import torch
 
 from robustperf import check
 from robustperf.classifier import Labeller, labels_of
-from robustperf.kernel import Kernel, Shape
+from robustperf.kernel import Kernel, Shape, check_kernel
 from robustperf.nuisance.uniform import UniformDelta
 
 # of distances by way of squared norms (scikit-learn's of many features, in float64), about 1e-8 of the rows' own norms
@@ -42,8 +42,7 @@ class LabelAware(_Seeded):
     size = 3
 
     def __init__(self, kernel: Kernel, labeller: Labeller, tries: int = 1000):
-        if not isinstance(kernel, Kernel):
-            raise TypeError(f"kernel: expected a Kernel, got {type(kernel).__name__}")
+        check_kernel(kernel)
         if not callable(labeller):
             raise TypeError(f"labeller: expected a callable, got {type(labeller).__name__}")
         self.kernel, self.labeller = kernel, labeller

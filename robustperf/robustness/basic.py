@@ -9,10 +9,11 @@ import torch
 
 from robustperf import check, random
 from robustperf.classifier import Classifier, check_no_nan, evaluating, laid_out, logits_of
-from robustperf.kernel import Kernel
+from robustperf.kernel import Kernel, check_kernel
 from robustperf.robustness.interval import check_confidence, clopper_pearson
 
 _FIRST_LOOK = 32
+
 
 @dataclass(frozen=True)
 class BasicRobustness:
@@ -83,8 +84,7 @@ def agreement(
 ) -> BasicRobustness:
     """`basic_robustness` of a function from images [B, ...] and their points' numbers [B] to labels [B]."""
     check.tensor("x", x, ("N", "C", "H", "W"))
-    if not isinstance(kernel, Kernel):
-        raise TypeError(f"kernel: expected a Kernel, got {type(kernel).__name__}")
+    check_kernel(kernel)
     check.positive("samples", samples, integer=True)
     check.positive("batch_size", batch_size, integer=True)
     if width is not None and until_disagreement:

@@ -108,9 +108,8 @@ def closest_boundary(
 
     Raises as `line_search`.
     """
-    return closest_boundary_by(looks_for(model, x), x, candidates,
-                               norm=norm, gaps=gaps, labels=labels, tol=tol, method=method, probes=probes,
-                               backend=backend)
+    return closest_boundary_by(looks_for(model, x), x, candidates, norm=norm, gaps=gaps, labels=labels, tol=tol,
+                               method=method, probes=probes, backend=backend)
 
 
 def closest_boundary_by(

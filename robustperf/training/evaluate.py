@@ -9,7 +9,15 @@ import torch
 from torch.nn import functional
 
 from robustperf import check
-from robustperf.classifier import Classifier, check_no_nan, evaluating, laid_out, logits_of, without_wrapper
+from robustperf.classifier import (
+    Classifier,
+    check_no_nan,
+    device_of,
+    evaluating,
+    laid_out,
+    logits_of,
+    without_wrapper,
+)
 from robustperf.ops.logit_gap import check_labels
 from robustperf.training.batches import load_batches
 
@@ -52,8 +60,7 @@ def evaluate(model: Classifier, dataset: Any, *, batch_size: int = 256, workers:
     """
     check.positive("batch_size", batch_size, integer=True)
     if device is None:
-        parameters = model.parameters() if isinstance(model, torch.nn.Module) else iter(())
-        device = next((parameter.device for parameter in parameters), torch.device("cpu"))
+        device = device_of(model)
     numbers = torch.arange(len(dataset)).split(batch_size) if len(dataset) else ()
     place, places = _process()
     inner = without_wrapper(model)

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from robustperf import check, random
-from robustperf.classifier import evaluating, logits_of
+from robustperf.classifier import device_of, evaluating, logits_of
 from robustperf.data import Dataset
 from robustperf.processes import on_cpu
 from robustperf.training.batches import Order, held_out, load_batches, rows_of
@@ -302,8 +302,7 @@ def _check_labels(name: str, model: nn.Module, data: Any) -> None:
     """Whether the model takes these images and has a logit for each label: before any work is done."""
     if not len(data):
         raise ValueError(f"{name}: expected samples, got none")
-    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-    x, _, _ = next(load_batches(data, [torch.zeros(1, dtype=torch.int64)], device))
+    x, _, _ = next(load_batches(data, [torch.zeros(1, dtype=torch.int64)], device_of(model)))
     with evaluating(model), torch.no_grad():
         classes = logits_of(model, x).shape[1]
     if isinstance(data, Dataset) and (largest := int(data.y.max())) >= classes:

@@ -6,8 +6,8 @@ import torch
 
 from robustperf import check
 from robustperf.classifier import Classifier, evaluating, laid_out, logits_of, without_wrapper
-from robustperf.kernel import Kernel
-from robustperf.training.objective import Objective, check_kernel, check_weight, cross_entropies, loss_of_drawn
+from robustperf.kernel import Kernel, check_kernel
+from robustperf.training.objective import Objective, check_weight, cross_entropies, loss_of_drawn
 
 
 @dataclass(frozen=True)

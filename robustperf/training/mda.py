@@ -3,8 +3,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from robustperf import check
-from robustperf.kernel import Kernel
-from robustperf.training.objective import Objective, check_kernel, check_weight, loss_of_drawn
+from robustperf.kernel import Kernel, check_kernel
+from robustperf.training.objective import Objective, check_weight, loss_of_drawn
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from torch import distributed
 
 from robustperf import check, ops
 from robustperf.classifier import Classifier, evaluating, laid_out, logits_of, without_wrapper
-from robustperf.kernel import Kernel
+from robustperf.kernel import Kernel, check_kernel
 from robustperf.ops.best_of_k import SELECTIONS
 from robustperf.ops.logit_gap import check_labels
-from robustperf.training.objective import IGNORED, Objective, check_kernel, check_weight, loss_of_drawn
+from robustperf.training.objective import IGNORED, Objective, check_weight, loss_of_drawn
 
 _IMAGES_AT_ONCE = 64  # on a CPU: what a convolution makes of more does not stay in its cache
 MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")

@@ -12,7 +12,6 @@ from torch.nn import functional
 
 from robustperf import check, random
 from robustperf.classifier import Classifier, laid_out, logits_of
-from robustperf.kernel import Kernel
 from robustperf.nets.dropout import drawing
 from robustperf.ops.logit_gap import check_labels
 
@@ -94,11 +93,6 @@ def cross_entropies(logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     # torch's own number for a row to leave out, -100, is a wrong label here
     losses = functional.cross_entropy(logits, target, reduction="none", ignore_index=IGNORED)
     return losses.view(-1, len(y))
-
-
-def check_kernel(kernel: Kernel) -> None:
-    if not isinstance(kernel, Kernel):
-        raise TypeError(f"kernel: expected a Kernel, got {type(kernel).__name__}")
 
 
 def check_weight(weight: float) -> None:

@@ -103,8 +103,7 @@ class TransferClassifier(OneToOneFeatureMixin, ClassifierMixin, TransformerMixin
         given = X
         X, y = validate_data(self, rows.flat(X), y, dtype=_FLOAT)
         check_classification_targets(y)
-        if len(classes := np.unique(y)) < 2:
-            raise ValueError(f"y: expected at least two classes, got one class, {classes[0]!r}")
+        rows.check_classes(classes := np.unique(y))
         shape = self.image_shape
         if self.autoencoder is not None:
             if not isinstance(self.autoencoder, PairedAutoencoder):
@@ -131,10 +130,7 @@ class TransferClassifier(OneToOneFeatureMixin, ClassifierMixin, TransformerMixin
     def adapt(self, X_shifted=None) -> TransferClassifier:
         """Learns T from shifted images without labels, going on from what earlier ones have taught."""
         check_is_fitted(self)
-        shape = self.image_shape_
-        if shape is None:
-            raise ValueError(f"image_shape: expected (C, H, W) for images of {self.n_features_in_} numbers, which are "
-                             "no square, got None")
+        shape = rows.known_shape(self.image_shape_, self.n_features_in_)
         shifted = None
         if X_shifted is not None:
             shifted = rows.to_images(self._scaled(self._rows("X_shifted", X_shifted)), shape)
@@ -158,19 +154,19 @@ class TransferClassifier(OneToOneFeatureMixin, ClassifierMixin, TransformerMixin
 
     def predict(self, X) -> np.ndarray:
         """The labels f(T(x)), [N]."""
-        X = self._as_f_has_them(self._transferred(X), self.estimator_)
+        X = self._for_f(X)
         return self.estimator_.predict(X)
 
     @available_if(_estimator_has("predict_proba"))
     def predict_proba(self, X) -> np.ndarray:
         """f's probabilities of T(x), [N, classes]."""
-        X = self._as_f_has_them(self._transferred(X), self.estimator_)
+        X = self._for_f(X)
         return self.estimator_.predict_proba(X)
 
     @available_if(_estimator_has("decision_function"))
     def decision_function(self, X) -> np.ndarray:
         """f's decision values of T(x)."""
-        X = self._as_f_has_them(self._transferred(X), self.estimator_)
+        X = self._for_f(X)
         return self.estimator_.decision_function(X)
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -181,6 +177,10 @@ class TransferClassifier(OneToOneFeatureMixin, ClassifierMixin, TransformerMixin
         if isinstance(self.estimator, torch.nn.Module):
             return ModuleClassifier(self.estimator, random_state=self.random_state)
         return clone(self.estimator)
+
+    def _for_f(self, X) -> np.ndarray:
+        """T(x) as rows for the fitted f."""
+        return self._as_f_has_them(self._transferred(X), self.estimator_)
 
     def _as_f_has_them(self, X: np.ndarray, estimator: Any) -> np.ndarray:
         """The rows as they are; of a network in [0, 1]."""

@@ -15,7 +15,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from robustperf import check, training
-from robustperf.classifier import evaluating, laid_out, logits_of
+from robustperf.classifier import device_of, evaluating, laid_out, logits_of
 from robustperf.data import Dataset
 from robustperf.training.batches import held_out
 from robustperf.training.optimizers import Optimizer, Rate
@@ -69,13 +69,9 @@ class ModuleClassifier(ClassifierMixin, BaseEstimator):
         given = X
         X, y = validate_data(self, rows.flat(X), y, dtype=np.float32)
         check_classification_targets(y)
-        self.image_shape_ = rows.image_shape_of(given, self.image_shape, X.shape[1])
-        if self.image_shape_ is None:
-            raise ValueError(f"image_shape: expected (C, H, W) for images of {X.shape[1]} numbers, which are no "
-                             "square, got None")
+        self.image_shape_ = rows.known_shape(rows.image_shape_of(given, self.image_shape, X.shape[1]), X.shape[1])
         self.classes_, label = np.unique(y, return_inverse=True)
-        if len(self.classes_) < 2:
-            raise ValueError(f"y: expected at least two classes, got one class, {self.classes_[0]!r}")
+        rows.check_classes(self.classes_)
         x = check.images("X", rows.to_images(X, self.image_shape_), (0.0, 1.0))
         module = self.module if self.prefit else deepcopy(self.module)
         outputs = _logits(module, x[:1]).shape[1]
@@ -111,6 +107,6 @@ class ModuleClassifier(ClassifierMixin, BaseEstimator):
 
 @torch.no_grad()
 def _logits(module: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
-    device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
+    device = device_of(module)
     with evaluating(module):
         return torch.cat([logits_of(module, laid_out(module, part.to(device))).cpu() for part in x.split(_BATCH)])

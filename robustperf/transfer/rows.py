@@ -34,6 +34,20 @@ def image_shape_of(X: Any, image_shape: Sequence[int] | None, features: int) -> 
     return image_shape
 
 
+def known_shape(image_shape: tuple[int, int, int] | None, features: int) -> tuple[int, int, int]:
+    """`image_shape`, where `image_shape_of` has found one; ValueError where it has not."""
+    if image_shape is None:
+        raise ValueError(f"image_shape: expected (C, H, W) for images of {features} numbers, which are no square, got "
+                         "None")
+    return image_shape
+
+
+def check_classes(classes: np.ndarray) -> None:
+    """ValueError for labels of one class."""
+    if len(classes) < 2:
+        raise ValueError(f"y: expected at least two classes, got one class, {classes[0]!r}")
+
+
 def check_image_shape(name: str, X: Any, image_shape: tuple[int, int, int] | None) -> None:
     """ValueError for images of another shape than `image_shape`; rows have none of their own."""
     own = _own_shape(X)
