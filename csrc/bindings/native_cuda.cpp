@@ -132,7 +132,7 @@ int64_t nuisance_scratch(py::handle x_, py::handle delta, const std::vector<int6
   by_dtype(x, [&](auto zero, DType dtype) {
     Program program;
     const auto args = nuisance_args<decltype(zero)>(x, dtype, delta, codes, numbers, program);
-    bytes = back ? cuda::nuisance_backward_scratch(args) : cuda::nuisance_scratch(args);
+    bytes = cuda::nuisance_scratch(args, back);
   });
   return (bytes + 7) / 8;
 }
@@ -145,7 +145,7 @@ void nuisance(py::handle x_, py::handle delta, py::handle out, py::handle scratc
     Program program;
     NuisanceArgs<T> args = nuisance_args<T>(x, dtype, delta, codes, numbers, program);
     args.out = gpu(out, "out").data<T>(dtype, {args.draws, args.batch, args.channels_out, args.height, args.width});
-    set_scratch(args.scratch, scratch, cuda::nuisance_scratch(args));
+    set_scratch(args.scratch, scratch, cuda::nuisance_scratch(args, false));
     py::gil_scoped_release release;
     cuda::nuisance(args, stream_of(stream));
   });
@@ -164,7 +164,7 @@ void nuisance_backward(py::handle grad, py::handle x_, py::handle delta, py::han
     args.grad_x =
         gpu(grad_x, "grad_x").data<T>(dtype, {args.draws, args.batch, args.channels, args.height, args.width});
     args.grad_delta = gpu(grad_delta, "grad_delta").data<T>(dtype, {args.draws, args.batch, args.dim});
-    set_scratch(args.scratch, scratch, cuda::nuisance_backward_scratch(args));
+    set_scratch(args.scratch, scratch, cuda::nuisance_scratch(args, true));
     py::gil_scoped_release release;
     cuda::nuisance_backward(args, stream_of(stream));
   });

@@ -31,15 +31,15 @@ void draws(const DrawArgs& args, bool normal, cudaStream_t stream);
 
 void nuisance_sample(const NuisanceSampleArgs& args, cudaStream_t stream);
 
-// With a delta; the arguments' steps are in the host's memory. Before it: how many bytes of scratch it wants.
+// The arguments' steps are in the host's memory. Bytes of scratch that `nuisance` or, `back`, `nuisance_backward` wants.
 template <typename T>
-int64_t nuisance_scratch(const NuisanceArgs<T>& args);
+int64_t nuisance_scratch(const NuisanceArgs<T>& args, bool back);
+
+// With a delta.
 template <typename T>
 void nuisance(const NuisanceArgs<T>& args, cudaStream_t stream);
 
 // The gradients in x are those of each draw, [draws, batch, channels, height, width].
-template <typename T>
-int64_t nuisance_backward_scratch(const NuisanceArgs<T>& args);
 template <typename T>
 void nuisance_backward(const NuisanceArgs<T>& args, cudaStream_t stream);
 

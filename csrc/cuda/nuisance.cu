@@ -101,12 +101,6 @@ void nuisance_sample(const NuisanceSampleArgs& args, cudaStream_t stream) {
 }
 
 template <typename T>
-int64_t nuisance_scratch(const NuisanceArgs<T>& args) {
-  const Grid grid = grid_of(args, plan_of(args.steps, args.count), false);
-  return grid.teams * grid.scratch.total;
-}
-
-template <typename T>
 void nuisance(const NuisanceArgs<T>& args, cudaStream_t stream) {
   constexpr int kPixels = kBundle<T>;
   if (args.batch * args.draws == 0) return;
@@ -117,8 +111,6 @@ void nuisance(const NuisanceArgs<T>& args, cudaStream_t stream) {
   else run<T, 1>(args, plan, grid, stream);
 }
 
-template int64_t nuisance_scratch<float>(const NuisanceArgs<float>&);
-template int64_t nuisance_scratch<double>(const NuisanceArgs<double>&);
 template void nuisance<float>(const NuisanceArgs<float>&, cudaStream_t);
 template void nuisance<double>(const NuisanceArgs<double>&, cudaStream_t);
 

@@ -290,12 +290,6 @@ void run(const NuisanceArgs<T>& args, const Plan& plan, const Grid& grid, cudaSt
 }  // namespace
 
 template <typename T>
-int64_t nuisance_backward_scratch(const NuisanceArgs<T>& args) {
-  const Grid grid = grid_of(args, plan_of(args.steps, args.count), true);
-  return grid.teams * grid.scratch.total;
-}
-
-template <typename T>
 void nuisance_backward(const NuisanceArgs<T>& args, cudaStream_t stream) {
   constexpr int kPixels = kBundle<T>;
   if (args.batch * args.draws == 0) return;
@@ -306,8 +300,6 @@ void nuisance_backward(const NuisanceArgs<T>& args, cudaStream_t stream) {
   else run<T, 1>(args, plan, grid, stream);
 }
 
-template int64_t nuisance_backward_scratch<float>(const NuisanceArgs<float>&);
-template int64_t nuisance_backward_scratch<double>(const NuisanceArgs<double>&);
 template void nuisance_backward<float>(const NuisanceArgs<float>&, cudaStream_t);
 template void nuisance_backward<double>(const NuisanceArgs<double>&, cudaStream_t);
 

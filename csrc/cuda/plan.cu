@@ -57,6 +57,14 @@ Grid grid_of(const NuisanceArgs<T>& args, const Plan& plan, bool back) {
   return grid;
 }
 
+template <typename T>
+int64_t nuisance_scratch(const NuisanceArgs<T>& args, bool back) {
+  const Grid grid = grid_of(args, plan_of(args.steps, args.count), back);
+  return grid.teams * grid.scratch.total;
+}
+
+template int64_t nuisance_scratch<float>(const NuisanceArgs<float>&, bool);
+template int64_t nuisance_scratch<double>(const NuisanceArgs<double>&, bool);
 template Grid grid_of<float>(const NuisanceArgs<float>&, const Plan&, bool);
 template Grid grid_of<double>(const NuisanceArgs<double>&, const Plan&, bool);
 
