@@ -91,6 +91,22 @@ void rbf_kernel(py::handle products_, py::handle squares_of_x, py::handle square
   });
 }
 
+// The kernel's values added up in float64 with coefficients [machines, supports], to sums [rows, machines].
+void rbf_sums(py::handle products_, py::handle squares_of_x, py::handle squares_of_s, double gamma,
+              py::handle coefficients_, py::handle sums, int threads) {
+  const TensorView products = cpu(products_, "products"), coefficients = cpu(coefficients_, "coefficients");
+  by_dtype(products, [&](auto zero, DType dtype) {
+    using T = decltype(zero);
+    RbfArgs<T> args = rbf_args<T>(Device::cpu, products, dtype, squares_of_x, squares_of_s, gamma);
+    args.coefficients = coefficients.data<double>(DType::float64, {kAny, args.supports});
+    args.machines = coefficients.size(0);
+    args.sums = cpu(sums, "sums").data<double>(DType::float64, {args.rows, args.machines});
+    const int team = threads_for(args.rows * args.supports, threads);
+    py::gil_scoped_release release;
+    with_kernels([&](auto kernels) { kernels.template rbf_sums<T>(args, team); });
+  });
+}
+
 void draws(py::handle index, py::handle draw, py::handle out, uint64_t key, bool normal, int threads) {
   DrawArgs args = draw_args(Device::cpu, index, draw, out);
   args.key = key;
@@ -226,6 +242,7 @@ PYBIND11_MODULE(_native, m) {
   m.def("halfspace_box_projection", &halfspace_box_projection);
   m.def("best_of_k", &best_of_k);
   m.def("rbf_kernel", &rbf_kernel);
+  m.def("rbf_sums", &rbf_sums);
   m.def("draws", &draws);
   m.def("nuisance", &nuisance);
   m.def("nuisance_backward", &nuisance_backward);

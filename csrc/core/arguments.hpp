@@ -79,6 +79,10 @@ struct RbfArgs {
   const T* squares_of_s;  // [supports], |s|^2
   int64_t rows, supports;
   double gamma;
+  // of a sum over supports
+  const double* coefficients;  // [machines, supports]
+  double* sums;                // [rows, machines], added to
+  int64_t machines;
 };
 
 struct DrawArgs {

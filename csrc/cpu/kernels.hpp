@@ -20,6 +20,7 @@ constexpr int64_t kTile = 512;
     template <typename T> static void halfspace_box_projection(const ProjectionArgs<T>& args, int threads);     \
     template <typename T, typename L> static void best_of_k(const BestOfKArgs<T>& args, int threads);           \
     template <typename T> static void rbf_kernel(const RbfArgs<T>& args, int threads);                          \
+    template <typename T> static void rbf_sums(const RbfArgs<T>& args, int threads);                            \
     template <typename T> static void nuisance(const NuisanceArgs<T>& args, int threads);                       \
     template <typename T> static void nuisance_backward(const NuisanceArgs<T>& args, int threads);              \
     static void nuisance_sample(const NuisanceSampleArgs& args, int threads);                                   \

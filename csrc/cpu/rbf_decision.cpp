@@ -1,5 +1,7 @@
 #include "../core/rbf.hpp"
 
+#include <algorithm>
+
 #include "kernels.hpp"
 #include "lanes.hpp"
 #include "parallel.hpp"
@@ -22,6 +24,51 @@ void Kernels::rbf_kernel(const RbfArgs<T>& args, int threads) {
   });
 }
 
+// Rows whose sums are formed side by side, and supports whose kernel's values stay in the first cache for that.
+constexpr int kRows = 4;
+constexpr int64_t kSupports = 512;
+
+template <typename T>
+void Kernels::rbf_sums(const RbfArgs<T>& args, int threads) {
+  using V = typename Full<T>::Register;
+  const T gamma = static_cast<T>(args.gamma);
+  parallel_rows((args.rows + kRows - 1) / kRows, threads, [&](int64_t group) {
+    const int64_t first = group * kRows;
+    const int count = static_cast<int>(std::min<int64_t>(kRows, args.rows - first));
+    alignas(64) T values[kSupports];
+    alignas(64) double kernel[kRows][kSupports] = {};
+    for (int64_t from = 0; from < args.supports; from += kSupports) {
+      const int64_t here = std::min(kSupports, args.supports - from), whole = here / kLanes * kLanes;
+      for (int r = 0; r < count; ++r) {
+        const T* const products = args.products + (first + r) * args.supports + from;
+        const T* const squares = args.squares_of_s + from;
+        const T square = args.squares_of_x[first + r];
+        for (int64_t i = 0; i < whole; i += kWidthOf<T>)
+          write(values + i, rbf_value(read(products + i), V{} + square, read(squares + i), gamma));
+        for (int64_t i = whole; i < here; ++i) values[i] = rbf_value(products[i], square, squares[i], gamma);
+        for (int64_t i = 0; i < whole; i += kWidth) store(kernel[r] + i, load(values + i));
+        for (int64_t i = whole; i < here; ++i) kernel[r][i] = values[i];
+      }
+      for (int64_t machine = 0; machine < args.machines; ++machine) {
+        const double* const coefficients = args.coefficients + machine * args.supports + from;
+        Doubles sums[kRows][kRegisters] = {};
+        for (int64_t i = 0; i < whole; i += kLanes)
+          for (int v = 0; v < kRegisters; ++v) {
+            const Doubles coefficient = load(coefficients + i + v * kWidth);
+            for (int r = 0; r < kRows; ++r) sums[r][v] += coefficient * load(kernel[r] + i + v * kWidth);
+          }
+        for (int r = 0; r < count; ++r) {
+          double sum = fold_all<double>(sums[r], [](auto a, auto b) { return a + b; });
+          for (int64_t i = whole; i < here; ++i) sum += coefficients[i] * kernel[r][i];
+          args.sums[(first + r) * args.machines + machine] += sum;
+        }
+      }
+    }
+  });
+}
+
+template void Kernels::rbf_sums<float>(const RbfArgs<float>&, int);
+template void Kernels::rbf_sums<double>(const RbfArgs<double>&, int);
 template void Kernels::rbf_kernel<float>(const RbfArgs<float>&, int);
 template void Kernels::rbf_kernel<double>(const RbfArgs<double>&, int);
 

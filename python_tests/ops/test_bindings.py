@@ -102,11 +102,18 @@ def rbf_arguments(dtype=torch.float32):
             "squares_of_s": torch.ones(3, dtype=dtype), "gamma": 0.5, "threads": 2}  # fmt: skip
 
 
+def rbf_sums_arguments(dtype=torch.float32):
+    *operands, (name, threads) = rbf_arguments(dtype).items()
+    sums = {"coefficients": torch.ones(2, 3, dtype=torch.float64), "sums": torch.zeros(4, 2, dtype=torch.float64)}
+    return dict(operands) | sums | {name: threads}
+
+
 # by the native function's name and, where that has two ways, a word for the way
 FUNCTIONS = {"logit_gap": gap_arguments, "halfspace_box_projection": projection_arguments, "draws": draws_arguments,
              "line_search_step": search_arguments, "best_of_k": best_arguments, "nuisance": nuisance_arguments,
              "nuisance drawn": nuisance_draw_arguments, "nuisance_backward": nuisance_backward_arguments,
-             "nuisance_sample": nuisance_sample_arguments, "rbf_kernel": rbf_arguments}  # fmt: skip
+             "nuisance_sample": nuisance_sample_arguments, "rbf_kernel": rbf_arguments,
+             "rbf_sums": rbf_sums_arguments}  # fmt: skip
 TENSORS = [(function, name) for function, arguments in FUNCTIONS.items() for name, value in arguments().items()
            if isinstance(value, torch.Tensor)]  # fmt: skip
 
@@ -150,7 +157,7 @@ def test_wrong_dtypes(function, name, wrong):
     ("line_search_step", "next"), ("line_search_step", "closest"), ("nuisance", "delta"), ("nuisance", "out"),
     ("nuisance drawn", "out"), ("nuisance_backward", "grad"), ("nuisance_backward", "delta"),
     ("nuisance_backward", "grad_x"), ("nuisance_backward", "grad_delta"), ("rbf_kernel", "squares_of_x"),
-    ("rbf_kernel", "squares_of_s")])  # fmt: skip
+    ("rbf_kernel", "squares_of_s"), ("rbf_sums", "squares_of_x"), ("rbf_sums", "squares_of_s")])  # fmt: skip
 def test_dtypes_that_differ_from_that_of_x(function, name):
     for mine, other in ((torch.float32, torch.float64), (torch.float64, torch.float32)):
         value = FUNCTIONS[function](other)[name]
@@ -173,6 +180,8 @@ LEADERS = {("halfspace_box_projection", "x"): "w", ("draws", "index"): "out", ("
            ("logit_gap", "logits"): "label", ("best_of_k", "logits"): "target", ("nuisance_sample", "index"): "delta",
            ("nuisance_sample", "draw"): "delta", ("nuisance drawn", "draw"): "out",
            ("rbf_kernel", "products", 0): "squares_of_x", ("rbf_kernel", "products", 1): "squares_of_s",
+           ("rbf_sums", "products", 0): "squares_of_x", ("rbf_sums", "products", 1): "squares_of_s",
+           ("rbf_sums", "coefficients", 0): "sums",
            ("nuisance", "x", 0): "delta", ("nuisance drawn", "x", 0): "index", ("nuisance_backward", "x", 0): "delta",
            ("nuisance", "delta", 0): "out", ("nuisance_backward", "delta", 0): "grad"}  # fmt: skip
 

@@ -41,6 +41,9 @@ for dtype in (torch.float32, torch.float64):
     for count in (1, 7, 16, 1003):
         products = 5 * given["draws"][0, :, :count].to(dtype)
         squares = products.abs().amax(1) + 1, products.abs().amax(0)
+        sums = torch.ones(len(products), 3, dtype=torch.float64)
+        _native.rbf_sums(products, *squares, 0.07, given["coefficients"][:, :count].contiguous(), sums, 2)
+        out[f"rbf sums {dtype} {count}"] = sums
         _native.rbf_kernel(products, *squares, 0.07, 2)
         out[f"rbf {dtype} {count}"] = products
 for dtype in (torch.float32, torch.float64):
@@ -117,6 +120,7 @@ def results(tmp_path_factory):
     given = {"index": torch.tensor([0, 1, 2**32, 2**40 + 3, 2**63 - 1]), "logits": torch.randn(50, 37, generator=g) * 9,
              "label": torch.randint(37, (50,), generator=g)}  # fmt: skip
     given |= {"draws": 5 * torch.randn(6, 75, 1003, generator=g), "targets": torch.randint(1003, (75,), generator=g)}
+    given["coefficients"] = torch.randn(3, 1003, generator=g, dtype=torch.float64)
     given["draws"][1, 2, 0], given["draws"][:, 3, 0] = float("nan"), float("inf")
     given["draws"][2, 4, 0] = -float("inf")
     given["logits"][3, 4], given["logits"][5, 6], given["logits"][7, 8] = float("nan"), float("inf"), -float("inf")

@@ -199,6 +199,23 @@ def test_operands_that_are_not_numbers_spoil_what_they_touch(backend, device):
     assert decision[:, 1].isnan().all() and decision[:, [0, 2]].isfinite().all()
 
 
+@every_dtype
+@pytest.mark.parametrize("batch", [3, 200])
+def test_columns_without_a_support_and_machines_without_a_vector_count(backend, device, batch, dtype):
+    """Zeros are left out of the sums; x may be anything there, and is NaN for every machine where it is NaN."""
+    x, support, dual, intercept = sample(batch, 600, 12, 4, dtype)
+    support[:, ::3] = 0
+    dual[:, :300], dual[2] = dual[:, :300] * torch.tensor([[0.0], [1.0], [0.0], [1.0]], dtype=dtype), 0
+    decision, gradient = run(x, support, dual, intercept, 0.05, backend, device, torch.ones(batch, 4, dtype=dtype))
+    want, slopes = run(x, support, dual, intercept, 0.05, "reference", "cpu", torch.ones(batch, 4, dtype=dtype))
+    torch.testing.assert_close(decision, want, rtol=0, atol=TOLERANCE[dtype] * scale(dual))
+    torch.testing.assert_close(gradient, slopes, rtol=0, atol=20 * TOLERANCE[dtype] * scale(dual))
+    assert torch.equal(decision[:, 2], intercept[2].expand(batch))
+    x[1, 0] = math.nan
+    decision, _ = run(x, support, dual, intercept, 0.05, backend, device)
+    assert decision[1].isnan().all() and decision[[0, 2]].isfinite().all()
+
+
 def test_far_away_only_the_intercept_is_left(backend, device):
     x, support, dual, intercept = sample(4, 20, 5, 3)
     for distance in (1e2, 1e6, 1e15):
@@ -230,8 +247,8 @@ def test_memory_does_not_grow_with_points_times_vectors():
     from robustperf.ops.native.rbf_decision import WAY, kernel_blocks
 
     x, support, _, _ = sample(1000, 5000, 2, 1)
-    blocks = [block for _, _, blocks in kernel_blocks(x, support, 0.0, 1.0, WAY) for block in blocks]
-    sizes = [kernel.numel() for _, kernel in blocks]
+    blocks = [block for _, _, blocks in kernel_blocks(x, support, 1.0, WAY) for block in blocks]
+    sizes = [block.operands[0].numel() for block in blocks]
     assert sum(sizes) == 1000 * 5000 and max(sizes) <= 2**19
 
 

@@ -305,6 +305,23 @@ def test_its_state_moves_and_is_kept():
     assert module.to("meta").intercept.device.type == "meta"
 
 
+def test_labels_follow_the_machine():
+    """What `predict` keeps between calls is made anew for another state, on another device or in another precision."""
+    points, labels = overlapping(3)
+    first, second = SVC(gamma=0.05).fit(points, labels), SVC(gamma=0.05).fit(points, (labels + 1) % 3)
+    module = SVMModule.from_sklearn(first)
+    x = torch.tensor(overlapping(3, 200, seed=1)[0], dtype=torch.float32)
+    assert np.array_equal(module.predict(x), first.predict(x.double().numpy()))
+    other = SVMModule.from_sklearn(second).state_dict()
+    assert other["support"].shape == module.support.shape
+    module.load_state_dict(other)
+    assert np.array_equal(module.predict(x), second.predict(x.double().numpy()))
+    with torch.inference_mode():
+        inside = SVMModule.from_sklearn(first)
+        assert np.array_equal(inside.predict(x), first.predict(x.double().numpy()))
+        assert np.array_equal(inside.predict(x[:1]), first.predict(x[:1].double().numpy()))
+
+
 def test_batches_of_any_size_agree():
     module = SVMModule.from_sklearn(SVC(kernel="poly").fit(*overlapping(3)))
     x = torch.tensor(overlapping(3, 2500)[0], dtype=torch.float32)

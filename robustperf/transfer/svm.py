@@ -49,7 +49,7 @@ class SVMModule(torch.nn.Module):
                  dtype: torch.dtype = torch.float64):
         super().__init__()
         self.classes_, self.kernel, self.gamma, self.coef0, self.degree = classes, kernel, gamma, coef0, degree
-        self.break_ties, self.dtype = break_ties, dtype
+        self.break_ties, self.dtype, self._kept = break_ties, dtype, None
         for name, value in (("support", support), ("dual", dual), ("intercept", intercept)):
             self.register_buffer(name, value)
         pair, sign = _pairs_of_each_class(len(classes))
@@ -172,19 +172,33 @@ class SVMModule(torch.nn.Module):
 
     def _quick_labels(self, x: torch.Tensor) -> torch.Tensor:
         """[B] by RBF decision values in float32, and in float64 for the images whose label their rounding may change:
-        exp(-gamma |x - s|^2) is off by some gamma eps (|x| + |s|)^2 of itself, and the dual coefficients add up."""
-        centre, eps = self.support.mean(0), torch.finfo(torch.float32).eps
-        operands = (value.float() for value in (self.support, self.dual, self.intercept))
+        exp(-gamma |x - s|^2) is off by some gamma eps (|x| + |s|)^2 of itself, and the dual coefficients add up. The
+        lengths are from a centre of some supports, which is as near to that of all as its furthest support."""
+        operands, centre, reach, weight = self._rounded()
         decisions = ops.rbf_decision(x, *operands, self.gamma)
-        size = (x - centre.float()).norm(dim=1) + (self.support - centre).norm(dim=1).amax()
-        relative = eps * (4 + 2 * self.gamma * size.square())
-        rounding = relative[:, None] * self.dual.abs().sum(1) + eps * self.intercept.abs()
-        unsure = ~(decisions.abs() > rounding)
-        parts = zip(decisions.split(_BATCH), unsure.split(_BATCH), strict=True)
-        index = torch.cat([self._sure_label(part.double(), doubt) for part, doubt in parts])
+        index, eps = [], torch.finfo(torch.float32).eps
+        for part, points in zip(decisions.split(_ROWS), x.split(_ROWS), strict=True):
+            size = (points - centre).norm(dim=1) + 3 * reach
+            relative = eps * (4 + 2 * self.gamma * size.square())
+            rounding = relative[:, None] * weight + eps * operands[2].abs()
+            index.append(self._sure_label(part.double(), ~(part.abs() > rounding)))
+        index = torch.cat(index)
         again = (index < 0).nonzero()[:, 0]
-        index[again] = self._label(self._decisions(x[again]))
+        if len(again):
+            index[again] = self._label(self._decisions(x[again]))
         return index
+
+    def _rounded(self) -> tuple[list[torch.Tensor], torch.Tensor, torch.Tensor, torch.Tensor]:
+        """(support, dual and intercept in float32, the supports' centre, how far they reach from it, the sums of the
+        dual coefficients' sizes): kept, for to make them takes as long as hundreds of labels."""
+        exact = self.support, self.dual, self.intercept
+        state = [(value.data_ptr(), None if value.is_inference() else value._version) for value in exact]
+        if self._kept is None or self._kept[0] != state:
+            operands = [value.float() for value in exact]
+            centre = operands[0].mean(0)
+            reach = (operands[0] - centre).norm(dim=1).amax()
+            self._kept = state, (operands, centre, reach, operands[1].abs().sum(1))
+        return self._kept[1]
 
     def _sure_label(self, decisions: torch.Tensor, unsure: torch.Tensor) -> torch.Tensor:
         """[B], -1 where the signs that are not sure may make another class the first."""

@@ -7,15 +7,28 @@ from torch.nn.functional import linear
 
 from robustperf import _native
 
+FEW = 64  # rows for which it does not pay to rearrange the supports
+
 
 class Way(NamedTuple):
-    """How a backend works: how many values of the kernel it holds at a time, the function that multiplies rows by a
-    matrix, transposed, and what makes the kernel's values of products, in place."""
+    """How a backend works: so many rows and supports at a time; what makes the function that multiplies so many rows
+    by a matrix, transposed; what turns a block's products into the kernel's values, in place; and what adds those,
+    times coefficients, to decisions."""
 
     rows: int
     supports: int
     times: Callable
     evaluate: Callable
+    add: Callable
+
+
+class Block(NamedTuple):
+    """Some rows of x and some supports, less the supports' centre: so no distance changes, and squares are small beside
+    distances."""
+
+    rows: slice
+    points: torch.Tensor
+    operands: tuple  # <x, s>, |x|^2, |s|^2 and gamma, of which exp(-gamma |x - s|^2) is made
 
 
 def rbf_decision(x, support, dual, intercept, gamma):
@@ -24,51 +37,70 @@ def rbf_decision(x, support, dual, intercept, gamma):
 
 def decided(x, support, dual, intercept, gamma, way):
     # In float64: the terms of a machine are many times larger than what they add up to, and P is small beside D.
-    dual, decision = dual.double(), intercept.double()[:, None].repeat(1, x.shape[0])
-    centre = centre_of(support)
-    for supports, _, blocks in kernel_blocks(x - centre, support, centre, gamma, way):
-        for rows, kernel in blocks:
-            decision[:, rows].addmm_(dual[:, supports], kernel.double().t())
-    return decision.t().to(x.dtype).contiguous()
+    dual, decision = dual.double(), intercept.double().repeat(x.shape[0], 1)
+    for supports, _, blocks in kernel_blocks(x, support, gamma, way):
+        way.add(decision, dual[:, supports], blocks)
+    return decision.to(x.dtype)
 
 
-def centre_of(support):
-    """What to take from x and from the supports: no distance changes, and the squares are small beside it."""
-    return support.mean(0) if support.shape[0] else 0.0
-
-
-def kernel_blocks(x, support, centre, gamma, way):
-    """For some supports at a time (their slice, those less the centre, (rows, exp(-gamma |x - s|^2)) of some rows of x
-    at a time); x is given less the centre."""
-    squares_of_x = torch.cat([_squares(part) for part in x.split(way.rows)])
-    for j in range(0, support.shape[0], way.supports):
-        supports = slice(j, j + way.supports)
+def kernel_blocks(x, support, gamma, way):
+    """For some supports at a time: their slice, they less their centre, and a block of them with each part of x."""
+    for i in range(0, support.shape[0], way.supports):
+        supports = slice(i, i + way.supports)
+        centre = support[supports].mean(0)
         part = support[supports] - centre
-        yield supports, part, _blocks(x, squares_of_x, way.times(part), _squares(part), gamma, way)
+        yield supports, part, _blocks(x, centre, way.times(part, x.shape[0]), _squares(part), gamma, way)
 
 
-def _blocks(x, squares_of_x, products, squares_of_s, gamma, way):
+def _blocks(x, centre, products, squares, gamma, way):
     for i in range(0, x.shape[0], way.rows):
         rows = slice(i, i + way.rows)
-        kernel = products(x[rows])
-        way.evaluate(kernel, squares_of_x[rows], squares_of_s, gamma)
-        yield rows, kernel
+        points = x[rows] - centre
+        yield Block(rows, points, (products(points), _squares(points), squares, gamma))
 
 
 def evaluate(products, squares_of_x, squares_of_s, gamma):
     _native.rbf_kernel(products, squares_of_x, squares_of_s, gamma, torch.get_num_threads())
 
 
-def times(matrix):
-    """The function that multiplies rows by `matrix`, transposed. By oneDNN, which takes AVX-512 on any processor that
-    has it, where MKL, which torch asks for plain tensors, does not on AMD's."""
-    if matrix.dtype == torch.float32 and matrix.numel() and torch.backends.mkldnn.is_available():
-        packed = matrix.to_mkldnn()
-        return lambda rows: linear(rows.to_mkldnn(), packed).to_dense()
-    return plain_times(matrix)
+def add(decision, dual, blocks):
+    """Only for the machines that have some of the supports: of many classes few."""
+    coefficients, machines = in_use(dual, 0)
+    for rows, _, operands in blocks:
+        sums = coefficients.new_zeros(len(operands[0]), len(machines))
+        _native.rbf_sums(*operands, coefficients, sums, torch.get_num_threads())
+        not_finite = 0 * operands[1][:, None]  # NaN where x is, for every machine
+        decision[rows].index_add_(1, machines, sums).add_(not_finite)
 
 
-def plain_times(matrix):
+def plain_add(evaluate):
+    def add(decision, dual, blocks):
+        for rows, _, operands in blocks:
+            evaluate(*operands)
+            decision[rows].addmm_(operands[0].double(), dual.t())
+
+    return add
+
+
+def times(matrix, count):
+    """The function that multiplies `count` rows, some at a time, by `matrix`, transposed. Many by oneDNN, which takes
+    AVX-512 on any processor that has it, where MKL, which torch asks for plain tensors, does not on AMD's."""
+    if count <= FEW or matrix.dtype != torch.float32 or not torch.backends.mkldnn.is_available():
+        return plain_times(matrix, count)
+    used, columns = in_use(matrix, 1)
+    if not used.numel():
+        return plain_times(matrix, count)
+    packed = used.to_mkldnn()
+    return lambda rows: linear(rows.index_select(1, columns).to_mkldnn(), packed).to_dense()
+
+
+def in_use(matrix, dim):
+    """(The rows or columns that are not 0 throughout, their numbers)."""
+    numbers = matrix.any(1 - dim).nonzero()[:, 0]
+    return matrix.index_select(dim, numbers), numbers
+
+
+def plain_times(matrix, count):
     def product(rows):
         with whole_products(rows):
             return linear(rows, matrix)
@@ -99,8 +131,8 @@ def whole_products(rows) -> Iterator[None]:
 
 def _squares(points):
     """|x|^2 of each row; NaN where it is not finite, for infinities could cancel."""
-    squares = points.square().sum(1)
+    squares = torch.linalg.vector_norm(points, dim=1).square()
     return squares.where(squares.isfinite(), torch.nan)
 
 
-WAY = Way(512, 1024, times, evaluate)  # 2 MiB of float32
+WAY = Way(512, 512, times, evaluate, add)  # 1 MiB of float32
