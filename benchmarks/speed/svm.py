@@ -10,6 +10,7 @@ values are looked at on all, once.
 from __future__ import annotations
 
 import sys
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -57,7 +58,9 @@ def main() -> None:
         "SVMModule.predict, float64": lambda: modules[torch.float64].predict(seen[torch.float64]),
         "SVMModule, labels and gradients, float32": gradient,
     }
-    count = {name: len(points) for name in calls}
+    small = {f"SVMModule.predict, float32, calls of {size}": size for size in (100, 10, 1)}
+    calls |= {name: partial(modules[torch.float32].predict, seen[torch.float32][:size]) for name, size in small.items()}
+    count = {name: len(points) for name in calls} | small
     count["scikit-learn, SVC.predict"] = count["SVMModule, labels and gradients, float32"] = len(few)
     times = interleave(calls, arguments.repeats, warmup=1)
     each = {name: seconds / count[name] for name, seconds in times.items()}

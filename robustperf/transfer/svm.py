@@ -173,7 +173,7 @@ class SVMModule(torch.nn.Module):
     def _quick_labels(self, x: torch.Tensor) -> torch.Tensor:
         """[B] by RBF decision values in float32, and in float64 for the images whose label their rounding may change:
         exp(-gamma |x - s|^2) is off by some gamma eps (|x| + |s|)^2 of itself, and the dual coefficients add up. The
-        lengths are from a centre of some supports, which is as near to that of all as its furthest support."""
+        lengths are from the centre of a part of the supports, no further from that of all than one of them is."""
         operands, centre, reach, weight = self._rounded()
         decisions = ops.rbf_decision(x, *operands, self.gamma)
         index, eps = [], torch.finfo(torch.float32).eps
