@@ -111,6 +111,16 @@ def test_signs_that_float32_cannot_tell():
             module.intercept.add_(value - shift)
 
 
+def test_support_vectors_that_float32_cannot_hold():
+    """At 2^20 its numbers are 1/8 apart: the first vector's would be 0.5 from the point, nearer than the second."""
+    point = np.full((1, 8), 2.0**20)
+    vectors = np.concatenate([point + 0.53, point - 0.5])
+    vectors[1, 0] -= 0.125
+    svc = SVC(gamma=0.05).fit(vectors, ["first", "second"])
+    module = SVMModule.from_sklearn(svc)
+    assert svc.predict(point) == module.predict(torch.tensor(point, dtype=torch.float32)) == "second"
+
+
 @pytest.mark.parametrize("settings", [{}, {"break_ties": True}], ids=["first", "break_ties"])
 @pytest.mark.parametrize("classes", [2, 3, 4, 7])
 @pytest.mark.parametrize("machine", [SVC, NuSVC])

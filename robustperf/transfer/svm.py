@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from typing import Any
 
 import numpy as np
@@ -172,14 +173,15 @@ class SVMModule(torch.nn.Module):
 
     def _quick_labels(self, x: torch.Tensor) -> torch.Tensor:
         """[B] by RBF decision values in float32, and in float64 for the images whose label their rounding may change:
-        exp(-gamma |x - s|^2) is off by some gamma eps (|x| + |s|)^2 of itself, and the dual coefficients add up. The
-        lengths are from the centre of a part of the supports, no further from that of all than one of them is."""
-        operands, centre, reach, weight = self._rounded()
+        exp(-gamma |x - s|^2) is off by some gamma eps (|x| + |s|)^2 of itself, and the dual coefficients add up. These
+        lengths are from the centre of a part of the supports, no further from that of all than one of them is; but what
+        s itself was rounded by goes with its length from 0."""
+        operands, centre, reach, length, weight = self._rounded()
         decisions = ops.rbf_decision(x, *operands, self.gamma)
         index, eps = [], torch.finfo(torch.float32).eps
         for part, points in zip(decisions.split(_ROWS), x.split(_ROWS), strict=True):
             size = (points - centre).norm(dim=1) + 3 * reach
-            relative = eps * (4 + 2 * self.gamma * size.square())
+            relative = eps * (4 + 2 * self.gamma * size * (size + length))
             rounding = relative[:, None] * weight + eps * operands[2].abs()
             index.append(self._sure_label(part.double(), ~(part.abs() > rounding)))
         index = torch.cat(index)
@@ -188,17 +190,18 @@ class SVMModule(torch.nn.Module):
             index[again] = self._label(self._decisions(x[again]))
         return index
 
-    def _rounded(self) -> tuple[list[torch.Tensor], torch.Tensor, torch.Tensor, torch.Tensor]:
-        """(support, dual and intercept in float32, the supports' centre, how far they reach from it, the sums of the
-        dual coefficients' sizes): kept, for to make them takes as long as hundreds of labels."""
+    def _rounded(self) -> tuple[list[torch.Tensor], torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """(support, dual and intercept in float32, the supports' centre, the furthest's distance from it, the longest's
+        length, the sums of the dual coefficients' sizes): kept, for to make them takes as long as hundreds of labels.
+        """
         exact = self.support, self.dual, self.intercept
-        state = [(value.data_ptr(), None if value.is_inference() else value._version) for value in exact]
-        if self._kept is None or self._kept[0] != state:
-            operands = [value.float() for value in exact]
-            centre = operands[0].mean(0)
-            reach = (operands[0] - centre).norm(dim=1).amax()
-            self._kept = state, (operands, centre, reach, operands[1].abs().sum(1))
-        return self._kept[1]
+        versions = [None if value.is_inference() else value._version for value in exact]
+        if self._kept is None or self._kept[1] != versions or any(map(operator.is_not, self._kept[0], exact)):
+            support, dual, _ = operands = [value.float() for value in exact]
+            centre = support.mean(0)
+            reach, length = ((support - origin).norm(dim=1).amax() for origin in (centre, 0))
+            self._kept = exact, versions, (operands, centre, reach, length, dual.abs().sum(1))
+        return self._kept[2]
 
     def _sure_label(self, decisions: torch.Tensor, unsure: torch.Tensor) -> torch.Tensor:
         """[B], -1 where the signs that are not sure may make another class the first."""
