@@ -72,7 +72,7 @@ class Scale:
 
 SCALES = {
     "smoke": Scale(96, 64, (2, HALF), 1, 1, 4, 32, 1),
-    "cpu": Scale(16_000, 4000, (HALF,), 24, 10, 16, 512, 1),
+    "cpu": Scale(16_000, 4000, (128, HALF), 24, 10, 16, 512, 1),
     "full": Scale(60_000, 10_000, (128, 1024, HALF), 100, 50, 32, 2048, 5),
 }
 
@@ -80,7 +80,7 @@ SCALES = {
 def parser(description: str) -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     options.add_argument("--scale", choices=SCALES, default="cpu",
-                         help="cpu: about two hours on two cores; full: the paper's")
+                         help="cpu: about three hours on two cores; full: the paper's")
     options.add_argument("--data-root", type=Path, help="folder of the data sets; ROBUSTPERF_DATA by default")
     options.add_argument("--out", type=Path, help="folder for the JSON, the table and the picture")
     options.add_argument("--runs", type=Path, help="folder for the accuracies as they are found: a run that was "
