@@ -7,20 +7,26 @@
 #include "parallel.hpp"
 
 namespace robustperf::ROBUSTPERF_ISA {
+namespace {
+
+// Of one row, into `values`, which may be its products.
+template <typename T>
+void row_values(const T* products, T square_of_x, const T* squares_of_s, T gamma, int64_t count, T* values) {
+  using V = typename Full<T>::Register;
+  const int64_t whole = count / kWidthOf<T> * kWidthOf<T>;
+  for (int64_t i = 0; i < whole; i += kWidthOf<T>)
+    write(values + i, rbf_value(read(products + i), V{} + square_of_x, read(squares_of_s + i), gamma));
+  for (int64_t i = whole; i < count; ++i) values[i] = rbf_value(products[i], square_of_x, squares_of_s[i], gamma);
+}
+
+}  // namespace
 
 template <typename T>
 void Kernels::rbf_kernel(const RbfArgs<T>& args, int threads) {
-  using V = typename Full<T>::Register;
-  constexpr int64_t kStep = kWidthOf<T>;
-  const int64_t whole = args.supports / kStep * kStep;
-  const T gamma = static_cast<T>(args.gamma);
   parallel_rows(args.rows, threads, [&](int64_t row) {
     T* const products = args.products + row * args.supports;
-    const T square = args.squares_of_x[row];
-    for (int64_t i = 0; i < whole; i += kStep)
-      write(products + i, rbf_value(read(products + i), V{} + square, read(args.squares_of_s + i), gamma));
-    for (int64_t i = whole; i < args.supports; ++i)
-      products[i] = rbf_value(products[i], square, args.squares_of_s[i], gamma);
+    row_values(products, args.squares_of_x[row], args.squares_of_s, static_cast<T>(args.gamma), args.supports,
+               products);
   });
 }
 
@@ -30,8 +36,6 @@ constexpr int64_t kSupports = 512;
 
 template <typename T>
 void Kernels::rbf_sums(const RbfArgs<T>& args, int threads) {
-  using V = typename Full<T>::Register;
-  const T gamma = static_cast<T>(args.gamma);
   parallel_rows((args.rows + kRows - 1) / kRows, threads, [&](int64_t group) {
     const int64_t first = group * kRows;
     const int count = static_cast<int>(std::min<int64_t>(kRows, args.rows - first));
@@ -40,12 +44,8 @@ void Kernels::rbf_sums(const RbfArgs<T>& args, int threads) {
     for (int64_t from = 0; from < args.supports; from += kSupports) {
       const int64_t here = std::min(kSupports, args.supports - from), whole = here / kLanes * kLanes;
       for (int r = 0; r < count; ++r) {
-        const T* const products = args.products + (first + r) * args.supports + from;
-        const T* const squares = args.squares_of_s + from;
-        const T square = args.squares_of_x[first + r];
-        for (int64_t i = 0; i < whole; i += kWidthOf<T>)
-          write(values + i, rbf_value(read(products + i), V{} + square, read(squares + i), gamma));
-        for (int64_t i = whole; i < here; ++i) values[i] = rbf_value(products[i], square, squares[i], gamma);
+        row_values(args.products + (first + r) * args.supports + from, args.squares_of_x[first + r],
+                   args.squares_of_s + from, static_cast<T>(args.gamma), here, values);
         for (int64_t i = 0; i < whole; i += kWidth) store(kernel[r] + i, load(values + i));
         for (int64_t i = whole; i < here; ++i) kernel[r][i] = values[i];
       }

@@ -39,7 +39,7 @@ def decided(x, support, dual, intercept, gamma, way):
     # In float64: the terms of a machine are many times larger than what they add up to, and P is small beside D.
     dual, decision = dual.double(), intercept.double().repeat(x.shape[0], 1)
     for supports, _, blocks in kernel_blocks(x, support, gamma, way):
-        way.add(decision, dual[:, supports], blocks)
+        way.add(decision, dual[:, supports], blocks, way.evaluate)
     return decision.to(x.dtype)
 
 
@@ -63,8 +63,8 @@ def evaluate(products, squares_of_x, squares_of_s, gamma):
     _native.rbf_kernel(products, squares_of_x, squares_of_s, gamma, torch.get_num_threads())
 
 
-def add(decision, dual, blocks):
-    """Only for the machines that have some of the supports: of many classes few."""
+def add(decision, dual, blocks, evaluate):
+    """As `plain_add`, in one pass, and only for the machines that have some of the supports: of many classes few."""
     coefficients, machines = in_use(dual, 0)
     for rows, _, operands in blocks:
         sums = coefficients.new_zeros(len(operands[0]), len(machines))
@@ -73,13 +73,10 @@ def add(decision, dual, blocks):
         decision[rows].index_add_(1, machines, sums).add_(not_finite)
 
 
-def plain_add(evaluate):
-    def add(decision, dual, blocks):
-        for rows, _, operands in blocks:
-            evaluate(*operands)
-            decision[rows].addmm_(operands[0].double(), dual.t())
-
-    return add
+def plain_add(decision, dual, blocks, evaluate):
+    for rows, _, operands in blocks:
+        evaluate(*operands)
+        decision[rows].addmm_(operands[0].double(), dual.t())
 
 
 def times(matrix, count):
