@@ -53,7 +53,7 @@ class Kernel(ABC):
     def radius_for(self, shape: Shape | None) -> torch.Tensor:
         """Half of Delta's width in each component [q], 1 where it has no end: the unit of MAT's steps (R section 7.2
         has Delta = [-1, 1]^q)."""
-        return torch.ones(self.dim_for(shape))
+        return torch.ones(self.dim_for(shape), dtype=torch.float32)
 
     @property
     def dim(self) -> int:
@@ -74,7 +74,7 @@ class Kernel(ABC):
 
         Raises TypeError for a wrong dtype, ValueError for a wrong number, shape or device, or a shape that is missing.
         """
-        draws = _numbers(draws, index)
+        key, draws = check.plain(key), _numbers(draws, index)
         check_draws(key, index, draws)
         shape = None if shape is None else check.image_shape("shape", shape)
         return self.sample_for(shape, key, index, draws, backend=backend)
@@ -109,7 +109,7 @@ class Kernel(ABC):
         Returns [K, B, C', H, W] of x's dtype, with gradients in x unless `out` is given.
         """
         check.tensor("x", x, ("B", "C", "H", "W"))
-        draws = _numbers(draws, index)
+        key, draws = check.plain(key), _numbers(draws, index)
         check.tensor("index", index, (x.shape[0],), dtypes=(torch.int64,), device=x.device)
         return self.draw_for(x, key, index, draws, out=out, backend=backend)
 

@@ -3,7 +3,11 @@
 import torch
 from torch import nn
 
+from robustperf import check
+from robustperf.nets.dtype import made_in_float32
 
+
+@made_in_float32
 class TiboCNN(nn.Module):
     """The classifier f for MNIST, Fashion-MNIST and SVHN (Tibo et al. 2021, appendix A.1 and Figure 5).
 
@@ -36,8 +40,7 @@ class TiboCNN(nn.Module):
         sizes = {"in_channels": in_channels, "size": size, "classes": classes, "width": width, "layers": layers,
                  "hidden": hidden}
         for name, value in sizes.items():
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be a positive integer, got {value!r}")
+            check.positive(name, value, integer=True)
         if size < 2 ** (layers - 1):
             raise ValueError(f"size must be at least 2**(layers - 1) = {2 ** (layers - 1)} pixels for the pooling "
                              f"between layers={layers} convolutions, got {size}")

@@ -86,7 +86,7 @@ class L1Ball(Kernel):
         return (delta.sign() * (size - threshold).clamp_min(0)).to(delta.dtype)
 
     def radius_for(self, shape: Shape | None) -> torch.Tensor:
-        return torch.full((self.dim_for(shape),), float(self.eps))
+        return torch.full((self.dim_for(shape),), self.eps, dtype=torch.float32)
 
     def __repr__(self) -> str:
         return f"l1_ball({self.eps}{', clamp=True' if self.clamp else ''})"

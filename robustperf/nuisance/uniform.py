@@ -27,4 +27,4 @@ class UniformDelta(Kernel):
         return delta.clamp(0, LARGEST)
 
     def radius_for(self, shape: Shape | None) -> torch.Tensor:
-        return torch.full((self.dim_for(shape),), 0.5)
+        return torch.full((self.dim_for(shape),), 0.5, dtype=torch.float32)

@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 
 from robustperf.files import written_whole
+from robustperf.nets import checkpoint
 from robustperf.training.learner import Learner
 
 
@@ -21,7 +22,7 @@ def save_state(path: str | os.PathLike, learners: Sequence[Learner], tensors: di
     kept, header = {}, {"facts": json.dumps(facts)}
     for learner in learners:
         of_model, of_optimizer = _groups(learner)
-        for name, value in learner.model.state_dict().items():
+        for name, value in checkpoint.weights_of(learner.model).items():
             kept[f"{of_model}.{name}"] = value
         numbers = {}
         for place, state in learner.optimizer.state_dict()["state"].items():
@@ -54,7 +55,7 @@ def load_state(path: str | os.PathLike, learners: Sequence[Learner]) -> tuple[di
         facts = json.loads(header["facts"])
         for learner in learners:
             of_model, of_optimizer = _groups(learner)
-            learner.model.load_state_dict(groups[of_model])
+            checkpoint.load_weights(learner.model, groups[of_model])
             state = {}
             for name, value in (groups[of_optimizer] | json.loads(header[of_optimizer])).items():
                 place, _, rest = name.partition(".")
