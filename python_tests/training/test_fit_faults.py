@@ -110,7 +110,8 @@ def test_an_update_that_is_no_number_is_never_saved(tmp_path):
     model = net(kind=lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 10)))
     with pytest.raises(FloatingPointError, match=r"model: expected finite weights, got others in 1.\w+ after step 2; "
                                                  ".*checkpoint.safetensors is of step 1"):
-        train(model, DATA, times(1e5), epochs=3, batch_size=96, optimizer="sgd", lr=rates, validation=None, out=tmp_path)
+        train(model, DATA, times(1e5), epochs=3, batch_size=96, optimizer="sgd", lr=rates, validation=None,
+              out=tmp_path)
     for name in ("model", "checkpoint"):
         weights, _ = checkpoint.read(tmp_path / f"{name}.safetensors")
         assert all(value.isfinite().all() for value in weights.values())
