@@ -88,6 +88,7 @@ def test_a_data_loader_gives_its_data_set_and_how_it_is_read(workers):
     ({"sampler": WeightedRandomSampler([1.0] * 40, 40)}, "train: .*WeightedRandomSampler"),
     ({"batch_sampler": [[0, 1], [2, 3]]}, "train: expected a DataLoader with a batch_size, got one with batch_sampler"),
     ({"batch_size": None}, "train: expected a DataLoader with a batch_size"),
+    ({"shuffle": True, "worker_init_fn": print}, "train: expected a DataLoader without a worker_init_fn"),
     ({"shuffle": True, "generator": torch.Generator()}, "train: expected a DataLoader without a generator"),
 ])  # fmt: skip
 def test_what_a_data_loader_cannot_have_of_its_own(settings, message):

@@ -51,7 +51,6 @@ class Loaded:
     batch_size: int
     workers: int
     collate_fn: Callable[[list], Any]
-    worker_init_fn: Callable[[int], None] | None
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -96,6 +95,9 @@ def _loaded(name: str, loader: DataLoader, shuffled: bool) -> Any:
     if type(loader.batch_sampler) is not BatchSampler:
         raise ValueError(f"{name}: expected a DataLoader with a batch_size, got one with "
                          f"batch_sampler={loader.batch_sampler!r}; give its data set and batch_size themselves")
+    if loader.worker_init_fn is not None:
+        raise ValueError(f"{name}: expected a DataLoader without a worker_init_fn, for each sample is seeded by "
+                         "itself, got one; give its data set itself")
     if shuffled:
         sampler = loader.sampler
         if not (type(sampler) is RandomSampler and not sampler.replacement and sampler.num_samples == len(dataset)):
@@ -103,7 +105,7 @@ def _loaded(name: str, loader: DataLoader, shuffled: bool) -> Any:
                              f"order, got one with a {type(sampler).__name__}; give its data set itself")
         if loader.generator is not None:
             raise ValueError(f"{name}: expected a DataLoader without a generator, for `seed` gives the order, got one")
-    return Loaded(dataset, loader.batch_size, loader.num_workers, loader.collate_fn, loader.worker_init_fn)
+    return Loaded(dataset, loader.batch_size, loader.num_workers, loader.collate_fn)
 
 
 def labels(name: str, y: Any) -> torch.Tensor:
@@ -193,7 +195,7 @@ def load_batches(dataset: Any, numbers: Sequence[torch.Tensor], device: torch.de
     options = {}
     if isinstance(dataset, Loaded):
         workers = workers or dataset.workers
-        options = {"collate_fn": dataset.collate_fn, "worker_init_fn": dataset.worker_init_fn}
+        options = {"collate_fn": dataset.collate_fn}
         dataset = dataset.dataset
     loader = DataLoader(_Seeded(dataset), batch_sampler=map(_with_seeds, numbers, keys), num_workers=workers,
                         pin_memory=device.type == "cuda", generator=torch.Generator().manual_seed(0), **options)

@@ -83,7 +83,7 @@ def fit(
             of the best epoch, as the classifier.
         train: a `Dataset`; a torch data set of (image, label) pairs; (x, y), images [N, ...] float and labels [N] as
             tensors or arrays (float64 arrays become float32); or a DataLoader with shuffle=True, of which the data set
-            is taken, its batch_size, workers, collate_fn and worker_init_fn. Each epoch leaves out, at random, what
+            is taken, its batch_size, workers and collate_fn. Each epoch leaves out, at random, what
             fills no batch. What a sample draws of the global random numbers of torch, NumPy and Python depends on
             `seed`, the step and its number only; generators of a data set's own are its own matter.
         validation: another one to choose the best epoch on; or the share of `train` that is held out for it (T A.1:
