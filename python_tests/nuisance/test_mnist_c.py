@@ -490,7 +490,7 @@ def test_fog_has_a_gradient_in_delta_and_the_others_have_none():
 def test_it_serves_mrt(name):
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 10))
     x, y = images().float(), torch.tensor([3, 1, 4, 1, 5])
-    objective = MRT(mnist_c(name), k=3)
+    objective = MRT(mnist_c(name), k=3, selection="sample")
     loss = objective(model, x, y, key=KEY, index=INDEX)
     drawn = mnist_c(name).draw(x, key=KEY, index=INDEX, draws=3)
     with torch.no_grad():
