@@ -1,4 +1,4 @@
-"""Rotation of MNIST (R equation 4.2): accuracy over the angle, ERM beside MRT, one draw a batch and one an image, as a table and a picture.
+"""Rotation of MNIST (R equation 4.2): accuracy over the angle, ERM beside MRT, as a table and a picture.
 
     python benchmarks/paper/robey_rotation.py [--scale cpu|full] [--most 60] [--data-root DIR] [--out DIR]
 """
