@@ -70,10 +70,10 @@ class MnistC(UniformDelta):
     - identity: x. q = 0.
     - shot_noise: Poisson(3 x) / 3, by `ShotNoise(3)`. q = C H W.
     - impulse_noise: a share of 0.17 salt and pepper, by `ImpulseNoise(0.17)`. q = C H W.
-    - glass_blur: Gaussian of 0.7 pixels along the rows' axis alone, so that a point spreads up and down only; two passes
-      over rows and columns 27 to 2 in which a pixel is swapped, with probability 1/2, with the one at an offset drawn
-      from {-1, 0}^2; the same Gaussian. The published sets are so, to the rounding to bytes: the call that made them
-      took the columns for channels. q = 2 (H - 2) (W - 2).
+    - glass_blur: Gaussian of 0.7 pixels along the rows' axis alone (a point spreads up and down only); two passes over
+      rows and columns 27 to 2 in which a pixel is swapped, with probability 1/2, with the one at an offset drawn from
+      {-1, 0}^2; the same Gaussian. The published sets are so, to the rounding to bytes: the call that made them took
+      the columns for channels. q = 2 (H - 2) (W - 2).
     - motion_blur: ImageMagick's, radius 10, sigma 3: the mean of 21 pixels i steps away in one direction, weighted
       exp(-i^2 / 18); its angle is 90 delta - 45 degrees. q = 1.
     - shear: a pixel (x, y) from the centre comes from (x - y sin(a), y cos(a)), a = 0.4 rad either way: scikit-image's
