@@ -67,7 +67,7 @@ def written_whole(path: str | os.PathLike) -> Iterator[Path]:
     partial = path.with_name(f".{path.name}.{threading.get_native_id()}.part")
     try:
         _sweep(path.parent)
-        with _held(partial):
+        with held(partial):
             try:
                 yield partial
                 with open(partial, "rb") as file:
@@ -77,6 +77,27 @@ def written_whole(path: str | os.PathLike) -> Iterator[Path]:
                 partial.unlink(missing_ok=True)
     except OSError as error:
         raise OSError(error.errno or errno.EIO, f"{path} could not be written ({error.strerror or error})") from error
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Makes the file if there is none, and holds a lock on it, which the system gives up when the process ends, however
+    it ends.
+
+    Raises OSError where another process holds it.
+    """
+    if fcntl is None:
+        yield
+        return
+    while True:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            _lock(file, path)
+            if _same_file(file, path):  # else another process took it for a dead one's, and has removed it
+                yield
+                return
+        finally:
+            os.close(file)
 
 
 @contextmanager
@@ -151,22 +172,14 @@ def _special(mode: int) -> str | None:
     return None if stat.S_ISREG(mode) else _KINDS.get(stat.S_IFMT(mode), "something else")
 
 
-@contextmanager
-def _held(partial: Path) -> Iterator[None]:
-    """Makes the file and holds a lock on it, which the system gives up when the process ends, however it ends."""
-    if fcntl is None:
-        yield
-        return
-    while True:
-        file = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        try:
-            with _where_there_are_locks():
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _same_file(file, partial):  # else another process took it for a dead one's, and has removed it
-                yield
-                return
-        finally:
-            os.close(file)
+def _lock(file: int, path: Path) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise OSError(errno.EBUSY, f"another process is writing {path}") from None
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL):  # no locks on this disk
+            raise
 
 
 def _sweep(folder: Path) -> None:
@@ -185,15 +198,6 @@ def _sweep(folder: Path) -> None:
                     part.unlink()
             finally:
                 os.close(file)
-
-
-@contextmanager
-def _where_there_are_locks() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL):
-            raise
 
 
 def _same_file(file: int, path: Path) -> bool:
