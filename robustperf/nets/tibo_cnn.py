@@ -41,9 +41,9 @@ class TiboCNN(nn.Module):
                  "hidden": hidden}
         for name, value in sizes.items():
             check.positive(name, value, integer=True)
-        if size < 2 ** (layers - 1):
-            raise ValueError(f"size must be at least 2**(layers - 1) = {2 ** (layers - 1)} pixels for the pooling "
-                             f"between layers={layers} convolutions, got {size}")
+        if int(size).bit_length() < layers:  # size < 2**(layers - 1), a number that a file's `layers` would make huge
+            raise ValueError(f"size must be at least 2**{layers - 1} pixels for the pooling between layers={layers} "
+                             f"convolutions, got {size}")
         self.shape = (in_channels, size, size)
 
         blocks = []
