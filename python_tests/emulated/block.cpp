@@ -1,4 +1,5 @@
 // Runs blocks of threads for cuda_runtime.h.
+#include <dlfcn.h>
 #include <setjmp.h>
 #include <sys/mman.h>
 #include <ucontext.h>
@@ -9,14 +10,12 @@
 #include <cstdlib>
 #include <map>
 #include <mutex>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "cuda_runtime.h"
-
-// What a place in the code is called; from the sanitizers' library.
-extern "C" void __sanitizer_symbolize_pc(void* pc, const char* format, char* text, size_t size);
 
 namespace emulated {
 namespace {
@@ -32,10 +31,32 @@ std::string setting(const char* name, const char* otherwise) {
   return value == nullptr ? otherwise : value;
 }
 
-std::string name_of(const void* code, const char* format = "%f") {
-  char text[1024] = "?";
-  __sanitizer_symbolize_pc(const_cast<void*>(code), format, text, sizeof text);
-  return text;
+// What stands at this place in the code, from the debugging information: function and line, of what was inlined too.
+std::string name_of(const void* code) {
+  Dl_info module{};
+  if (dladdr(code, &module) == 0) return "?";
+  char command[4096], text[4096] = "";
+  snprintf(command, sizeof command, "addr2line -Cfipe '%s' %#tx", module.dli_fname,
+           static_cast<const char*>(code) - static_cast<const char*>(module.dli_fbase));
+  FILE* answer = popen(command, "r");
+  if (answer == nullptr) return "?";
+  text[fread(text, 1, sizeof text - 1, answer)] = 0;
+  pclose(answer);
+  std::string name = text;
+  while (!name.empty() && name.back() == '\n') name.pop_back();
+  return name;
+}
+
+// Writes down where a kernel's code begins in its module, the first time.
+void note(const void* kernel) {
+  static std::set<const void*> noted;
+  const std::string path = setting("EMULATED_LOG", "");
+  Dl_info module{};
+  if (path.empty() || !noted.insert(kernel).second || dladdr(kernel, &module) == 0) return;
+  FILE* log = fopen(path.c_str(), "a");
+  if (log == nullptr) return;
+  fprintf(log, "%tx\n", static_cast<const char*>(kernel) - static_cast<const char*>(module.dli_fbase));
+  fclose(log);
 }
 
 struct Thread {
@@ -116,7 +137,7 @@ struct Block {
     for (unsigned i = 0; i < blockDim.x; ++i) {
       const Thread& t = threads[i];
       const std::string at = std::string("wait at ") + kNames[t.waits] + " in ";
-      ++counts[t.ended ? "have ended" : at + name_of(t.where, "%f (%s:%l)")];
+      ++counts[t.ended ? "have ended" : at + name_of(static_cast<const char*>(t.where) - 1)];
     }
     fprintf(stderr, "emulated CUDA: %s, block %u: not all threads came. Of %u\n", name_of(cluster->kernel).c_str(),
             blockIdx.x, blockDim.x);
@@ -210,6 +231,7 @@ cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel, void (*
   const std::string trap = setting("EMULATED_TRAP", "");
   if (!trap.empty() && name_of(kernel).find(trap) != std::string::npos) lasting_error = cudaErrorIllegalInstruction;
   if (lasting_error != cudaSuccess) return lasting_error;
+  note(kernel);
   const dim3 grid = config.gridDim, threads = config.blockDim;
   const unsigned size = config.numAttrs > 0 ? config.attrs->val.clusterDim.x : 1;
   int capability = 0;

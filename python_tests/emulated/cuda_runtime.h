@@ -13,7 +13,8 @@
 //
 // The environment, read at each call: EMULATED_CAPABILITY is the major compute capability, 9 without it;
 // EMULATED_ORDER=reverse runs a block's last thread first; EMULATED_TRAP=NAME makes kernels whose name contains NAME fail
-// as __trap() does, and with them, as on a GPU, every later call of the process.
+// as __trap() does, and with them, as on a GPU, every later call of the process; EMULATED_LOG=FILE takes the places in the
+// module of the kernels that were launched.
 #pragma once
 
 #include <cstddef>
