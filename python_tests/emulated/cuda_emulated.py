@@ -22,9 +22,9 @@ WANTED = {
                        "selections_differ", "nan_never", "all_rows_ignored", "empty", "no_probability", "first_draw",
                        r"bits_of_one_call\[cuda-(17-3-|257-2-batch-torch.float32)", "label_smoothing.*0.1-1003",
                        "batch_with_nan.*cuda-0"],
-    "test_halfspace_box_projection": [r"odd_dimensions\[cuda-(16|33|100)-", "closed_forms", "infeasible", "exactly",
-                                      "nothing_to_do", "equal_weights", r"faults.*cuda-0\.5-", "p1_ends", "far_apart",
-                                      "dynamic_range", "largest_and_least"],
+    "test_halfspace_box_projection": [r"odd_dimensions\[cuda-(16|33|100)-", "closed_forms", "infeasible",
+                                      r"exactly.*4\.0-(2|1-torch.float32)", "nothing_to_do", "equal_weights",
+                                      r"faults.*cuda-0\.5-", "p1_ends", "dynamic_range", "largest_and_least"],
     "test_line_search_step": ["zoo_of_gaps.*-(0|3)-0.015625-(chandrupatla|float)", "straight_line", "identical",
                               "not_active", "wrong", "allowance", "nothing_to_search", "just_below", "beyond_half"],
     "test_rbf_decision": ["formula_and_its_gradient", r"one_block\[cuda-513", "far_from", "nothing_to_look",
@@ -33,9 +33,10 @@ WANTED = {
     "test_nuisance_draw": [r"sample_put_through.*cuda-(of much|balls|from grey)", "empty.*brightness",
                            "written_into.*brightness", "shared"],
     "test_nuisance": ["small_images", "quarter_turns.*90", "whole_pixels", "compositions_in_float64.*6-5",
-                      "steps_one_after_the_other.*6-5", "as_many_steps", "one_group", "outside_the_range.*float32",
-                      "largest_radius.*(31|64)", "finite_differences", "several_draws", "shared_delta",
-                      "divided_by_zero", "clamp_passes", "have_gradients", "shot_noise_has", "impulses_stop", "negated", "last_pixels"],
+                      "steps_one_after_the_other.*6-5", "as_many_steps", "one_group", "between_steps.*float32",
+                      "largest_radius.*(31|64)", r"finite_differences\[cuda-(of colours|fog|blur|some of|add|hue)",
+                      "several_draws", "shared_delta", "divided_by_zero", "clamp_passes", "have_gradients",
+                      "shot_noise_has", "impulses_stop", "negated", "last_pixels"],
     "cuda_clusters": [""],
 }  # fmt: skip
 
@@ -55,7 +56,7 @@ def pytest_plugin_registered(plugin):
 
 
 def pytest_collection_modifyitems(config, items):
-    wanted = [item for item in items
-              if "[cuda" in item.nodeid and re.search("|".join(WANTED[item.path.stem]), item.name)]
+    wanted = [item for item in items if hasattr(item, "callspec") and item.callspec.params.get("backend") == "cuda"
+              and re.search("|".join(WANTED[item.path.stem]), item.name)]  # fmt: skip
     config.hook.pytest_deselected(items=[item for item in items if item not in wanted])
     items[:] = wanted

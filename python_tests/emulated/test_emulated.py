@@ -133,7 +133,7 @@ def test_every_kernel_was_launched(module, log, groups):
                for name in re.findall(r"__global__ void[^{;]*?(\w+)\(const __grid_constant__", source.read_text())}
     assert len(kernels) >= 8
     listing = subprocess.run(["nm", "-C", module], capture_output=True, text=True, check=True).stdout
-    found = re.findall(rf"^0*([0-9a-f]+) [tTW] (?:void )?\S*::((?:{'|'.join(kernels)})(?:<.*>)?\(.*)", listing, re.M)
+    found = re.findall(rf"^0*([0-9a-f]+) \w .*\(anonymous namespace\)::((?:{'|'.join(kernels)})\b.*)", listing, re.M)
     assert {re.match(r"\w+", name)[0] for _, name in found} == kernels
     launched = set(log.read_text().split())
     assert [name for place, name in found if place not in launched] == []
