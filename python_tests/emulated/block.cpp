@@ -11,6 +11,7 @@
 #include <map>
 #include <mutex>
 #include <set>
+#include <stdexcept>
 #include <string>
 #include <thread>
 #include <vector>
@@ -96,16 +97,38 @@ struct Cluster {
   }
 };
 
+// Stacks for the threads of a block, with guards between them; handed on from one block to another.
+struct Stacks {
+  static inline std::mutex mutex;
+  static inline std::vector<char*> spare;
+  char* first;
+
+  Stacks() {
+    const std::lock_guard<std::mutex> lock(mutex);
+    if (!spare.empty()) {
+      first = spare.back();
+      spare.pop_back();
+      return;
+    }
+    void* all = mmap(nullptr, kMostThreads * kStack, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    first = static_cast<char*>(all);
+    bool failed = all == MAP_FAILED;
+    for (unsigned t = 0; t < kMostThreads && !failed; ++t) failed = mprotect(first + t * kStack, kGuard, PROT_NONE) != 0;
+    if (failed) throw std::runtime_error("emulated CUDA: no memory for the stacks of a block's threads");
+  }
+  ~Stacks() {
+    const std::lock_guard<std::mutex> lock(mutex);
+    spare.push_back(first);
+  }
+};
+
 // The threads of a block: fibers, which serve block after block of this thread of the operating system.
 struct Block {
   std::vector<Thread> threads{kMostThreads};
-  char* stacks = nullptr;
+  Stacks stacks;
   jmp_buf scheduler;
   Cluster* cluster = nullptr;
-
-  ~Block() {
-    if (stacks != nullptr) munmap(stacks, kMostThreads * kStack);
-  }
 
   void run(Cluster& its) {
     const bool reverse = setting("EMULATED_ORDER", "") == "reverse";
@@ -151,7 +174,7 @@ struct Block {
     if (_setjmp(scheduler) != 0) return;
     if (thread.started) _longjmp(thread.at, 1);
     thread.started = true;
-    start(stacks + t * kStack);
+    start(stacks.first + t * kStack);
   }
 
   [[gnu::noinline]] void leave(Thread& me) {
@@ -174,7 +197,6 @@ void serve() {
 }
 
 void Block::start(char* stack) {
-  if (mprotect(stack, kGuard, PROT_NONE) != 0) fail("no guard below a thread's stack");
   ucontext_t context;
   getcontext(&context);
   context.uc_stack.ss_sp = stack;
@@ -243,9 +265,6 @@ cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel, void (*
     Cluster cluster{kernel, call, body, size, 0, 0, 0, {}, {}};
     const auto run = [&](unsigned place) {
       blockIdx = {first + place, 0, 0}, blockDim = {threads.x, 1, 1}, gridDim = {grid.x, 1, 1};
-      if (block.stacks == nullptr)
-        block.stacks = static_cast<char*>(mmap(nullptr, kMostThreads * kStack, PROT_READ | PROT_WRITE,
-                                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
       block.run(cluster);
     };
     std::vector<std::thread> others;
