@@ -1,5 +1,5 @@
-"""Nuisance programs on images that a cluster of blocks takes, against the reference in float64. Run by
-test_emulated.py."""
+"""Nuisance programs on images that a cluster of blocks takes, more of them than run at the same time, against the
+reference in float64. Run by test_emulated.py."""
 
 import pytest
 import torch
@@ -17,7 +17,8 @@ every_shape = pytest.mark.parametrize("dtype, height, width", SHAPES, ids=str)
 
 @pytest.fixture(params=["clusters", "no clusters"])
 def device(request, monkeypatch):
-    if request.param == "no clusters":  # nor the order in which a block's threads run
+    """Of the CPU, with clusters and, a block's last thread first, without."""
+    if request.param == "no clusters":
         monkeypatch.setenv("EMULATED_CAPABILITY", "8")
         monkeypatch.setenv("EMULATED_ORDER", "reverse")
     return torch.device("cpu")
@@ -53,7 +54,7 @@ def test_the_images_are_the_reference_s(backend, device, name, dtype, height, wi
 @every_shape
 @pytest.mark.parametrize("name", [*CHAINS, "contrast", "fog", "background of a corner", "affine in zeros", "blur"])
 def test_the_gradients_are_the_reference_s(backend, device, name, dtype, height, width):
-    channels, steps = CHAINS.get(name, (channels_of(name)[-1] if name not in CHAINS else 0, [name]))
+    channels, steps = CHAINS[name] if name in CHAINS else (channels_of(name)[-1], [name])
     program, shape = Program(tuple(STEPS[one] for one in steps)), (channels, height, width)
     x, delta = without_ties((2, *shape)), deltas(program, 2, 2, shape, share=0.15)
     out = nuisance(x, delta.double(), program, backend="reference")
