@@ -51,7 +51,8 @@ __global__ void __launch_bounds__(kSampleThreads)
       double sum = 0.0;
       for (double square : squares[place]) sum += square;
       const int64_t last = step.word + step.dim;
-      const double scale = ball_scale(step.numbers[kBounds], sum, uniform_of(word_of(words(last / 4), last % 4)), step.dim);
+      const float u = uniform_of(word_of(words(last / 4), last % 4));
+      const double scale = ball_scale(step.numbers[kBounds], sum, u, step.dim);
       for (int64_t j = thread; mine && j < step.dim; j += threads) delta[j] = static_cast<float>(delta[j] * scale);
       __syncthreads();
     }
