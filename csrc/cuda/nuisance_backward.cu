@@ -2,8 +2,6 @@
 // then goes through the stretches from the last to the first. Within one, each step's input is worked out again from
 // the stretch's; a step that wanted to know the whole image gets a pass for the gradient in that before the steps ahead
 // of it can go on. All sums are added up in the same order each time.
-#include <initializer_list>
-
 #include "stretch.hpp"
 
 namespace robustperf::cuda {
