@@ -143,7 +143,7 @@ def mrt(bench: Bench) -> None:
     calls |= {name: training.step(loss_of, bench.device) for name, loss_of in sides.items()}
     calls |= {backend: partial(on, backend, training.step(ours, bench.device)) for backend in bench.backends}
     calls[f"bfloat16 selection, {kernel_on}"] = partial(on, kernel_on, training.step(half, bench.device))
-    times = interleave(calls, 3 if bench.small else 21,
+    times = interleave(calls, 2 if bench.small else 21, warmup=1 if bench.small else 2,
                        failed=lambda name, error: bench.failed(f"{case}, {name}", error))
     floor = bench.limits.floor(0)
     if alone in times:
@@ -151,7 +151,7 @@ def mrt(bench: Bench) -> None:
     mine = {name: times.pop(name) for name in bench.backends if name in times}
     bench.figures.time(case, floor, mine, times)
     bench.faster(case, 4, {**mine, **times}, "published")
-    batches, same = 5 if bench.small else 20, {}
+    batches, same = 2 if bench.small else 20, {}
     for backend in mine:
         with bench.attempt(f"{case}, draws chosen by {backend}"), bench.preferring(backend):
             same[backend] = _equal_selections(bench, k, batches)
