@@ -42,6 +42,9 @@ from importlib.util import module_from_spec
 spec = PathFinder.find_spec(sys.argv[2], [sys.argv[1]])
 sys.exit("it is not there" if spec is None else module_from_spec(spec) is None)
 """
+# robustperf.__version__ is read from robustperf.egg-info, or from where the package is installed
+_HAS_METADATA = "from importlib.metadata import version; version('robustperf')"
+_METADATA = [[sys.executable, "setup.py", "-q", "egg_info"]]
 
 
 class Place(NamedTuple):
@@ -81,17 +84,18 @@ def prebuilt(folder: Path, device: str) -> list[Path]:
 
 def build(place: Place, limit: float) -> Rows:
     """Each module that this device needs: the prebuilt one of `place.modules`, what is beside the package, or one that
-    is built now."""
+    is built now; and the package's metadata."""
     ends = time.monotonic() + limit
     if place.modules:
         for path in prebuilt(place.modules, place.device):
             shutil.copy2(path, PACKAGE / path.name)
     not_built = []
-    for name in modules_for(place.device):
-        load, log = [sys.executable, "-c", _LOADS, PACKAGE, name], place.folder / f"build{name}.log"
-        if run_child(load, ends - time.monotonic(), log) == 0:
+    for name in (*modules_for(place.device), "metadata"):
+        log, metadata = place.folder / f"build_{name.removeprefix('_')}.log", name == "metadata"
+        there = [sys.executable, "-c", *([_HAS_METADATA] if metadata else [_LOADS, PACKAGE, name])]
+        if run_child(there, ends - time.monotonic(), log) == 0:
             continue
-        for command in (*_build_commands(name, place.folder / f"build{name}"), load):
+        for command in (*(_METADATA if metadata else _build_commands(name, place.folder / f"build{name}")), there):
             left = ends - time.monotonic()
             if (status := run_child(command, left, log)) != 0:
                 because = f"{why(status, left, log)} (all in {log.name})"
