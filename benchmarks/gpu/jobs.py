@@ -79,7 +79,7 @@ def _whole_search(bench: Bench, name: str, cpu_model: torch.nn.Module, x: torch.
                         model(each)
 
             times = interleave({"forwards": forwards, backend: partial(ours, backend), "bisection": bisection},
-                               3 if bench.small else 11, warmup=2 if bench.small else 8,
+                               2 if bench.small else 11, warmup=1 if bench.small else 8,
                                failed=lambda who, error: bench.failed(f"{case}, {who}", error))
             has[backend] = times[backend] / times["forwards"]
             beside = {"bisection of every line": times["bisection"]} if "bisection" in times else {}
@@ -129,6 +129,8 @@ def _step(bench: Bench, name: str, model: torch.nn.Module, x: torch.Tensor, cand
 def mrt(bench: Bench) -> None:
     """A whole step of MRT-10 beside the published loop; and whether both choose the same draws."""
     k, alone = 2 if bench.small else 10, "the model's work alone"
+    if bench.small:
+        training.BATCH = 8
     case = f"MRT-{k} step, R A.2's CNN with batch norm, batch {training.BATCH}"
     kernel_on = bench.backends[0] if bench.backends else "reference"
     sides = training.contenders("MRT", k, kernel_on=kernel_on)

@@ -97,7 +97,7 @@ def test_a_step_of_training_that_fails_leaves_the_others(bench, tmp_path, monkey
         return {**real(*arguments, **settings), side: fails}
 
     monkeypatch.setattr(jobs.training, "contenders", broken)
-    monkeypatch.setattr(jobs.training, "BATCH", 4)
+    monkeypatch.setattr(jobs.training, "BATCH", jobs.training.BATCH)  # a trial sets it
     monkeypatch.setattr(jobs, "_equal_selections", lambda bench, k, batches: batches)
     jobs.mrt(bench)
     found = figures(tmp_path)
@@ -105,7 +105,7 @@ def test_a_step_of_training_that_fails_leaves_the_others(bench, tmp_path, monkey
     assert {"published", "bfloat16 selection, native"} <= set(row["beside_us"])
     failed = {"published, our kernel": {"published, kernel of native"}, "float32": {"native", "reference"}}[side]
     assert not failed & {*row["us"], *row["beside_us"]}
-    assert {row["what"].rpartition("batch 4, ")[2] for row in found["could_not_run"]} == failed
+    assert {row["what"].rpartition("batch 8, ")[2] for row in found["could_not_run"]} == failed
     assert set(found["asked"][0]["has"]) == ({"native", "reference"} - failed)
 
 
