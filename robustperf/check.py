@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import numbers
-from collections.abc import Sequence
+import operator
 
+import numpy as np
 import torch
 
 REAL = (torch.float32, torch.float64)
@@ -63,12 +65,45 @@ def rounded(bounds: tuple[float, float], dtype: torch.dtype) -> tuple[float, flo
     return lower, upper
 
 
+def plain(value):
+    """`value` as Python has it: numbers of NumPy, also within tuples, lists and dicts, become Python's own, which JSON
+    takes and which print alike. Anything else stays as it is."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if type(value) in (tuple, list):
+        return type(value)(map(plain, value))
+    if type(value) is dict:
+        return {plain(name): plain(item) for name, item in value.items()}
+    return value
+
+
+class Settings:
+    """A base of dataclasses: their fields are `plain` before their own `__post_init__` checks them."""
+
+    def __init_subclass__(cls, **options):
+        super().__init_subclass__(**options)
+        own = vars(cls).get("__post_init__")
+        if own is None:
+            return
+
+        @functools.wraps(own)
+        def __post_init__(self):
+            Settings.__post_init__(self)
+            own(self)
+
+        cls.__post_init__ = __post_init__
+
+    def __post_init__(self):
+        for name, value in list(vars(self).items()):
+            object.__setattr__(self, name, plain(value))  # frozen ones too
+
+
 def positive(name: str, value, *, integer: bool = False):
-    """`value` if it is a finite number above zero."""
+    """`value`, as a Python number, if it is a finite number above zero."""
     kind = numbers.Integral if integer else numbers.Real
     if isinstance(value, bool) or not isinstance(value, kind) or not 0 < value < math.inf:
         raise ValueError(f"{name}: expected {'an integer' if integer else 'a finite number'} above 0, got {value!r}")
-    return value
+    return plain(value)
 
 
 def images(name: str, value, bounds: tuple[float, float] | None = None) -> torch.Tensor:
@@ -96,8 +131,11 @@ def finite(name: str, value: torch.Tensor) -> torch.Tensor:
 
 def image_shape(name: str, value) -> tuple[int, int, int]:
     """(C, H, W), three integers above zero."""
-    shape = tuple(value) if isinstance(value, Sequence) else ()
-    if len(shape) != 3 or any(not isinstance(size, int) or size < 1 for size in shape):
+    try:
+        shape = tuple(map(operator.index, value))
+    except TypeError:
+        shape = ()
+    if len(shape) != 3 or min(shape) < 1:
         raise ValueError(f"{name}: expected (C, H, W) above 0, got {value!r}")
     return shape
 

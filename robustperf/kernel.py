@@ -120,7 +120,7 @@ class Kernel(ABC):
 
         Raises TypeError for a wrong dtype, ValueError for a wrong number, shape or device, or a shape that is missing.
         """
-        draws = _numbers(draws, index)
+        key, draws = check.plain(key), _numbers(draws, index)
         check_draws(key, index, draws)
         shape = None if shape is None else check.image_shape("shape", shape)
         return self.sample_for(shape, key, index, draws, backend=backend)
@@ -155,7 +155,7 @@ class Kernel(ABC):
         Returns [K, B, C', H, W] of x's dtype, with gradients in x unless `out` is given.
         """
         check.tensor("x", x, ("B", "C", "H", "W"))
-        draws = _numbers(draws, index)
+        key, draws = check.plain(key), _numbers(draws, index)
         check.tensor("index", index, (x.shape[0],), dtypes=(torch.int64,), device=x.device)
         return self.draw_for(x, key, index, draws, out=out, backend=backend)
 

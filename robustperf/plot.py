@@ -354,7 +354,7 @@ def _figure(width: float, height: float, **kwargs) -> Figure:
 
 def _spread(rows: torch.Tensor, most: int) -> list[int]:
     """At most so many of `rows`, evenly spaced."""
-    few = rows if len(rows) <= most else rows[torch.linspace(0, len(rows) - 1, most).long()]
+    few = rows if len(rows) <= most else rows[torch.linspace(0, len(rows) - 1, most, dtype=torch.float32).long()]
     return few.tolist()
 
 

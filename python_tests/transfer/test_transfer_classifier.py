@@ -4,6 +4,7 @@ import pickle
 
 import numpy as np
 import pytest
+import sklearn
 import torch
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
@@ -366,3 +367,16 @@ def test_bad_networks(digits):
         ModuleClassifier(network).predict(X)
     with pytest.raises(ValueError, match=r"X: expected pixels within \[0, 1\]"):
         ModuleClassifier(network, prefit=True).fit(X, y).predict(2 * X)
+
+
+def test_images_under_pandas_output(digits):
+    """A data frame has a row for each image."""
+    pytest.importorskip("pandas", reason="pandas is not installed")
+    x, y = digits[0][:64], digits[1][:64]
+    images, model = x.reshape(64, 1, 8, 8), quick().fit(x, y).adapt(x / 2)
+    assert model.transform(images).shape == images.shape
+    for given in (images, x):
+        with sklearn.config_context(transform_output="pandas"):
+            frame = model.transform(given)
+        assert list(frame.columns) == list(model.get_feature_names_out())
+        np.testing.assert_array_equal(frame.to_numpy(), model.transform(x))

@@ -27,7 +27,7 @@ class Adversarial:
     evaluations: torch.Tensor
 
 
-class Attack:
+class Attack(check.Settings):
     """An attack is called with a model and points, and returns `Adversarial`. A subclass writes `run`."""
 
     @property

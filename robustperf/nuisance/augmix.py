@@ -42,9 +42,9 @@ class AugMix(UniformDelta):
     differentiable_in_delta = differentiable_in_x = False
 
     def __init__(self, severity: float = 3.0, width: int = 3):
-        if not 0.1 < check.positive("severity", severity) <= 10:
+        self.severity = check.positive("severity", severity)
+        if not 0.1 < self.severity <= 10:
             raise ValueError(f"severity: expected a number in (0.1, 10], got {severity!r}")
-        self.severity = severity
         self.width = check.positive("width", width, integer=True)
 
     def dim_for(self, shape: Shape | None) -> int:

@@ -50,6 +50,7 @@ def best_of_k(
     Raises TypeError for a wrong dtype, ValueError for a wrong shape, device, target, setting or backend.
     """
     if (selection, label_smoothing, ignore_index, first) != _DEFAULTS:
+        label_smoothing, ignore_index, first = check.plain((label_smoothing, ignore_index, first))
         _check_settings(selection, label_smoothing, ignore_index, first)
     settings = first, running is None, selection == "batch", label_smoothing, ignore_index
     plain = type(logits) is torch.Tensor and not is_compiling()

@@ -139,6 +139,7 @@ class _Found:
 
 def _search(model, x, candidates, labels, gaps, norm, tol, method, probes, backend) -> _Found:
     """`norm=None` measures each line by its own length."""
+    tol, probes = check.plain((tol, probes))
     check_search(tol, method, probes)
     x, candidates = x.detach(), candidates.detach()
     with evaluating(model), torch.no_grad():

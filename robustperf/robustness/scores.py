@@ -50,7 +50,7 @@ class ScoreValue:
 
 
 @dataclass(frozen=True)
-class Score:
+class Score(check.Settings):
     """R_{Q,H,G}^f, the integral of H(rho_Q^f(x)) G(x) over x (T Definitions 2 and 3), and for a family of kernels its
     average over lambda (Definition 4).
 
@@ -148,7 +148,7 @@ class Score:
         shape = check.image_shape("shape", shape)
         points = check.positive("points", 1000 if points is None else points, integer=True)
         parameters = model.parameters() if isinstance(model, torch.nn.Module) else iter(())
-        first = next(parameters, torch.empty(0))
+        first = next(parameters, torch.empty(0, dtype=torch.float32))
         numbers = torch.arange(points, device=first.device)
         drawn = random.uniform(random.fold_in(key, _POINTS), numbers, 1, math.prod(shape))[0]
         return drawn.view(points, *shape).to(first.dtype if first.dtype in check.REAL else torch.float32)

@@ -13,6 +13,7 @@ from torch.nn import functional
 from robustperf import check
 from robustperf.classifier import evaluating, laid_out
 from robustperf.data import Dataset
+from robustperf.nets.dtype import made_in_float32
 from robustperf.training import Fitted, Objective, fit
 from robustperf.training.optimizers import Optimizer, Rate
 
@@ -21,6 +22,7 @@ ADAM = partial(optim.Adam, fused=True)  # one pass over the many weights: half o
 _BATCH = 1024  # images that `transfer` works on at a time
 
 
+@made_in_float32
 class PairedAutoencoder(nn.Module):
     """E, D1 and D2 of T appendix B: D1 E reconstructs clean images, D2 E shifted ones, and T = D1 E makes a shifted
     image one like the clean.

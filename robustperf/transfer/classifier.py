@@ -18,6 +18,7 @@ from sklearn.base import (
 )
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state
+from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -147,10 +148,12 @@ class TransferClassifier(OneToOneFeatureMixin, ClassifierMixin, TransformerMixin
         return self
 
     def transform(self, X) -> np.ndarray:
-        """T(x), of X's shape and within bounds; before `adapt` X itself."""
+        """T(x), of X's shape and within bounds; before `adapt` X itself. Where scikit-learn is set to give data frames,
+        which have no room for images, rows."""
         shape = getattr(X, "shape", ())
         transferred = self._transferred(X)
-        return transferred.reshape(shape) if len(shape) > 2 else transferred
+        as_frames = _get_output_config("transform", self)["dense"] != "default"
+        return transferred if as_frames or len(shape) < 3 else transferred.reshape(shape)
 
     def predict(self, X) -> np.ndarray:
         """The labels f(T(x)), [N]."""
