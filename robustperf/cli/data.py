@@ -14,16 +14,19 @@ from rich.table import Table
 from rich.text import Text
 
 from robustperf import plot
+from robustperf.cli.options import Picture, draw
 from robustperf.data import ImageFolder, domains, load
 from robustperf.data import fetch as fetch_files
 from robustperf.data.load import NAMES, ROOT_VARIABLE, SPLITS, missing_files
+from robustperf.files import user_path
 
 app = typer.Typer(help="Data sets: what is there, fetching them, and their domains.", no_args_is_help=True)
 
 DataRoot = Annotated[
     Path | None,
     typer.Option(
-        "--data-root", metavar="DIR", envvar=ROOT_VARIABLE, help="The folder that holds a folder per data set."
+        "--data-root", metavar="DIR", envvar=ROOT_VARIABLE, parser=user_path,
+        help="The folder that holds a folder per data set.",
     ),
 ]
 
@@ -79,12 +82,13 @@ def domains_(
     split: Annotated[str, typer.Option(help="train or test.")] = "test",
     by: Annotated[str, typer.Option(help=f"{' or '.join(domains.MEASURES)}.")] = "brightness",
     limit: Annotated[int | None, typer.Option(min=1, help="The first so many images only.")] = None,
-    out: Annotated[Path, typer.Option(metavar="FILE", help="The picture: .png, .pdf or .svg.")] = Path("domains.png"),
+    out: Picture = Path("domains.png"),
     data_root: DataRoot = None,
 ) -> None:
     """Show how bright its images are, or of how much contrast, and which are low, medium and high (R Table 10)."""
     if by not in domains.MEASURES:
         raise ValueError(f"by: expected {' or '.join(domains.MEASURES)}, got {by!r}")
+    plot.check_path(out)
     dataset = load(name, split, data_root)
     dataset = dataset if limit is None else dataset.limit(limit)
     if isinstance(dataset, ImageFolder):
@@ -95,8 +99,6 @@ def domains_(
     levels = domains.thresholds(dataset.name, by)
     edges, counts = domains.histogram(values)
     title = f"{dataset.name} ({split}): {by} of {len(values):,} images"
-    plot.domain_overview(dataset.x, values, edges, by, levels, out, title)
-
     console = Console()
     table = Table("from", "below", "images", "", "domains" if levels else "", title=title, box=SIMPLE_HEAD)
     for column in table.columns[:3]:
@@ -112,7 +114,8 @@ def domains_(
             bounds = (f"{bound:g}" if math.isfinite(bound) else "" for bound in (above, below))
             table.add_row(level, *bounds, f"{int(((values > above) & (values < below)).sum()):,}")
         console.print(table)
-    console.print(Text(f"picture: {out}"), soft_wrap=True)
+    if draw(plot.domain_overview, dataset.x, values, edges, by, levels, path=out, title=title):
+        console.print(Text(f"picture: {out}"), soft_wrap=True)
 
 
 def _count(name: str, split: str, data_root: Path | None) -> str:

@@ -18,6 +18,7 @@ from torch import nn
 from robustperf import check, random
 from robustperf.classifier import device_of, evaluating, logits_of
 from robustperf.data import Dataset
+from robustperf.files import user_path
 from robustperf.processes import on_cpu
 from robustperf.training.batches import Order, held_out, load_batches, rows_of
 from robustperf.training.cotrain import CoTrain
@@ -323,7 +324,8 @@ def _accelerator(mixed_precision: str, log_with: Any, out: Any, cpu: bool) -> It
     before = dict(AcceleratorState._shared_state)
     AcceleratorState._shared_state.clear()
     try:
-        yield Accelerator(cpu=on_cpu(cpu), mixed_precision=mixed_precision, log_with=log_with, project_dir=out)
+        yield Accelerator(cpu=on_cpu(cpu), mixed_precision=mixed_precision, log_with=log_with,
+                          project_dir=None if out is None else user_path(out))
     finally:
         AcceleratorState._shared_state.clear()
         AcceleratorState._shared_state.update(before)
