@@ -16,21 +16,23 @@ _ROW = re.compile(r"[\w-]+\.ppm(;\d{1,9}){7}", re.ASCII)
 _TEST_LIST = "GT-final_test.csv"
 
 
-def read_gtsrb(folder: Path, size: int = 32) -> tuple[np.ndarray, np.ndarray]:
-    """Read one split, each image cropped to its region of interest (which ends before X2 and Y2) and resized.
+def read_gtsrb(folder: Path, size: int = 32, crop: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Read one split, each image resized: the sign with a tenth of its size around it, 5 pixels at least, as R has it.
 
     Args:
         folder: `Final_Training/Images`, with a folder 00000..00042 a class, each with its `GT-00000.csv`; or
             `Final_Test/Images`, with `GT-final_test.csv` in it or beside `Final_Test` (it is handed out alone).
         size: the side of the squares in pixels.
+        crop: to the sign alone, the lists' region of interest (which ends before X2 and Y2). R Table 10's thresholds
+            are for whole images.
 
     Returns:
         images uint8 [N, size, size, 3] in the lists' order, and labels int64 [N].
 
     Raises:
         FileNotFoundError: a list, or an image that it names, is not there.
-        ValueError: no class folders; a list with other columns, or a row that its image or its folder contradicts; a
-            broken image.
+        ValueError: no class folders; a list with other columns, or a row that its image or its folder contradicts, the
+            region of interest too where it is cropped to; a broken image.
     """
     if folder.parent.name == "Final_Test":
         inside, beside = folder / _TEST_LIST, folder.parent.parent / _TEST_LIST
@@ -49,7 +51,7 @@ def read_gtsrb(folder: Path, size: int = 32) -> tuple[np.ndarray, np.ndarray]:
             sizes.append((width, height))
             boxes.append(tuple(box))
             labels.append(found)
-    return read_squares(paths, size, boxes, sizes), np.array(labels, np.int64)
+    return read_squares(paths, size, boxes if crop else None, sizes), np.array(labels, np.int64)
 
 
 def _read_list(file: Path) -> list[tuple]:

@@ -36,7 +36,8 @@ def load(name: str | os.PathLike, split: str = "test", root: str | os.PathLike |
       "emnist-mnist": 28×28; "usps": 16×16 (needs h5py).
     - "svhn": the cropped digits, 3×32×32; it has a third split, "extra".
     - "gtsrb": traffic signs, 43 classes. ROOT/gtsrb32/*.npz (3×32×32) if it is there and `size` is None; else the
-      official folders under ROOT/gtsrb, cropped to the region of interest and resized.
+      official folders under ROOT/gtsrb, whole images resized, as R has them. "gtsrb-cropped": from these folders, each
+      image cropped to its sign first.
     - "cure-tsr": traffic signs under 12 challenges at levels 0 to 5, 14 classes, resized: the real images of one
       domain.
     - "mnist-c/fog" and so on, for each of MNIST-C's corruptions and "mnist-c/identity": 28×28; the published npy files
@@ -55,7 +56,8 @@ def load(name: str | os.PathLike, split: str = "test", root: str | os.PathLike |
             (None and "snow:0" are no challenge), or, for every data set in memory, a measure and a level or bounds,
             such as "brightness:low" (see `robustperf.data.domain`).
         size: for images that come in different sizes, the side in pixels of what they are made: gtsrb from the official
-            folders and cure-tsr (32 if None), an `ImageFolder` (224). See `Dataset.resized` for the others.
+            folders, gtsrb-cropped and cure-tsr (32 if None), an `ImageFolder` (224). See `Dataset.resized` for the
+            others.
 
     Returns:
         The split, in memory but for an `ImageFolder`; uint8 images are divided by 255.
