@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn import get_config
 from sklearn.base import (
     BaseEstimator,
     ClassifierMixin,
@@ -147,10 +148,13 @@ class TransferClassifier(OneToOneFeatureMixin, ClassifierMixin, TransformerMixin
         return self
 
     def transform(self, X) -> np.ndarray:
-        """T(x), of X's shape and within bounds; before `adapt` X itself."""
+        """T(x), of X's shape and within bounds; before `adapt` X itself. Where scikit-learn is told to give data frames
+        (`set_output(transform="pandas")`, or for all estimators), images are its rows [N, D]."""
         shape = getattr(X, "shape", ())
         transferred = self._transferred(X)
-        return transferred.reshape(shape) if len(shape) > 2 else transferred
+        of_all = get_config()["transform_output"]
+        container = getattr(self, "_sklearn_output_config", {}).get("transform", of_all)  # set_output's
+        return transferred.reshape(shape) if len(shape) > 2 and container == "default" else transferred
 
     def predict(self, X) -> np.ndarray:
         """The labels f(T(x)), [N]."""
