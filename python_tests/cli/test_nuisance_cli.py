@@ -38,7 +38,7 @@ def test_the_picture_and_what_is_printed(tmp_path):
 
 def test_the_draws_are_those_of_python(tmp_path, monkeypatch):
     drawn = {}
-    monkeypatch.setattr("robustperf.plot.image_grid", lambda x, made, *rest: drawn.update(x=x, made=made))
+    monkeypatch.setattr("robustperf.plot.image_grid", lambda x, made, *rest, **named: drawn.update(x=x, made=made))
     show("--kernel", "background_colour", "--index", 7, "--points", 3, "--draws", 2, "--seed", 5, "--split", "train")
     x = data.load("digits", "train").x[7:10]
     assert torch.equal(drawn["x"], x)

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from robustperf import plot
-from robustperf.cli.options import Picture, draw
+from robustperf.cli.options import Picture, draw_picture
 from robustperf.data import ImageFolder, domains, load
 from robustperf.data import fetch as fetch_files
 from robustperf.data.load import NAMES, ROOT_VARIABLE, SPLITS, missing_files
@@ -114,7 +114,7 @@ def domains_(
             bounds = (f"{bound:g}" if math.isfinite(bound) else "" for bound in (above, below))
             table.add_row(level, *bounds, f"{int(((values > above) & (values < below)).sum()):,}")
         console.print(table)
-    if draw(plot.domain_overview, dataset.x, values, edges, by, levels, path=out, title=title):
+    if draw_picture(plot.domain_overview, dataset.x, values, edges, by, levels, path=out, title=title):
         console.print(Text(f"picture: {out}"), soft_wrap=True)
 
 

@@ -35,7 +35,7 @@ from robustperf.cli.options import (
     Model,
     Rgb,
     Size,
-    draw,
+    draw_picture,
     load_data,
     load_network,
     plain,
@@ -174,7 +174,8 @@ def report(
             with written_whole(files["summary"]) as partial:
                 partial.write_text(json.dumps({**described, **plain(summary)}, indent=1) + "\n")
         console.print(_table(f"Margins on {dataset.name}, {len(dataset)} points, norm {norm:g}", summary, len(dataset)))
-        if not draw(plot.margin_curves, {dataset.name: curve}, path=files["curve"], confidence=CONFIDENCE, norm=norm):
+        if not draw_picture(plot.margin_curves, {dataset.name: curve}, path=files["curve"], confidence=CONFIDENCE,
+                            norm=norm):
             del files["curve"]
         for what, path in files.items():
             say(console, f"{what:>8}: {path}")

@@ -14,7 +14,7 @@ from rich.table import Table
 from robustperf import plot
 from robustperf.cli.data import DataRoot
 from robustperf.cli.expression import build_sum
-from robustperf.cli.options import Data, Domain, Picture, Rgb, Size, draw, load_data, say
+from robustperf.cli.options import Data, Domain, Picture, Rgb, Size, draw_picture, load_data, say
 from robustperf.data import Dataset, ImageFolder
 from robustperf.kernel import Kernel
 from robustperf.nuisance import KERNELS, Compose, KnownKernel, mnist_c
@@ -65,7 +65,7 @@ def show(
     lines = {"kernel": repr(model), "dim": f"{delta.shape[2]} components of delta"}
     for what, text in lines.items():
         say(console, f"{what:>8}: {text}")
-    if draw(plot.image_grid, x, model(x, delta), delta, path=out, title=repr(model),
+    if draw_picture(plot.image_grid, x, model(x, delta), delta, path=out, title=repr(model),
             labels=[f"point {n}" for n in numbers.tolist()]):
         say(console, f"{'picture':>8}: {out}")
 
@@ -85,7 +85,7 @@ def gallery(
     plot.check_path(out)
     x, numbers = _points(load_data(data, split, data_root, size=size), index, points)
     drawn = torch.cat([mnist_c(name).draw(x, key=seed, index=numbers) for name in CORRUPTIONS])
-    if not draw(plot.image_grid, x, drawn, path=out, labels=[f"point {n}" for n in numbers.tolist()],
+    if not draw_picture(plot.image_grid, x, drawn, path=out, labels=[f"point {n}" for n in numbers.tolist()],
                 names=CORRUPTIONS):
         raise typer.Exit(1)  # there is nothing but the picture
     say(Console(), f"picture: {out}")

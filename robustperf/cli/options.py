@@ -96,7 +96,7 @@ def say(console: Console, text: str) -> None:
     console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
-def draw(picture: Callable[..., Any], *arguments: Any, path: Path, **named: Any) -> bool:
+def draw_picture(picture: Callable[..., Any], *arguments: Any, path: Path, **named: Any) -> bool:
     """Whether `picture(*arguments, path=path, **named)` has drawn: a picture comes after the results, and one that
     fails, for want of a font, of TeX or of room on the disk, costs a line on standard error."""
     try:

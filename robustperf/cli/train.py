@@ -24,7 +24,7 @@ from robustperf.attacks import PGD
 from robustperf.cli.data import DataRoot
 from robustperf.cli.expression import build_list
 from robustperf.cli.nuisance import build_kernel
-from robustperf.cli.options import Data, Domain, Limit, Rgb, Size, draw, load_data, make_network, say, shape_of
+from robustperf.cli.options import Data, Domain, Limit, Rgb, Size, draw_picture, load_data, make_network, say, shape_of
 from robustperf.data import Dataset, ImageFolder
 from robustperf.data.load import ROOT_VARIABLE
 from robustperf.files import user_path
@@ -142,7 +142,7 @@ def train(
     files = {"weights": folder.best, "state": folder.state, "epochs": folder.metrics, "steps": folder.losses,
              **({"generator": out / "generator.safetensors"} if isinstance(loss, CoTrain) else {}),
              "curves": out / "curves.png"}
-    if not draw(plot.training_curves, fitted.epochs, path=files["curves"], best=fitted.best,
+    if not draw_picture(plot.training_curves, fitted.epochs, path=files["curves"], best=fitted.best,
                 title=f"{objective} on {dataset.name}"):
         del files["curves"]
     for what, path in files.items():

@@ -16,7 +16,7 @@ from rich.text import Text
 from robustperf import nets, nuisance, plot, random
 from robustperf.cli.data import DataRoot
 from robustperf.cli.nuisance import build_kernel
-from robustperf.cli.options import Data, Rgb, Size, draw, load_data, plain, say, shape_of
+from robustperf.cli.options import Data, Rgb, Size, draw_picture, load_data, plain, say, shape_of
 from robustperf.cli.train import build_network
 from robustperf.data import Dataset
 from robustperf.files import user_path, written_whole
@@ -109,7 +109,7 @@ def transfer(
     with written_whole(figures) as partial:
         partial.write_text(json.dumps(plain(facts), indent=1) + "\n")
     files = {"weights": weights, "figures": figures}
-    if draw(plot.image_grid, test.x[few], torch.stack([tested[few], restored]), path=picture,
+    if draw_picture(plot.image_grid, test.x[few], torch.stack([tested[few], restored]), path=picture,
             title=f"x, x̃ and T(x̃): {shift!r}"):
         files = {"picture": picture, **files}
     for what, path in files.items():
