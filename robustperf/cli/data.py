@@ -68,7 +68,7 @@ def fetch(
 @app.command("list")
 def list_(data_root: DataRoot = None) -> None:
     """Show each data set with its number of points, or what is missing. The files are read, so damage shows too."""
-    table = Table("data set", title=None if data_root is None else os.fspath(data_root))
+    table = Table("data set", title=None if data_root is None else Text(os.fspath(data_root)))
     for split in SPLITS:
         table.add_column(split, overflow="fold")
     for name in NAMES:
@@ -100,7 +100,7 @@ def domains_(
     edges, counts = domains.histogram(values)
     title = f"{dataset.name} ({split}): {by} of {len(values):,} images"
     console = Console()
-    table = Table("from", "below", "images", "", "domains" if levels else "", title=title, box=SIMPLE_HEAD)
+    table = Table("from", "below", "images", "", "domains" if levels else "", title=Text(title), box=SIMPLE_HEAD)
     for column in table.columns[:3]:
         column.justify = "right"
     for low, high, count in zip(edges[:-1].tolist(), edges[1:].tolist(), counts.tolist(), strict=True):
