@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -328,17 +330,19 @@ def _format(path: str | os.PathLike) -> str:
 
 
 def _import_matplotlib() -> None:
-    """Imports it, also where a notebook's environment names a backend that is not installed here: these pictures need
-    none."""
+    """Imports it, also where an environment inherited from a notebook names a backend that is not installed here: these
+    pictures need none."""
+    if "matplotlib" in sys.modules:
+        return
+    backend = os.environ.pop("MPLBACKEND", None)
     try:
-        import matplotlib  # noqa: F401
-    except ValueError:
-        if not (backend := os.environ.pop("MPLBACKEND", None)):
-            raise
-        try:
-            import matplotlib  # noqa: F401
-        finally:
+        import matplotlib
+    finally:
+        if backend is not None:
             os.environ["MPLBACKEND"] = backend
+    with suppress(ValueError):
+        if backend:
+            matplotlib.rcParams["backend"] = backend  # as its own import does, where an unknown one is an error
 
 
 def _figure(width: float, height: float, **kwargs) -> Figure:
