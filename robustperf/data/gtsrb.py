@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from robustperf.data.image_files import read_squares
+from robustperf.files import check_regular
 
 CLASSES = 43
 
@@ -55,17 +56,18 @@ def read_gtsrb(folder: Path, size: int = 32, crop: bool = False) -> tuple[np.nda
 
 def _read_list(file: Path) -> list[tuple]:
     """The rows of a list: a file's plain name, then the numbers of the other columns."""
-    with open(file, newline="", encoding="utf-8") as lines:
-        try:
-            header, *rows = csv.reader(lines, delimiter=";")
-        except (csv.Error, ValueError) as error:  # ValueError: empty, or no text
-            raise ValueError(f"{file}: not a list of images: {error}") from error
-    if tuple(header) != _COLUMNS:
-        raise ValueError(f"{file}: expected the columns {';'.join(_COLUMNS)}, found {';'.join(header)!r}")
     read = []
-    for number, row in enumerate(rows, start=2):
-        if not _ROW.fullmatch(";".join(row)):
-            raise ValueError(f"{file}: line {number}: expected a .ppm file's name and {len(_COLUMNS) - 1} numbers,"
-                             f" found {';'.join(row)!r}")
-        read.append((row[0], *map(int, row[1:])))
+    with open(check_regular(file), newline="", encoding="utf-8") as lines:
+        rows = csv.reader(lines, delimiter=";")  # checked one by one, as rows of nothing take much more than the file
+        try:
+            header = next(rows, [])
+            if tuple(header) != _COLUMNS:
+                raise ValueError(f"expected the columns {';'.join(_COLUMNS)}, found {';'.join(header)!r}")
+            for number, row in enumerate(rows, start=2):
+                if not _ROW.fullmatch(";".join(row)):
+                    raise ValueError(f"line {number}: expected a .ppm file's name and {len(_COLUMNS) - 1} numbers,"
+                                     f" found {';'.join(row)!r}")
+                read.append((row[0], *map(int, row[1:])))
+        except (csv.Error, ValueError) as error:  # no text is a ValueError too
+            raise ValueError(f"{file}: not a list of images: {error}") from error
     return read

@@ -16,6 +16,7 @@ from robustperf.data.dataset import Dataset
 from robustperf.data.fetch import BY_HAND, SOURCES
 from robustperf.data.image_folder import ImageFolder
 from robustperf.data.layouts import LAYOUTS, SPLITS, Layout, read_npz_pair
+from robustperf.files import user_path
 
 NAMES = ("digits", *LAYOUTS)
 ROOT_VARIABLE = "ROBUSTPERF_DATA"
@@ -84,7 +85,7 @@ def missing_files(name: str, split: str, root: str | os.PathLike | None = None) 
 def _load(name: str, split: str, root: str | os.PathLike | None, challenge: str | None,
           size: int | None) -> Dataset | ImageFolder:
     if name not in NAMES and not name.endswith(".npz"):
-        if Path(name).is_dir():
+        if user_path(name).is_dir():
             return ImageFolder(name, split, **({} if size is None else {"size": size}))
         raise ValueError(f"name: expected one of {', '.join(NAMES)}, a path that ends in .npz or a folder of images,"
                          f" got {name!r}")
@@ -94,7 +95,7 @@ def _load(name: str, split: str, root: str | os.PathLike | None, challenge: str 
     if size is not None and not any(layout.sized for layout in LAYOUTS.get(name, ())):
         raise ValueError(f"size: expected None for {name}, its images have one size (see Dataset.resized), got {size}")
     if name.endswith(".npz"):
-        path = Path(name)
+        path = user_path(name)
         return _dataset(path.stem, *read_npz_pair([path], split), None, [path])
     if name == "digits":
         return _digits(split)
@@ -120,7 +121,7 @@ def _find(name: str, split: str, root: str | os.PathLike | None, challenge: str 
             f" {ROOT_VARIABLE}; `robustperf data fetch NAME --data-root DIR` fills one"
         )
     found = [
-        (layout, [_present(Path(root) / layout.folder / file.format(challenge=folder_of(challenge)))
+        (layout, [_present(user_path(root) / layout.folder / file.format(challenge=folder_of(challenge)))
                   for file in layout.files[split]])
         for layout in LAYOUTS[name] if size is None or layout.sized
     ]
