@@ -20,6 +20,7 @@ WANTED = {
     "test_best_of_k": [r"random_logits\[triton-(1-1-1|7-17-3|3-9-65)-", "by_hand", "selections_differ", "nan_never",
                        "all_rows_ignored", "empty", "no_probability", "first_draw", "bits.*17-3-sample-torch.float32",
                        "bits.*17-3-batch-torch.bfloat16"],
+    "test_best_of_k_gradient": ["ignored_rows", "first_and"],
     "test_halfspace_box_projection": [r"odd_dimensions\[triton-17-.*float32", "closed_forms", "infeasible.*float64",
                                       "nothing_to_do", "equal_weights.*float32", r"faults.*triton-0\.5-.*float64"],
     "test_line_search_step": ["straight_line", "identical", "not_active", "wrong", "allowance.*16", "nothing_to_search",
