@@ -129,7 +129,7 @@ def labels_of(labeller: Labeller, x: torch.Tensor) -> torch.Tensor:
     """The labeller's labels, [B] int64; TypeError or ValueError, naming the labeller, for anything else."""
     if not callable(labeller):
         raise TypeError(f"labeller: expected a callable, got {type(labeller).__name__}")
-    return check.tensor("labeller(x)", labeller(x), (len(x),), dtypes=(torch.int64,), device=x.device)
+    return check.tensor("labeller(x)", _output_of(labeller, x), (len(x),), dtypes=(torch.int64,), device=x.device)
 
 
 def check_no_nan(logits: torch.Tensor, index: torch.Tensor | None = None) -> None:

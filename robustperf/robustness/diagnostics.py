@@ -22,16 +22,16 @@ class Diagnostics:
         points: N.
         flat: for each attack the points where a gradient was zero or not finite: there it did not know where to go, and
             distances are too large. Attacks that ask for none have 0.
-        probabilities: where the outputs at x are in [0, 1] and add up to 1, so that the model seems to end in a softmax
-            or sigmoid, whose gradients vanish where it is sure.
+        probabilities: where the outputs at x are in [0, 1] and add up to 1, so that the model seems to end in a
+            softmax or sigmoid, whose gradients vanish where it is sure.
         missing: where no adversarial example was found.
-        undefined: where a logit at x is NaN, or the label's and another one are the same infinity: no label, and so no
-            margin.
+        undefined: where a logit at x is NaN, or the label's and another one are the same infinity: no label, and so
+            no margin.
         repeated: the adversarial examples that were evaluated once more: those found for the first 64 points of a call.
-        changed: how many of them the model then gave the label that they had got away from: it is noisy, or depends on
-            the batch.
-        compared: of the first 64 points of a call those found by an attack that is not one of the published three (FGSM,
-            PGD and BG with the settings that they were published with), where there is a published one too.
+        changed: how many of them the model then gave the label that they had got away from: it is noisy, or depends
+            on the batch.
+        compared: of the first 64 points of a call those found by an attack that is not one of the published three
+            (FGSM, PGD and BG with the settings that they were published with), where there is a published one too.
         undercut: how many of them are more than 10 % nearer than the published attacks' points: no line to these has
             crossed at 1.1 times the distance (one evaluation for each line that is longer).
     """
@@ -67,8 +67,8 @@ class Diagnostics:
         lines = [f"{name} had a zero or non-finite gradient at {share[f'flat {name}']:.2%} of the points: there it did "
                  "not know where to go" for name, count in self.flat.items() if count]
         if self.probabilities:
-            lines.append(f"the outputs look like probabilities at {share['probabilities']:.2%} of the points: leave out "
-                         "the last softmax or sigmoid, whose gradients vanish where the model is sure")
+            lines.append(f"the outputs look like probabilities at {share['probabilities']:.2%} of the points: leave "
+                         "out the last softmax or sigmoid, whose gradients vanish where the model is sure")
         if self.changed:
             lines.append(f"{share['changed']:.2%} of {self.repeated} adversarial examples had their old label when "
                          "evaluated once more: the model is noisy (dropout, random layers), or depends on the batch")

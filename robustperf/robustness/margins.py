@@ -98,8 +98,8 @@ def margins(
         tol, probes: of the search, as in `line_search`.
 
     A point where the model has no label (NaN logits), or an attack no gradient, costs itself and no other. What makes
-    the margins doubtful is in `diagnostics`, and warned of (RuntimeWarning, once a call). That takes one more evaluation
-    of the adversarial examples of the first 64 points.
+    the margins doubtful is in `diagnostics`, and warned of (RuntimeWarning, once a call). That takes one more
+    evaluation of the adversarial examples of the first 64 points.
 
     Raises TypeError or ValueError for a wrong argument, pixels that are not finite or out of bounds.
     """
