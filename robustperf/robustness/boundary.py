@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,7 +14,6 @@ from robustperf.check import Box
 from robustperf.classifier import Classifier, check_no_nan, evaluating, logits_of
 from robustperf.ops.line_search_step import FIELD, check_search, new_search
 from robustperf.ops.logit_gap import check_labels
-from robustperf.robustness.looks import Looks, Searches, looks_for
 
 TOL = 2.0**-20
 FARTHEST = 32.0
@@ -88,7 +88,7 @@ def line_search(
     if gaps is not None:
         gaps = (gaps[0], None if gaps[1] is None else check.tensor("gaps[1]", gaps[1], (x.shape[0],),
                                                                      dtypes=(torch.float64,))[None])
-    found = _search(looks_for(model, x), x, x_adv[None], labels, gaps, None, tol, method, probes, box, backend)
+    found = _search(model, x, x_adv[None], labels, gaps, None, tol, method, probes, box, backend)
     step = found.field("best_step")
     return LineSearch(step, found.closest, step.isfinite(), found.evaluations)
 
@@ -117,23 +117,11 @@ def closest_boundary(
 
     Raises as `line_search`.
     """
-    x, box = _in_box(x, bounds)
-    return closest_boundary_by(looks_for(model, x), x, candidates, norm=norm, gaps=gaps, labels=labels, tol=tol,
-                               method=method, probes=probes, box=box, backend=backend)
-
-
-def closest_boundary_by(
-    looks: Looks, x: torch.Tensor, candidates: torch.Tensor, *, norm: float = 2,
-    gaps: tuple[torch.Tensor | None, torch.Tensor | None] | None = None, labels: torch.Tensor | None = None,
-    tol: float = TOL, method: str = "chandrupatla", probes: int = 0, box: Box | None = None,
-    backend: str | None = None,
-) -> Boundary:
-    """`closest_boundary`, with looks that serve several batches and the bounds as `check.box` has them."""
     norm = check.norm(norm)
-    check.images("x", x)
+    x, box = _in_box(x, bounds)
     check.tensor("candidates", candidates, ("A", *x.shape), dtypes=(x.dtype,), device=x.device)
     check.images("candidates", candidates)
-    found = _search(looks, x, candidates, labels, gaps, norm, tol, method, probes, box, backend)
+    found = _search(model, x, candidates, labels, gaps, norm, tol, method, probes, box, backend)
     distance = distances(x.detach(), found.closest, norm).where(found.field("radius").isfinite(), math.inf)
     return Boundary(distance, found.closest, found.field("best_line").long(), found.evaluations)
 
@@ -160,6 +148,35 @@ class _Found:
         return self.field("evaluations").long() + self.first_looks
 
 
+@dataclass(frozen=True)
+class _Search:
+    """The tensors of `ops.line_search_step` for the points of a batch."""
+
+    labels: torch.Tensor  # [B]
+    x: torch.Tensor  # [B, D]
+    ends: torch.Tensor  # [A, B, D]
+    lines: torch.Tensor  # of `new_search`, like `state`
+    state: torch.Tensor
+    closest: torch.Tensor  # [B, D]
+    shape: torch.Size  # of an image
+    step: Callable[..., None]  # `ops.line_search_step` with its settings
+
+
+def _run(model: Classifier, search: _Search, rows: torch.Tensor) -> None:
+    """Searches for the points `rows` [M] to the end. The model is evaluated only at what is not finished."""
+    points, logits = torch.empty_like(search.x[: rows.numel()]), None
+    while rows.numel():
+        search.step(logits, rows, search.labels, search.x, search.ends, search.lines, search.state, points,
+                    search.closest)
+        unfinished = (search.state[:, FIELD["line"]].index_select(0, rows) >= 0).nonzero()[:, 0]
+        if unfinished.numel() < rows.numel():
+            rows, points = rows.index_select(0, unfinished), points.index_select(0, unfinished)
+        if rows.numel():
+            first, logits = logits is None, logits_of(model, points.view(-1, *search.shape))
+            if first:
+                check_labels("labels", search.labels, logits.shape[1])
+
+
 def _in_box(x, bounds):
     """x, clamped where it is beyond the bounds by rounding, and the bounds as `check.box` has them."""
     check.tensor("x", x, ("B", ...))
@@ -167,10 +184,9 @@ def _in_box(x, bounds):
     return check.images("x", x, box), box
 
 
-def _search(looks, x, candidates, labels, gaps, norm, tol, method, probes, box, backend) -> _Found:
+def _search(model, x, candidates, labels, gaps, norm, tol, method, probes, box, backend) -> _Found:
     """`norm=None` measures each line by its own length."""
     check_search(tol, method, probes)
-    model = looks.model
     x, candidates = x.detach(), candidates.detach()
     with evaluating(model), torch.no_grad():
         labels, gap_x, missed, first_looks = _first_look(model, x, labels, None if gaps is None else gaps[0])
@@ -182,44 +198,41 @@ def _search(looks, x, candidates, labels, gaps, norm, tol, method, probes, box, 
         closest[missed] = flat[missed]
         state[missed, FIELD["radius"]] = state[missed, FIELD["best_step"]] = 0.0
         step = partial(ops.line_search_step, tol=tol, method=method, probes=probes, backend=backend)
-        first = Searches((~missed).nonzero()[:, 0], labels, flat, ends, lines, state, closest, x.shape[1:], step)
-        looks.run(first)
+        search = _Search(labels, flat, ends, lines, state, closest, x.shape[1:], step)
+        _run(model, search, (~missed).nonzero()[:, 0])
         if box is not None:
-            _go_on(looks, first, norm, tol, box)
+            _go_on(model, search, norm, tol, box)
     return _Found(state, closest.view_as(x), first_looks)
 
 
-def _go_on(looks: Looks, done: Searches, norm: float | None, tol: float, box: Box) -> None:
+def _go_on(model: Classifier, done: _Search, norm: float | None, tol: float, box: Box) -> None:
     """Searches the lines on beyond their ends, in the box and up to the nearest crossing found, and adds what that
     finds to `done`. A line whose end is nearer than the nearest crossing has not crossed by then."""
     radius, length = done.state[:, FIELD["radius"]], done.lines[..., 0]
     rows = ((length * (1 + 2 * tol) < radius[:, None]).any(1) & (radius > 0)).nonzero()[:, 0]
     if not rows.numel():
         return
-    x, ends, length, radius = done.x[rows], done.candidates[:, rows], length[rows], radius[rows, None]
+    x, ends, length, radius = done.x[rows], done.ends[:, rows], length[rows], radius[rows, None]
     lower, upper = (b.expand(done.shape).flatten() if isinstance(b, torch.Tensor) else b for b in box)
     direction = ends - x
     room = torch.where(direction > 0, upper - x, x - lower) / direction.abs()
     edge = room.where(direction != 0, math.inf).amin(2).T.double()  # [B, A], in lengths
-    edge = edge.where(edge.isfinite(), FARTHEST)
-    stretch = torch.minimum(edge, radius / length)
+    stretch = torch.minimum(edge.where(edge.isfinite(), FARTHEST), radius / length)
     longer = (length * (1 + 2 * tol) < radius) & (stretch > 1 + 2 * tol)
     stretch = stretch.where(longer, 1.0)
     far = torch.clamp(x + stretch.T[..., None].to(x.dtype) * direction, lower, upper)
-    shaped = x.view(-1, *done.shape), far.view(len(far), -1, *done.shape)
-    lengths = _lengths(*shaped, norm).where(longer, math.inf)
+    lengths = _lengths(x, far, norm).where(longer, math.inf)
     lines, state = new_search(done.state[rows, FIELD["gap_x"]], lengths, torch.full_like(lengths, math.nan))
     state[:, FIELD["radius"]] = radius[:, 0]
-    closest = torch.full_like(x, math.nan)
-    some = longer.any(1).nonzero()[:, 0]
-    looks.run(Searches(some, done.label[rows], x, far.contiguous(), lines, state, closest, done.shape, done.step))
+    on = _Search(done.labels[rows], x, far.contiguous(), lines, state, torch.full_like(x, math.nan), done.shape,
+                 done.step)
+    _run(model, on, longer.any(1).nonzero()[:, 0])
     done.state[rows, FIELD["evaluations"]] += state[:, FIELD["evaluations"]]
     better = (state[:, FIELD["best_line"]] >= 0).nonzero()[:, 0]
-    line = state[better, FIELD["best_line"]].long()
-    state[better, FIELD["best_step"]] *= stretch[better, line]
+    state[better, FIELD["best_step"]] *= stretch[better, state[better, FIELD["best_line"]].long()]
     for name in ("radius", "best_step", "best_line"):
         done.state[rows[better], FIELD[name]] = state[better, FIELD[name]]
-    done.closest[rows[better]] = closest[better]
+    done.closest[rows[better]] = on.closest[better]
 
 
 def _first_look(model, x, labels, gap_x):

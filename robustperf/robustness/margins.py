@@ -15,9 +15,8 @@ from robustperf.attacks.attack import gap_at
 from robustperf.check import Box
 from robustperf.classifier import Classifier, evaluating, logits_of
 from robustperf.ops.logit_gap import check_labels
-from robustperf.robustness.boundary import TOL, Boundary, closest_boundary_by, distances
+from robustperf.robustness.boundary import TOL, Boundary, closest_boundary, distances
 from robustperf.robustness.diagnostics import NEARER, SAMPLE, Diagnostics
-from robustperf.robustness.looks import Looks, looks_for
 
 
 @dataclass(frozen=True)
@@ -134,16 +133,15 @@ def stream(
     check.tensor("index", index, (x.shape[0],), dtypes=(torch.int64,), device=x.device)
     x = check.images("x", x, bounds)
     x = x.clone() if x.is_inference() and not torch.is_inference_mode_enabled() else x.detach()
-    looks = looks_for(model, x)
     for start in range(0, max(x.shape[0], 1), batch_size):
         part = slice(start, start + batch_size)
-        yield _batch(looks, x[part], attacks, norm, None if labels is None else labels[part], bounds, key, index[part],
+        yield _batch(model, x[part], attacks, norm, None if labels is None else labels[part], bounds, key, index[part],
                      keep_points, tol, probes, max(0, SAMPLE - start))
 
 
-def _batch(looks: Looks, x, attacks, norm, labels, bounds, key, index, keep_points, tol, probes, sample) -> Margins:
-    """The margins of a batch; those of its first `sample` points are looked at once more for the diagnostics."""
-    model, names = looks.model, _names(attacks)
+def _batch(model, x, attacks, norm, labels, bounds, key, index, keep_points, tol, probes, sample) -> Margins:
+    """The margins of a batch; its first `sample` points are evaluated once more for the diagnostics."""
+    names = _names(attacks)
     counts = Diagnostics(points=len(x), flat=dict.fromkeys(names, 0))
     if x.shape[0]:
         with evaluating(model), torch.no_grad():
@@ -155,7 +153,7 @@ def _batch(looks: Looks, x, attacks, norm, labels, bounds, key, index, keep_poin
         undefined = gap.isnan()
         if undefined.any():
             known = (~undefined).nonzero()[:, 0]
-            part = _batch(looks, x[known], attacks, norm, labels[known], bounds, key, index[known], keep_points, tol,
+            part = _batch(model, x[known], attacks, norm, labels[known], bounds, key, index[known], keep_points, tol,
                           probes, sample)
             return _among(part, known, x if keep_points else None, len(x))
         gap = gap.where(predicted == labels, -math.inf)  # misclassified, by however little
@@ -171,8 +169,8 @@ def _batch(looks: Looks, x, attacks, norm, labels, bounds, key, index, keep_poin
     candidates = torch.stack([a.point for a in found]) if found else x.new_empty(len(attacks), *x.shape)
     gap_end = torch.stack([a.gap for a in found]) if found else gap.new_empty(len(attacks), 0)
     seen = torch.stack([a.evaluations for a in found]) if found else index.new_empty(len(attacks), 0)
-    boundary = closest_boundary_by(looks, x, candidates, norm=norm, gaps=(gap, gap_end), labels=labels, tol=tol,
-                                   probes=probes, box=bounds)
+    boundary = closest_boundary(model, x, candidates, norm=norm, gaps=(gap, gap_end), labels=labels, tol=tol,
+                                probes=probes, bounds=bounds)
     evaluations = boundary.evaluations
     counts = replace(counts, missing=int(boundary.distance.isinf().sum()))
     if found and sample:
