@@ -259,7 +259,7 @@ def test_a_nan_on_the_way_does_not_end_the_search():
 
 def test_published_defaults():
     attack = BG()
-    assert (attack.norm, attack.overshoot, attack.classes) == (2.0, (1.0, 1.2, 1.35, 1.5, 1.7), None)
+    assert (attack.norm, attack.overshoot, attack.classes) == (2.0, (1.0, 1.25, 1.6), None)
     assert attack.steps == 1
 
 

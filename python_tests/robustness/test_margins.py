@@ -116,8 +116,8 @@ def test_it_is_the_attacks_and_then_the_closest_boundary(net, x):
     boundary = closest_boundary(net, x, torch.stack([a.point for a in tried]), labels=labels, gaps=gaps, bounds=(0, 1))
     torch.testing.assert_close(found.distance, boundary.distance, rtol=1e-12, atol=1e-14)
     assert torch.equal(found.attack, boundary.candidate)
-    # and the nearest points once more, to see whether the model is noisy
-    assert torch.equal(found.evaluations, boundary.evaluations + 1)
+    # and every fourth nearest point once more, to see whether the model is noisy
+    assert torch.equal(found.evaluations, boundary.evaluations + (torch.arange(30) % 4 == 0))
     assert torch.equal(found.attack_evaluations, torch.stack([a.evaluations for a in tried]))
     assert found.point is None and found.distance.dtype == torch.float64
     assert found.attack_evaluations.shape == (4, 30) and found.evaluations.dtype == torch.int64

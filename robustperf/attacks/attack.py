@@ -24,8 +24,8 @@ class Adversarial:
         point: [B, ...] x', in the bounds; crossing or not.
         gap: [B] float64, `ops.logit_gap` at x': negative where the label has changed, NaN where it is not known.
         evaluations: [B] int64, forward passes for each point.
-        flat: [B] bool, where a gradient that the attack asked for was zero or not finite, and so told nothing; None
-            for an attack that asks for none.
+        flat: [B] bool, where a gradient that the attack asked for was zero or not finite before the label had changed,
+            and so told nothing; None for an attack that asks for none.
     """
 
     point: torch.Tensor
@@ -132,8 +132,9 @@ def loss_of(logits: torch.Tensor, labels: torch.Tensor, loss: str) -> torch.Tens
 
 def loss_gradient(model: Classifier, x: torch.Tensor, labels: torch.Tensor,
                   loss: str = "gap") -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """(∇_x of `loss_of` [B, ...], `ops.logit_gap` at x [B], [B] bool where the gradient is flat) from one forward and
-    one backward pass; no parameter's `.grad` is touched. A gradient that is not finite is flat, and zero."""
+    """(∇_x of `loss_of` [B, ...], `ops.logit_gap` at x [B], [B] bool where the gradient is zero or not finite though
+    the label has not changed) from one forward and one backward pass; no parameter's `.grad` is touched. A gradient
+    that is not finite counts as zero."""
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         logits = logits_of(model, x)
@@ -142,7 +143,8 @@ def loss_gradient(model: Classifier, x: torch.Tensor, labels: torch.Tensor,
     size = gradient.flatten(1).abs().amax(1)
     finite = size.isfinite()  # NaN and infinity show in the largest
     gradient = gradient.masked_fill(per_sample(~finite, gradient).bool(), 0.0)
-    return gradient, ops.logit_gap(logits.detach(), labels), ~finite | (size == 0)
+    gap = ops.logit_gap(logits.detach(), labels)
+    return gradient, gap, (~finite | (size == 0)) & ~(gap < 0)
 
 
 def input_gradients(output: torch.Tensor, x: torch.Tensor, *seeds: torch.Tensor,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from robustperf import check, ops
-from robustperf.attacks.attack import Adversarial, Attack, gap_at, input_gradients, per_sample
+from robustperf.attacks.attack import Adversarial, Attack, input_gradients, per_sample
 from robustperf.classifier import Classifier, logits_of
 from robustperf.ops.logit_gap import check_labels, rounding_allowance
 
@@ -18,23 +18,26 @@ class BG(Attack):
     Hein & Andriushchenko, "Formal guarantees on the robustness of a classifier against adversarial manipulation",
     NeurIPS 2017, section 4 (T [11]): for class j, min ‖δ‖ with ⟨∇(f_j - f_y)(x), δ⟩ >= s (f_y - f_j)(x) and x + δ in
     the box, solved exactly by `ops.halfspace_box_projection`. The linear model is wrong by a little, so the
-    right-hand side is scaled up by s until the network's label changes. The steps of all classes and scales are tried
-    from the shortest on: the first that crosses is the closest of all. At s = 1 the step leads as little beyond the
-    linear model's boundary as a crossing must (`ops.logit_gap`'s allowance, twice), so that the point found on a linear
-    classifier is the nearest there is, in the box too.
+    right-hand side is scaled up by s until the network's label changes. The steps of all classes and scales above 1 are
+    tried from the shortest on: the first that crosses is the closest of them.
+
+    Before them the nearest class's step of scale 1 is tried. It leads as little beyond the linear model's boundary as a
+    crossing must (`ops.logit_gap`'s allowance, twice), so that the point found for a linear classifier is the nearest
+    there is, in the box too. Where it has not crossed, scales that are too small for that class, by the secant through
+    the gaps at x and there, are tried last.
 
     `steps` above 1 goes beyond the publication: the network is linearised again at the point found, x is projected
     onto the new halfspaces, and the closest crossing of all steps is kept.
 
     Args:
         norm: 1, 2 or inf.
-        overshoot: the scales s, each at least 1.
+        overshoot: the scales s, each at least 1; without 1.0 among them the exact step is not tried.
         classes: how many of the other classes, those with the highest logits, to go for; None for all.
         steps: how many linearisations; 1 is the published attack.
     """
 
     norm: float = 2
-    overshoot: tuple[float, ...] = (1.0, 1.2, 1.35, 1.5, 1.7)
+    overshoot: tuple[float, ...] = (1.0, 1.25, 1.6)
     classes: int | None = None
     steps: int = 1
 
@@ -91,30 +94,62 @@ class BG(Attack):
 
         # The plans (class, scale) of each point, from the shortest step on.
         scales = torch.tensor(self.overshoot, dtype=torch.float64, device=x.device)
-        plans = torch.cartesian_prod(torch.arange(count, device=x.device), torch.arange(len(scales), device=x.device))
         rows, every = batch.repeat_interleave(count), torch.arange(count, device=x.device).repeat(x.shape[0])
         lengths = [self.length(step(rows, every, scale.expand(len(rows)))) for scale in scales]
         lengths = torch.stack(lengths, -1).reshape(x.shape[0], count, len(scales))
         # no plan without a gradient: a step that is none, or not finite
         still = (lengths == 0) & (least[:, :, None] > 0)
         flat = (~lengths.isfinite()).any(2).any(1) | still.all(2).all(1)
-        lengths, order = lengths.masked_fill(still | ~lengths.isfinite(), math.inf).flatten(1).sort(dim=1, stable=True)
+        lengths = lengths.masked_fill(still | ~lengths.isfinite(), math.inf)
 
         point, gap = x.clone(), torch.full((x.shape[0],), math.nan, dtype=torch.float64, device=x.device)
         if at is x:
             gap = ops.logit_gap(logits, labels)
         evaluations = torch.ones(x.shape[0], dtype=torch.int64, device=x.device)
+
+        def evaluate(rows: torch.Tensor, j: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+            point[rows] = (x[rows] + step(rows, j, scale).reshape(x[rows].shape)).clamp(*bounds)
+            with torch.no_grad():
+                there = logits_of(model, point[rows])
+            gap[rows] = ops.logit_gap(there, labels[rows])
+            evaluations[rows] += 1
+            return there
+
         active = batch
+        if 1.0 in self.overshoot:
+            active = self._exactly(active, labels, target, distance, scales, lengths, evaluate, gap)
+        lengths, order = lengths.flatten(1).sort(dim=1, stable=True)
         for rank in range(order.shape[1]):
             active = active[lengths[active, rank] < math.inf]
             if not active.numel():
                 break
-            j, scale = plans[order[active, rank]].unbind(1)
-            point[active] = (x[active] + step(active, j, scales[scale]).reshape(x[active].shape)).clamp(*bounds)
-            gap[active] = gap_at(model, point[active], labels[active])
-            evaluations[active] += 1
+            plan = order[active, rank]
+            evaluate(active, plan // len(scales), scales[plan % len(scales)])
             active = active[~(gap[active] < 0)]
         return Adversarial(point, gap, evaluations, flat)
+
+    @staticmethod
+    def _exactly(active, labels, target, distance, scales, lengths, evaluate, gap) -> torch.Tensor:
+        """Evaluates the nearest class's step of scale 1, which a linear classifier crosses with; returns the rows that
+        have not crossed, and sets in `lengths` what is to be tried for them.
+
+        Other classes are not tried at scale 1. Where the secant of the gap to the nearest class puts its crossing
+        beyond a scale, that one is tried after all others."""
+        one = scales == 1
+        shortest, j = lengths[:, :, one].amin(2).min(1)
+        lengths[:, :, one] = math.inf
+        rows = active[shortest[active] < math.inf]
+        if not rows.numel():
+            return active
+        z = evaluate(rows, j[rows], torch.ones_like(rows, dtype=torch.float64))
+        before = distance[rows, j[rows]]
+        now = (z.gather(1, labels[rows, None]) - z.gather(1, target[rows, j[rows]][:, None]))[:, 0].double()
+        crossing = torch.where(now < before, before / (before - now), math.inf).where(before > 0, 0.0)
+        late = scales < crossing[:, None]  # [B, S]
+        nearest = lengths[rows, j[rows]]
+        last = 2 * lengths[rows].masked_fill(lengths[rows].isinf(), 0.0).amax((1, 2))
+        lengths[rows, j[rows]] = torch.where(late, nearest + last[:, None], nearest)
+        return active[~(gap[active] < 0)]
 
 
 def logit_gradients(model: Classifier, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

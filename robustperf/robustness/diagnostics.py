@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
-SAMPLE = 64
-"""How many points of a call of `margins`, the first ones, are evaluated once more for `changed` and `undercut`."""
+EVERY = 4
+"""Points whose number is a multiple of this are evaluated once more, for `changed` and `undercut`."""
 
 NEARER = 0.1
 """By which share the nearest point must be nearer for the published attacks to count as undercut."""
@@ -27,11 +27,11 @@ class Diagnostics:
         missing: where no adversarial example was found.
         undefined: where a logit at x is NaN, or the label's and another one are the same infinity: no label, and so
             no margin.
-        repeated: the adversarial examples that were evaluated once more: those found for the first 64 points of a call.
+        repeated: the adversarial examples that were evaluated once more: those of every fourth point.
         changed: how many of them the model then gave the label that they had got away from: it is noisy, or depends
             on the batch.
-        compared: of the first 64 points of a call those found by an attack that is not one of the published three
-            (FGSM, PGD and BG with the settings that they were published with), where there is a published one too.
+        compared: of these the ones found by an attack that is not one of the published three (FGSM, PGD and BG with the
+            settings that they were published with), where there is a published one too.
         undercut: how many of them are more than 10 % nearer than the published attacks' points: no line to these has
             crossed at 1.1 times the distance (one evaluation for each line that is longer).
     """

@@ -16,7 +16,7 @@ from robustperf.check import Box
 from robustperf.classifier import Classifier, evaluating, logits_of
 from robustperf.ops.logit_gap import check_labels
 from robustperf.robustness.boundary import TOL, Boundary, closest_boundary, distances
-from robustperf.robustness.diagnostics import NEARER, SAMPLE, Diagnostics
+from robustperf.robustness.diagnostics import EVERY, NEARER, Diagnostics
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def margins(
 
     A point where the model has no label (NaN logits), or an attack no gradient, costs itself and no other. What makes
     the margins doubtful is in `diagnostics`, and warned of (RuntimeWarning, once a call). That takes one more
-    evaluation of the adversarial examples of the first 64 points.
+    evaluation of the adversarial examples of every fourth point (those whose index is a multiple of 4).
 
     Raises TypeError or ValueError for a wrong argument, pixels that are not finite or out of bounds.
     """
@@ -136,11 +136,10 @@ def stream(
     for start in range(0, max(x.shape[0], 1), batch_size):
         part = slice(start, start + batch_size)
         yield _batch(model, x[part], attacks, norm, None if labels is None else labels[part], bounds, key, index[part],
-                     keep_points, tol, probes, max(0, SAMPLE - start))
+                     keep_points, tol, probes)
 
 
-def _batch(model, x, attacks, norm, labels, bounds, key, index, keep_points, tol, probes, sample) -> Margins:
-    """The margins of a batch; its first `sample` points are evaluated once more for the diagnostics."""
+def _batch(model, x, attacks, norm, labels, bounds, key, index, keep_points, tol, probes) -> Margins:
     names = _names(attacks)
     counts = Diagnostics(points=len(x), flat=dict.fromkeys(names, 0))
     if x.shape[0]:
@@ -154,7 +153,7 @@ def _batch(model, x, attacks, norm, labels, bounds, key, index, keep_points, tol
         if undefined.any():
             known = (~undefined).nonzero()[:, 0]
             part = _batch(model, x[known], attacks, norm, labels[known], bounds, key, index[known], keep_points, tol,
-                          probes, sample)
+                          probes)
             return _among(part, known, x if keep_points else None, len(x))
         gap = gap.where(predicted == labels, -math.inf)  # misclassified, by however little
         found = [
@@ -171,15 +170,13 @@ def _batch(model, x, attacks, norm, labels, bounds, key, index, keep_points, tol
     seen = torch.stack([a.evaluations for a in found]) if found else index.new_empty(len(attacks), 0)
     boundary = closest_boundary(model, x, candidates, norm=norm, gaps=(gap, gap_end), labels=labels, tol=tol,
                                 probes=probes, bounds=bounds)
-    evaluations = boundary.evaluations
     counts = replace(counts, missing=int(boundary.distance.isinf().sum()))
-    if found and sample:
-        with evaluating(model):
-            counts, evaluations = _look_again(model, x, labels, attacks, found, boundary, norm, sample, counts)
+    with evaluating(model), torch.no_grad():
+        counts, again = _evaluated_again(model, x, labels, index, attacks, found, boundary, norm, counts)
     return Margins(
         distance=boundary.distance.cpu(),
         attack=boundary.candidate.cpu(),
-        evaluations=evaluations.cpu(),
+        evaluations=(boundary.evaluations + again).cpu(),
         found=boundary.distance.isfinite().cpu(),
         point=boundary.point.cpu() if keep_points else None,
         attack_evaluations=seen.cpu(),
@@ -195,16 +192,14 @@ def _probabilities(logits: torch.Tensor) -> torch.Tensor:
     return (logits >= 0).all(1) & (logits <= 1).all(1) & ((logits.double().sum(1) - 1).abs() < 1e-3)
 
 
-def _look_again(model, x, labels, attacks: Sequence[Attack], found: Sequence[Adversarial], boundary: Boundary, norm,
-                sample: int, counts: Diagnostics) -> tuple[Diagnostics, torch.Tensor]:
-    """The diagnostics that need evaluations of their own, of the first `sample` points: (with their counts, the
-    evaluations of the search [B] and these)."""
-    evaluations = boundary.evaluations.clone()
-    rows = (boundary.candidate[:sample] >= 0).nonzero()[:, 0]
+def _evaluated_again(model, x, labels, index, attacks: Sequence[Attack], found: Sequence[Adversarial],
+                     boundary: Boundary, norm, counts: Diagnostics) -> tuple[Diagnostics, torch.Tensor]:
+    """The diagnostics that need evaluations of their own: (with their counts, these evaluations [B])."""
+    evaluations = torch.zeros_like(boundary.evaluations)
+    rows = ((boundary.candidate >= 0) & (index % EVERY == 0)).nonzero()[:, 0]
     if not rows.numel():
         return counts, evaluations
-    with torch.no_grad():
-        changed = logits_of(model, boundary.point[rows]).argmax(1) == labels[rows]
+    changed = logits_of(model, boundary.point[rows]).argmax(1) == labels[rows]
     evaluations[rows] += 1
     counts = replace(counts, repeated=len(rows), changed=int(changed.sum()))
 
@@ -212,6 +207,7 @@ def _look_again(model, x, labels, attacks: Sequence[Attack], found: Sequence[Adv
     rows = rows[~published[boundary.candidate[rows]]]
     if not published.any() or not rows.numel():
         return counts, evaluations
+    # of a published attack's line: whether it has crossed at 1.1 times the distance found
     undercut = torch.ones(len(rows), dtype=torch.bool, device=x.device)
     radius = (1 + NEARER) * boundary.distance[rows]
     for place in published.nonzero()[:, 0].tolist():
@@ -221,9 +217,9 @@ def _look_again(model, x, labels, attacks: Sequence[Attack], found: Sequence[Adv
         longer = (length > radius).nonzero()[:, 0]
         if longer.numel():
             step = (radius / length)[longer].to(x.dtype).view(-1, *[1] * (x.dim() - 1))
-            point = x[rows[longer]] + step * (end[longer] - x[rows[longer]])
-            undercut[longer] &= ~(gap_at(model, point, labels[rows[longer]]) < 0)
-            evaluations[rows[longer]] += 1
+            far = rows[longer]
+            undercut[longer] &= ~(gap_at(model, x[far] + step * (end[longer] - x[far]), labels[far]) < 0)
+            evaluations[far] += 1
     return replace(counts, compared=len(rows), undercut=int(undercut.sum())), evaluations
 
 
