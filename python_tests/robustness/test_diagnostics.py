@@ -172,7 +172,7 @@ def test_undercut():
 
     near = x.clone()
     near[:, 1] = 0.6
-    found = found_by(model, x, [BG(), Nearby(near)], "100.00% of 10 points found by other attacks are more than 10% near")
+    found = found_by(model, x, [BG(), Nearby(near)], "100.00% of 10 points found by other attacks are more than 10% ")
     assert found.diagnostics.compared == found.diagnostics.undercut == 10
     # one that is hardly nearer than the published ones undercuts nothing: the line to FGSM's point goes on to 0.9
     same = x.clone()
