@@ -22,8 +22,8 @@ KERNEL = Compose([Rotation(), Brightness()])
 
 OBJECTIVES = {
     "erm": ERM(), "mda": MDA(KERNEL, 2), "gaussian": GaussianAugmentation(),
-    "mrt": MRT(KERNEL, 4), "mrt-clean": MRT(KERNEL, 4, 0, chunk=1), "mrt-1": MRT(KERNEL, 1),
-    "mrt-batch": MRT(KERNEL, 4, selection="batch", chunk=3),
+    "mrt": MRT(KERNEL, 4, selection="sample"), "mrt-clean": MRT(KERNEL, 4, 0, chunk=1), "mrt-1": MRT(KERNEL, 1),
+    "mrt-batch": MRT(KERNEL, 4, chunk=3),
     "mrt-bfloat16": MRT(KERNEL, 4, selection_dtype=torch.bfloat16),
     "mrt-float16": MRT(KERNEL, 4, selection_dtype=torch.float16), "mat": MAT(KERNEL, 2),
     "adversarial": AdversarialTraining(PGD(steps=2)),
@@ -236,7 +236,7 @@ every_chunk = pytest.mark.parametrize("chunk", [None, 1, 2])
 def test_a_nan_loss_is_not_chosen_for_a_sample_that_has_another(chunk):
     bad = [[True, False, True, False], [False, False, True, False], [False, True, False, False],
            [True, True, True, False]]  # fmt: skip
-    numbers, loss = chosen(Numbered(bad), 4, 4, chunk=chunk)
+    numbers, loss = chosen(Numbered(bad), 4, 4, selection="sample", chunk=chunk)
     assert numbers == [2, 1, 2, 3]
     # four pixels of each number; log(1 + e^z)
     assert loss == pytest.approx(torch.tensor([8.0, 4, 8, 12]).exp().log1p().mean().item(), rel=1e-6)
@@ -245,8 +245,8 @@ def test_a_nan_loss_is_not_chosen_for_a_sample_that_has_another(chunk):
 @every_chunk
 @pytest.mark.parametrize("dtype", [None, torch.bfloat16])
 def test_a_sample_of_nan_losses_only(chunk, dtype):
-    numbers, loss = chosen(Numbered([[False, True], [False, True], [False, True]]), 3, 2, chunk=chunk,
-                           selection_dtype=dtype)
+    numbers, loss = chosen(Numbered([[False, True], [False, True], [False, True]]), 3, 2, selection="sample",
+                           chunk=chunk, selection_dtype=dtype)
     assert numbers == [2, 0] and loss != loss
 
 
