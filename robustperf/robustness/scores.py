@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -110,6 +111,7 @@ class Score(check.Settings):
         self, model: Classifier, x: torch.Tensor | None = None, *, shape: tuple[int, int, int] | None = None,
         points: int | None = None, samples: int = 1000, key: int = 0, batch_size: int = 64,
         index: torch.Tensor | None = None, attacks: Sequence[Attack] | None = None,
+        bounds: tuple[float, float] = (0.0, 1.0),
     ) -> ScoreValue:
         """The score of a classifier.
 
@@ -122,18 +124,26 @@ class Score(check.Settings):
             key: 64 bits, of all draws.
             batch_size, index: as in `basic_robustness`.
             attacks: where certain="margins", the ensemble of `margins`; by default T's three, FGSM, PGD and BG.
+            bounds: (lower, upper) of the box, finite, whose points are drawn where G is not "empirical"; the unit
+                cube's by default, and always where certain="margins". Arrays as in `margins`. The kernel must live
+                there too: see `nuisance.InBounds`.
 
         Raises TypeError or ValueError for wrong arguments, an H or a G out of its range there, a density that the
         nodes are too few for.
         """
         check.positive("samples", samples, integer=True)
         self._check_h(samples)
-        x = self._data(x, shape, points) if self.G == "empirical" else self._cube(model, x, shape, points, index, key)
+        if self.G == "empirical":
+            x = self._data(x, shape, points)
+        else:
+            x = self._cube(model, x, shape, points, index, key, bounds)
         weights = self._weights(x)
         lam, volumes, shares = self._lambdas(key)
         kernels = [self.kernel.at(each) for each in lam] if isinstance(self.kernel, Family) else [self.kernel]
         draws = 0
         if self.certain == "margins":
+            if not all(isinstance(end, numbers.Real) for end in bounds) or tuple(bounds) != (0, 1):
+                raise ValueError(f"bounds: expected the unit cube's, (0, 1), where certain is margins, got {bounds!r}")
             norm, eps = _balls(kernels)
             distance = _margins(model, x, norm, attacks, key=key, batch_size=batch_size, index=index)
             values = (distance > eps[:, None]) * weights  # [L, N]
@@ -172,7 +182,7 @@ class Score(check.Settings):
             raise ValueError(f"x: expected at least one image, got shape {list(x.shape)}")
         return x
 
-    def _cube(self, model, x, shape, points, index, key):
+    def _cube(self, model, x, shape, points, index, key, bounds):
         for name, value in (("x", x), ("index", index)):
             if value is not None:
                 raise ValueError(f"{name}: expected None, for points of the unit cube are drawn where G is "
@@ -181,9 +191,13 @@ class Score(check.Settings):
         points = check.positive("points", 1000 if points is None else points, integer=True)
         parameters = model.parameters() if isinstance(model, torch.nn.Module) else iter(())
         first = next(parameters, torch.empty(0, dtype=torch.float32))
-        numbers = torch.arange(points, device=first.device)
-        drawn = random.uniform(random.fold_in(key, _POINTS), numbers, 1, math.prod(shape))[0]
-        return drawn.view(points, *shape).to(first.dtype if first.dtype in check.REAL else torch.float32)
+        index = torch.arange(points, device=first.device)
+        drawn = random.uniform(random.fold_in(key, _POINTS), index, 1, math.prod(shape))[0]
+        drawn = drawn.view(points, *shape).to(first.dtype if first.dtype in check.REAL else torch.float32)
+        lower, upper = check.box(bounds, shape, drawn.dtype, drawn.device)
+        if not torch.as_tensor(upper - lower).isfinite().all():
+            raise ValueError(f"bounds: expected finite ones, whose box points are drawn from, got {bounds!r}")
+        return lower + (upper - lower) * drawn
 
     def _weights(self, x):
         """G at the points, [N] float64; 1 where they are drawn from it."""
