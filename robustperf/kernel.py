@@ -35,6 +35,10 @@ class Kernel(ABC):
     """P(Delta) in a form in which equal laws are equal, None where the kernel does not tell: for
     `Compose(..., shared=True)`."""
 
+    ball: tuple[float, float] | None = None
+    """(norm, eps) where Q(. | x) reaches every image of the unit cube within eps of x in this norm and no other, as T's
+    balls do, so that margins tell where rho = 1; None elsewhere."""
+
     @abstractmethod
     def dim_for(self, shape: Shape | None) -> int:
         """q = dim(Delta) for images [C, H, W]; ValueError for a shape that the kernel cannot take, and for None where

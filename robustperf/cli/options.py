@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import inspect
 import math
-import os
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,8 +14,10 @@ import typer
 from rich.console import Console
 from torch import nn
 
+from robustperf import check
 from robustperf.data import Dataset, ImageFolder, load
 from robustperf.data.load import LAYOUTS, NAMES
+from robustperf.files import user_path
 from robustperf.nets import checkpoint
 
 _SIDE = 32  # that `load` gives images of different sizes, and gtsrb has where it is there as images of one size
@@ -29,12 +31,15 @@ Domain = Annotated[str | None, typer.Option(metavar="DOMAIN", help="Only the ima
 Limit = Annotated[int | None, typer.Option(min=1, help="The first so many points only.")]
 Size = Annotated[int | None, typer.Option(min=1, metavar="N", help="Resize the images to N x N pixels.")]
 Rgb = Annotated[bool, typer.Option("--rgb", help="Repeat the channel of grey images three times.")]
-Checkpoint = Annotated[Path, typer.Option("--checkpoint", metavar="FILE", help="Weights, a safetensors file.")]
+Checkpoint = Annotated[Path, typer.Option("--checkpoint", metavar="FILE", parser=user_path,
+                                            help="Weights, a safetensors file.")]
 Model = Annotated[
     str | None,
     typer.Option(metavar="MODULE:FUNCTION", help="What makes the network; needed where the checkpoint's header does "
                  "not name one of robustperf's, which also says how to resize the images."),
 ]
+
+Picture = Annotated[Path, typer.Option(metavar="FILE", parser=user_path, help="The picture: .png, .pdf or .svg.")]
 
 
 def load_data(name: str, split: str, root: Path | None, *, domain: str | None = None, limit: int | None = None,
@@ -72,9 +77,15 @@ def make_network(path: str) -> nn.Module:
     """The network that MODULE:FUNCTION makes."""
     module, _, function = path.partition(":")
     try:
-        made = getattr(importlib.import_module(module), function)()
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"model: expected MODULE:FUNCTION that can be imported, got {path!r}: {error}") from error
+        make = getattr(importlib.import_module(module), function)
+    except (Exception, SystemExit) as error:  # a script may end, and whatever it does may fail
+        raise ValueError(f"model: expected MODULE:FUNCTION that can be imported, got {path!r}: "
+                         f"{_told(error)}") from error
+    try:
+        made = make()
+    except (Exception, SystemExit) as error:
+        raise ValueError(f"model: expected a function that makes a network without arguments, got {path!r}: "
+                         f"{_told(error)}") from error
     if not isinstance(made, nn.Module):
         raise ValueError(f"model: {path} made a {type(made).__name__}, not a torch.nn.Module")
     return made
@@ -85,9 +96,15 @@ def say(console: Console, text: str) -> None:
     console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
-def digest(path: str | os.PathLike) -> str:
-    """The file's SHA-256."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+def draw_picture(picture: Callable[..., Any], *arguments: Any, path: Path, **named: Any) -> bool:
+    """Whether `picture(*arguments, path=path, **named)` has drawn: a picture comes after the results, and one that
+    fails, for want of a font, of TeX or of room on the disk, costs a line on standard error."""
+    try:
+        picture(*arguments, path=path, **named)
+    except Exception as error:  # matplotlib's raise what they come upon
+        typer.echo(f"robustperf: warning: the picture {path} could not be drawn: {check.line_of(error)}", err=True)
+        return False
+    return True
 
 
 def plain(value: Any) -> Any:
@@ -99,10 +116,16 @@ def plain(value: Any) -> Any:
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def _told(error: BaseException) -> str:
+    """What was raised, what it says, and where."""
+    *_, last = traceback.extract_tb(error.__traceback__)
+    return f"{type(error).__name__}: {check.line_of(error)} ({last.filename}:{last.lineno})"
+
+
 def _load(name: str, split: str, root: Path | None, domain: str | None, size: int | None) -> Dataset | ImageFolder:
     """Images that come in different sizes get theirs as they are read."""
     sized = any(layout.sized for layout in LAYOUTS.get(name, ())) and size != _SIDE
-    if size is not None and (sized or (name not in NAMES and Path(name).is_dir())):
+    if size is not None and (sized or (name not in NAMES and user_path(name).is_dir())):
         try:
             return load(name, split, root, domain=domain, size=size)
         except FileNotFoundError:  # gtsrb may be there as images of one size alone

@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from robustperf import nets, nuisance, plot, processes
@@ -24,9 +24,10 @@ from robustperf.attacks import PGD
 from robustperf.cli.data import DataRoot
 from robustperf.cli.expression import build_list
 from robustperf.cli.nuisance import build_kernel
-from robustperf.cli.options import Data, Domain, Limit, Rgb, Size, load_data, make_network, say, shape_of
+from robustperf.cli.options import Data, Domain, Limit, Rgb, Size, draw_picture, load_data, make_network, say, shape_of
 from robustperf.data import Dataset, ImageFolder
 from robustperf.data.load import ROOT_VARIABLE
+from robustperf.files import user_path
 from robustperf.kernel import Kernel
 from robustperf.training import (
     ERM,
@@ -83,7 +84,9 @@ Cpu = Annotated[bool, typer.Option("--cpu", help="Use no GPU.")]
 
 def train(
     data: Data,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where checkpoints, weights, tables and curves go.")],
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", parser=user_path, help="Where checkpoints, weights, tables and curves go.")
+    ],
     objective: Annotated[str, typer.Option(help=f"{OBJECTIVES}.")] = "erm",
     kernel: KernelSum = None,
     k: K = None,
@@ -134,13 +137,14 @@ def train(
         raise typer.Exit(130) from None
     if not main:
         return
-    plot.training_curves(fitted.epochs, out / "curves.png", fitted.best, f"{objective} on {dataset.name}")
     console.print(_table(dataset.name, loss, classifier, fitted))
     folder = TrainingFolder(out)
     files = {"weights": folder.best, "state": folder.state, "epochs": folder.metrics, "steps": folder.losses,
+             **({"generator": out / "generator.safetensors"} if isinstance(loss, CoTrain) else {}),
              "curves": out / "curves.png"}
-    if isinstance(loss, CoTrain):
-        files["generator"] = out / "generator.safetensors"
+    if not draw_picture(plot.training_curves, fitted.epochs, path=files["curves"], best=fitted.best,
+                title=f"{objective} on {dataset.name}"):
+        del files["curves"]
     for what, path in files.items():
         say(console, f"{what:>9}: {path}")
     given = {"--data": data, "--data-root": None if str(data_root) == os.environ.get(ROOT_VARIABLE) else data_root,
@@ -248,7 +252,7 @@ def _pgd(norm: float = math.inf, *, weight: float = AdversarialTraining.weight, 
     if norm == default.norm:
         attack = replace(default, **arguments)
     else:
-        attack = PGD(norm, **{"steps": default.steps, **arguments})
+        attack = PGD(norm, **{"steps": default.steps, "loss": default.loss, **arguments})
     return AdversarialTraining(attack, weight)
 
 
@@ -265,8 +269,11 @@ def _cotrain(classifier: nn.Module, channels: int, weight: float, *, width: int 
 def _kept(folder: TrainingFolder) -> str:
     if not folder.state.exists():
         return "There is no checkpoint yet: --resume begins at the first step."
-    with safe_open(folder.state, "pt") as file:
-        steps = file.get_slice("further.steps").get_shape()[0]
+    try:
+        with safe_open(folder.state, "pt") as file:
+            steps = file.get_slice("further.steps").get_shape()[0]
+    except (SafetensorError, OSError) as error:
+        return f"{folder.state} cannot be gone on with: {error}"
     return f"--resume goes on behind step {steps}, from {folder.state}."
 
 

@@ -16,10 +16,10 @@ from rich.text import Text
 from robustperf import nets, nuisance, plot, random
 from robustperf.cli.data import DataRoot
 from robustperf.cli.nuisance import build_kernel
-from robustperf.cli.options import Data, Rgb, Size, load_data, plain, say, shape_of
+from robustperf.cli.options import Data, Rgb, Size, draw_picture, load_data, plain, say, shape_of
 from robustperf.cli.train import build_network
 from robustperf.data import Dataset
-from robustperf.files import written_whole
+from robustperf.files import user_path, written_whole
 from robustperf.nets import checkpoint
 from robustperf.transfer import PairedAutoencoder
 
@@ -55,7 +55,9 @@ def transfer(
     batch_size: Annotated[int, typer.Option(min=1)] = 32,
     lr: Annotated[float, typer.Option(help="Adam's learning rate.")] = 1e-3,
     seed: Annotated[int, typer.Option(min=0, help="Of weights, order and shift.")] = 0,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the results go.")] = Path("robustperf-transfer"),
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", parser=user_path, help="Where the results go.")
+    ] = Path("robustperf-transfer"),
 ) -> None:
     """Train a classifier on clean images, learn T = D1 E from shifted ones without labels, and compare f(x) with
     f(T(x)) (T section 4)."""
@@ -98,7 +100,6 @@ def transfer(
     picture, weights, figures = out / "transfer.png", out / "autoencoder.safetensors", out / "summary.json"
     few = slice(0, SHOWN)
     restored = torch.as_tensor(model.transform(tested[few].numpy()))
-    plot.image_grid(test.x[few], torch.stack([tested[few], restored]), path=picture, title=f"x, x̃ and T(x̃): {shift!r}")
     checkpoint.save(weights, model.autoencoder_)
     facts = {"data": train.name, "kernel": repr(shift), "classifier": classifier, "clean": clean, "shifted": shifted,
              "points": len(test), "epochs": epochs, "batch_size": batch_size, "lr": lr, "seed": seed,
@@ -107,7 +108,11 @@ def transfer(
              "torch": torch.__version__}
     with written_whole(figures) as partial:
         partial.write_text(json.dumps(plain(facts), indent=1) + "\n")
-    for what, path in (("picture", picture), ("weights", weights), ("figures", figures)):
+    files = {"weights": weights, "figures": figures}
+    if draw_picture(plot.image_grid, test.x[few], torch.stack([tested[few], restored]), path=picture,
+            title=f"x, x̃ and T(x̃): {shift!r}"):
+        files = {"picture": picture, **files}
+    for what, path in files.items():
         say(console, f"{what:>8}: {path}")
 
 

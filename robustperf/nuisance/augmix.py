@@ -54,7 +54,7 @@ class AugMix(UniformDelta):
     def transform(self, x, delta, *, backend=None):
         check_images(x, _WARP.program)
         if x.device.type == "cpu":
-            check.images("x", x, (0.0, 1.0))
+            x = check.images("x", x, (0.0, 1.0))
         numbers = delta.flatten(0, 1).double().clamp(max=LARGEST)
         weights, m, chains = numbers.split([self.width, 1, self.width * (1 + 3 * _STEPS)], 1)
         parts = (-(-weights.T.contiguous()).log1p()).clamp_min(2**-25)  # not all of them 0

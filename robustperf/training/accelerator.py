@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from robustperf.files import user_path
 from robustperf.processes import on_cpu
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ def accelerator_for(mixed_precision: str, log_with: Any, out: Any, cpu: bool) ->
     for state in states:
         state.clear()
     try:
-        yield Accelerator(cpu=on_cpu(cpu), mixed_precision=mixed_precision, log_with=log_with, project_dir=out)
+        yield Accelerator(cpu=on_cpu(cpu), mixed_precision=mixed_precision, log_with=log_with,
+                          project_dir=None if out is None else user_path(out))
     finally:
         for state, kept in zip(states, before, strict=True):
             state.clear()

@@ -61,11 +61,15 @@ class TrainingFolder:
     def load(self, learners: Sequence[Learner], scaler: Any) -> tuple[Steps, Epochs, dict | None]:
         """Puts the checkpoint back; returns what happened until then: steps, epochs and the best of these."""
         tensors, facts = load_state(self.state, learners)
-        if scaler is not None:
-            scaler.load_state_dict(facts["scaler"])
-        steps, epochs = tensors["steps"].tolist(), facts["epochs"]
+        try:
+            if scaler is not None:
+                scaler.load_state_dict(facts["scaler"])
+            steps, epochs = tensors["steps"].tolist(), facts["epochs"]
+            best = next((row for row in epochs if row["epoch"] == facts["best"]), None)
+        except (LookupError, TypeError, AttributeError, RuntimeError) as error:
+            raise ValueError(f"checkpoint: {self.state} cannot be gone on with: {error!r}") from error
         self.step = len(steps)
-        return steps, epochs, next((row for row in epochs if row["epoch"] == facts["best"]), None)
+        return steps, epochs, best
 
     def load_best(self, learner: Learner) -> dict[str, torch.Tensor]:
         return checkpoint.read(self.best_of(learner))[0]

@@ -88,7 +88,7 @@ class PairedAutoencoder(nn.Module):
         """T(x) for images x [N, C, H, W] in [0, 1], float32 or float64: float32 on x's device, in eval mode, so many at
         a time. Raises TypeError or ValueError for anything else."""
         check.tensor("x", x, ("N", *self.image_shape))
-        check.images("x", x, (0.0, 1.0))
+        x = check.images("x", x, (0.0, 1.0))
         device = next(self.parameters()).device
         with evaluating(self):
             parts = [self(laid_out(self, part.to(device, torch.float32))).to(x.device) for part in x.split(_BATCH)]
@@ -115,7 +115,7 @@ class PairedAutoencoder(nn.Module):
         images = {"clean": clean} if shifted is None else {"clean": clean, "shifted": shifted}
         for name, value in images.items():
             check.tensor(name, value, ("N", *self.image_shape), dtypes=(torch.float32,))
-            check.images(name, value, (0.0, 1.0))
+            images[name] = check.images(name, value, (0.0, 1.0))
         check.positive("batch_size", batch_size, integer=True)
         if not len(clean):
             raise ValueError("clean: expected images, got none")
