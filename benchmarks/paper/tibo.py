@@ -176,7 +176,8 @@ def margins(trained: Trained, test: Dataset, arguments: argparse.Namespace) -> M
     """Margins of the test images, or a sample, in the L2 norm, from the model's own labels, over FGSM, PGD and BG (T
     section 3.2); kept in the model's folder, so that they are searched once."""
     points = sample(test, SCALES[arguments.scale].points)
-    attacks = (FGSM(), PGD(norm=float(arguments.pgd)), BG(norm=2))
+    loss = "cross_entropy"  # as they were published
+    attacks = (FGSM(loss=loss), PGD(norm=float(arguments.pgd), loss=loss), BG(norm=2))
     run = MarginRun(trained.folder / f"margins-pgd-{arguments.pgd}", {
         "checkpoint": checkpoint.digest(trained.folder / "model.safetensors"), "points": len(points),
         "attacks": [repr(attack) for attack in attacks],

@@ -46,7 +46,7 @@ from robustperf.data import Dataset, ImageFolder
 from robustperf.files import alone_in, telling, user_path, written_whole
 from robustperf.nets import checkpoint
 from robustperf.robustness import MarginCurve, Margins
-from robustperf.robustness import margins as margins_of
+from robustperf.robustness.margins import stream
 from robustperf.robustness.store import MarginRun
 from robustperf.training.batches import load_batches
 
@@ -152,9 +152,9 @@ def report(
                     correct += _correct(model, x, y)
                     start = int(rows[0])
                     if not run.done(start):
-                        part = margins_of(model, x, attacks=attacks, norm=norm, index=index, key=seed,
-                                          labels=y if labels == "true" else None, batch_size=batch_size,
-                                          keep_points=keep_points)
+                        (part,) = stream(model, x, attacks=attacks, norm=norm, index=index, key=seed,
+                                         labels=y if labels == "true" else None, batch_size=batch_size,
+                                         keep_points=keep_points)
                         with telling(told):
                             run.keep(start, part)
                     bar.update(task, completed=finished())
@@ -174,6 +174,8 @@ def report(
             with written_whole(files["summary"]) as partial:
                 partial.write_text(json.dumps({**described, **plain(summary)}, indent=1) + "\n")
         console.print(_table(f"Margins on {dataset.name}, {len(dataset)} points, norm {norm:g}", summary, len(dataset)))
+        for message in found.diagnostics.messages if found.diagnostics else ():
+            say(console, f"warning: {message}")
         if not draw_picture(plot.margin_curves, {dataset.name: curve}, path=files["curve"], confidence=CONFIDENCE,
                             norm=norm):
             del files["curve"]
@@ -213,6 +215,9 @@ def _summary(found: Margins, curve: MarginCurve, accuracy: float, seconds: float
         "area": curve.area, "area_low": low, "area_high": high, "confidence": CONFIDENCE, "upper": curve.upper,
         "median_margin": curve.median,
         "not_found": curve.missing,
+        "diagnostics": None if found.diagnostics is None else {
+            **asdict(found.diagnostics), "fractions": found.diagnostics.fractions,
+            "messages": found.diagnostics.messages},
         "closest_by_attack": found.shares,
         "evaluations": found.evaluations.double().mean().item(),
         "attack_evaluations": found.attack_evaluations.double().sum(0).mean().item(),

@@ -77,7 +77,7 @@ class ImageFolder(data.Dataset):
             labels += [self.class_names.index(name)] * len(files)
         if not labels:
             raise ValueError(f"{folder}: expected a folder of images for each class, found no image{_told(left_out)}")
-        self.y = torch.tensor(labels)
+        self.y = torch.tensor(labels, dtype=torch.int64)
         self.left_out = {what: len(names) for what, names in left_out.items() if names}
         if self.left_out:
             warnings.warn(f"{folder}: read {len(labels):,} images{_told(left_out)}", stacklevel=2)
@@ -107,7 +107,7 @@ class ImageFolder(data.Dataset):
 
     def read(self) -> Dataset:
         """All images at once, as a `Dataset` in memory: 12 × size² bytes each."""
-        x = torch.empty(len(self), 3, self.size, self.size)
+        x = torch.empty(len(self), 3, self.size, self.size, dtype=torch.float32)
         for row in range(len(self)):
             x[row] = self[row][0]
         return Dataset(self.name, x, self.y.clone(), self.classes)

@@ -3,6 +3,7 @@
 
 from torch import nn
 
+from robustperf import check
 from robustperf.nets.dropout import Dropout, drawing
 from robustperf.nets.lenet import LeNet
 from robustperf.nets.resnet import ResNet20
@@ -32,6 +33,7 @@ def build(name: str, **kwargs) -> nn.Module:
     """
     if name not in NAMES:
         raise ValueError(f"name must be one of {', '.join(NAMES)}, got {name!r}")
+    kwargs = check.plain(kwargs)  # checkpoints have them as JSON
     model = _FAMILIES[name](**kwargs)
     model.architecture = (name, kwargs)
     return model

@@ -1,11 +1,13 @@
 """Known models of natural variation (R section 4.1; T Examples 1 to 4): kernels that run as native programs, AugMix,
 MNIST-C's corruptions, and kernels given an event.
 
-`Compose` makes one of several; `KERNELS` names them for the command line; `ball_family` is T's Q_[0,d].
+`Compose` makes one of several; `InBounds` takes a kernel to images in another box than [0, 1]; `KERNELS` names them for
+the command line; `ball_family` is T's Q_[0,d].
 """
 
 from robustperf.nuisance.augmix import AugMix
 from robustperf.nuisance.balls import L1Ball, L2Ball, LinfBall, ball_family
+from robustperf.nuisance.bounded import InBounds
 from robustperf.nuisance.compose import Compose
 from robustperf.nuisance.conditioned import LabelAware, OnManifold
 from robustperf.nuisance.corruptions import MnistC
@@ -52,5 +54,5 @@ KERNELS = {
 
 mnist_c = MnistC
 
-__all__ = [*sorted(kernel.__name__ for kernel in KERNELS.values()), "KERNELS", "Compose", "KnownKernel", "LabelAware",
-           "OnManifold", "ball_family", "mnist_c"]
+__all__ = [*sorted(kernel.__name__ for kernel in KERNELS.values()), "KERNELS", "Compose", "InBounds", "KnownKernel",
+           "LabelAware", "OnManifold", "ball_family", "mnist_c"]

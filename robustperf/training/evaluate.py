@@ -19,7 +19,7 @@ from robustperf.classifier import (
     without_wrapper,
 )
 from robustperf.ops.logit_gap import check_labels
-from robustperf.training.batches import load_batches
+from robustperf.training.batches import as_data, load_batches
 
 
 @dataclass(frozen=True)
@@ -51,14 +51,17 @@ def evaluate(model: Classifier, dataset: Any, *, batch_size: int = 256, workers:
 
     Args:
         model: a classifier; run in eval mode, left as it was.
-        dataset: a `robustperf.data.Dataset`, or any torch data set of (image, label) pairs.
+        dataset: a `robustperf.data.Dataset`, any torch data set of (image, label) pairs, (x, y), or a DataLoader,
+            of which the data set is taken, and how it reads it. The torch, NumPy and Python random numbers that a
+            sample draws depend on its number only.
         batch_size: samples in one forward pass.
         workers: processes that load samples, for a torch data set.
         device: where to run; by default where the model's first parameter is.
 
     Raises TypeError or ValueError for a wrong argument, labels beyond the logits, or logits with a NaN.
     """
-    check.positive("batch_size", batch_size, integer=True)
+    batch_size = check.positive("batch_size", batch_size, integer=True)
+    dataset = as_data("dataset", dataset)
     if device is None:
         device = device_of(model)
     numbers = torch.arange(len(dataset)).split(batch_size) if len(dataset) else ()

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn import get_config
 from sklearn.base import (
     BaseEstimator,
     ClassifierMixin,
@@ -19,6 +18,7 @@ from sklearn.base import (
 )
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state
+from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -148,13 +148,12 @@ class TransferClassifier(OneToOneFeatureMixin, ClassifierMixin, TransformerMixin
         return self
 
     def transform(self, X) -> np.ndarray:
-        """T(x), of X's shape and within bounds; before `adapt` X itself. Where scikit-learn is told to give data frames
-        (`set_output(transform="pandas")`, or for all estimators), images are its rows [N, D]."""
+        """T(x), of X's shape and within bounds; before `adapt` X itself. Where scikit-learn is set to give data frames,
+        which have no room for images, rows."""
         shape = getattr(X, "shape", ())
         transferred = self._transferred(X)
-        of_all = get_config()["transform_output"]
-        container = getattr(self, "_sklearn_output_config", {}).get("transform", of_all)  # set_output's
-        return transferred.reshape(shape) if len(shape) > 2 and container == "default" else transferred
+        as_frames = _get_output_config("transform", self)["dense"] != "default"
+        return transferred if as_frames or len(shape) < 3 else transferred.reshape(shape)
 
     def predict(self, X) -> np.ndarray:
         """The labels f(T(x)), [N]."""
