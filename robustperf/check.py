@@ -6,6 +6,7 @@ import functools
 import math
 import numbers
 import operator
+from collections.abc import Sequence
 
 import numpy as np
 import torch
