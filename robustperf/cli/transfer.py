@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 import json
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from robustperf import nets, nuisance, plot, random
-from robustperf.cli.data import DataRoot
-from robustperf.cli.nuisance import build_kernel
-from robustperf.cli.options import Data, Rgb, Size, load_data, plain, say, shape_of
-from robustperf.cli.train import build_network
-from robustperf.data import Dataset
+from robustperf import nets, nuisance
+from robustperf.cli.options import Data, DataRoot, Rgb, Size, load_data, plain, say, shape_of
 from robustperf.files import written_whole
-from robustperf.nets import checkpoint
-from robustperf.transfer import PairedAutoencoder
+from robustperf.names import check_name
 
 SVC = "svc"
 SHOWN = 8  # points in the picture
@@ -30,7 +20,7 @@ SHOWN = 8  # points in the picture
 def transfer(
     kernel: Annotated[
         str, typer.Option(metavar="SUM", help="The shift, such as 'rotation(30) + brightness(0.4)'. There are "
-                          f"{', '.join(nuisance.KERNELS)}."),
+                          f"{', '.join(nuisance.NAMES)}."),
     ] = "mnist_c('stripe')",
     data: Data = "digits",
     data_root: DataRoot = None,
@@ -59,7 +49,16 @@ def transfer(
 ) -> None:
     """Train a classifier on clean images, learn T = D1 E from shifted ones without labels, and compare f(x) with
     f(T(x)) (T section 4)."""
-    from robustperf.transfer import TransferClassifier  # scikit-learn takes a second, which other commands need not
+    import torch
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from robustperf import __version__, plot, random
+    from robustperf.cli.build import build_kernel
+    from robustperf.data import Dataset
+    from robustperf.nets import checkpoint
+    from robustperf.transfer import PairedAutoencoder, TransferClassifier
 
     shift = build_kernel(kernel)
     train, test = (load_data(data, split, data_root, size=size, rgb=rgb) for split in ("train", "test"))
@@ -103,7 +102,7 @@ def transfer(
     facts = {"data": train.name, "kernel": repr(shift), "classifier": classifier, "clean": clean, "shifted": shifted,
              "points": len(test), "epochs": epochs, "batch_size": batch_size, "lr": lr, "seed": seed,
              "autoencoder": {"image_shape": shape, "code": code, "width": width, "hidden": hidden},
-             "accuracy": {"before": before, "after": after}, "robustperf": version("robustperf"),
+             "accuracy": {"before": before, "after": after}, "robustperf": __version__,
              "torch": torch.__version__}
     with written_whole(figures) as partial:
         partial.write_text(json.dumps(plain(facts), indent=1) + "\n")
@@ -133,9 +132,11 @@ def _estimator(name: str, gamma: str, penalty: float, epochs: int, shape: tuple[
         except ValueError:
             raise ValueError(f"gamma: expected a number, scale or auto, got {gamma!r}") from None
         return svm.SVC(C=penalty, gamma=number)
-    if name not in nets.NAMES:
-        raise ValueError(f"classifier: expected {SVC} or one of {', '.join(nets.NAMES)}, got {name!r}")
+    import torch
+
+    from robustperf.cli.build import build_network
     from robustperf.transfer import ModuleClassifier
 
+    check_name("classifier", name, (SVC, *nets.NAMES))
     torch.manual_seed(seed)
     return ModuleClassifier(build_network(name, shape, classes), epochs=epochs, random_state=seed)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import torch
 
-from robustperf import check
+from robustperf import check, names
 from robustperf.data.dataset import Dataset
 
 _CHUNK = 1 << 22  # pixels measured at a time, in float64
@@ -30,7 +30,7 @@ def contrast(x: torch.Tensor) -> torch.Tensor:
     return _measured(x, lambda pixels: pixels.amax(1) - pixels.amin(1))
 
 
-MEASURES = {"brightness": brightness, "contrast": contrast}
+MEASURES = dict(zip(names.MEASURES, (brightness, contrast), strict=True))
 
 # R Table 10: data set -> measure -> level -> what lies strictly between.
 THRESHOLDS = {
@@ -102,7 +102,8 @@ def _parse(name: str, dataset: str) -> tuple[str, float, float]:
     """(measure, low, high) of the domain `name` of `dataset`."""
     measure, _, level = name.partition(":")
     if measure not in MEASURES:
-        raise ValueError(f"domain: expected one of {', '.join(MEASURES)}, then a colon and a level, got {name!r}")
+        raise ValueError(f"domain: expected one of {', '.join(MEASURES)}, then a colon and a level, got {name!r}"
+                         f"{names.did_you_mean(measure, MEASURES)}")
     levels = thresholds(dataset, measure)
     if level in levels:
         return measure, *levels[level]
@@ -111,7 +112,8 @@ def _parse(name: str, dataset: str) -> tuple[str, float, float]:
     if not match or not any(match.groups()):
         known = ("one of " + ", ".join(levels) if levels
                  else f"bounds ({dataset} has no thresholds of its own in {', '.join(THRESHOLDS)})")
-        raise ValueError(f"domain: expected {measure}: and {known}, or bounds such as {measure}:0-40, got {name!r}")
+        raise ValueError(f"domain: expected {measure}: and {known}, or bounds such as {measure}:0-40, got {name!r}"
+                         f"{names.did_you_mean(level, levels)}")
     low, high = float(match[1] or -math.inf), float(match[2] or math.inf)
     if not low < high:
         raise ValueError(f"domain: expected a lower bound below the upper one, got {name!r}")

@@ -16,9 +16,9 @@ from robustperf.data.dataset import Dataset
 from robustperf.data.fetch import BY_HAND, SOURCES
 from robustperf.data.image_folder import ImageFolder
 from robustperf.data.layouts import LAYOUTS, SPLITS, Layout, read_npz_pair
+from robustperf.names import ROOT_VARIABLE, check_name
 
 NAMES = ("digits", *LAYOUTS)
-ROOT_VARIABLE = "ROBUSTPERF_DATA"
 
 _CHANNELS = (1, 3, 4)
 _SIDE = 32  # that images of different sizes get (R A.2)
@@ -84,11 +84,9 @@ def _load(name: str, split: str, root: str | os.PathLike | None, challenge: str 
     if name not in NAMES and not name.endswith(".npz"):
         if Path(name).is_dir():
             return ImageFolder(name, split, **({} if size is None else {"size": size}))
-        raise ValueError(f"name: expected one of {', '.join(NAMES)}, a path that ends in .npz or a folder of images,"
-                         f" got {name!r}")
+        check_name("name", name, NAMES, ", a path that ends in .npz or a folder of images")
     splits = LAYOUTS[name][0].files if name in LAYOUTS else SPLITS
-    if split not in splits:
-        raise ValueError(f"split: expected one of {', '.join(splits)}, got {split!r}")
+    check_name("split", split, splits)
     if size is not None and not any(layout.sized for layout in LAYOUTS.get(name, ())):
         raise ValueError(f"size: expected None for {name}, its images have one size (see Dataset.resized), got {size}")
     if name.endswith(".npz"):

@@ -18,6 +18,7 @@ from robustperf.classifier import (
     logits_of,
     without_wrapper,
 )
+from robustperf.data import Dataset, ImageFolder
 from robustperf.ops.logit_gap import check_labels
 from robustperf.training.batches import load_batches
 
@@ -83,6 +84,22 @@ def evaluate(model: Classifier, dataset: Any, *, batch_size: int = 256, workers:
         raise RuntimeError(f"evaluate: expected each of {len(dataset)} samples once from {places} processes, got "
                            f"{len(counts[0])}")
     return Evaluation(counts[1][order], losses[order], counts[2][order])
+
+
+def check_takes(model: Classifier, name: str, data: Any) -> None:
+    """Before any work: whether the model takes the images of `data`, an argument called `name`, and has a logit for
+    each label; ValueError where it does not, or where there are no samples."""
+    if not len(data):
+        raise ValueError(f"{name}: expected samples, got none")
+    x, _, _ = next(load_batches(data, [torch.zeros(1, dtype=torch.int64)], device_of(model)))
+    try:
+        with evaluating(model), torch.no_grad():
+            classes = logits_of(model, x).shape[1]
+    except RuntimeError as error:
+        raise ValueError(f"{name}: expected images that the model takes, got shape {list(x.shape[1:])}: "
+                         f"{str(error).splitlines()[0]}") from error
+    if isinstance(data, Dataset | ImageFolder) and (largest := int(data.y.max())) >= classes:
+        raise ValueError(f"{name}: expected labels in 0..{classes - 1}, as many as the model has logits, got {largest}")
 
 
 def _rank(logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:

@@ -16,12 +16,11 @@ import torch
 from torch import nn
 
 from robustperf import check, random
-from robustperf.classifier import device_of, evaluating, logits_of
-from robustperf.data import Dataset
+from robustperf.names import PRECISIONS, check_name
 from robustperf.processes import on_cpu
-from robustperf.training.batches import Order, held_out, load_batches, rows_of
+from robustperf.training.batches import Order, held_out, rows_of
 from robustperf.training.cotrain import CoTrain
-from robustperf.training.evaluate import evaluate
+from robustperf.training.evaluate import check_takes, evaluate
 from robustperf.training.folder import TrainingFolder, describe, describe_data, describe_model
 from robustperf.training.learner import Learner
 from robustperf.training.optimizers import Optimizer, Rate, build_optimizer, check_rate
@@ -29,8 +28,6 @@ from robustperf.training.progress import TrainingBar
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
-
-PRECISIONS = ("no", "bf16", "fp16")
 
 
 @dataclass(frozen=True)
@@ -114,8 +111,7 @@ def fit(
         check_rate(lr)
     if not callable(objective):
         raise TypeError(f"objective: expected an Objective or a function, got {type(objective).__name__}")
-    if mixed_precision not in PRECISIONS:
-        raise ValueError(f"mixed_precision: expected one of {', '.join(PRECISIONS)}, got {mixed_precision!r}")
+    check_name("mixed_precision", mixed_precision, PRECISIONS)
     if out is None and (resume or checkpoint_steps is not None or log_with == "tensorboard"):
         raise ValueError("out: expected a folder for checkpoints and logs, got None")
     classifies = getattr(objective, "classifies", True)
@@ -136,7 +132,7 @@ def fit(
             raise ValueError(f"batch_size: expected a multiple of the {processes} processes, got {batch_size}")
         for name, data in (("train", train), ("validation", validation)):
             if data is not None and classifies:
-                _check_labels(name, model, data)
+                check_takes(model, name, data)
         classify = _Classify(objective)
         learners = [Learner("model", model, build_optimizer(optimizer, model.parameters()), lr, order, classify,
                             ("loss", "accuracy"))]
@@ -296,17 +292,6 @@ def _accuracy(predicted: list[torch.Tensor], y: torch.Tensor) -> torch.Tensor:
     if not len(found) or len(found) % len(y):
         return torch.full((), math.nan, dtype=torch.float64, device=y.device)
     return (found.view(-1, len(y)) == y).double().mean()
-
-
-def _check_labels(name: str, model: nn.Module, data: Any) -> None:
-    """Whether the model takes these images and has a logit for each label: before any work is done."""
-    if not len(data):
-        raise ValueError(f"{name}: expected samples, got none")
-    x, _, _ = next(load_batches(data, [torch.zeros(1, dtype=torch.int64)], device_of(model)))
-    with evaluating(model), torch.no_grad():
-        classes = logits_of(model, x).shape[1]
-    if isinstance(data, Dataset) and (largest := int(data.y.max())) >= classes:
-        raise ValueError(f"{name}: expected labels in 0..{classes - 1}, as many as the model has logits, got {largest}")
 
 
 @contextmanager
