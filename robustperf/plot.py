@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import math
 import os
 import textwrap
@@ -296,6 +298,13 @@ def save(figure: Figure, path: str | os.PathLike) -> None:
     """Writes `figure` to `path` in the format of its suffix (PNG without one), whole or not at all."""
     with written_whole(path) as partial:
         figure.savefig(partial, format=Path(path).suffix[1:] or "png")
+
+
+def as_html(figure: Figure) -> str:
+    """The picture as an HTML element that holds it whole."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=100)
+    return f"<img src='data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}'>"
 
 
 def _figure(width: float, height: float, **kwargs) -> Figure:

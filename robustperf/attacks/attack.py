@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch.nn import functional
@@ -10,10 +11,11 @@ from torch.nn import functional
 from robustperf import check, ops, random
 from robustperf.classifier import Classifier, evaluating, logits_of
 from robustperf.ops.logit_gap import check_labels
+from robustperf.result import Result
 
 
-@dataclass(frozen=True)
-class Adversarial:
+@dataclass(frozen=True, eq=False, repr=False)
+class Adversarial(Result):
     """What an attack found.
 
     Attributes:
@@ -25,6 +27,9 @@ class Adversarial:
     point: torch.Tensor
     gap: torch.Tensor
     evaluations: torch.Tensor
+
+    def _facts(self) -> dict[str, Any]:
+        return {"n": len(self.gap), "crossed": int((self.gap < 0).sum())}
 
 
 class Attack:

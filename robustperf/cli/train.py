@@ -108,7 +108,7 @@ def train(
             cpu=cpu,
         )  # fmt: skip
     except KeyboardInterrupt:
-        say(console, f"Interrupted. {_kept(TrainingFolder(out))}")
+        say(console, f"Interrupted. {kept(TrainingFolder(out))}")
         raise typer.Exit(130) from None
     if not main:
         return
@@ -148,7 +148,8 @@ def parse_rate(text: str) -> Rate:
                          f"0=1e-3,5=1e-4, got {text!r}") from None
 
 
-def _kept(folder: TrainingFolder) -> str:
+def kept(folder: TrainingFolder) -> str:
+    """What there is in the folder of an interrupted run, for --resume."""
     if not folder.state.exists():
         return "There is no checkpoint yet: --resume begins at the first step."
     from safetensors import safe_open

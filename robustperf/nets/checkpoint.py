@@ -43,7 +43,7 @@ def read(path: str | os.PathLike) -> tuple[dict[str, torch.Tensor], dict[str, st
             header = file.metadata() or {}
         return load_file(path), header
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"checkpoint: expected a safetensors file, got {path}: {error}") from error
+        raise ValueError(f"checkpoint: expected a safetensors file, got {path}: {_pickled(path) or error}") from error
 
 
 def load(path: str | os.PathLike, model: nn.Module | None = None) -> nn.Module:
@@ -56,7 +56,9 @@ def load(path: str | os.PathLike, model: nn.Module | None = None) -> nn.Module:
     weights, header = read(path)
     if model is None:
         if "architecture" not in header:
-            raise ValueError(f"checkpoint: {path} names no architecture in its header; give the model itself")
+            raise ValueError(f"checkpoint: {path} names no architecture in its header, as a state_dict alone does not: "
+                             "pass model=NETWORK, which the weights are of, or write the file with "
+                             "robustperf.nets.checkpoint.save(path, model) of a model of robustperf.nets.build")
         try:
             model = nets.build(header["architecture"], **json.loads(header.get("arguments", "{}")))
         except (ValueError, TypeError) as error:
@@ -66,3 +68,15 @@ def load(path: str | os.PathLike, model: nn.Module | None = None) -> nn.Module:
     except RuntimeError as error:
         raise ValueError(f"checkpoint: the weights in {path} do not fit {type(model).__name__}: {error}") from error
     return model
+
+
+def _pickled(path: Path) -> str:
+    """How to convert a file that torch.save wrote; nothing for another."""
+    with open(path, "rb") as file:
+        begin = file.read(4)
+    if begin != b"PK\x03\x04" and begin[:1] != b"\x80":  # a zip archive, or a bare pickle
+        return ""
+    return (f"torch.save wrote it. If it holds a state_dict, this converts it: python -c \"import torch; from "
+            f"safetensors.torch import save_file; save_file({{name: value.contiguous().clone() for name, value in "
+            f"torch.load({str(path)!r}, weights_only=True).items()}}, {str(path.with_suffix('.safetensors'))!r})\"; "
+            "otherwise load the model and write it with robustperf.nets.checkpoint.save(path, model)")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 
@@ -104,4 +105,4 @@ def ball_family(upper: float, norm: float = 2, clamp: bool = False) -> Family:
         clamp: to [0, 1].
     """
     ball = BALLS[check.norm(norm)]
-    return Family(lambda eps: ball(eps, clamp), (0, check.positive("upper", upper)))
+    return Family(partial(ball, clamp=clamp), (0, check.positive("upper", upper)))

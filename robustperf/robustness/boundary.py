@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -12,13 +13,14 @@ from robustperf import check, ops
 from robustperf.classifier import Classifier, check_no_nan, evaluating, logits_of
 from robustperf.ops.line_search_step import FIELD, check_search, new_search
 from robustperf.ops.logit_gap import check_labels
+from robustperf.result import Result
 from robustperf.robustness.looks import Looks, Searches, looks_for
 
 TOL = 2.0**-20
 
 
-@dataclass(frozen=True)
-class LineSearch:
+@dataclass(frozen=True, eq=False, repr=False)
+class LineSearch(Result):
     """Attributes:
     step: [B] float64, the smallest ε found in (0, 1] with f(x + ε (x' - x)) ≠ f(x); inf where not `crossed`, 0 where
         the label given is not the model's at x.
@@ -32,9 +34,12 @@ class LineSearch:
     crossed: torch.Tensor
     evaluations: torch.Tensor
 
+    def _facts(self) -> dict[str, Any]:
+        return {"n": len(self.step), "crossed": int(self.crossed.sum())}
 
-@dataclass(frozen=True)
-class Boundary:
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Boundary(Result):
     """Attributes:
     distance: [B] float64, ‖point - x‖; inf where no candidate's line crosses, 0 where the label given is not the
         model's at x.
@@ -47,6 +52,9 @@ class Boundary:
     point: torch.Tensor
     candidate: torch.Tensor
     evaluations: torch.Tensor
+
+    def _facts(self) -> dict[str, Any]:
+        return {"n": len(self.distance), "found": int(self.distance.isfinite().sum())}
 
 
 def line_search(

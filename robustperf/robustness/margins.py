@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 
 from robustperf import check, ops, random
 from robustperf.attacks import Attack
+from robustperf.attacks.named import PUBLISHED, Attacks, attacks_of
 from robustperf.classifier import Classifier, check_no_nan, evaluating, logits_of
 from robustperf.ops.logit_gap import check_labels
+from robustperf.progress import progress_bar
+from robustperf.result import Result
 from robustperf.robustness.boundary import TOL, closest_boundary_by
 from robustperf.robustness.looks import Looks, looks_for
 
 
-@dataclass(frozen=True)
-class Margins:
+@dataclass(frozen=True, eq=False, repr=False)
+class Margins(Result):
     """The margins of N points, on the CPU.
 
     Attributes:
@@ -49,6 +54,50 @@ class Margins:
         counts = torch.bincount(self.attack[self.attack >= 0], minlength=len(self.attacks)).double()
         return dict(zip(self.attacks, (counts / counts.sum()).tolist(), strict=True))
 
+    @property
+    def median(self) -> float:
+        """The median distance, the lower of the two middle ones, as in `MarginCurve.median`; NaN of no points."""
+        return self.distance.sort().values[(len(self) - 1) // 2].item() if len(self) else math.nan
+
+    def __len__(self) -> int:
+        """N."""
+        return len(self.distance)
+
+    def summary(self) -> dict[str, float]:
+        """The result in plain numbers: points, norm, median, area (R, the mean of min(distance, diameter)), diameter,
+        not_found (how many points), evaluations and attack_evaluations (a point's mean in the line search and in the
+        attacks), and for each attack its part in `shares`, as "closest_by NAME"."""
+        return {
+            "points": len(self),
+            "norm": self.norm,
+            "median": self.median,
+            "area": self.distance.clamp(max=self.diameter).mean().item(),
+            "diameter": self.diameter,
+            "not_found": int((~self.found).sum()),
+            "evaluations": self.evaluations.double().mean().item(),
+            "attack_evaluations": self.attack_evaluations.double().sum(0).mean().item(),
+            **{f"closest_by {name}": part for name, part in self.shares.items()},
+        }
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes everything to an npz file, atomically, as `robustperf margins` does: arrays without pickles.
+
+        Raises FileNotFoundError where the folder of `path` does not exist, OSError where it cannot be written.
+        """
+        from robustperf.robustness.store import save_margins
+
+        save_margins(path, self)
+
+    @staticmethod
+    def load(path: str | os.PathLike) -> Margins:
+        """What `save`, or `robustperf margins`, wrote. Raises FileNotFoundError; ValueError for another file."""
+        from robustperf.robustness.store import load_margins
+
+        return load_margins(path)
+
+    def _facts(self) -> dict[str, Any]:
+        return {"n": len(self), "norm": self.norm, "median": self.median, "not found": int((~self.found).sum())}
+
     @staticmethod
     def concatenate(parts: Sequence[Margins]) -> Margins:
         """One result of several, in their order."""
@@ -62,10 +111,10 @@ class Margins:
 
 
 def margins(
-    model: Classifier, x: torch.Tensor, *, attacks: Sequence[Attack], norm: float = 2,
+    model: Classifier, x: torch.Tensor, *, attacks: Attacks = PUBLISHED, norm: float = 2,
     labels: torch.Tensor | None = None, bounds: tuple[float, float] = (0.0, 1.0), key: int = 0,
     batch_size: int = 256, keep_points: bool = False, index: torch.Tensor | None = None, tol: float = TOL,
-    probes: int = 0,
+    probes: int = 0, progress: bool = False,
 ) -> Margins:
     """The margin of each point, from above: the distance to the closest adversarial example of an ensemble of attacks
     after a line search towards each (T section 3.2).
@@ -73,7 +122,8 @@ def margins(
     Args:
         model: a classifier on the points' device; run in eval mode and left as it was.
         x: [N, ...] float32 or float64, within `bounds`; on any device.
-        attacks: such as [FGSM(), PGD(), BG()].
+        attacks: a list such as [FGSM(), PGD(norm=2), BG(norm=2)]; or their names, "fgsm,pgd(eps=2),bg", of which each
+            takes `norm` unless told otherwise (PGD has no L1: it takes L2). By default the paper's ensemble.
         norm: 1, 2 or inf, of the distance.
         labels: [N] int64; None takes the model's own predictions (T postulate P2: robustness is not accuracy). With
             true labels a misclassified point has margin 0.
@@ -83,17 +133,26 @@ def margins(
         keep_points: keep the nearest points themselves.
         index: [N] int64, the points' numbers in their data set, which the draws depend on; 0..N-1 by default.
         tol, probes: of the search, as in `line_search`.
+        progress: show a bar on standard error.
 
     Raises TypeError or ValueError for a wrong argument, pixels that are not finite or out of bounds, or a model whose
     logits hold a NaN.
+
+    >>> margins(model, x)
+    Margins(n=200, norm=2, median=1.03, not found=0)
     """
-    parts = list(stream(model, x, attacks=attacks, norm=norm, labels=labels, bounds=bounds, key=key,
-                        batch_size=batch_size, keep_points=keep_points, index=index, tol=tol, probes=probes))
+    check.tensor("x", x, ("N", ...))
+    parts = []
+    with progress_bar(progress, "margins", len(x)) as advance:
+        for part in stream(model, x, attacks=attacks, norm=norm, labels=labels, bounds=bounds, key=key,
+                           batch_size=batch_size, keep_points=keep_points, index=index, tol=tol, probes=probes):
+            parts.append(part)
+            advance(len(part))
     return Margins.concatenate(parts)
 
 
 def stream(
-    model: Classifier, x: torch.Tensor, *, attacks: Sequence[Attack], norm: float = 2,
+    model: Classifier, x: torch.Tensor, *, attacks: Attacks, norm: float = 2,
     labels: torch.Tensor | None = None, bounds: tuple[float, float] = (0.0, 1.0), key: int = 0,
     batch_size: int = 256, keep_points: bool = False, index: torch.Tensor | None = None, tol: float = TOL,
     probes: int = 0,
@@ -102,12 +161,7 @@ def stream(
     check.tensor("x", x, ("N", ...))
     norm, bounds = check.norm(norm), check.bounds(bounds)
     check.positive("batch_size", batch_size, integer=True)
-    attacks = tuple(attacks)
-    for attack in attacks:
-        if not isinstance(attack, Attack):
-            raise TypeError(f"attacks: expected instances of Attack, got {attack!r}")
-    if not attacks:
-        raise ValueError("attacks: expected at least one, got none")
+    attacks = tuple(attacks_of(attacks, norm))
     if labels is not None:
         check.tensor("labels", labels, (x.shape[0],), dtypes=(torch.int64,), device=x.device)
     if index is None:

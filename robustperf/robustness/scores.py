@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -13,6 +14,8 @@ from robustperf import check, random
 from robustperf.classifier import Classifier
 from robustperf.family import Family
 from robustperf.kernel import Kernel
+from robustperf.progress import progress_bar
+from robustperf.result import Result
 from robustperf.robustness.basic import basic_robustness
 
 Function = Callable[[torch.Tensor], torch.Tensor]
@@ -23,8 +26,8 @@ _ROUNDING = 1e-9
 _COUNTING = 8  # drawn lambdas whose scatter is worth something
 
 
-@dataclass(frozen=True, eq=False)
-class ScoreValue:
+@dataclass(frozen=True, eq=False, repr=False)
+class ScoreValue(Result):
     """A robustness score, estimated at N points.
 
     Attributes:
@@ -47,6 +50,9 @@ class ScoreValue:
     lam: torch.Tensor
     at: torch.Tensor
     draws: int
+
+    def _facts(self) -> dict[str, Any]:
+        return {"": self.value, "standard error": self.standard_error, "n": len(self.points), "draws": self.draws}
 
 
 @dataclass(frozen=True)
@@ -90,7 +96,7 @@ class Score:
     def __call__(
         self, model: Classifier, x: torch.Tensor | None = None, *, shape: tuple[int, int, int] | None = None,
         points: int | None = None, samples: int = 1000, key: int = 0, batch_size: int = 64,
-        index: torch.Tensor | None = None,
+        index: torch.Tensor | None = None, progress: bool = False,
     ) -> ScoreValue:
         """The score of a classifier.
 
@@ -102,6 +108,7 @@ class Score:
             samples: draws for each point and each lambda, at most.
             key: 64 bits, of all draws.
             batch_size, index: as in `basic_robustness`.
+            progress: show a bar on standard error, over the kernels' points.
 
         Raises TypeError or ValueError for wrong arguments, an H or a G out of its range there, a density that the
         nodes are too few for.
@@ -113,11 +120,13 @@ class Score:
         lam, volumes, shares = self._lambdas(key)
         kernels = [self.kernel.at(each) for each in lam] if isinstance(self.kernel, Family) else [self.kernel]
         values, draws = [], 0
-        for number, kernel in enumerate(kernels):
-            found = basic_robustness(model, x, kernel, samples=samples, until_disagreement=self.H == "certain",
-                                     key=random.fold_in(key, number), batch_size=batch_size, index=index)
-            values.append(self._h(found.rho) * weights)
-            draws += int(found.draws.sum())
+        with progress_bar(progress, "score", len(kernels) * len(x)) as advance:
+            for number, kernel in enumerate(kernels):
+                found = basic_robustness(model, x, kernel, samples=samples, until_disagreement=self.H == "certain",
+                                         key=random.fold_in(key, number), batch_size=batch_size, index=index,
+                                         progress=advance)
+                values.append(self._h(found.rho) * weights)
+                draws += int(found.draws.sum())
         values = torch.stack(values)  # [L, N]
         at, of_points = values.mean(1), shares @ values
         if isinstance(self.H, str) and isinstance(self.G, str):

@@ -20,11 +20,12 @@ from robustperf.classifier import (
 )
 from robustperf.data import Dataset, ImageFolder
 from robustperf.ops.logit_gap import check_labels
+from robustperf.result import Result
 from robustperf.training.batches import load_batches
 
 
-@dataclass(frozen=True)
-class Evaluation:
+@dataclass(frozen=True, eq=False, repr=False)
+class Evaluation(Result):
     """A classifier on a data set of N samples, on the CPU.
 
     Attributes:
@@ -41,6 +42,9 @@ class Evaluation:
     def top(self, k: int) -> float:
         """The top-k accuracy: how often the true label is among the first k (R section 6); NaN of no samples."""
         return (self.rank < k).double().mean().item()
+
+    def _facts(self) -> dict[str, Any]:
+        return {"n": len(self.rank), "top-1": self.top(1), "top-5": self.top(5), "loss": self.loss.mean().item()}
 
 
 def evaluate(model: Classifier, dataset: Any, *, batch_size: int = 256, workers: int = 0,

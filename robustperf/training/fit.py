@@ -18,6 +18,7 @@ from torch import nn
 from robustperf import check, random
 from robustperf.names import PRECISIONS, check_name
 from robustperf.processes import on_cpu
+from robustperf.result import Result
 from robustperf.training.batches import Order, held_out, rows_of
 from robustperf.training.cotrain import CoTrain
 from robustperf.training.evaluate import check_takes, evaluate
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 
-@dataclass(frozen=True)
-class Fitted:
+@dataclass(frozen=True, eq=False, repr=False)
+class Fitted(Result):
     """What `fit` leaves beside the weights.
 
     Attributes:
@@ -47,6 +48,12 @@ class Fitted:
     steps: torch.Tensor
     epochs: list[dict[str, float]]
     best: int
+
+    def _facts(self) -> dict[str, Any]:
+        names = ("loss", "accuracy", "validation_loss", "validation_accuracy")
+        best = self.epochs[self.best - 1]
+        return {"epochs": len(self.epochs), "steps": len(self.steps), "best": self.best,
+                **{name.replace("_", " "): best[name] for name in names if not math.isnan(best.get(name, math.nan))}}
 
 
 def fit(
