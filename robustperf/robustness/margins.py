@@ -120,8 +120,9 @@ def margins(
     after a line search towards each (T section 3.2).
 
     Args:
-        model: a classifier on the points' device; run in eval mode and left as it was.
-        x: [N, ...] float32 or float64, within `bounds`; on any device.
+        model: a classifier on the points' device; run in eval mode and left as it was. Or a fitted scikit-learn
+            classifier that `transfer.module_from_sklearn` makes a module of.
+        x: [N, ...] float32 or float64, within `bounds`; on any device. Beside an estimator, a numpy array too.
         attacks: a list such as [FGSM(), PGD(norm=2), BG(norm=2)]; or their names, "fgsm,pgd(eps=2),bg", of which each
             takes `norm` unless told otherwise (PGD has no L1: it takes L2). By default the paper's ensemble.
         norm: 1, 2 or inf, of the distance.
@@ -141,6 +142,7 @@ def margins(
     >>> margins(model, x)
     Margins(n=200, norm=2, median=1.03, not found=0)
     """
+    model, x = _as_module(model, x)
     check.tensor("x", x, ("N", ...))
     parts = []
     with progress_bar(progress, "margins", len(x)) as advance:
@@ -149,6 +151,17 @@ def margins(
             parts.append(part)
             advance(len(part))
     return Margins.concatenate(parts)
+
+
+def _as_module(model: Any, x: Any) -> tuple[Classifier, torch.Tensor]:
+    """The module of a scikit-learn estimator, and its points as a tensor; anything else as it is."""
+    if callable(model) or not hasattr(model, "get_params"):
+        return model, x
+    from robustperf.transfer import module_from_sklearn, rows  # of a higher floor: for estimators alone
+
+    x = rows.as_tensor(x)
+    module = module_from_sklearn(model, dtype=check.tensor("x", x, ("N", ...)).dtype)
+    return module.to(x.device), x
 
 
 def stream(

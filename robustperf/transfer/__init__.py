@@ -1,5 +1,5 @@
-"""Any classifier in a shifted world (T section 4): paired auto-encoders, f∘T as a scikit-learn estimator, and support
-vector machines as modules."""
+"""Any classifier in a shifted world (T section 4): paired auto-encoders, f∘T as a scikit-learn estimator, and
+scikit-learn's classifiers as modules."""
 
 from typing import TYPE_CHECKING
 
@@ -8,15 +8,19 @@ from robustperf.lazy import lazily
 if TYPE_CHECKING:
     from robustperf.transfer.autoencoder import PairedAutoencoder, Reconstruction
     from robustperf.transfer.classifier import TransferClassifier
+    from robustperf.transfer.estimators import EstimatorModule, module_from_sklearn
     from robustperf.transfer.module_classifier import ModuleClassifier
     from robustperf.transfer.svm import SVMModule
 
-__all__ = ["ModuleClassifier", "PairedAutoencoder", "Reconstruction", "SVMModule", "TransferClassifier"]
+__all__ = ["EstimatorModule", "ModuleClassifier", "PairedAutoencoder", "Reconstruction", "SVMModule",
+           "TransferClassifier", "module_from_sklearn"]
 
 __getattr__, __dir__ = lazily(__name__, __all__, {
+    "EstimatorModule": "estimators",
     "ModuleClassifier": "module_classifier",
     "PairedAutoencoder": "autoencoder",
     "Reconstruction": "autoencoder",
     "SVMModule": "svm",
     "TransferClassifier": "classifier",
+    "module_from_sklearn": "estimators",
 })  # fmt: skip

@@ -183,8 +183,8 @@ class TransferClassifier(OneToOneFeatureMixin, ClassifierMixin, TransformerMixin
                           "more images or a larger autoencoder may help", RuntimeWarning, stacklevel=3)
 
     def transform(self, X) -> np.ndarray:
-        """T(x), of X's shape and within bounds; before `adapt` X itself. Where scikit-learn is set to return data frames
-        (`set_output`), which have rows, [N, D]."""
+        """T(x), of X's shape and within bounds; before `adapt` X itself. Where scikit-learn is set to return data
+        frames (`set_output`), rows [N, D]."""
         shape = getattr(X, "shape", ())
         transferred = self._transferred(X)
         container = getattr(self, "_sklearn_output_config", {}).get("transform", get_config()["transform_output"])
