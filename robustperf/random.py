@@ -6,6 +6,7 @@ A key is 64 bits; `fold_in` derives one for each step, kernel, attack, …; `uni
 from __future__ import annotations
 
 import operator
+from typing import overload
 
 import torch
 
@@ -19,6 +20,10 @@ def key(seed: int) -> int:
     return _bits64("seed", seed)
 
 
+@overload
+def fold_in(key: int, number: int) -> int: ...
+@overload
+def fold_in(key: Key, number: Key) -> Key: ...
 def fold_in(key: Key, number: int | torch.Tensor) -> Key:
     """A key derived from `key` and 0 <= number < 2^64: the first two output words of Philox4x32-10 under `key` at the
     counter (number lo, number hi, 0, 1). A tensor, without a wait, if one of the two is an int64 tensor []."""

@@ -1,4 +1,4 @@
-"""scikit-learn classifiers as modules: labels, decision values and probabilities are the estimators' own, in float64."""
+"""scikit-learn classifiers as modules: labels, decision values and probabilities are the estimators', in float64."""
 
 import numpy as np
 import pytest

@@ -1,13 +1,19 @@
 """Domains: the images of a data set that are dark or bright, of little or of much contrast (R Table 10)."""
 
+from __future__ import annotations
+
 import math
 import re
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import torch
 
 from robustperf import check, names
 from robustperf.data.dataset import Dataset
+
+if TYPE_CHECKING:
+    from robustperf.data.image_folder import ImageFolder
 
 _CHUNK = 1 << 22  # pixels measured at a time, in float64
 _BINS = 20
@@ -45,11 +51,11 @@ THRESHOLDS = {
 }
 
 
-def domain(dataset: Dataset, name: str) -> Dataset:
+def domain(dataset: Dataset | ImageFolder, name: str) -> Dataset:
     """The images of `dataset` in one domain, in their order.
 
     Args:
-        dataset: any; levels need one with thresholds (R Table 10: svhn, gtsrb). A domain's domain is the part that both
+        dataset: any in memory (see `ImageFolder.read`); levels need one with thresholds (R Table 10: svhn, gtsrb). A domain's domain is the part that both
             have (R section 6.3).
         name: a measure (brightness or contrast), a colon, and a level (low, medium or high) or bounds on the scale of
             0..255, themselves excluded: "brightness:low", "contrast:90-100", "brightness:-40" (below 40) or
@@ -59,9 +65,12 @@ def domain(dataset: Dataset, name: str) -> Dataset:
         A copy of these points, named after both, such as "gtsrb brightness:low".
 
     Raises:
+        TypeError: an `ImageFolder`.
         ValueError: an unknown measure or level, no bounds, a level of a data set without thresholds, or no image in the
             domain.
     """
+    if not isinstance(dataset, Dataset):
+        raise TypeError(f"dataset: expected a Dataset, such as ImageFolder.read() makes, got {type(dataset).__name__}")
     measure, low, high = _parse(name, dataset.name)
     values = MEASURES[measure](dataset.x)
     inside = (values > low) & (values < high)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from pathlib import Path
+from typing import Literal, overload
 
 import numpy as np
 import torch
@@ -20,10 +21,20 @@ from robustperf.names import ROOT_VARIABLE, check_name
 
 NAMES = ("digits", *LAYOUTS)
 
+InMemory = Literal["digits", "mnist", "fashion-mnist", "kmnist", "qmnist", "emnist", "emnist-letters", "emnist-digits",
+                   "emnist-byclass", "emnist-bymerge", "emnist-mnist", "usps", "svhn", "gtsrb", "cure-tsr", "cifar10"]
+"""Names of which a type checker knows that they are no folder of images: those in `NAMES` but for MNIST-C's."""
+
 _CHANNELS = (1, 3, 4)
 _SIDE = 32  # that images of different sizes get (R A.2)
 
 
+@overload
+def load(name: InMemory, split: str = ..., root: str | os.PathLike | None = ..., *, domain: str | None = ...,
+         size: int | None = ...) -> Dataset: ...
+@overload
+def load(name: str | os.PathLike, split: str = ..., root: str | os.PathLike | None = ..., *, domain: str | None = ...,
+         size: int | None = ...) -> Dataset | ImageFolder: ...
 def load(name: str | os.PathLike, split: str = "test", root: str | os.PathLike | None = None, *,
          domain: str | None = None, size: int | None = None) -> Dataset | ImageFolder:
     """Load a data set, in its file's order.
