@@ -13,8 +13,7 @@ from harness import interleave
 
 from robustperf import nets, ops, random
 from robustperf.ops.line_search_step import new_search
-from robustperf.robustness.boundary import TOL, closest_boundary_by, distances
-from robustperf.robustness.looks import GraphedLooks, Looks, looks_for
+from robustperf.robustness.boundary import TOL, closest_boundary, distances
 from robustperf.training import MRT
 
 
@@ -50,24 +49,22 @@ def search(bench: Bench) -> None:
 
 
 def _whole_search(bench, name, model, x, candidates):
-    """With looks that serve batch after batch, as `margins` has them: on a GPU CUDA graphs where these are quicker."""
-    def ours(backend, looks):
-        return closest_boundary_by(looks, x, candidates, backend=backend).distance
+    def ours(backend, model):
+        return closest_boundary(model, x, candidates, backend=backend).distance
 
     case = f"closest_boundary, {name}"
-    good = bench.sound(case, lambda backend: ours(backend, looks_for(model, x)).nan_to_num(posinf=-1.0), 1e-3)
+    good = bench.sound(case, lambda backend: ours(backend, model).nan_to_num(posinf=-1.0), 1e-3)
     has, bisection = {}, partial(line_search.bisect_every_line, model, x, candidates)
     for backend in good:
-        recording, looks = Recording(model), looks_for(model, x)
-        # the same looks without graphs, whose replays the recording would not see
-        ours(backend, Looks(recording) if bench.device == "cpu" else GraphedLooks(recording, lambda look: None))
+        recording = Recording(model)
+        ours(backend, recording)
 
         def forwards(seen=recording.seen):
             with torch.no_grad():
                 for each in seen:
                     model(each)
 
-        times = interleave({backend: partial(ours, backend, looks), "forwards": forwards, "bisection": bisection},
+        times = interleave({backend: partial(ours, backend, model), "forwards": forwards, "bisection": bisection},
                            3 if bench.small else 11, warmup=2 if bench.small else 8)
         has[backend] = times[backend] / times["forwards"]
         bench.figures.time(

@@ -19,8 +19,7 @@ import torch
 from gpu_timing import because, synchronise
 
 from robustperf import nuisance, ops, random
-from robustperf.robustness.boundary import closest_boundary_by
-from robustperf.robustness.looks import Looks
+from robustperf.robustness.boundary import closest_boundary
 
 KEY = random.key(2**63 + 11)
 SHAPES = ((3, 3, 13, 17), (2, 3, 32, 32), (5, 3, 37, 53))
@@ -70,9 +69,7 @@ def closest(method, backend, device):
     """The search as a whole: `line_search_step` from the first look to the last, in float64."""
     weight = normals(5, 30, dtype=torch.float64).to(device)
     x, ends = uniforms(19, 30, dtype=torch.float64).to(device), uniforms(3, 19, 30, dtype=torch.float64).to(device)
-    # without graphs: a sanitizer's allocator has none
-    found = closest_boundary_by(Looks(lambda x: torch.tanh(x @ weight.T)), x, ends.flip(1), method=method,
-                                backend=backend)
+    found = closest_boundary(lambda x: torch.tanh(x @ weight.T), x, ends.flip(1), method=method, backend=backend)
     return found.distance, found.candidate
 
 

@@ -102,6 +102,12 @@ def image_shape(name: str, value) -> tuple[int, int, int]:
     return shape
 
 
+def line_of(error: BaseException, most: int = 400) -> str:
+    """What another library's error says, on one line of at most so many characters; its type where it says nothing."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= most else f"{text[:most]}..."
+
+
 def _first_fault(value: torch.Tensor, wrong: torch.Tensor) -> str:
     place = wrong.nonzero()[0].tolist()
     return f"{value[tuple(place)].item()} at {place} (and {int(wrong.sum()) - 1} more)"

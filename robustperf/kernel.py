@@ -3,7 +3,9 @@ Q(. | x) (T Definition 1): the one idea that both papers are written on."""
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Hashable, Iterable
 from typing import Any
 
 import torch
@@ -20,6 +22,20 @@ class Kernel(ABC):
     A kernel of one's own gives `dim_for`, `sample_for` and `transform`; the rest follows. Its randomness comes from
     `robustperf.random`, so that a draw depends on nothing but key, sample index and draw number.
     """
+
+    differentiable_in_delta: bool = True
+    """Whether G(x, delta) has a gradient in delta, in some of its components at least; without one it is constant in
+    delta, or piecewise so."""
+
+    differentiable_in_x: bool = True
+    """The same of x."""
+
+    uniform: bool = False
+    """Whether P(Delta) is the uniform law between `bounds_for`, so that the kernel can be `normalised`."""
+
+    law: Hashable = None
+    """P(Delta) in a form in which equal laws are equal, None where the kernel does not tell: for
+    `Compose(..., shared=True)`."""
 
     @abstractmethod
     def dim_for(self, shape: Shape | None) -> int:
@@ -52,10 +68,40 @@ class Kernel(ABC):
         """The nearest point of Delta (R Algorithm 3's projection), of delta's shape."""
         return delta
 
+    def bounds_for(self, shape: Shape | None) -> torch.Tensor:
+        """(lower, upper) of each component of Delta, [2, q] float64; -inf and inf where it has no end, or none that the
+        kernel tells."""
+        ends = torch.tensor([[-math.inf], [math.inf]], dtype=torch.float64)
+        return ends.repeat(1, self.dim_for(shape))
+
+    def centre_for(self, shape: Shape | None) -> torch.Tensor:
+        """The centre of Delta [q] float64: the middle of each component's range, 0 where it has no end. R has
+        Delta = [-1, 1]^q throughout (section 7.2), and its delta = 0 is this point."""
+        lower, upper = self.bounds_for(shape)
+        return torch.where((upper - lower).isfinite(), (lower + upper) / 2, 0.0)
+
     def radius_for(self, shape: Shape | None) -> torch.Tensor:
-        """Half of Delta's width in each component [q], 1 where it has no end: the unit of MAT's steps (R section 7.2
-        has Delta = [-1, 1]^q)."""
-        return torch.ones(self.dim_for(shape))
+        """Half of Delta's width in each component [q] float64, 1 where it has no end: the unit of MAT's steps (R
+        section 7.2 has Delta = [-1, 1]^q)."""
+        lower, upper = self.bounds_for(shape)
+        return torch.where((upper - lower).isfinite(), (upper - lower) / 2, 1.0)
+
+    def identity_for(self, shape: Shape | None) -> torch.Tensor:
+        """The point of Delta [q] nearest to the delta that changes nothing, which is 0 unless a kernel says
+        otherwise."""
+        return self.project(torch.zeros(1, self.dim_for(shape), dtype=torch.float64), shape)[0]
+
+    def normalised(self) -> Kernel:
+        """This kernel with Delta = [-1, 1]^q, as R has it: each component is mapped affinely onto its range, so that
+        delta = 0 is the centre.
+
+            brightness = Brightness((0, 5))
+            brightness.normalised()(x, delta)                   # brightness(x, 2.5 + 2.5 * delta)
+
+        Raises ValueError for a kernel whose delta is not uniform between bounds: an affine map takes the cube neither
+        onto a ball nor onto a normal law.
+        """
+        return Normalised(self)
 
     @property
     def dim(self) -> int:
@@ -148,6 +194,70 @@ class Kernel(ABC):
         return out.copy_(drawn.detach())
 
 
+class Normalised(Kernel):
+    """`kernel.normalised()`: the same kernel with delta in [-1, 1]^q."""
+
+    uniform, law = True, ("uniform", -1, 1)
+
+    def __init__(self, kernel: Kernel):
+        if not kernel.uniform:
+            raise ValueError("kernel: expected one whose delta is uniform between bounds, for [-1, 1]^q to be "
+                             f"mapped onto, got {kernel!r}")
+        self.kernel = kernel
+
+    @property
+    def differentiable_in_delta(self) -> bool:
+        return self.kernel.differentiable_in_delta
+
+    @property
+    def differentiable_in_x(self) -> bool:
+        return self.kernel.differentiable_in_x
+
+    def dim_for(self, shape: Shape | None) -> int:
+        return self.kernel.dim_for(shape)
+
+    def shape_after(self, shape: Shape) -> Shape:
+        return self.kernel.shape_after(shape)
+
+    def defined(self, x: torch.Tensor) -> torch.Tensor:
+        return self.kernel.defined(x)
+
+    def sample_for(self, shape, key, index, draws, *, backend=None):
+        return self._into_cube(self.kernel.sample_for(shape, key, index, draws, backend=backend), shape).float()
+
+    def transform(self, x, delta, *, backend=None):
+        lower, upper = self.kernel.bounds_for(tuple(x.shape[1:])).to(delta)
+        # lerp never passes its ends, as lower + (upper - lower) t may by rounding
+        return self.kernel.transform(x, torch.lerp(lower, upper, (1 + delta) / 2), backend=backend)
+
+    def check_delta(self, delta: torch.Tensor, shape: Shape) -> None:
+        outside = ~(delta.abs() <= 1)  # a NaN is outside
+        if outside.any():
+            raise ValueError(f"delta: {self!r} expected numbers in [-1, 1], got {delta[outside][0]:g}")
+
+    def project(self, delta: torch.Tensor, shape: Shape | None = None) -> torch.Tensor:
+        check_shape(delta, self.dim_for(shape))
+        return delta.clamp(-1, 1)
+
+    def bounds_for(self, shape: Shape | None) -> torch.Tensor:
+        return torch.tensor([[-1.0], [1.0]], dtype=torch.float64).repeat(1, self.dim_for(shape))
+
+    def identity_for(self, shape: Shape | None) -> torch.Tensor:
+        return self._into_cube(self.kernel.identity_for(shape), shape)
+
+    def normalised(self) -> Kernel:
+        return self
+
+    def _into_cube(self, own: torch.Tensor, shape: Shape | None) -> torch.Tensor:
+        """delta [..., q] float64 for that of the kernel itself."""
+        lower, upper = self.kernel.bounds_for(shape).to(own.device)
+        return (2 * (own.double() - lower) / (upper - lower) - 1).clamp(-1, 1)
+
+    def __repr__(self) -> str:
+        text = repr(self.kernel)
+        return f"({text}).normalised()" if " + " in text else f"{text}.normalised()"
+
+
 def _numbers(draws: int | torch.Tensor, index: torch.Tensor) -> torch.Tensor:
     """The draws' numbers [K], one at least."""
     if not isinstance(draws, torch.Tensor):
@@ -155,6 +265,15 @@ def _numbers(draws: int | torch.Tensor, index: torch.Tensor) -> torch.Tensor:
     elif draws.dim() == 1 and not len(draws):
         raise ValueError("draws: expected at least one draw, got none")
     return random.draw_numbers(draws, index)
+
+
+def reaches_delta(parts: Iterable[tuple[bool, bool]]) -> bool:
+    """Whether a gradient reaches delta through parts one after the other, each given by whether it has a gradient in
+    its own delta and one in x: what comes later must let pass what an earlier part wants."""
+    reached = False
+    for in_delta, in_x in parts:
+        reached = in_delta or (reached and in_x)
+    return reached
 
 
 def check_kernel(kernel: Kernel) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from robustperf.files import written_whole
+from robustperf.files import user_path, written_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,6 +23,9 @@ _NORMS = {1: "$L_1$", 2: "$L_2$", math.inf: r"$L_\infty$"}
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart
 _COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
+
+# for names and titles, which are no mathematics and no TeX
+_LITERAL = {"parse_math": False, "usetex": False}
 
 _MOST_NAMED = 3  # components of delta above a picture
 
@@ -49,8 +52,6 @@ def margin_curves(curves: Mapping[str, Any], path: str | os.PathLike | None = No
         ValueError: curves are empty, or confidence or norm is none of those above.
         FileNotFoundError: the folder of path does not exist.
     """
-    from cycler import cycler
-
     if not curves:
         raise ValueError("curves must name at least one margin curve, got none")
     for name, curve in curves.items():
@@ -59,15 +60,19 @@ def margin_curves(curves: Mapping[str, Any], path: str | os.PathLike | None = No
     if norm not in (1, 2, math.inf):
         raise ValueError(f"norm must be 1, 2 or inf, got {norm!r}")
 
+    from cycler import cycler
+
     axes = margin_axes(height=3.7 + 0.2 * len(curves), norm=norm, title=title)
     axes.set_prop_cycle(cycler(linestyle=["-", "--", ":"]) * cycler(color=_COLOURS))
     for name, curve in curves.items():
-        draw_margin_curve(axes, curve, label=_legend(name, curve), confidence=confidence)
+        draw_margin_curve(axes, curve, label=name, confidence=confidence)
     cut_at_floor(axes, curves.values())
     # below the axes, where no curve can run under it
-    axes.figure.legend(loc="outside lower center", frameon=False, fontsize="small", title_fontsize="small",
-                       alignment="left",
-                       title=f"R: area under the curve; shaded: {100 * confidence:g} % confidence band")
+    legend = axes.figure.legend(axes.lines, [" "] * len(curves), loc="outside lower center", frameon=False,
+                                fontsize="small", title_fontsize="small", alignment="left",
+                                title=f"R: area under the curve; shaded: {100 * confidence:g} % confidence band")
+    for text, (name, curve) in zip(legend.get_texts(), curves.items(), strict=True):
+        text.set(text=_legend(name, curve), **_LITERAL)  # as a label, a name that begins with _ would be left out
     if path is not None:
         save(axes.figure, path)
     return axes.figure
@@ -105,7 +110,7 @@ def training_curves(epochs: Sequence[Mapping[str, float]], path: str | os.PathLi
         axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize="small")
     if title is not None:
-        figure.suptitle(textwrap.fill(title, 100), fontsize="medium")
+        figure.suptitle(textwrap.fill(title, 100), fontsize="medium", **_LITERAL)
     if path is not None:
         save(figure, path)
     return figure
@@ -124,7 +129,7 @@ def margin_axes(height: float = 4.2, norm: float | None = None, title: str | Non
     axes.grid(alpha=0.25, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     if title is not None:
-        axes.set_title(title)
+        axes.set_title(title, **_LITERAL)
     return axes
 
 
@@ -197,7 +202,7 @@ def image_grid(x: torch.Tensor, drawn: torch.Tensor, delta: torch.Tensor | None 
     pitch = above + cell * x.shape[2] / x.shape[3]
     height = top + rows * pitch + gap
     figure = _figure(width, height)
-    figure.text(0.5, 1 - 0.06 / height, "\n".join(heading), ha="center", va="top", fontsize=9)
+    figure.text(0.5, 1 - 0.06 / height, "\n".join(heading), ha="center", va="top", fontsize=9, **_LITERAL)
     for row in range(rows):
         for column, image in enumerate([x[row], *drawn[:, row]]):
             from_left = left + column * (cell + gap) + gap * (column > 0)
@@ -210,12 +215,12 @@ def image_grid(x: torch.Tensor, drawn: torch.Tensor, delta: torch.Tensor | None 
             axes.spines[:].set_linewidth(0.3)
             if column == 0:
                 text = "x" if row == 0 else ""
-                axes.set_ylabel("" if labels is None else labels[row], fontsize=7)
+                axes.set_ylabel("" if labels is None else labels[row], fontsize=7, **_LITERAL)
             else:
                 text = _values(delta[column - 1, row]) if named else ""
                 if names is not None and row == 0:
                     text = names[column - 1]
-            axes.set_title(text, fontsize=7, pad=2, linespacing=1)
+            axes.set_title(text, fontsize=7, pad=2, linespacing=1, **_LITERAL)
     if path is not None:
         save(figure, path)
     return figure
@@ -263,13 +268,14 @@ def domain_overview(x: torch.Tensor, values: torch.Tensor, edges: torch.Tensor, 
     width, height = left + across + gap, top + 3 * tall + gap + rows * len(ranges)
     figure = _figure(width, height)
     if title is not None:
-        figure.suptitle(title, fontsize=10, x=(left + across / 2) / width, y=1 - 0.08 / height, va="top")
+        figure.suptitle(title, fontsize=10, x=(left + across / 2) / width, y=1 - 0.08 / height, va="top",
+                        **_LITERAL)
 
     axes = figure.add_axes((left / width, 1 - (above + 2.15) / height, across / width, 2.15 / height))
     axes.bar([low for low, _ in bins], [len(each) for each in of_bin], [high - low for low, high in bins],
              align="edge", color="0.45", edgecolor="white", linewidth=0.5)
     axes.set_xlim(bins[0][0], bins[-1][1])
-    axes.set_xlabel(measure, fontsize=8, labelpad=1)
+    axes.set_xlabel(measure, fontsize=8, labelpad=1, **_LITERAL)
     axes.set_ylabel("images", fontsize=8)
     axes.tick_params(labelsize=7)
     axes.spines[["top", "right"]].set_visible(False)
@@ -278,14 +284,15 @@ def domain_overview(x: torch.Tensor, values: torch.Tensor, edges: torch.Tensor, 
         if start < end:
             axes.axvspan(start, end, color=colour, alpha=0.2, linewidth=0)
             axes.text((start + end) / 2, 1.01, name, color=colour, fontsize=8, ha="center", va="bottom",
-                      transform=axes.get_xaxis_transform())
+                      transform=axes.get_xaxis_transform(), **_LITERAL)
 
     cells = {(row, column): index for column, each in enumerate(of_bin) for row, index in enumerate(_spread(each, 3))}
     _tile(figure, x, cells, len(bins), (left, top, across, 3 * tall))
     top += 3 * tall + gap
     for (name, bounds), colour, each in zip(ranges.items(), colours, of_range, strict=True):
         text = f"{name}\n{_between(measure, *bounds)}\n{len(each):,} images"
-        figure.text((left - 0.1) / width, 1 - top / height, text, color=colour, fontsize=7, ha="right", va="top")
+        figure.text((left - 0.1) / width, 1 - top / height, text, color=colour, fontsize=7, ha="right", va="top",
+                    **_LITERAL)
         cells = {divmod(place, len(bins)): index for place, index in enumerate(_spread(each, 2 * len(bins)))}
         _tile(figure, x, cells, len(bins), (left, top, across, 2 * tall))
         top += rows
@@ -297,7 +304,43 @@ def domain_overview(x: torch.Tensor, values: torch.Tensor, edges: torch.Tensor, 
 def save(figure: Figure, path: str | os.PathLike) -> None:
     """Writes `figure` to `path` in the format of its suffix (PNG without one), whole or not at all."""
     with written_whole(path) as partial:
-        figure.savefig(partial, format=Path(path).suffix[1:] or "png")
+        figure.savefig(partial, format=_format(path))
+
+
+def check_path(path: str | os.PathLike) -> Path:
+    """`user_path(path)`, if a picture can be written there.
+
+    Raises FileNotFoundError where its folder does not exist; ValueError for a suffix that is no format of pictures.
+    """
+    _import_matplotlib()
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    formats = FigureCanvasBase.get_supported_filetypes()
+    if _format(path) not in formats:
+        raise ValueError(f"path: expected a picture's suffix, such as .png, .pdf or .svg of {', '.join(formats)}, got "
+                         f"{path}")
+    path = user_path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"path: expected one in a folder that exists, got {path}")
+    return path
+
+
+def _format(path: str | os.PathLike) -> str:
+    return Path(path).suffix[1:].lower() or "png"
+
+
+def _import_matplotlib() -> None:
+    """Imports it, also where a notebook's environment names a backend that is not installed here: these pictures need
+    none."""
+    try:
+        import matplotlib  # noqa: F401
+    except ValueError:
+        if not (backend := os.environ.pop("MPLBACKEND", None)):
+            raise
+        try:
+            import matplotlib  # noqa: F401
+        finally:
+            os.environ["MPLBACKEND"] = backend
 
 
 def as_html(figure: Figure) -> str:
@@ -309,6 +352,7 @@ def as_html(figure: Figure) -> str:
 
 def _figure(width: float, height: float, **kwargs) -> Figure:
     """A figure of so many inches that pyplot does not know of."""
+    _import_matplotlib()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

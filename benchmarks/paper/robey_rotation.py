@@ -18,7 +18,7 @@ SIZE = 32
 
 def main() -> None:
     options = parser(__doc__.splitlines()[0])
-    options.set_defaults(methods=["ERM", "MRT"])
+    options.set_defaults(methods=["ERM", "MRT", "MRT per sample"])
     options.add_argument("--most", type=float, default=60.0, help="degrees that MRT trains on, to either side")
     arguments = options.parse_args()
     scale = scale_of(arguments, CPU)

@@ -29,7 +29,7 @@ KEY = random.key(0)
 SHOWN = [3, 2, 1, 18, 4, 8]  # digits 0 to 5 of the test set
 
 
-def blurred(image: np.ndarray, sigma: float) -> np.ndarray:
+def blurred(image: np.ndarray, sigma: float | tuple[float, float]) -> np.ndarray:
     return ndimage.gaussian_filter(image, sigma, mode="nearest")
 
 
@@ -38,7 +38,7 @@ def shot_noise(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def glass_blur(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    image = blurred(image, 0.7)
+    image = blurred(image, (0.7, 0))
     for _ in range(2):
         for row in range(27, 1, -1):
             for column in range(27, 1, -1):
@@ -46,7 +46,7 @@ def glass_blur(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
                     down, right = rng.integers(-1, 1, 2)
                     other = row + down, column + right
                     image[row, column], image[other] = image[other], image[row, column]
-    return blurred(image, 0.7)
+    return blurred(image, (0.7, 0))
 
 
 def rotate(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -48,7 +48,7 @@ def published_mrt(model, x, y, k: int, backend: str = "reference") -> torch.Tens
 
 def published_mat(model, x, y, k: int, backend: str = "reference") -> torch.Tensor:
     """MAT likewise: from delta = 0 with raw gradient steps of 0.1, here in units of Delta's radius."""
-    delta, radius = x.new_zeros(len(x), KERNEL.dim), KERNEL.radius_for(None).to(x.device)
+    delta, radius = x.new_zeros(len(x), KERNEL.dim), KERNEL.radius_for(None).to(x)
     for _ in range(k):
         delta.requires_grad_()
         loss = cross_entropy(model(KERNEL(x, delta, backend=backend)), y)
@@ -96,7 +96,7 @@ def contenders(name: str, k: int, kernel_on: str = "native") -> dict[str, Callab
 
 
 def _uniform(x: torch.Tensor) -> torch.Tensor:
-    return (2 * torch.rand(len(x), KERNEL.dim, device=x.device) - 1) * KERNEL.radius_for(None).to(x.device)
+    return (2 * torch.rand(len(x), KERNEL.dim, device=x.device) - 1) * KERNEL.radius_for(None).to(x)
 
 
 def peak_memory(name: str, which: str, k: int) -> float:

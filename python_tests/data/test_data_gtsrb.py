@@ -40,32 +40,49 @@ def root(tmp_path):
     return tmp_path
 
 
-def test_images_are_cropped_to_the_region_of_interest(root):
+def test_images_are_whole_unless_they_are_to_be_cropped(root):
     # 32 x 32 of 40 x 40 need no resizing
-    data = load("gtsrb", "test", root)
-    assert data.name == "gtsrb" and data.classes == 43 and data.x.shape == (3, 3, 32, 32)
-    assert data.y.tolist() == [42, 7, 7]
+    whole, cropped = load("gtsrb", "test", root, size=40), load("gtsrb-cropped", "test", root)
+    assert whole.name == "gtsrb" and whole.classes == 43 and whole.x.shape == (3, 3, 40, 40)
+    assert cropped.name == "gtsrb-cropped" and cropped.classes == 43 and cropped.x.shape == (3, 3, 32, 32)
+    assert whole.y.tolist() == cropped.y.tolist() == [42, 7, 7]
     for row in range(3):
-        expected = np.moveaxis(picture(40, 40, 50 + row)[4:36, 4:36], 2, 0).astype(np.float32) / np.float32(255)
-        np.testing.assert_array_equal(data.x[row].numpy(), expected)
+        expected = np.moveaxis(picture(40, 40, 50 + row), 2, 0).astype(np.float32) / np.float32(255)
+        np.testing.assert_array_equal(whole.x[row].numpy(), expected)
+        np.testing.assert_array_equal(cropped.x[row].numpy(), expected[:, 4:36, 4:36])
 
 
+@pytest.mark.parametrize("name", ["gtsrb", "gtsrb-cropped"])
 @pytest.mark.parametrize("size", [None, 16, 64])
-def test_images_are_resized_in_the_lists_order(root, size):
-    data = load("gtsrb", "train", root, size=size)
+def test_images_are_resized_in_the_lists_order(root, name, size):
+    data = load(name, "train", root, size=size)
     side = size or 32
     assert data.y.tolist() == [0, 0, 14] and data.x.shape == (3, 3, side, side)
     for row, (width, height, seed) in enumerate(((29, 30, 0), (50, 41, 1), (33, 70, 14))):
-        region = Image.fromarray(picture(width, height, seed)[6 : height - 5, 5 : width - 5])
+        pixels = picture(width, height, seed)
+        region = Image.fromarray(pixels[6 : height - 5, 5 : width - 5] if name == "gtsrb-cropped" else pixels)
         expected = np.asarray(region.resize((side, side), Image.Resampling.BILINEAR))
         np.testing.assert_array_equal((data.x[row] * 255).round().numpy(), np.moveaxis(expected, 2, 0))
+
+
+def test_the_thresholds_are_those_of_whole_images(root):
+    """A frame of another brightness decides (R Table 10; R only resizes)."""
+    pixels = np.full((40, 40, 3), 20, np.uint8)
+    pixels[4:36, 4:36] = 45
+    for number in range(3):
+        Image.fromarray(pixels).save(root / f"gtsrb/Final_Test/Images/{number:05}.ppm")
+    assert len(load("gtsrb", "test", root, domain="brightness:low")) == 3  # a mean of 36
+    with pytest.raises(ValueError, match="domain: .*gtsrb-cropped has no thresholds of its own"):
+        load("gtsrb-cropped", "test", root, domain="brightness:low")
+    with pytest.raises(ValueError, match="domain: expected images of gtsrb-cropped with brightness:-40, got none"):
+        load("gtsrb-cropped", "test", root, domain="brightness:-40")
 
 
 def test_the_npz_files_come_first_unless_a_size_is_asked_for(root):
     (root / "gtsrb32").mkdir()
     np.savez(root / "gtsrb32/test.npz", images=np.zeros((5, 32, 32, 3), np.uint8), labels=np.zeros(5, int))
     assert len(load("gtsrb", "test", root)) == 5
-    assert len(load("gtsrb", "test", root, size=32)) == 3
+    assert len(load("gtsrb", "test", root, size=32)) == len(load("gtsrb-cropped", "test", root)) == 3
     assert len(load("gtsrb", "train", root)) == 3  # no npz of this split
     with pytest.raises(ValueError, match="size: expected an integer above 0, got 0"):
         load("gtsrb", "test", root, size=0)
@@ -112,7 +129,7 @@ def test_rows_that_are_wrong_are_refused(root, row, match):
     path = root / "gtsrb/Final_Test/Images/GT-final_test.csv"
     path.write_text(f"{COLUMNS}\n{row}\n")
     with pytest.raises(ValueError, match=match):
-        load("gtsrb", "test", root)
+        load("gtsrb-cropped" if "box" in match else "gtsrb", "test", root)
 
 
 @pytest.mark.parametrize("content", [b"", b"Filename;Width;Height\n", b"\xff\xfe\x00;", b"\0" * 50])

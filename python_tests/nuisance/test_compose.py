@@ -95,6 +95,7 @@ COMPOSITIONS = [
     (Compose([Tint(), Hue(), Fade(), GaussianNoise()]), 1),
     (Compose([BackgroundColour(), Fade()]), 1),
     (Compose([Fade(), Fade()], shared=True), 1),
+    (Compose([Brightness((0, 1)), Rotation(), Gamma((0, 2))], shared=True), 3),
 ]
 every_composition = pytest.mark.parametrize("kernel, channels", [pytest.param(*case, id=repr(case[0]))
                                                                  for case in COMPOSITIONS])
@@ -268,19 +269,26 @@ def test_the_gradient_of_a_shared_delta_is_the_sum():
 
 
 @pytest.mark.parametrize("parts", [
-    [Rotation(), Brightness()], [Brightness(0.1), Brightness(0.2)], [GaussianNoise(0.1), LinfBall(0.1)],
-    [Compose([Rotation()]), Compose([Brightness()])], [Translation(), Rotation()],
+    [GaussianNoise(0.1), LinfBall(0.1)], [GaussianNoise(0.1), GaussianNoise(0.2)], [L2Ball(0.1), L2Ball(0.2)],
+    [Rotation(), Fade()], [Fade(), Rotation()],
 ], ids=repr)  # fmt: skip
 def test_parts_of_unlike_delta_cannot_share_it(parts):
-    with pytest.raises(ValueError, match="kernels: expected parts with the same law and bounds of delta"):
+    with pytest.raises(ValueError, match="kernels: expected parts with the same law and bounds of delta to share it, "
+                                         "or uniform laws, got .*, where that of .* is not uniform"):
         Compose(parts, shared=True)
 
 
-def test_parts_of_unlike_dim_cannot_share_delta():
-    kernel, x = Compose([Fade(), Tint()], shared=True), images(1)
-    for call in (lambda: kernel.dim, lambda: kernel(x, torch.zeros(4, 2)), lambda: kernel.sample(0, INDEX, 1),
+@pytest.mark.parametrize("parts, dims", [([Fade(), Tint()], "2, 3"), ([Translation(), Rotation()], "2, 1")])
+def test_parts_of_unlike_dim_cannot_share_delta(parts, dims):
+    with pytest.raises(ValueError, match=rf"kernels: expected parts of one dim to share delta, got \[{dims}\]"):
+        Compose(parts, shared=True)
+
+
+def test_parts_of_unlike_dim_for_some_images_cannot_share_delta():
+    kernel, x = Compose([LinfBall(0.5), BackgroundColour(), ImpulseNoise()], shared=True), images(1)
+    for call in (lambda: kernel(x, torch.zeros(4, 99)), lambda: kernel.sample(0, INDEX, 1, shape=(1, 9, 11)),
                  lambda: kernel.draw(x, key=0, index=INDEX)):
-        with pytest.raises(ValueError, match=r"kernels: expected parts of one dim to share delta, got \[2, 3\]"):
+        with pytest.raises(ValueError, match=r"kernels: expected parts of one dim to share delta, got \[99, 3, 297\]"):
             call()
 
 

@@ -290,7 +290,7 @@ def test_projection_wants_its_shape():
 ], ids=repr)  # fmt: skip
 def test_radius(kernel, radius):
     found = kernel.radius_for((1, *WIDE))
-    assert found.dtype == torch.float32 and found.tolist() == radius
+    assert found.dtype == torch.float64 and found.tolist() == radius
     if len(radius) == 99:
         with pytest.raises(ValueError, match="shape: .* expected .*, got None"):
             kernel.radius_for(None)

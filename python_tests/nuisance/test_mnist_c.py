@@ -92,8 +92,8 @@ def test_glass_blur_is_the_plain_loop(height, width):
     x = images(height=height, width=width)
     delta, made = given("glass_blur", x)
 
-    def one(image, numbers):
-        image, numbers = blurred(image, 0.7), iter(numbers)
+    def one(image, numbers, rounded=lambda image: image):
+        image, numbers = rounded(blurred(image, (0.7, 0))), iter(numbers)
         for _ in range(2):
             for row in range(height - 1, 1, -1):
                 for column in range(width - 1, 1, -1):
@@ -101,14 +101,31 @@ def test_glass_blur_is_the_plain_loop(height, width):
                     if swap:
                         other = row - down, column - right
                         image[row, column], image[other] = image[other], image[row, column]
-        return blurred(image, 0.7)
+        return rounded(blurred(image, (0.7, 0)))
+
+    def to_bytes(image):
+        """As the published sets are kept, and as their loop swaps pixels."""
+        return np.floor(255 * image) / 255
 
     assert_close(made, map(one, x[:, 0].numpy(), delta))
+    published = np.stack([one(image, numbers, to_bytes) for image, numbers in zip(x[:, 0].numpy(), delta, strict=True)])
+    assert (made - published).min() > -1e-12 and (made - published).max() < 2 / 255  # two times cut down to a byte
     assert delta.shape[1] == 2 * (height - 2) * (width - 2)
     # the eight choices are alike: 5 standard deviations
     drawn = mnist_c("glass_blur").sample(KEY, INDEX, 20, shape=(1, 28, 28))
     shares = np.bincount((8 * drawn).long().flatten(), minlength=8) / drawn.numel()
     np.testing.assert_allclose(shares, 1 / 8, atol=5 * math.sqrt(7 / 64 / drawn.numel()))
+
+
+def test_glass_blur_spreads_a_point_up_and_down_alone():
+    x = torch.zeros(1, 1, 28, 28, dtype=torch.float64)
+    x[0, 0, 15, 9] = 1
+    kernel = mnist_c("glass_blur")
+    made = kernel(x, torch.zeros(1, kernel.dim_for((1, 28, 28))))[0, 0]  # no pixel is swapped
+    weights = np.exp(-np.arange(-3, 4) ** 2 / (2 * 0.7**2))
+    expected = np.zeros((28, 28))
+    expected[9:22, 9] = np.convolve(weights, weights) / weights.sum() ** 2  # twice the Gaussian, up to 4 sigma each
+    np.testing.assert_allclose(made.numpy(), expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("height, width", [(28, 28), (9, 12)])
@@ -490,7 +507,7 @@ def test_fog_has_a_gradient_in_delta_and_the_others_have_none():
 def test_it_serves_mrt(name):
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 10))
     x, y = images().float(), torch.tensor([3, 1, 4, 1, 5])
-    objective = MRT(mnist_c(name), k=3)
+    objective = MRT(mnist_c(name), k=3, selection="sample")
     loss = objective(model, x, y, key=KEY, index=INDEX)
     drawn = mnist_c(name).draw(x, key=KEY, index=INDEX, draws=3)
     with torch.no_grad():

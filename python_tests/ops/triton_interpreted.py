@@ -4,6 +4,8 @@ file those run that an interpreter is quick enough for."""
 import os
 import re
 
+from triton.runtime import interpreter
+
 from robustperf.ops import registry
 
 if os.environ.get("TRITON_INTERPRET") != "1":
@@ -35,6 +37,19 @@ WANTED = {
 _missing = registry.missing
 registry.missing = lambda backend: None if backend == "triton" else _missing(backend)
 registry._PREFERRED["cpu"] += ("triton",)
+
+
+# The interpreter holds a scalar as an array [1], and Triton 3.6 and older makes an integer of it, as a loop's bound,
+# by `int(array)`, which numpy 2.4 and newer refuses.
+_patch_tensor = interpreter._patch_lang_tensor
+
+
+def _patch_tensor_for_numpy(tensor, scope):
+    _patch_tensor(tensor, scope)
+    scope.set_attr(tensor, "__index__", lambda self: int(self.handle.data.item()))
+
+
+interpreter._patch_lang_tensor = _patch_tensor_for_numpy
 
 
 def pytest_plugin_registered(plugin):

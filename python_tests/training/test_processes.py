@@ -59,8 +59,8 @@ def work():
     digits = rp.data.load("digits", "train").limit(230).resized(12)
     found = {}
     for name, dtype, make, optimizer in (
-        ("MRT sample", torch.float32, lambda kernel: MRT(kernel, k=3), "sgd"),
-        ("MRT batch", torch.float32, lambda kernel: MRT(kernel, k=3, selection="batch"), "sgd"),
+        ("MRT sample", torch.float32, lambda kernel: MRT(kernel, k=3, selection="sample"), "sgd"),
+        ("MRT batch", torch.float32, lambda kernel: MRT(kernel, k=3), "sgd"),
         ("MDA", torch.float64, lambda kernel: MDA(kernel, k=2), "adadelta"),
         ("MRT", torch.float64, lambda kernel: MRT(kernel, k=3), "adadelta"),
     ):

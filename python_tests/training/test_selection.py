@@ -22,8 +22,8 @@ KERNEL = Compose([Rotation(), Brightness()])
 
 OBJECTIVES = {
     "erm": ERM(), "mda": MDA(KERNEL, 2), "gaussian": GaussianAugmentation(),
-    "mrt": MRT(KERNEL, 4), "mrt-clean": MRT(KERNEL, 4, 0, chunk=1), "mrt-1": MRT(KERNEL, 1),
-    "mrt-batch": MRT(KERNEL, 4, selection="batch", chunk=3),
+    "mrt": MRT(KERNEL, 4, selection="sample"), "mrt-clean": MRT(KERNEL, 4, 0, chunk=1), "mrt-1": MRT(KERNEL, 1),
+    "mrt-batch": MRT(KERNEL, 4, chunk=3),
     "mrt-bfloat16": MRT(KERNEL, 4, selection_dtype=torch.bfloat16),
     "mrt-float16": MRT(KERNEL, 4, selection_dtype=torch.float16), "mat": MAT(KERNEL, 2),
     "adversarial": AdversarialTraining(PGD(steps=2)),
@@ -236,7 +236,7 @@ every_chunk = pytest.mark.parametrize("chunk", [None, 1, 2])
 def test_a_nan_loss_is_not_chosen_for_a_sample_that_has_another(chunk):
     bad = [[True, False, True, False], [False, False, True, False], [False, True, False, False],
            [True, True, True, False]]  # fmt: skip
-    numbers, loss = chosen(Numbered(bad), 4, 4, chunk=chunk)
+    numbers, loss = chosen(Numbered(bad), 4, 4, selection="sample", chunk=chunk)
     assert numbers == [2, 1, 2, 3]
     # four pixels of each number; log(1 + e^z)
     assert loss == pytest.approx(torch.tensor([8.0, 4, 8, 12]).exp().log1p().mean().item(), rel=1e-6)
@@ -245,8 +245,8 @@ def test_a_nan_loss_is_not_chosen_for_a_sample_that_has_another(chunk):
 @every_chunk
 @pytest.mark.parametrize("dtype", [None, torch.bfloat16])
 def test_a_sample_of_nan_losses_only(chunk, dtype):
-    numbers, loss = chosen(Numbered([[False, True], [False, True], [False, True]]), 3, 2, chunk=chunk,
-                           selection_dtype=dtype)
+    numbers, loss = chosen(Numbered([[False, True], [False, True], [False, True]]), 3, 2, selection="sample",
+                           chunk=chunk, selection_dtype=dtype)
     assert numbers == [2, 0] and loss != loss
 
 
@@ -298,37 +298,29 @@ def test_a_kernel_without_gradients_and_a_plain_function_will_do():
     assert weight.grad.any()
 
 
-class Small(torch.nn.Module):
-    """On a device that holds no more than so many images."""
-
-    def __init__(self, images):
-        super().__init__()
-        self.net, self.images, self.sizes = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LazyLinear(4)), images, []
-
-    def forward(self, x):
-        if not self.training:
-            self.sizes.append(len(x))
-            if len(x) > self.images:
-                raise torch.OutOfMemoryError("CUDA out of memory")
-        return self.net(x)
-
-
+@pytest.mark.parametrize("chunk, together", [(None, 6), (4, 4), (1, 1)])
 @pytest.mark.parametrize("selection", ["sample", "batch"])
-def test_as_many_draws_at_once_as_the_memory_holds(selection, monkeypatch):
-    monkeypatch.setattr("robustperf.training.mrt._IMAGES_AT_ONCE", 8 * len(X))
-    small = Small(3 * len(X))
-    small(X)
-    want = MRT(KERNEL, 8, selection=selection, chunk=2).worst(small, X, Y, key=KEY, index=INDEX)
-    small.sizes.clear()
-    for _ in range(2):
-        found = MRT(KERNEL, 8, selection=selection).worst(small, X, Y, key=KEY, index=INDEX)
-        assert torch.equal(found, want)
-    sizes = [size // len(X) for size in small.sizes]
-    assert sizes == [8, 4, *[2] * 8], "8 and 4 did not fit, which is not tried again"
-    with pytest.raises(torch.OutOfMemoryError):  # what is asked for is not changed
-        MRT(KERNEL, 8, selection=selection, chunk=8).worst(small, X, Y, key=KEY, index=INDEX)
-    with pytest.raises(torch.OutOfMemoryError):
-        MRT(KERNEL, 8, selection=selection).worst(Small(len(X) - 1), X, Y, key=KEY, index=INDEX)
+def test_draws_are_evaluated_chunk_by_chunk_and_no_memory_is_passed_on(net, selection, chunk, together, monkeypatch):
+    """By default as many as make 64 images, which is six of 8 draws with 10 images; an error changes no setting."""
+    x, y, index, k, sizes = torch.rand(10, 1, 12, 12), torch.arange(10) % 3, torch.arange(10), 8, []
+
+    def count(module, inputs):
+        if not module.training:
+            sizes.append(len(inputs[0]) // len(x))
+
+    def fail(module, inputs):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 GiB")
+
+    objective = MRT(KERNEL, k, selection=selection, chunk=chunk)
+    objective(net, x, y, key=KEY, index=index)  # the first time, the layout is tried
+    hook = net.register_forward_pre_hook(count)
+    objective(net, x, y, key=KEY, index=index)
+    assert sizes == [min(together, k - first) for first in range(0, k, together)]
+    hook.remove()
+    net.register_forward_pre_hook(fail)
+    with pytest.raises(torch.OutOfMemoryError, match="CUDA out of memory. Tried to allocate 1 GiB") as told:
+        objective(net, x, y, key=KEY, index=index)
+    assert (f"chunk={together}" in str(told.value) and f"chunk={together // 2})" in str(told.value)) == (together > 1)
 
 
 def test_a_compiled_selection_chooses_the_same(net, monkeypatch):

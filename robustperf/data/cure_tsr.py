@@ -70,7 +70,7 @@ def read_cure_tsr(folder: Path, size: int = 32) -> tuple[np.ndarray, np.ndarray]
     if folder.name not in _FOLDERS:
         raise ValueError(f"folder: expected {_FREE}, or a challenge and its level such as Snow-3, got {folder}")
     expected = _FOLDERS[folder.name]
-    paths = sorted(path for path in folder.iterdir() if path.suffix == ".bmp")
+    paths = sorted(path for path in folder.iterdir() if path.suffix == ".bmp" and not path.name.startswith("."))
     if not paths:
         raise ValueError(f"{folder}: expected .bmp images, found none")
     labels = []

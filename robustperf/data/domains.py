@@ -55,8 +55,8 @@ def domain(dataset: Dataset | ImageFolder, name: str) -> Dataset:
     """The images of `dataset` in one domain, in their order.
 
     Args:
-        dataset: any in memory (see `ImageFolder.read`); levels need one with thresholds (R Table 10: svhn, gtsrb). A domain's domain is the part that both
-            have (R section 6.3).
+        dataset: any in memory (see `ImageFolder.read`); levels need one with thresholds (R Table 10: svhn, and gtsrb
+            with whole images). A domain's domain is the part that both have (R section 6.3).
         name: a measure (brightness or contrast), a colon, and a level (low, medium or high) or bounds on the scale of
             0..255, themselves excluded: "brightness:low", "contrast:90-100", "brightness:-40" (below 40) or
             "brightness:170-" (above 170).

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from robustperf.files import held, open_regular, user_path
 from robustperf.names import check_name
 from robustperf.nuisance.corruptions import CORRUPTIONS
 
@@ -109,13 +110,16 @@ SOURCES: dict[str, Source] = {
     ),
 }
 
+_GTSRB = ("gtsrb/Final_Training/Images/00000/*.ppm with GT-00000.csv, ..., gtsrb/Final_Test/Images/*.ppm with"
+          " GT-final_test.csv")
+
 # No public mirror serves these in the layout read here: what to put where, under the data root.
 BY_HAND: dict[str, str] = {
     "usps": "usps/usps.h5 (HDF5, groups train and test: data [N, 256] float32 in [0, 1], target [N])",
     "svhn": "svhn/train_32x32.mat, svhn/test_32x32.mat and, if wanted, svhn/extra_32x32.mat (the cropped digits)",
     "gtsrb": "gtsrb32/train.npz and gtsrb32/test.npz (images [N, 32, 32, 3] uint8, labels [N]), or the official"
-    " folders: gtsrb/Final_Training/Images/00000/*.ppm with GT-00000.csv, ..., gtsrb/Final_Test/Images/*.ppm with"
-    " GT-final_test.csv",
+    f" folders: {_GTSRB}",
+    "gtsrb-cropped": f"the official folders: {_GTSRB}",
     "cure-tsr": "cure-tsr/Real_Train/ChallengeFree/*.bmp, cure-tsr/Real_Train/Snow-1/*.bmp, ..., and the same in"
     " cure-tsr/Real_Test",
     "qmnist": "qmnist/qmnist-train-images-idx3-ubyte.gz, qmnist/qmnist-train-labels-idx2-int.gz and the same for test",
@@ -155,7 +159,7 @@ def fetch(name: str, root: str | os.PathLike, progress: Callable[[str, int, int]
     Raises:
         ValueError: an unknown name.
         FetchError: (an OSError) no mirror serves this data set, none delivered, or a file's SHA-256 is wrong.
-        OSError: the files cannot be written.
+        OSError: the files cannot be written, or another process is fetching them.
     """
     if name == "digits":
         return []
@@ -164,7 +168,7 @@ def fetch(name: str, root: str | os.PathLike, progress: Callable[[str, int, int]
             f"{name}: no public mirror with checksums serves it in this layout; put it under {root}: {BY_HAND[name]}"
         )
     source = SOURCES[check_name("name", name, ("digits", *SOURCES, *BY_HAND))]
-    folder = Path(root) / name
+    folder = user_path(root) / name
     folder.mkdir(parents=True, exist_ok=True)
     return [_fetch_file(file, source.mirrors, folder / file.name, progress or _silent) for file in source.files]
 
@@ -179,6 +183,15 @@ def _fetch_file(file: RemoteFile, mirrors: tuple[str, ...], path: Path, progress
         progress(file.name, file.size, file.size)
         return path
     part = path.with_name(path.name + ".part")
+    with held(part):  # two would write to the same file
+        try:
+            return _download_from_any(file, mirrors, part, path, progress)
+        finally:
+            if part.exists() and not _size(part):
+                part.unlink()
+
+
+def _download_from_any(file: RemoteFile, mirrors: tuple[str, ...], part: Path, path: Path, progress: Callable) -> Path:
     if _size(part) >= file.size and _sha256(part) != file.sha256:
         part.unlink()
     failures = []
@@ -260,7 +273,7 @@ def _size(path: Path) -> int:
 
 def _sha256(path: Path) -> str:
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         while block := file.read(_BLOCK):
             digest.update(block)
     return digest.hexdigest()

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from robustperf.data.image_files import read_squares
+from robustperf.files import check_regular
 
 CLASSES = 43
 
@@ -15,21 +16,23 @@ _ROW = re.compile(r"[\w-]+\.ppm(;\d{1,9}){7}", re.ASCII)
 _TEST_LIST = "GT-final_test.csv"
 
 
-def read_gtsrb(folder: Path, size: int = 32) -> tuple[np.ndarray, np.ndarray]:
-    """Read one split, each image cropped to its region of interest (which ends before X2 and Y2) and resized.
+def read_gtsrb(folder: Path, size: int = 32, crop: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Read one split, each image resized: the sign with a tenth of its size around it, 5 pixels at least, as R has it.
 
     Args:
         folder: `Final_Training/Images`, with a folder 00000..00042 a class, each with its `GT-00000.csv`; or
             `Final_Test/Images`, with `GT-final_test.csv` in it or beside `Final_Test` (it is handed out alone).
         size: the side of the squares in pixels.
+        crop: to the sign alone, the lists' region of interest (which ends before X2 and Y2). R Table 10's thresholds
+            are for whole images.
 
     Returns:
         images uint8 [N, size, size, 3] in the lists' order, and labels int64 [N].
 
     Raises:
         FileNotFoundError: a list, or an image that it names, is not there.
-        ValueError: no class folders; a list with other columns, or a row that its image or its folder contradicts; a
-            broken image.
+        ValueError: no class folders; a list with other columns, or a row that its image or its folder contradicts, the
+            region of interest too where it is cropped to; a broken image.
     """
     if folder.parent.name == "Final_Test":
         inside, beside = folder / _TEST_LIST, folder.parent.parent / _TEST_LIST
@@ -48,22 +51,23 @@ def read_gtsrb(folder: Path, size: int = 32) -> tuple[np.ndarray, np.ndarray]:
             sizes.append((width, height))
             boxes.append(tuple(box))
             labels.append(found)
-    return read_squares(paths, size, boxes, sizes), np.array(labels, np.int64)
+    return read_squares(paths, size, boxes if crop else None, sizes), np.array(labels, np.int64)
 
 
 def _read_list(file: Path) -> list[tuple]:
     """The rows of a list: a file's plain name, then the numbers of the other columns."""
-    with open(file, newline="", encoding="utf-8") as lines:
-        try:
-            header, *rows = csv.reader(lines, delimiter=";")
-        except (csv.Error, ValueError) as error:  # ValueError: empty, or no text
-            raise ValueError(f"{file}: not a list of images: {error}") from error
-    if tuple(header) != _COLUMNS:
-        raise ValueError(f"{file}: expected the columns {';'.join(_COLUMNS)}, found {';'.join(header)!r}")
     read = []
-    for number, row in enumerate(rows, start=2):
-        if not _ROW.fullmatch(";".join(row)):
-            raise ValueError(f"{file}: line {number}: expected a .ppm file's name and {len(_COLUMNS) - 1} numbers,"
-                             f" found {';'.join(row)!r}")
-        read.append((row[0], *map(int, row[1:])))
+    with open(check_regular(file), newline="", encoding="utf-8") as lines:
+        rows = csv.reader(lines, delimiter=";")  # checked one by one, as rows of nothing take much more than the file
+        try:
+            header = next(rows, [])
+            if tuple(header) != _COLUMNS:
+                raise ValueError(f"expected the columns {';'.join(_COLUMNS)}, found {';'.join(header)!r}")
+            for number, row in enumerate(rows, start=2):
+                if not _ROW.fullmatch(";".join(row)):
+                    raise ValueError(f"line {number}: expected a .ppm file's name and {len(_COLUMNS) - 1} numbers,"
+                                     f" found {';'.join(row)!r}")
+                read.append((row[0], *map(int, row[1:])))
+        except (csv.Error, ValueError) as error:  # no text is a ValueError too
+            raise ValueError(f"{file}: not a list of images: {error}") from error
     return read

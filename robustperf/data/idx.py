@@ -10,6 +10,8 @@ from typing import BinaryIO
 
 import numpy as np
 
+from robustperf.files import open_regular, user_path
+
 # Deflate spends at least 2 bits on a match, which stands for at most 258 bytes: 258 * 8 / 2.
 DEFLATE_RATIO = 1032
 
@@ -33,8 +35,8 @@ def read_idx(path: str | os.PathLike) -> np.ndarray:
         ValueError: not an IDX file of these; or header and data disagree (truncated, too long, a promise that
             the file cannot hold). Nothing of the promised size is allocated before the file is known to hold it.
     """
-    path = Path(path)
-    with open(path, "rb") as file:
+    path = user_path(path)
+    with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         gzipped = file.read(2) == b"\x1f\x8b"
         file.seek(0)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from robustperf.files import open_regular
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -29,15 +31,26 @@ def read_image(path: Path) -> Image:
     """
     from PIL import Image
 
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         try:
             with Image.open(file, formats=_FORMATS) as image:
                 check_pixels("size", image.size)
                 if image.mode not in _MODES:
                     raise ValueError(f"mode: expected 8 bits a channel, found {image.mode}")
+                if _has_16_bits(image):
+                    raise ValueError(f"mode: expected 8 bits a channel, found {image.mode} of 16")
                 return image.convert("RGB")
         except Exception as error:  # Pillow's decoders raise what they come upon
             raise ValueError(f"{path}: not a sound image: {error}") from error
+
+
+def _has_16_bits(image: Image) -> bool:
+    """Whether Pillow would cut a channel's 16 bits down to 8, which the mode does not tell."""
+    for *_, arguments in image.tile:
+        mode, *numbers = (arguments,) if isinstance(arguments, str) else arguments
+        if image.format == "PNG" and ";16" in mode or image.format == "PPM" and any(n > 255 for n in numbers):
+            return True
+    return False
 
 
 def check_pixels(name: str, size: tuple[int, int]) -> None:

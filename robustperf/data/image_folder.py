@@ -5,6 +5,9 @@ from __future__ import annotations
 import copy
 import operator
 import os
+import warnings
+from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +17,7 @@ from torch.utils import data
 from robustperf import check
 from robustperf.data.dataset import Dataset
 from robustperf.data.image_files import SUFFIXES, check_pixels, read_image
+from robustperf.files import user_path
 from robustperf.names import check_name
 
 SPLITS = ("train", "val", "test")
@@ -29,9 +33,12 @@ class ImageFolder(data.Dataset):
 
     Attributes:
         name: the name of PATH.
-        class_names: the names of the folders in PATH/train (in PATH/SPLIT where there is no train), sorted; a label is
-            the place in it. Folders whose names start with a dot are none.
+        class_names: the names of the folders in PATH/train (in PATH/SPLIT where there is no train) that hold an image,
+            sorted; a label is the place in it.
         y: labels, int64 [N].
+        left_out: how many of each kind of what PATH/SPLIT holds besides: hidden files and folders (`.DS_Store`,
+            `._a.jpg`, `@eaDir`), folders within a class, files of other formats, folders without images, and so on. A
+            UserWarning names them.
 
     Args:
         path: the folder that holds the splits.
@@ -45,25 +52,35 @@ class ImageFolder(data.Dataset):
     """
 
     def __init__(self, path: str | os.PathLike, split: str = "train", size: int = 224) -> None:
-        path = Path(path)
+        path = user_path(path)
         check_name("split", split, SPLITS)
         self.size = check.positive("size", size, integer=True)
         folder = path / split
         if split == "test" and not folder.exists():
             folder = path / "val"
         self.name = path.resolve().name
-        self.class_names = _class_names(path / "train" if (path / "train").is_dir() else folder)
+        left_out: dict[str, list[str]] = defaultdict(list)
+        found = {name: _images(folder / name, left_out) for name in _class_folders(folder, left_out)}
+        left_out["folders without images"] += [name for name, files in found.items() if not files]
+        found = {name: files for name, files in found.items() if files}
+        train = path / "train"
+        if train.is_dir() and train != folder:
+            self.class_names = [name for name in _class_folders(train, None) if next(_entries(train / name), None)]
+        else:
+            self.class_names = list(found)
         self._files: list[Path] = []
         labels = []
-        for name in _class_names(folder):
+        for name, files in found.items():
             if name not in self.class_names:
-                raise ValueError(f"{folder / name}: expected one of the {self.classes} classes of {path / 'train'}")
-            files = sorted(file for file in (folder / name).iterdir() if file.suffix.lower() in SUFFIXES)
+                raise ValueError(f"{folder / name}: expected one of the {self.classes} classes of {train}")
             self._files += files
             labels += [self.class_names.index(name)] * len(files)
         if not labels:
-            raise ValueError(f"{folder}: expected a folder of images for each class, found no image")
+            raise ValueError(f"{folder}: expected a folder of images for each class, found no image{_told(left_out)}")
         self.y = torch.tensor(labels)
+        self.left_out = {what: len(names) for what, names in left_out.items() if names}
+        if self.left_out:
+            warnings.warn(f"{folder}: read {len(labels):,} images{_told(left_out)}", stacklevel=2)
 
     @property
     def classes(self) -> int:
@@ -96,8 +113,52 @@ class ImageFolder(data.Dataset):
         return Dataset(self.name, x, self.y.clone(), self.classes)
 
 
-def _class_names(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+def _class_folders(folder: Path, left_out: dict[str, list[str]] | None) -> list[str]:
+    """The names of the folders in it, sorted; what else is there goes to `left_out`."""
+    names = []
+    for entry in os.scandir(folder):
+        if _is_hidden(entry.name):
+            what = "hidden files and folders"
+        elif entry.is_dir():
+            names.append(entry.name)
+            continue
+        else:
+            what = "files beside the class folders"
+        if left_out is not None:
+            left_out[what].append(entry.name)
+    return sorted(names)
+
+
+def _images(folder: Path, left_out: dict[str, list[str]]) -> list[Path]:
+    """The images in the folder of a class, sorted by name; what else is there goes to `left_out`."""
+    return sorted(Path(entry) for entry in _entries(folder, left_out))
+
+
+def _entries(folder: Path, left_out: dict[str, list[str]] | None = None) -> Iterator[os.DirEntry]:
+    for entry in os.scandir(folder):
+        if _is_hidden(entry.name):
+            what = "hidden files and folders"  # ._a.jpg is what macOS writes beside a.jpg on a file system of others
+        elif entry.is_dir():
+            what = "folders within a class"
+        elif Path(entry.name).suffix.lower() not in SUFFIXES:
+            what = "files of other formats"
+        elif not entry.is_file():
+            what = "links to nothing, FIFOs, sockets or devices"
+        else:
+            yield entry
+            continue
+        if left_out is not None:
+            left_out[what].append(f"{folder.name}/{entry.name}")
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name == "@eaDir"  # the latter holds what a NAS notes about the files
+
+
+def _told(left_out: dict[str, list[str]]) -> str:
+    """What is left out, in words: how many of each kind, and one of them."""
+    kinds = [f"{len(names):,} {what}, such as {min(names)}" for what, names in left_out.items() if names]
+    return f"; left out: {'; '.join(kinds)}" if kinds else ""
 
 
 def _centre(path: Path, size: int) -> np.ndarray:

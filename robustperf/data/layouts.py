@@ -90,6 +90,11 @@ def _emnist(part: str, classes: int, read: Callable[..., Arrays] = _read_emnist)
     return (Layout("emnist", classes, files, read),)
 
 
+def _gtsrb(crop: bool) -> Layout:
+    return Layout("gtsrb", gtsrb.CLASSES, {"train": ("Final_Training/Images",), "test": ("Final_Test/Images",)},
+                  lambda paths, split, size: gtsrb.read_gtsrb(paths[0], size, crop), sized=True)
+
+
 _NPZ = _by_split("{}.npz")
 _IDX = {
     "train": ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
@@ -120,11 +125,8 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
         Layout("svhn", 10, _by_split("{}_32x32.mat") | {"extra": ("extra_32x32.mat",)},
                lambda paths, split: read_svhn(paths[0])),
     ),
-    "gtsrb": (
-        Layout("gtsrb32", gtsrb.CLASSES, _NPZ, read_npz_pair),
-        Layout("gtsrb", gtsrb.CLASSES, {"train": ("Final_Training/Images",), "test": ("Final_Test/Images",)},
-               lambda paths, split, size: gtsrb.read_gtsrb(paths[0], size), sized=True),
-    ),
+    "gtsrb": (Layout("gtsrb32", gtsrb.CLASSES, _NPZ, read_npz_pair), _gtsrb(crop=False)),
+    "gtsrb-cropped": (_gtsrb(crop=True),),
     "cure-tsr": (
         Layout("cure-tsr", cure_tsr.CLASSES,
                {"train": ("Real_Train/{challenge}",), "test": ("Real_Test/{challenge}",)},

@@ -17,6 +17,7 @@ from robustperf.data.dataset import Dataset
 from robustperf.data.fetch import BY_HAND, SOURCES
 from robustperf.data.image_folder import ImageFolder
 from robustperf.data.layouts import LAYOUTS, SPLITS, Layout, read_npz_pair
+from robustperf.files import user_path
 from robustperf.names import ROOT_VARIABLE, check_name
 
 NAMES = ("digits", *LAYOUTS)
@@ -46,7 +47,8 @@ def load(name: str | os.PathLike, split: str = "test", root: str | os.PathLike |
       "emnist-mnist": 28×28; "usps": 16×16 (needs h5py).
     - "svhn": the cropped digits, 3×32×32; it has a third split, "extra".
     - "gtsrb": traffic signs, 43 classes. ROOT/gtsrb32/*.npz (3×32×32) if it is there and `size` is None; else the
-      official folders under ROOT/gtsrb, cropped to the region of interest and resized.
+      official folders under ROOT/gtsrb, whole images resized, as R has them. "gtsrb-cropped": from these folders, each
+      image cropped to its sign first.
     - "cure-tsr": traffic signs under 12 challenges at levels 0 to 5, 14 classes, resized: the real images of one
       domain.
     - "mnist-c/fog" and so on, for each of MNIST-C's corruptions and "mnist-c/identity": 28×28; the published npy files
@@ -65,7 +67,8 @@ def load(name: str | os.PathLike, split: str = "test", root: str | os.PathLike |
             (None and "snow:0" are no challenge), or, for every data set in memory, a measure and a level or bounds,
             such as "brightness:low" (see `robustperf.data.domain`).
         size: for images that come in different sizes, the side in pixels of what they are made: gtsrb from the official
-            folders and cure-tsr (32 if None), an `ImageFolder` (224). See `Dataset.resized` for the others.
+            folders, gtsrb-cropped and cure-tsr (32 if None), an `ImageFolder` (224). See `Dataset.resized` for the
+            others.
 
     Returns:
         The split, in memory but for an `ImageFolder`; uint8 images are divided by 255.
@@ -93,7 +96,7 @@ def missing_files(name: str, split: str, root: str | os.PathLike | None = None) 
 def _load(name: str, split: str, root: str | os.PathLike | None, challenge: str | None,
           size: int | None) -> Dataset | ImageFolder:
     if name not in NAMES and not name.endswith(".npz"):
-        if Path(name).is_dir():
+        if user_path(name).is_dir():
             return ImageFolder(name, split, **({} if size is None else {"size": size}))
         check_name("name", name, NAMES, ", a path that ends in .npz or a folder of images")
     splits = LAYOUTS[name][0].files if name in LAYOUTS else SPLITS
@@ -101,7 +104,7 @@ def _load(name: str, split: str, root: str | os.PathLike | None, challenge: str 
     if size is not None and not any(layout.sized for layout in LAYOUTS.get(name, ())):
         raise ValueError(f"size: expected None for {name}, its images have one size (see Dataset.resized), got {size}")
     if name.endswith(".npz"):
-        path = Path(name)
+        path = user_path(name)
         return _dataset(path.stem, *read_npz_pair([path], split), None, [path])
     if name == "digits":
         return _digits(split)
@@ -127,7 +130,7 @@ def _find(name: str, split: str, root: str | os.PathLike | None, challenge: str 
             f" {ROOT_VARIABLE}; `robustperf data fetch NAME --data-root DIR` fills one"
         )
     found = [
-        (layout, [_present(Path(root) / layout.folder / file.format(challenge=folder_of(challenge)))
+        (layout, [_present(user_path(root) / layout.folder / file.format(challenge=folder_of(challenge)))
                   for file in layout.files[split]])
         for layout in LAYOUTS[name] if size is None or layout.sized
     ]

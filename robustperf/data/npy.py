@@ -10,6 +10,7 @@ from typing import BinaryIO
 import numpy as np
 
 from robustperf.data.idx import array_over, read_bounded
+from robustperf.files import open_regular, user_path
 
 _HEADER_BYTES = 10_240  # numpy writes 128; its own reader refuses more than 10,000
 _NUMERIC = "biufc"
@@ -40,8 +41,8 @@ def read_npy(path: str | os.PathLike) -> np.ndarray:
         ValueError: not an npy file; an object, text or structured array (pickle is never used); or header and data
             disagree. Nothing of a promised size is allocated before the file is known to hold it.
     """
-    path = Path(path)
-    with open(path, "rb") as file:
+    path = user_path(path)
+    with open_regular(path) as file:
         return read_npy_stream(file, os.fstat(file.fileno()).st_size, os.fspath(path), path)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from robustperf.data.idx import DEFLATE_RATIO
 from robustperf.data.npy import read_npy_stream
+from robustperf.files import open_regular, user_path
 
 _ENCRYPTED = 0x1
 
@@ -28,8 +29,8 @@ def read_npz(path: str | os.PathLike) -> dict[str, np.ndarray]:
             member whose npy header, size in the archive and data disagree; or sizes that deflate cannot reach (a zip
             bomb). Nothing of a promised size is allocated before the data are there.
     """
-    path = Path(path)
-    with open(path, "rb") as file:
+    path = user_path(path)
+    with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         try:
             with zipfile.ZipFile(file) as archive:

@@ -9,11 +9,12 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
+from itertools import islice
 
 import numpy as np
 
 from robustperf.data.idx import DEFLATE_RATIO
+from robustperf.files import open_regular, user_path
 
 _HEADER = 128
 _LEVEL_5 = b"\x00\x01IM"  # at the header's end: version 0x0100 and "MI", little-endian
@@ -21,6 +22,7 @@ _MATRIX, _COMPRESSED = 14, 15
 _INT8, _INT32, _UINT32 = 1, 5, 6
 _DTYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
 _IMAGE = (32, 32, 3)
+_MOST_DIMS, _LONGEST_NAME = 32, 63  # of a variable in MATLAB
 
 
 def read_svhn(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
@@ -37,8 +39,8 @@ def read_svhn(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
         ValueError: not a sound MATLAB file; other shapes or types of X and y than these; sizes that the file cannot
             hold, which are asked before memory is taken; labels outside 1..10.
     """
-    path = Path(path)
-    with open(path, "rb") as file:
+    path = user_path(path)
+    with open_regular(path) as file:
         content = file.read()
     try:
         arrays = _read(content)
@@ -64,14 +66,19 @@ def _read(content: bytes) -> dict[str, np.ndarray]:
             kind, part = _inflated(part)
         if kind != _MATRIX:
             raise ValueError(f"expected matrices, found an element of type {kind}")
-        flags, dims, name, *data = _elements(part)
-        if (flags[0], dims[0], name[0]) != (_UINT32, _INT32, _INT8):
+        # flags, dimensions, name, real and imaginary part: millions of elements fit into a small compressed one
+        first = list(islice(_elements(part), 5))
+        if [kind for kind, _ in first[:3]] != [_UINT32, _INT32, _INT8]:
             raise ValueError("expected a matrix to begin with flags, dimensions and a name")
-        name = bytes(name[1]).decode("latin-1")
+        (_, dims), (_, name), *data = first[1:]
+        if len(dims) > 4 * _MOST_DIMS or len(name) > _LONGEST_NAME:
+            raise ValueError(f"expected at most {_MOST_DIMS} dimensions and {_LONGEST_NAME} letters of a name, found "
+                             f"{len(dims) // 4:,} and {len(name):,}")
+        name = bytes(name).decode("latin-1")
         if name in arrays:
             raise ValueError(f"expected each variable once, found {name} again")
         if name in ("X", "y"):
-            arrays[name] = _array(name, np.frombuffer(dims[1], "<i4").tolist(), data)
+            arrays[name] = _array(name, np.frombuffer(dims, "<i4").tolist(), data)
     if len(arrays) != 2:
         raise ValueError(f"expected the variables X and y, found {', '.join(arrays) or 'neither'}")
     return arrays

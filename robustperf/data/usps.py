@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from robustperf.data.idx import DEFLATE_RATIO
+from robustperf.files import open_regular, user_path
 
 _SIDE = 16
 # HDF5's own filters: deflate, shuffle, Fletcher-32. Any other could expand without a limit known here.
@@ -34,8 +35,8 @@ def read_usps(path: str | os.PathLike, split: str) -> tuple[np.ndarray, np.ndarr
         import h5py
     except ImportError as error:
         raise ImportError("reading USPS needs h5py: pip install 'robustperf[data]'") from error
-    path = Path(path)
-    with open(path, "rb") as file:  # a missing or forbidden file is said so, before HDF5 words it as its own trouble
+    path = user_path(path)
+    with open_regular(path) as file:  # a missing or forbidden file is said so, before HDF5 words it as its own trouble
         size = os.fstat(file.fileno()).st_size
     try:
         with h5py.File(path, "r") as file:

@@ -38,9 +38,9 @@ class TiboCNN(nn.Module):
         for name, value in sizes.items():
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} must be a positive integer, got {value!r}")
-        if size < 2 ** (layers - 1):
-            raise ValueError(f"size must be at least 2**(layers - 1) = {2 ** (layers - 1)} pixels for the pooling "
-                             f"between layers={layers} convolutions, got {size}")
+        if size.bit_length() < layers:  # size < 2**(layers - 1), a number that a file's `layers` would make huge
+            raise ValueError(f"size must be at least 2**{layers - 1} pixels for the pooling between layers={layers} "
+                             f"convolutions, got {size}")
         self.shape = (in_channels, size, size)
 
         blocks = []

@@ -39,6 +39,8 @@ class AugMix(UniformDelta):
     Raises ValueError for an argument out of its range.
     """
 
+    differentiable_in_delta = differentiable_in_x = False
+
     def __init__(self, severity: float = 3.0, width: int = 3):
         if not 0.1 < check.positive("severity", severity) <= 10:
             raise ValueError(f"severity: expected a number in (0.1, 10], got {severity!r}")

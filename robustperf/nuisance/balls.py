@@ -55,6 +55,10 @@ class L1Ball(Kernel):
     def __init__(self, eps: float, clamp: bool = False):
         self.eps, self.clamp = check.positive("eps", eps), bool(clamp)
 
+    @property
+    def law(self) -> tuple:
+        return "l1_ball", self.eps
+
     def dim_for(self, shape: Shape | None) -> int:
         if shape is None:
             raise ValueError("shape: l1_ball has a component of delta for each value of the image: expected (C, H, W), "
@@ -86,8 +90,8 @@ class L1Ball(Kernel):
         threshold = thresholds.gather(-1, count - 1).clamp_min(0)
         return (delta.sign() * (size - threshold).clamp_min(0)).to(delta.dtype)
 
-    def radius_for(self, shape: Shape | None) -> torch.Tensor:
-        return torch.full((self.dim_for(shape),), float(self.eps))
+    def bounds_for(self, shape: Shape | None) -> torch.Tensor:
+        return torch.tensor([[-self.eps], [self.eps]], dtype=torch.float64).repeat(1, self.dim_for(shape))
 
     def __repr__(self) -> str:
         return f"l1_ball({self.eps}{', clamp=True' if self.clamp else ''})"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from itertools import groupby
 
 import torch
 
 from robustperf import random
-from robustperf.kernel import Kernel, Shape, check_shape
+from robustperf.kernel import Kernel, Shape, check_shape, reaches_delta
 from robustperf.nuisance.known import KnownKernel
 from robustperf.ops.program import Program
 
@@ -17,7 +17,10 @@ class Compose(Kernel):
     """G_n(... G_1(x, delta_1) ..., delta_n): the first kernel of the list is the first that the image meets.
 
     Each part has components of delta of its own, side by side in the list's order. With `shared=True` all take one and
-    the same delta, as R equation 6.1 is printed; they must then have the same Delta.
+    the same delta, as R equation 6.1 is printed: G_1(G_2(x, delta), delta). Parts whose delta has one law take it as it
+    is; where their ranges differ, delta is in [-1, 1]^q, as R has it, and each part is taken `normalised()`:
+
+        both = Compose([Brightness((0, 5)), Contrast((0, 4))], shared=True)      # both.dim == 1, delta in [-1, 1]
 
     Known kernels in a row are one program, run in one pass over the image. Where a kernel of another make is among the
     parts, each stretch draws under a key of its own, `random.fold_in(key, its place)`.
@@ -26,7 +29,10 @@ class Compose(Kernel):
         kernels: one or more.
         shared: one delta for all.
 
-    Raises TypeError for something else than kernels, ValueError for none, and for shared ones of unlike Delta.
+    The composition has a gradient in delta (`differentiable_in_delta`) if one part has, and those after it one in x.
+
+    Raises TypeError for something else than kernels, ValueError for none, and for shared ones of unlike dim, or of
+    unlike laws that are not uniform between bounds.
     """
 
     def __init__(self, kernels: Sequence[Kernel], *, shared: bool = False):
@@ -41,15 +47,20 @@ class Compose(Kernel):
         self.shared = shared
         self.parts: list[Kernel] = []
         parts = [part for kernel in kernels for part in _taken_apart(kernel, shared)]
+        if shared and len({part.law for part in parts}) > 1:
+            parts = _normalised(parts)
         for known, stretch in groupby(parts, lambda part: isinstance(part, KnownKernel)):
             stretch = list(stretch)
             self.parts += [KnownKernel(_joined([part.program for part in stretch], shared))] if known else stretch
+        if shared:
+            _check_dims([dim for part in self.parts if (dim := _dim_of_any_image(part)) is not None])
 
     def dim_for(self, shape: Shape | None) -> int:
         dims = [part.dim_for(at) for part, at in self._met(shape)]
-        if self.shared and len(set(dims)) > 1:
-            raise ValueError(f"kernels: expected parts of one dim to share delta, got {dims}")
-        return dims[0] if self.shared else sum(dims)
+        if not self.shared:
+            return sum(dims)
+        _check_dims(dims)
+        return dims[0]
 
     def shape_after(self, shape: Shape) -> Shape:
         for part in self.parts:
@@ -93,9 +104,44 @@ class Compose(Kernel):
         projected = [part.project(own, at) for (part, at), own in pairs]
         return projected[0] if self.shared else torch.cat(projected, -1)
 
+    def bounds_for(self, shape: Shape | None) -> torch.Tensor:
+        return self._joined("bounds_for", shape)
+
+    def centre_for(self, shape: Shape | None) -> torch.Tensor:
+        return self._joined("centre_for", shape)
+
     def radius_for(self, shape: Shape | None) -> torch.Tensor:
-        radii = [part.radius_for(at) for part, at in self._met(shape)]
-        return radii[0] if self.shared else torch.cat(radii)
+        return self._joined("radius_for", shape)
+
+    def identity_for(self, shape: Shape | None) -> torch.Tensor:
+        identities = [part.identity_for(at) for part, at in self._met(shape)]
+        if not self.shared:
+            return torch.cat(identities)
+        if not all(torch.equal(each, identities[0]) for each in identities):
+            raise ValueError(f"kernel: expected parts that one delta leaves as they are, got {self!r}")
+        return identities[0]
+
+    @property
+    def uniform(self) -> bool:
+        return all(part.uniform for part in self.parts)
+
+    @property
+    def law(self) -> Hashable:
+        laws = tuple(part.law for part in self.parts)
+        return None if None in laws else laws[0] if self.shared or len(laws) == 1 else laws
+
+    @property
+    def differentiable_in_delta(self) -> bool:
+        return reaches_delta((part.differentiable_in_delta, part.differentiable_in_x) for part in self.parts)
+
+    @property
+    def differentiable_in_x(self) -> bool:
+        return all(part.differentiable_in_x for part in self.parts)
+
+    def _joined(self, name, shape):
+        """The numbers [..., q] that a method of each part has for its components."""
+        found = [getattr(part, name)(at) for part, at in self._met(shape)]
+        return found[0] if self.shared else torch.cat(found, -1)
 
     def _met(self, shape):
         """Each part with the shape of the images that it meets."""
@@ -121,12 +167,31 @@ def _taken_apart(kernel, shared):
     return [kernel]
 
 
+def _dim_of_any_image(part):
+    """q, or None where it depends on the images' shape."""
+    try:
+        return part.dim
+    except ValueError:
+        return None
+
+
+def _check_dims(dims):
+    if len(set(dims)) > 1:
+        raise ValueError(f"kernels: expected parts of one dim to share delta, got {dims}")
+
+
+def _normalised(parts):
+    """The parts with delta in [-1, 1]^q, so that they can share it; ValueError where they cannot."""
+    for part in parts:
+        if not part.uniform:
+            raise ValueError("kernels: expected parts with the same law and bounds of delta to share it, or uniform "
+                             f"laws, got {' and '.join(map(repr, parts))}, where that of {part!r} is not uniform")
+    return [part.normalised() for part in parts]
+
+
 def _joined(programs, shared):
     steps, groups, above = [], [], 0
     for program in programs:
-        if shared and [step[1:4] for step in program.steps] != [step[1:4] for step in programs[0].steps]:
-            raise ValueError("kernels: expected parts with the same law and bounds of delta to share it, got "
-                             f"{KnownKernel(programs[0])} and {KnownKernel(program)}")
         own = program.groups or range(len(program.steps))
         steps += program.steps
         groups += [above + group for group in own]

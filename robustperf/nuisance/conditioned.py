@@ -10,7 +10,7 @@ import torch
 from robustperf import check
 from robustperf.classifier import Labeller, labels_of
 from robustperf.kernel import Kernel, Shape, check_kernel
-from robustperf.nuisance.uniform import UniformDelta
+from robustperf.nuisance.uniform import LARGEST, UniformDelta
 
 # of distances by way of squared norms (scikit-learn's of many features, in float64), about 1e-8 of the rows' own norms
 _SLACK = 1e-6
@@ -21,6 +21,7 @@ class _Seeded(UniformDelta):
     """x' follows from `size` uniform numbers, and has no gradient in them."""
 
     size: int
+    differentiable_in_delta = False
 
     def dim_for(self, shape: Shape | None) -> int:
         return self.size
@@ -53,13 +54,17 @@ class LabelAware(_Seeded):
     def shape_after(self, shape: Shape) -> Shape:
         return self.kernel.shape_after(shape)
 
+    @property
+    def differentiable_in_x(self) -> bool:
+        return self.kernel.differentiable_in_x
+
     def defined(self, x: torch.Tensor) -> torch.Tensor:
         return self.kernel.defined(x)
 
     def transform(self, x, delta, *, backend=None):
         draws, batch = delta.shape[:2]
         wanted = labels_of(self.labeller, x).repeat(draws)
-        first, second, third = (delta.detach().double().flatten(0, 1) * 2**24).long().T
+        first, second, third = (delta.detach().double().flatten(0, 1).clamp(max=LARGEST) * 2**24).long().T
         sequence = first | second << 24 | third >> 9 << 48  # 63 bits
         row = torch.arange(batch, device=x.device).repeat(draws)
         pending, places, images = torch.arange(len(row), device=x.device), [], []
@@ -98,6 +103,7 @@ class OnManifold(_Seeded):
     """
 
     size = 2
+    differentiable_in_x = False
 
     def __init__(self, reference: torch.Tensor, eps: float, norm: float = 2):
         check.tensor("reference", reference, ("M", "C", "H", "W"))

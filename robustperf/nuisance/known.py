@@ -9,8 +9,11 @@ from functools import lru_cache
 import torch
 
 from robustperf import ops
-from robustperf.kernel import Kernel, Shape, check_shape
+from robustperf.kernel import Kernel, Shape, check_shape, reaches_delta
 from robustperf.ops.program import PARAMETERS, Law, Outside, Program, Source, Step, Transform
+
+_CONSTANT_IN_DELTA = (Transform.IMPULSE, Transform.SHOT)  # or piecewise so
+_CONSTANT_IN_X = (Transform.SHOT,)
 
 
 class KnownKernel(Kernel):
@@ -59,13 +62,25 @@ class KnownKernel(Kernel):
                 projected[..., own] = part * (step.upper[0] / _norm(part).clamp_min(step.upper[0])).to(part.dtype)
         return projected
 
-    def radius_for(self, shape: Shape | None) -> torch.Tensor:
-        lower, upper = _limits(self.program, shape, torch.float32)
-        radius = torch.where(upper.isfinite(), (upper - lower) / 2, 1.0)
-        for step, own in _places(self.program, shape):
-            if step.law == Law.BALL:
-                radius[own] = step.upper[0]
-        return radius
+    def bounds_for(self, shape: Shape | None) -> torch.Tensor:
+        return _bounds(self.program, shape).clone()
+
+    @property
+    def law(self) -> tuple:
+        return tuple(step[1:4] for step in _drawing(self.program))
+
+    @property
+    def uniform(self) -> bool:
+        return all(step.law in (Law.BOX, Law.EVERYWHERE, Law.FOG) for step in _drawing(self.program))
+
+    @property
+    def differentiable_in_delta(self) -> bool:
+        return reaches_delta((step.transform not in _CONSTANT_IN_DELTA, step.transform not in _CONSTANT_IN_X)
+                             for step in self.program.steps)
+
+    @property
+    def differentiable_in_x(self) -> bool:
+        return not any(step.transform in _CONSTANT_IN_X for step in self.program.steps)
 
     def __repr__(self) -> str:
         return " + ".join(map(_text, self.program.steps))
@@ -139,19 +154,36 @@ def _places(program, shape):
             yield step, slice(begin, begin + size)
 
 
+def _drawing(program):
+    """The steps that draw, which are the first of those that share a delta."""
+    groups = program.groups or range(len(program.steps))
+    return [step for number, step in enumerate(program.steps) if groups[number] not in groups[:number]]
+
+
+@lru_cache(64)
+def _bounds(program, shape):
+    """Delta's lower and upper bounds [2, q] as they were given, a ball's those of the cube around it."""
+    bounds = []
+    for step, own in _places(program, shape):
+        lower, upper, size = step.lower, step.upper, own.stop - own.start
+        if step.law == Law.NORMAL:
+            lower, upper = (-math.inf,), (math.inf,)
+        elif step.law == Law.BALL:
+            lower = (-upper[0],)
+        elif step.law == Law.FOG:
+            lower, upper = (*lower, *[0.0] * (size - 1)), (*upper, *[1.0] * (size - 1))
+        bounds.append(torch.tensor([lower, upper], dtype=torch.float64).expand(2, size))
+    return torch.cat(bounds, 1)
+
+
 @lru_cache(64)
 def _limits(program, shape, dtype):
     """Delta's lower and upper bounds [2, q], as they were given or as float32 has them, whichever is wider: what
-    `sample` gives is within, and so are the bounds themselves."""
-    parts = []
+    `sample` gives is within, and so are the bounds themselves. A ball has none: its norm is what counts."""
+    lower, upper = _bounds(program, shape).clone()
     for step, own in _places(program, shape):
-        lower, upper, size = step.lower, step.upper, own.stop - own.start
-        if step.law in (Law.NORMAL, Law.BALL):
-            lower, upper = (-math.inf,), (math.inf,)
-        elif step.law == Law.FOG:
-            lower, upper = (*lower, *[0.0] * (size - 1)), (*upper, *[1.0] * (size - 1))
-        parts.append(torch.tensor([lower, upper], dtype=torch.float64).expand(2, size))
-    lower, upper = torch.cat(parts, 1)
+        if step.law == Law.BALL:
+            lower[own], upper[own] = -math.inf, math.inf
     return torch.stack([torch.minimum(lower, lower.float()), torch.maximum(upper, upper.float())]).to(dtype)
 
 

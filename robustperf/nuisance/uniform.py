@@ -14,6 +14,8 @@ LARGEST = 1 - 2**-24
 class UniformDelta(Kernel):
     """delta is uniform numbers, Delta = [0, 1)^q; a subclass gives `dim_for` and `transform`."""
 
+    uniform, law = True, ("uniform", 0, 1)
+
     def sample_for(self, shape, key, index, draws, *, backend=None):
         return random.uniform(key, index, draws, self.dim_for(shape), backend=backend)
 
@@ -26,5 +28,5 @@ class UniformDelta(Kernel):
         check_shape(delta, self.dim_for(shape))
         return delta.clamp(0, LARGEST)
 
-    def radius_for(self, shape: Shape | None) -> torch.Tensor:
-        return torch.full((self.dim_for(shape),), 0.5)
+    def bounds_for(self, shape: Shape | None) -> torch.Tensor:
+        return torch.tensor([[0.0], [1.0]], dtype=torch.float64).repeat(1, self.dim_for(shape))

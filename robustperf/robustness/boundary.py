@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -14,7 +13,6 @@ from robustperf.classifier import Classifier, check_no_nan, evaluating, logits_o
 from robustperf.ops.line_search_step import FIELD, check_search, new_search
 from robustperf.ops.logit_gap import check_labels
 from robustperf.result import Result
-from robustperf.robustness.looks import Looks, Searches, looks_for
 
 TOL = 2.0**-20
 
@@ -89,7 +87,7 @@ def line_search(
     if gaps is not None:
         gaps = (gaps[0], None if gaps[1] is None else check.tensor("gaps[1]", gaps[1], (x.shape[0],),
                                                                      dtypes=(torch.float64,))[None])
-    found = _search(looks_for(model, x), x, x_adv[None], labels, gaps, None, tol, method, probes, backend)
+    found = _search(model, x, x_adv[None], labels, gaps, None, tol, method, probes, backend)
     step = found.field("best_step")
     return LineSearch(step, found.closest, step.isfinite(), found.evaluations)
 
@@ -116,21 +114,11 @@ def closest_boundary(
 
     Raises as `line_search`.
     """
-    return closest_boundary_by(looks_for(model, x), x, candidates, norm=norm, gaps=gaps, labels=labels, tol=tol,
-                               method=method, probes=probes, backend=backend)
-
-
-def closest_boundary_by(
-    looks: Looks, x: torch.Tensor, candidates: torch.Tensor, *, norm: float = 2,
-    gaps: tuple[torch.Tensor | None, torch.Tensor | None] | None = None, labels: torch.Tensor | None = None,
-    tol: float = TOL, method: str = "chandrupatla", probes: int = 0, backend: str | None = None,
-) -> Boundary:
-    """`closest_boundary`, with looks that serve several batches."""
     norm = check.norm(norm)
     check.images("x", x)
     check.tensor("candidates", candidates, ("A", *x.shape), dtypes=(x.dtype,), device=x.device)
     check.images("candidates", candidates)
-    found = _search(looks, x, candidates, labels, gaps, norm, tol, method, probes, backend)
+    found = _search(model, x, candidates, labels, gaps, norm, tol, method, probes, backend)
     distance = distances(x.detach(), found.closest, norm).where(found.field("radius").isfinite(), math.inf)
     return Boundary(distance, found.closest, found.field("best_line").long(), found.evaluations)
 
@@ -157,10 +145,9 @@ class _Found:
         return self.field("evaluations").long() + self.first_looks
 
 
-def _search(looks, x, candidates, labels, gaps, norm, tol, method, probes, backend) -> _Found:
+def _search(model, x, candidates, labels, gaps, norm, tol, method, probes, backend) -> _Found:
     """`norm=None` measures each line by its own length."""
     check_search(tol, method, probes)
-    model = looks.model
     x, candidates = x.detach(), candidates.detach()
     with evaluating(model), torch.no_grad():
         labels, gap_x, missed, first_looks = _first_look(model, x, labels, None if gaps is None else gaps[0])
@@ -171,8 +158,19 @@ def _search(looks, x, candidates, labels, gaps, norm, tol, method, probes, backe
         # A misclassified point has margin 0, and there is nothing to search.
         closest[missed] = flat[missed]
         state[missed, FIELD["radius"]] = state[missed, FIELD["best_step"]] = 0.0
-        looks.run(Searches((~missed).nonzero()[:, 0], labels, flat, ends, lines, state, closest, x.shape[1:],
-                           partial(ops.line_search_step, tol=tol, method=method, probes=probes, backend=backend)))
+        # the model is evaluated only at what is not finished
+        rows, logits = (~missed).nonzero()[:, 0], None
+        points = torch.empty_like(flat[: rows.numel()])
+        while rows.numel():
+            ops.line_search_step(logits, rows, labels, flat, ends, lines, state, points, closest, tol=tol,
+                                 method=method, probes=probes, backend=backend)
+            unfinished = (state[:, FIELD["line"]].index_select(0, rows) >= 0).nonzero()[:, 0]
+            if unfinished.numel() < rows.numel():
+                rows, points = rows.index_select(0, unfinished), points.index_select(0, unfinished)
+            if rows.numel():
+                first, logits = logits is None, logits_of(model, points.view(-1, *x.shape[1:]))
+                if first:
+                    check_labels("labels", labels, logits.shape[1])
     return _Found(state, closest.view_as(x), first_looks)
 
 

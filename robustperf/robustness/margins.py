@@ -17,8 +17,7 @@ from robustperf.classifier import Classifier, check_no_nan, evaluating, logits_o
 from robustperf.ops.logit_gap import check_labels
 from robustperf.progress import progress_bar
 from robustperf.result import Result
-from robustperf.robustness.boundary import TOL, closest_boundary_by
-from robustperf.robustness.looks import Looks, looks_for
+from robustperf.robustness.boundary import TOL, closest_boundary
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -181,15 +180,13 @@ def stream(
         index = torch.arange(x.shape[0], device=x.device)
     check.tensor("index", index, (x.shape[0],), dtypes=(torch.int64,), device=x.device)
     check.images("x", x, bounds)
-    looks = looks_for(model, x)
     for start in range(0, max(x.shape[0], 1), batch_size):
         part = slice(start, start + batch_size)
-        yield _batch(looks, x[part], attacks, norm, None if labels is None else labels[part], bounds, key, index[part],
+        yield _batch(model, x[part], attacks, norm, None if labels is None else labels[part], bounds, key, index[part],
                      keep_points, tol, probes)
 
 
-def _batch(looks: Looks, x, attacks, norm, labels, bounds, key, index, keep_points, tol, probes) -> Margins:
-    model = looks.model
+def _batch(model: Classifier, x, attacks, norm, labels, bounds, key, index, keep_points, tol, probes) -> Margins:
     if x.shape[0]:
         with evaluating(model), torch.no_grad():
             logits = logits_of(model, x)
@@ -209,8 +206,8 @@ def _batch(looks: Looks, x, attacks, norm, labels, bounds, key, index, keep_poin
     candidates = torch.stack([a.point for a in found]) if found else x.new_empty(len(attacks), *x.shape)
     gap_end = torch.stack([a.gap for a in found]) if found else gap.new_empty(len(attacks), 0)
     seen = torch.stack([a.evaluations for a in found]) if found else index.new_empty(len(attacks), 0)
-    boundary = closest_boundary_by(looks, x, candidates, norm=norm, gaps=(gap, gap_end), labels=labels, tol=tol,
-                                   probes=probes)
+    boundary = closest_boundary(model, x, candidates, norm=norm, gaps=(gap, gap_end), labels=labels, tol=tol,
+                                probes=probes)
     return Margins(
         distance=boundary.distance.cpu(),
         attack=boundary.candidate.cpu(),

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from robustperf.data import read_npz
-from robustperf.files import SETTINGS, note_settings, written_whole
+from robustperf.files import SETTINGS, note_settings, user_path, written_whole
 from robustperf.robustness.margins import Margins
 
 
@@ -40,7 +40,7 @@ def load_margins(path: str | os.PathLike) -> Margins:
         norm, diameter = float(arrays.pop("norm")), float(arrays.pop("diameter"))
         tensors = {name: torch.from_numpy(value) for name, value in arrays.items()}
         return Margins(**{"point": None, **tensors}, attacks=attacks, norm=norm, diameter=diameter)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: expected the margins that robustperf writes: {error}") from error
 
 
@@ -86,5 +86,5 @@ class MarginRun:
 
 
 def _places(folder: str | os.PathLike) -> tuple[Path, Path, Path]:
-    folder = Path(folder)
+    folder = user_path(folder)
     return folder, folder / "parts", folder / "margins.npz"

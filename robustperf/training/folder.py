@@ -6,16 +6,15 @@ import csv
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from filelock import FileLock, Timeout
 from torch import nn
 
 from robustperf.data import Dataset
-from robustperf.files import note_settings, written_whole
+from robustperf.files import alone_in, note_settings, telling, user_path, written_whole
 from robustperf.nets import checkpoint
 from robustperf.training.learner import Learner
 from robustperf.training.state import load_state, save_state
@@ -31,7 +30,8 @@ class TrainingFolder:
     """checkpoint.safetensors to go on from, model.safetensors of the best weights (a file for each learner, by its
     name), metrics.csv and steps.csv."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: str | Path):
+        folder = user_path(folder)
         self.folder, self.state, self.best = folder, folder / "checkpoint.safetensors", folder / "model.safetensors"
         self.metrics, self.losses = folder / "metrics.csv", folder / "steps.csv"
         self.resumes = self.state.exists()
@@ -44,25 +44,18 @@ class TrainingFolder:
         """The folder, for this run alone; errors as in `fit`."""
         from accelerate.utils import gather_object
 
-        folder, lock, fault = Path(folder), None, None
-        if accelerator.is_main_process:
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-                lock = FileLock(folder / ".lock")
-                lock.acquire(timeout=0)
-                note_settings(folder, settings, resume=resume)
-            except Timeout:
-                fault = ValueError(f"out: {folder} is in use by another process")
-            except (OSError, ValueError) as error:
-                fault = error
-        try:
+        with ExitStack() as stack:
+            fault = None
+            if accelerator.is_main_process:
+                try:
+                    stack.enter_context(alone_in(folder))
+                    note_settings(folder, settings, resume=resume)
+                except (OSError, ValueError) as error:
+                    fault = error
             fault = gather_object([fault])[0]  # the others wait until the folder is there, and fail with the first
             if fault is not None:
                 raise fault
             yield cls(folder)
-        finally:
-            if lock is not None:
-                lock.release()
 
     def load(self, learners: Sequence[Learner], scaler: Any) -> tuple[Steps, Epochs, dict | None]:
         """Puts the checkpoint back; returns what happened until then: steps, epochs and the best of these."""
@@ -81,30 +74,21 @@ class TrainingFolder:
                  "scaler": None if scaler is None else scaler.state_dict()}
         columns = [column for learner in learners for column in learner.columns]
         further = {"steps": torch.tensor(steps, dtype=torch.float64).reshape(-1, len(columns))}
-        with self._written(self.state):
+        with telling(self.kept):
             save_state(self.state, learners, further, facts)
-        self.step = len(steps)
-        with self._written(self.metrics):
+            self.step = len(steps)
             _write_csv(self.metrics, list(epochs[0]) if epochs else [], [list(row.values()) for row in epochs])
             _write_csv(self.losses, ["step", *columns], [[n, *row] for n, row in enumerate(steps, 1)])
 
     def save_best(self, learner: Learner) -> None:
-        path = self.best_of(learner)
-        with self._written(path):
-            checkpoint.save(path, learner.model)
+        with telling(self.kept):
+            checkpoint.save(self.best_of(learner), learner.model)
 
     def best_of(self, learner: Learner) -> Path:
         return self.folder / f"{learner.name}.safetensors"
 
     def kept(self) -> str:
         return f"{self.state} is of step {self.step}" if self.step else "there is no checkpoint yet"
-
-    @contextmanager
-    def _written(self, path: Path) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise OSError(error.errno, f"out: {path} could not be written ({error.strerror}); {self.kept()}") from error
 
 
 def _write_csv(path: Path, header: list[str], rows: list[list]) -> None:

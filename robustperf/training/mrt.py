@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import weakref
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -18,9 +17,6 @@ from robustperf.training.objective import IGNORED, Objective, check_weight, loss
 _IMAGES_AT_ONCE = 64  # on a CPU: what a convolution makes of more does not stay in its cache
 MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 
-# how many of a model's draws at once its device's memory has been found to hold
-_FITS: weakref.WeakKeyDictionary[torch.nn.Module, int] = weakref.WeakKeyDictionary()
-
 
 @dataclass(frozen=True)
 class MRT(Objective):
@@ -34,20 +30,23 @@ class MRT(Objective):
         kernel: G with its law of delta.
         k: draws of a sample in a step; R uses 10.
         weight: lambda, of the clean images' loss.
-        selection: "sample" takes each sample's worst draw, as R equation 5.1 has the maximum; "batch", as Algorithm 2
-            is printed, one draw for the batch, that of the highest summed loss (over all processes' parts of it).
+        selection: "batch", as Algorithm 2 is printed, takes one draw for the batch, that of the highest summed loss
+            (over all processes' parts of it); "sample" takes each sample's worst draw, as R equation 5.1 has the
+            maximum. The latter is harder, and may pick what no longer shows the nuisance: of a one-sided kernel that
+            makes dull images easy to read, the draws next to the identity.
         selection_dtype: such as torch.bfloat16, the precision in which the k losses are found (autocast).
-        chunk: draws made and looked at together, which bounds the memory; no more than these are alive. By default
-            all k on a GPU, or the half, the quarter, ... that its memory holds, and on a CPU as many as make 64
-            images, where convolutions are fastest.
+        chunk: draws made and evaluated together, which bounds the memory; no more than these are alive. By default
+            all k on a GPU, and on a CPU as many as make 64 images, where convolutions are fastest.
         selection_compile: a mode of torch.compile for the forward passes that find the k losses, which costs a minute
             in the first step; "reduce-overhead" makes CUDA graphs of them.
+
+    A torch.OutOfMemoryError of the selection names `chunk`.
     """
 
     kernel: Kernel
     k: int = 10
     weight: float = 1.0
-    selection: str = "sample"
+    selection: str = "batch"
     selection_dtype: torch.dtype | None = None
     chunk: int | None = None
     selection_compile: str | None = None
@@ -75,7 +74,7 @@ class MRT(Objective):
         with torch.no_grad():
             if self.k == 1:
                 return self.kernel.draw(x, key=key, index=index)[0]
-            chosen, drawn = self._select_in_memory(model, x, y, key, index)
+            chosen, drawn = self._select_in_chunks(model, x, y, key, index)
             if drawn is not None:
                 return drawn[chosen, torch.arange(len(x), device=x.device)]
             # drawn again rather than kept: the memory must not grow with k
@@ -87,22 +86,17 @@ class MRT(Objective):
                 worst[rows] = images
             return worst
 
-    def _select_in_memory(self, model, x, y, key, index):
-        """`_select` in chunks that fit."""
-        inner, chunk = without_wrapper(model), self.chunk
-        if chunk is None:
-            chunk = max(1, _IMAGES_AT_ONCE // len(x)) if x.device.type == "cpu" else self.k
-            chunk = min(chunk, _FITS.get(inner, chunk) if isinstance(inner, torch.nn.Module) else chunk)
-        while True:
-            try:
-                return self._select(model, x, y, key, index, min(chunk, self.k))
-            except torch.OutOfMemoryError:
-                if self.chunk is not None or chunk == 1:
-                    raise
-            chunk = min(chunk, self.k) // 2
-            torch.cuda.empty_cache()
-            if isinstance(inner, torch.nn.Module):
-                _FITS[inner] = chunk
+    def _select_in_chunks(self, model, x, y, key, index):
+        """`_select`, `chunk` draws at a time."""
+        by_default = max(1, _IMAGES_AT_ONCE // len(x)) if x.device.type == "cpu" else self.k
+        chunk = min(self.chunk or by_default, self.k)
+        try:
+            return self._select(model, x, y, key, index, chunk)
+        except torch.OutOfMemoryError as error:
+            if chunk == 1:
+                raise
+            raise torch.OutOfMemoryError(f"{error}\nMRT: chunk={chunk} draws were evaluated together; fewer need less "
+                                         f"memory, such as MRT(..., chunk={chunk // 2})") from error
 
     def _look(self, inner: Classifier) -> Classifier:
         """What finds the k losses: the model, compiled where that is asked for."""

@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as to_bytes
 
-from robustperf.files import written_whole
+from robustperf import check
+from robustperf.files import check_regular
+from robustperf.nets import checkpoint
 from robustperf.training.learner import Learner
 
 
@@ -31,12 +32,7 @@ def save_state(path: str | os.PathLike, learners: Sequence[Learner], tensors: di
                 else:
                     numbers[f"{place}.{name}"] = value
         header[of_optimizer] = json.dumps(numbers)
-    kept |= {f"further.{name}": value for name, value in tensors.items()}
-    # copies: the format has no room for two tensors in one memory, as tied weights are
-    kept = {name: value.detach().clone(memory_format=torch.contiguous_format) for name, value in kept.items()}
-    content = to_bytes(kept, metadata=header)
-    with written_whole(path) as partial:
-        partial.write_bytes(content)
+    checkpoint.write(path, kept | {f"further.{name}": value for name, value in tensors.items()}, header)
 
 
 def load_state(path: str | os.PathLike, learners: Sequence[Learner]) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -46,7 +42,7 @@ def load_state(path: str | os.PathLike, learners: Sequence[Learner]) -> tuple[di
     """
     groups = {"further": {}} | {group: {} for learner in learners for group in _groups(learner)}
     try:
-        with safe_open(path, "pt") as file:
+        with safe_open(check_regular(path), "pt") as file:
             header = file.metadata() or {}
             for name in file.keys():
                 group, _, rest = name.partition(".")
@@ -54,15 +50,15 @@ def load_state(path: str | os.PathLike, learners: Sequence[Learner]) -> tuple[di
         facts = json.loads(header["facts"])
         for learner in learners:
             of_model, of_optimizer = _groups(learner)
-            learner.model.load_state_dict(groups[of_model])
+            checkpoint.load_weights(learner.model, groups[of_model])
             state = {}
             for name, value in (groups[of_optimizer] | json.loads(header[of_optimizer])).items():
                 place, _, rest = name.partition(".")
                 state.setdefault(int(place), {})[rest] = value
             settings = learner.optimizer.state_dict()["param_groups"]
             learner.optimizer.load_state_dict({"state": state, "param_groups": settings})
-    except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
-        raise ValueError(f"checkpoint: {path} cannot be gone on with: {error}") from error
+    except (SafetensorError, OSError, LookupError, AttributeError, *checkpoint.FAULTS) as error:
+        raise ValueError(f"checkpoint: {path} cannot be gone on with: {check.line_of(error)}") from error
     return groups["further"], facts
 
 

@@ -20,12 +20,14 @@ _AT_ONCE = 1 << 19  # numbers of delta, or pixels, that `draw` makes at a time: 
 
 class _Corruption(NamedTuple):
     """`apply(x, numbers)`, or a kernel, takes `dim(C, H, W)` numbers for each image, whose sides are at least `least`
-    pixels and at most `most`."""
+    pixels and at most `most`. `in_delta`, `in_x`: whether it has a gradient in the numbers, and in x."""
 
     apply: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | Kernel
     dim: int | Callable[[int, int, int], int] = 0
     least: int = 8
     most: int | None = None
+    in_delta: bool = False
+    in_x: bool = True
 
 
 def _brightness(x, numbers):
@@ -39,7 +41,7 @@ def _stripe(x, numbers):
 
 _CORRUPTIONS = {
     "identity": _Corruption(lambda x, numbers: x.clone()),
-    "shot_noise": _Corruption(ShotNoise(3.0), lambda c, h, w: c * h * w),
+    "shot_noise": _Corruption(ShotNoise(3.0), lambda c, h, w: c * h * w, in_x=False),
     "impulse_noise": _Corruption(ImpulseNoise(0.17), lambda c, h, w: c * h * w),
     "glass_blur": _Corruption(blurs.glass_blur, lambda c, h, w: 2 * (h - 2) * (w - 2)),
     "motion_blur": _Corruption(blurs.motion_blur, 1),
@@ -49,11 +51,11 @@ _CORRUPTIONS = {
     "brightness": _Corruption(_brightness),
     "translate": _Corruption(warps.translate, 2),
     "stripe": _Corruption(_stripe),
-    "fog": _Corruption(fog.fog, fog.NUMBERS, most=fog.SIDE),
+    "fog": _Corruption(fog.fog, fog.NUMBERS, most=fog.SIDE, in_delta=True),
     "spatter": _Corruption(blurs.spatter, lambda c, h, w: h * w),
     "dotted_line": _Corruption(strokes.dotted_line, 2),
     "zigzag": _Corruption(strokes.zigzag, 2, least=16),
-    "canny_edges": _Corruption(canny.canny_edges),
+    "canny_edges": _Corruption(canny.canny_edges, in_x=False),
 }
 
 CORRUPTIONS = tuple(_CORRUPTIONS)
@@ -69,8 +71,10 @@ class MnistC(UniformDelta):
     - identity: x. q = 0.
     - shot_noise: Poisson(3 x) / 3, by `ShotNoise(3)`. q = C H W.
     - impulse_noise: a share of 0.17 salt and pepper, by `ImpulseNoise(0.17)`. q = C H W.
-    - glass_blur: Gaussian of 0.7 pixels; two passes over rows and columns 27 to 2 in which a pixel is swapped, with
-      probability 1/2, with the one at an offset drawn from {-1, 0}^2; the same Gaussian. q = 2 (H - 2) (W - 2).
+    - glass_blur: Gaussian of 0.7 pixels along the rows' axis alone (a point spreads up and down only); two passes over
+      rows and columns 27 to 2 in which a pixel is swapped, with probability 1/2, with the one at an offset drawn from
+      {-1, 0}^2; the same Gaussian. The published sets are so, to the rounding to bytes: the call that made them took
+      the columns for channels. q = 2 (H - 2) (W - 2).
     - motion_blur: ImageMagick's, radius 10, sigma 3: the mean of 21 pixels i steps away in one direction, weighted
       exp(-i^2 / 18); its angle is 90 delta - 45 degrees. q = 1.
     - shear: a pixel (x, y) from the centre comes from (x - y sin(a), y cos(a)), a = 0.4 rad either way: scikit-image's
@@ -108,8 +112,16 @@ class MnistC(UniformDelta):
     def __init__(self, name: str):
         self.name = check_name("name", name, CORRUPTIONS)
 
+    @property
+    def differentiable_in_delta(self) -> bool:
+        return _CORRUPTIONS[self.name].in_delta
+
+    @property
+    def differentiable_in_x(self) -> bool:
+        return _CORRUPTIONS[self.name].in_x
+
     def dim_for(self, shape: Shape | None) -> int:
-        _, dim, least, most = _CORRUPTIONS[self.name]
+        _, dim, least, most, *_ = _CORRUPTIONS[self.name]
         if shape is None:
             if callable(dim):
                 raise ValueError(f"shape: {self.name} has components of delta for the image's pixels: expected "
