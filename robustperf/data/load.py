@@ -23,7 +23,8 @@ from robustperf.names import ROOT_VARIABLE, check_name
 NAMES = ("digits", *LAYOUTS)
 
 InMemory = Literal["digits", "mnist", "fashion-mnist", "kmnist", "qmnist", "emnist", "emnist-letters", "emnist-digits",
-                   "emnist-byclass", "emnist-bymerge", "emnist-mnist", "usps", "svhn", "gtsrb", "cure-tsr", "cifar10"]
+                   "emnist-byclass", "emnist-bymerge", "emnist-mnist", "usps", "svhn", "gtsrb", "gtsrb-cropped",
+                   "cure-tsr", "cifar10"]
 """Names of which a type checker knows that they are no folder of images: those in `NAMES` but for MNIST-C's."""
 
 _CHANNELS = (1, 3, 4)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -133,7 +134,8 @@ def _pickled(path: Path) -> str:
         begin = file.read(4)
     if begin != b"PK\x03\x04" and begin[:1] != b"\x80":  # a zip archive, or a bare pickle
         return ""
-    return (f"torch.save wrote it. If it holds a state_dict, this converts it: python -c \"import torch; from "
-            f"safetensors.torch import save_file; save_file({{name: value.contiguous().clone() for name, value in "
-            f"torch.load({str(path)!r}, weights_only=True).items()}}, {str(path.with_suffix('.safetensors'))!r})\"; "
+    program = ("import torch; from safetensors.torch import save_file; save_file({name: value.contiguous().clone() for "
+               f"name, value in torch.load({str(path)!r}, weights_only=True).items()}}, "
+               f"{str(path.with_suffix('.safetensors'))!r})")
+    return (f"torch.save wrote it. If it holds a state_dict, this converts it: python -c {shlex.quote(program)}; "
             "otherwise load the model and write it with robustperf.nets.checkpoint.save(path, model)")
