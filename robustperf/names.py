@@ -14,6 +14,9 @@ ROOT_VARIABLE = "ROBUSTPERF_DATA"
 MEASURES = ("brightness", "contrast")
 """What the domains of a data set are measured by (R Table 10)."""
 
+PUBLISHED = "fgsm,pgd,bg"
+"""The ensemble of attacks of T section 3.2, each at its defaults for the norm."""
+
 OPTIMIZERS = {"adadelta": ("Adadelta", 1.0), "adam": ("Adam", 1e-3), "sgd": ("SGD", 0.05)}
 """A name -> (the class in torch.optim, the papers' learning rate: R A.2 for Adadelta and SGD, T A.1 for Adam)."""
 

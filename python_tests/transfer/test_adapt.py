@@ -52,7 +52,8 @@ def test_a_map_that_harms_clean_images_is_told(monkeypatch, share, warned, given
 
 def test_few_of_many_images_are_looked_at(monkeypatch):
     many, labels = np.tile(X, (5, 1, 1, 1)), np.tile(Y, 5)
-    model = TransferClassifier(SVC(), PairedAutoencoder((1, 8, 8), 8, 4, 16), random_state=0, epochs=1).fit(many, labels)
+    model = TransferClassifier(SVC(), PairedAutoencoder((1, 8, 8), 8, 4, 16), random_state=0, epochs=1)
+    model.fit(many, labels)
     monkeypatch.setattr(PairedAutoencoder, "transfer", Maps.dark(1))
     with pytest.warns(RuntimeWarning, match="of 1,000 clean images"):
         model.adapt(1 - X[:50])

@@ -12,9 +12,6 @@ from robustperf.attacks.fgsm import FGSM
 from robustperf.attacks.pgd import PGD
 from robustperf.expression import build_list
 
-PUBLISHED = "fgsm,pgd,bg"
-"""The ensemble of T section 3.2, each at its defaults for the norm."""
-
 Attacks = str | Attack | Sequence[str | Attack]
 """A text such as "fgsm,pgd(eps=2),bg", an attack, or a list of both."""
 

@@ -28,6 +28,7 @@ from robustperf.cli.options import (
     shape_of,
 )
 from robustperf.files import written_whole
+from robustperf.names import PUBLISHED
 
 if TYPE_CHECKING:
     import torch
@@ -58,7 +59,7 @@ def margins(
     size: Size = None,
     rgb: Rgb = False,
     model: Model = None,
-    attacks: Annotated[str, typer.Option(help="The ensemble, such as 'fgsm,pgd(eps=2,steps=20),bg'.")] = "fgsm,pgd,bg",
+    attacks: Annotated[str, typer.Option(help="The ensemble, such as 'fgsm,pgd(eps=2,steps=20),bg'.")] = PUBLISHED,
     norm: Annotated[str, typer.Option(help="1, 2 or inf.")] = "2",
     labels: Annotated[Labels, typer.Option(help="Get away from the model's own label (T postulate P2), or from the "
                                            "true one, when a misclassified point has margin 0.")] = Labels.model,

@@ -12,8 +12,9 @@ import torch
 
 from robustperf import check, ops, random
 from robustperf.attacks import Attack
-from robustperf.attacks.named import PUBLISHED, Attacks, attacks_of
+from robustperf.attacks.named import Attacks, attacks_of
 from robustperf.classifier import Classifier, check_no_nan, evaluating, logits_of
+from robustperf.names import PUBLISHED
 from robustperf.ops.logit_gap import check_labels
 from robustperf.progress import progress_bar
 from robustperf.result import Result
