@@ -61,7 +61,7 @@ assert gap.shape == (3,) and gap.dtype == torch.float64
 
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.__name__)
 def test_public_names_and_no_others(package):
-    assert dir(package) == sorted(package.__all__)
+    assert dir(package) == sorted(package.__all__) and not any(name.startswith("_") for name in dir(package))
     for name in package.__all__:
         assert getattr(package, name) is getattr(package, name)
     with pytest.raises(AttributeError, match=f"module '{package.__name__}' has no attribute 'nothing'"):

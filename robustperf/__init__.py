@@ -30,7 +30,7 @@ if TYPE_CHECKING:
         line_search,
         margins,
     )
-    from robustperf.version import __version__
+    from robustperf.version import __version__ as __version__
 
 __all__ = [
     "BasicRobustness",
@@ -41,7 +41,6 @@ __all__ = [
     "MarginCurve",
     "Margins",
     "Score",
-    "__version__",
     "attacks",
     "basic_robustness",
     "closest_boundary",

@@ -15,8 +15,8 @@ def lazily(package: str, names: Iterable[str],
     Args:
         package: its `__name__`.
         names: its public names, its `__all__`: what `dir` shows.
-        modules: a name -> the module of the package that defines it. A public name without one is a module itself, or
-            there from the start.
+        modules: a name, public or not, -> the module of the package that defines it. A public name without one is a
+            module itself, or there from the start.
     """
     public = sorted(names)
 

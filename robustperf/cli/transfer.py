@@ -117,8 +117,12 @@ def transfer(
         say(console, f"Interrupted. {_kept(out)}")
         raise typer.Exit(130) from None
     after = {name: model.score(x, test.y.numpy()) for name, x in sets.items()}
+    harmed = [str(warning.message) for warning in told if str(warning.message).startswith("adapt: ")]
     for warning in told:
-        say(console, f"warning: {warning.message}")
+        if str(warning.message) not in harmed:
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    for message in harmed:
+        say(console, f"warning: {message}")
 
     table = Table("test images", "f(x)", "f(T(x))", title=Text(f"{classifier} on {train.name}, {shift!r}"))
     for name in sets:
@@ -127,7 +131,7 @@ def transfer(
     picture, weights, figures = out / "transfer.png", out / "autoencoder.safetensors", out / "summary.json"
     checkpoint.save(weights, model.autoencoder_)
     facts = {**settings, "epochs": epochs, "accuracy": {"before": before, "after": after},
-             "warnings": [str(warning.message) for warning in told], "robustperf": __version__,
+             "warnings": harmed, "robustperf": __version__,
              "torch": torch.__version__}
     with written_whole(figures) as partial:
         partial.write_text(json.dumps(plain(facts), indent=1) + "\n")

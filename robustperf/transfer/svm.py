@@ -86,7 +86,8 @@ class SVMModule(torch.nn.Module):
 
             return module_from_sklearn(svc, dtype=dtype)
         if not isinstance(svc, (SVC, NuSVC)):
-            raise TypeError(f"svc: expected a fitted sklearn.svm.SVC or NuSVC, got {type(svc).__name__}")
+            raise TypeError(f"svc: expected a fitted sklearn.svm.SVC or NuSVC, got {type(svc).__name__}; see "
+                            "module_from_sklearn for others")
         if dtype not in check.REAL:
             raise TypeError(f"dtype: expected {' or '.join(map(str, check.REAL))}, got {dtype}")
         if callable(svc.kernel):
