@@ -38,6 +38,8 @@ def _parsed(text: str, expected: str) -> tuple[ast.expr, str]:
         raise ValueError(f"expected {expected}, got {text!r}")
     try:
         return ast.parse(text, mode="eval").body, text
+    except (RecursionError, MemoryError):
+        raise ValueError(f"expected {expected}, got brackets or signs nested too deeply") from None
     except SyntaxError as error:  # at 0: the text ends too early
         raise _at(text, (error.offset or len(text) + 1) - 1, error.msg) from None
 

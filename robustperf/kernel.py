@@ -37,6 +37,10 @@ class Kernel(ABC):
     """P(Delta) in a form in which equal laws are equal, None where the kernel does not tell: for
     `Compose(..., shared=True)`."""
 
+    ball: tuple[float, float] | None = None
+    """(norm, eps) where Q(. | x) reaches every image of the unit cube within eps of x in this norm and no other, as T's
+    balls do, so that margins tell where rho = 1; None elsewhere."""
+
     @abstractmethod
     def dim_for(self, shape: Shape | None) -> int:
         """q = dim(Delta) for images [C, H, W]; ValueError for a shape that the kernel cannot take, and for None where
@@ -122,7 +126,7 @@ class Kernel(ABC):
 
         Raises TypeError for a wrong dtype, ValueError for a wrong number, shape or device, or a shape that is missing.
         """
-        draws = _numbers(draws, index)
+        key, draws = check.plain(key), _numbers(draws, index)
         check_draws(key, index, draws)
         shape = None if shape is None else check.image_shape("shape", shape)
         return self.sample_for(shape, key, index, draws, backend=backend)
@@ -157,7 +161,7 @@ class Kernel(ABC):
         Returns [K, B, C', H, W] of x's dtype, with gradients in x unless `out` is given.
         """
         check.tensor("x", x, ("B", "C", "H", "W"))
-        draws = _numbers(draws, index)
+        key, draws = check.plain(key), _numbers(draws, index)
         check.tensor("index", index, (x.shape[0],), dtypes=(torch.int64,), device=x.device)
         return self.draw_for(x, key, index, draws, out=out, backend=backend)
 

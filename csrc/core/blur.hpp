@@ -12,23 +12,32 @@ struct Taps {
   T weight[kMostRadius + 1], slope[kMostRadius + 1];
 };
 
+// The Gaussian's bell at a distance, or a sum of such values, and the derivative in sigma.
+struct Bell {
+  double value, slope;
+};
+
+ROBUSTPERF_HD inline Bell bell_at(int j, double sigma) {
+  if (j == 0 || sigma <= 0) return {j == 0 ? 1.0 : 0.0, 0.0};
+  const double value = ::exp(-0.5 * j * j / (sigma * sigma));
+  return {value, value * j * j / (sigma * sigma * sigma)};
+}
+
+// Over all taps, both sides.
+ROBUSTPERF_HD inline Bell sum_of_bells(const Bell* bells, int radius) {
+  Bell sum{bells[0].value, 0.0};
+  for (int j = 1; j <= radius; ++j) {
+    sum.value += 2 * bells[j].value;
+    sum.slope += 2 * bells[j].slope;
+  }
+  return sum;
+}
+
 template <typename T>
-ROBUSTPERF_HD inline Taps<T> taps_of(int radius, double sigma) {
-  Taps<T> taps{};
-  taps.radius = radius;
-  double bell[kMostRadius + 1], steep[kMostRadius + 1], sum = 0, sum_steep = 0;
-  for (int j = 0; j <= radius; ++j) {
-    const bool point = j == 0 || sigma <= 0;
-    bell[j] = point ? j == 0 : ::exp(-0.5 * j * j / (sigma * sigma));
-    steep[j] = point ? 0 : bell[j] * j * j / (sigma * sigma * sigma);
-    sum += (j == 0 ? 1 : 2) * bell[j];
-    sum_steep += 2 * steep[j];
-  }
-  for (int j = 0; j <= radius; ++j) {
-    taps.weight[j] = static_cast<T>(bell[j] / sum);
-    taps.slope[j] = static_cast<T>(bell[j] > 0 ? (steep[j] - bell[j] * sum_steep / sum) / sum : 0);
-  }
-  return taps;
+ROBUSTPERF_HD inline void set_tap(Taps<T>& taps, int j, Bell bell, Bell sum) {
+  taps.weight[j] = static_cast<T>(bell.value / sum.value);
+  taps.slope[j] =
+      static_cast<T>(bell.value > 0 ? (bell.slope - bell.value * sum.slope / sum.value) / sum.value : 0);
 }
 
 ROBUSTPERF_HD inline int64_t mirrored(int64_t i, int64_t size) { return i < 0 ? -i : i >= size ? 2 * (size - 1) - i : i; }

@@ -5,6 +5,17 @@
 
 namespace robustperf::ROBUSTPERF_ISA {
 
+template <typename T>
+inline Taps<T> taps_of(int radius, double sigma) {
+  Taps<T> taps{};
+  taps.radius = radius;
+  Bell bells[kMostRadius + 1];
+  for (int j = 0; j <= radius; ++j) bells[j] = bell_at(j, sigma);
+  const Bell sum = sum_of_bells(bells, radius);
+  for (int j = 0; j <= radius; ++j) set_tap(taps, j, bells[j], sum);
+  return taps;
+}
+
 // out[i] = sum over j of w[|j|] in[mirrored(i + j)] along the middle axis of [outer, size, inner]; `in` is not `out`.
 template <typename T>
 inline void filter(const T* in, T* out, const T* w, int radius, int64_t outer, int64_t size, int64_t inner) {

@@ -6,6 +6,12 @@ namespace {
 constexpr int kSampleThreads = 128;
 constexpr int kMostRows = kSampleThreads / kWarp;
 
+// One of four words, chosen at run time: an array in registers has no such places.
+__device__ inline uint32_t word_of(const Words& words, int64_t l) {
+  const uint32_t low = l == 0 ? words.w[0] : words.w[1], high = l == 2 ? words.w[2] : words.w[3];
+  return l < 2 ? low : high;
+}
+
 // The draws of a program's delta: `threads` threads a row, a warp or the block.
 __global__ void __launch_bounds__(kSampleThreads)
     sample_kernel(const __grid_constant__ NuisanceSampleArgs args, const __grid_constant__ Plan plan, int threads) {
@@ -45,7 +51,8 @@ __global__ void __launch_bounds__(kSampleThreads)
       double sum = 0.0;
       for (double square : squares[place]) sum += square;
       const int64_t last = step.word + step.dim;
-      const double scale = ball_scale(step.numbers[kBounds], sum, uniform_of(words(last / 4).w[last % 4]), step.dim);
+      const float u = uniform_of(word_of(words(last / 4), last % 4));
+      const double scale = ball_scale(step.numbers[kBounds], sum, u, step.dim);
       for (int64_t j = thread; mine && j < step.dim; j += threads) delta[j] = static_cast<float>(delta[j] * scale);
       __syncthreads();
     }
@@ -83,14 +90,14 @@ __global__ void __launch_bounds__(kPlanThreads, kRare ? 1 : 2)
   }
 }
 
-template <typename T, int kPixels>
-void run(const NuisanceArgs<T>& args, const Plan& plan, const Grid& grid, cudaStream_t stream) {
-  const auto kernel = plan.rare ? nuisance_kernel<T, kPixels, true> : nuisance_kernel<T, kPixels, false>;
-  launch("nuisance", kernel, grid.teams * grid.slices, kPlanThreads, grid.together ? grid.slices : 1, stream, args, plan,
-         grid);
-}
-
 }  // namespace
+
+template <typename T>
+NuisanceKernels<T> forward_kernels(const Plan& plan) {
+  constexpr int kPixels = kBundle<T>;
+  if (plan.rare) return {"nuisance", false, nuisance_kernel<T, kPixels, true>, nuisance_kernel<T, 1, true>};
+  return {"nuisance", false, nuisance_kernel<T, kPixels, false>, nuisance_kernel<T, 1, false>};
+}
 
 void nuisance_sample(const NuisanceSampleArgs& args, cudaStream_t stream) {
   const int64_t rows = args.draws * args.samples;
@@ -102,15 +109,14 @@ void nuisance_sample(const NuisanceSampleArgs& args, cudaStream_t stream) {
 
 template <typename T>
 void nuisance(const NuisanceArgs<T>& args, cudaStream_t stream) {
-  constexpr int kPixels = kBundle<T>;
   if (args.batch * args.draws == 0) return;
   const Plan plan = plan_of(args.steps, args.count);
-  const Grid grid = grid_of(args, plan, false);
-  const bool aligned = rows_of_16_bytes(args.height * args.width, args.x, args.out);
-  if (aligned) run<T, kPixels>(args, plan, grid, stream);
-  else run<T, 1>(args, plan, grid, stream);
+  const bool aligned = rows_of_16_bytes(args.height * args.width, args.x, args.out, args.scratch);
+  run(args, plan, forward_kernels<T>(plan), aligned, stream);
 }
 
+template NuisanceKernels<float> forward_kernels<float>(const Plan&);
+template NuisanceKernels<double> forward_kernels<double>(const Plan&);
 template void nuisance<float>(const NuisanceArgs<float>&, cudaStream_t);
 template void nuisance<double>(const NuisanceArgs<double>&, cudaStream_t);
 

@@ -15,10 +15,15 @@ struct Buffers {
   __device__ T* other(const T* than) const { return than == first ? second : first; }
 };
 
-// Adds a gradient in delta; by one thread for the team.
-template <typename T, bool kRare>
-__device__ void hand_on(const Work<T, kRare>& work, T* grad_delta, int64_t place, double grad) {
-  if (work.team.slice == 0 && threadIdx.x == 0) grad_delta[place] += static_cast<T>(grad);
+// The thread that adds sums to the gradient in delta, for its team.
+__device__ inline bool is_first(const Team& team) { return team.slice == 0 && threadIdx.x == 0; }
+
+// Sums over the pixels that a pass adds up side by side, in shared memory; where there are more, further passes do.
+constexpr int kMostSums = 8;
+
+// Sums over the pixels that the gradient in a step's delta takes.
+__device__ inline int sums_of(const Step& step) {
+  return has_image(step) ? 0 : step.transform == kBackground ? 3 : 1;
 }
 
 // What the gradient in what a step wanted to know of the image adds to that of one of its values.
@@ -78,49 +83,71 @@ __device__ double steps_backward(Work<T, kRare>& work, Stretch stretch, const T*
   const int first = stretch.first + (head.transform == kAffine ? 1 : 0);
   const Step& tail = steps[stretch.end - 1];
   const int depth_out = depth_of(channels_after(tail.transform, tail.channels));
-  double small[3 * kMostSteps], largest = 0.0;
-  for (int stop = stretch.end - 1;; --stop) {
-    while (stop >= first && !wants_whole(steps[stop])) --stop;
-    const bool asks = stop >= first;  // else this is the last pass
-    for (int s = first; s < stretch.end; ++s)
-      for (int j = 0; j < 3; ++j) small[3 * (s - stretch.first) + j] = 0.0;
-    double whole[3] = {};
+  // Each thread's own; behind those of delta the three of what a step wanted to know.
+  __shared__ double sums[kMostSums + 3][kPlanThreads];
+  __shared__ double d_small[kMostSteps][3];  // the gradients in delta, by step
+  double largest = 0.0;
+  int end = stretch.end;  // from here on the steps' gradients in delta are known
+  for (bool last = false; !last;) {
+    // This pass finds those of steps stop ... end - 1. A step that wants to know the whole image ends it.
+    int stop = end, count = 0;
+    bool asks = false;
+    while (stop > first && !asks && count + sums_of(steps[stop - 1]) <= kMostSums) {
+      count += sums_of(steps[--stop]);
+      asks = wants_whole(steps[stop]);
+    }
+    last = stop == first && !asks;
+    for (int n = 0; n < kMostSums + 3; ++n) sums[n][threadIdx.x] = 0.0;
     work.template each_bundle<kPixels>(head.channels, [&](int64_t pixel, int channel) {
       Bundle<T, kPixels> g = read_bundle<T, kPixels>(grad, work.plane(), pixel, channel, depth_out);
       T* field = fields;
-      for (int s = stretch.end - 1; s >= first && s >= stop; --s) {
+      int sum = 0;
+      for (int s = stretch.end - 1; s >= stop; --s) {
         Bundle<T, kPixels> b = input_at<kPixels>(work, head, in, pixel, channel);
         run_steps(work, first, s, pixel, channel, b);
-        double unused[3] = {};
-        step_backward<kRare>(work.site(s, pixel, channel), b, g,
-                      {small + 3 * (s - stretch.first), s == stop ? whole : unused, asks ? nullptr : grad_delta,
-                       asks ? nullptr : field});
+        Gradients<T> found{{}, {}, last ? grad_delta : nullptr, last ? field : nullptr};
+        step_backward<kRare>(work.site(s, pixel, channel), b, g, found);
         if (steps[s].transform == kFog) field += work.plane();
-        if (s != stop && wants_whole(steps[s]))
-          each_value(g, depth_of(steps[s].channels),
-                     [&](T& grad, int c, int p) { grad += behind_whole(work, s, pixel + p, channel + c); });
+        if (s >= end) {
+          if (wants_whole(steps[s]))
+            each_value(g, depth_of(steps[s].channels),
+                       [&](T& grad, int c, int p) { grad += behind_whole(work, s, pixel + p, channel + c); });
+          continue;
+        }
+        const int more = sums_of(steps[s]);
+#pragma unroll
+        for (int j = 0; j < 3; ++j) {
+          if (j < more) sums[sum + j][threadIdx.x] += found.small[j];
+          if (asks && s == stop) sums[kMostSums + j][threadIdx.x] += found.whole[j];
+        }
+        sum += more;
       }
-      if (asks) return;
+      if (!last) return;
       each_value(g, depth_of(head.channels), [&](T x, int, int) {
         const double size = magnitude(static_cast<double>(x));
         largest = size <= largest ? largest : finite(size) ? size : HUGE_VAL;
       });
       write_bundle(to, work.plane(), pixel, channel, depth_of(head.channels), g);
     });
-    if (!asks) break;
-    for (int c = 0; c < (steps[stop].transform == kBackground ? 3 : 1); ++c) {
-      const double sum = work.join(whole[c]);
+    for (int c = 0; asks && c < sums_of(steps[stop]); ++c) {
+      const double sum = work.join(sums[kMostSums + c][threadIdx.x]);
       if (threadIdx.x == 0) work.shared.d_wholes[stop][c] = sum;
     }
+    int n = 0;
+    for (int s = end - 1; s >= stop; --s)
+      for (int j = 0; j < sums_of(steps[s]); ++j) {
+        const double sum = work.join(sums[n++][threadIdx.x]);
+        if (threadIdx.x == 0) d_small[s][j] = sum;
+      }
     __syncthreads();
+    end = stop;
   }
   work.team.sync();
   T* field = fields;
   for (int s = stretch.end - 1; s >= first; --s) {
     const Step& step = steps[s];
-    if (has_image(step)) continue;
-    for (int j = 0; j < (step.transform == kBackground ? 3 : 1); ++j)
-      hand_on(work, grad_delta, step.offset + j, work.join(small[3 * (s - stretch.first) + j]));
+    for (int j = 0; j < sums_of(step) && is_first(work.team); ++j)
+      grad_delta[step.offset + j] += static_cast<T>(d_small[s][j]);
     if constexpr (kRare) {
       if (step.transform != kFog) continue;
       nodes_backward(work, field, grad_delta + step.offset + 1);
@@ -177,10 +204,17 @@ __device__ void warp_backward_image(Work<T, kRare>& work, const Step& head, cons
   work.each_place(head.channels * plane, [&](int64_t i) {
     to[i] = sound ? static_cast<T>(static_cast<double>(__ldcg(fixed + i)) / fine) : static_cast<T>(NAN);
   });
-  for (double* sum : {&sums.u, &sums.ux, &sums.uy, &sums.v, &sums.vx, &sums.vy}) *sum = work.join(*sum);
-  double d_delta[kAffineParameters] = {};
+  sums.u = work.join(sums.u);
+  sums.ux = work.join(sums.ux);
+  sums.uy = work.join(sums.uy);
+  sums.v = work.join(sums.v);
+  sums.vx = work.join(sums.vx);
+  sums.vy = work.join(sums.vy);
+  if (!is_first(work.team)) return;
+  __shared__ double d_delta[kAffineParameters];  // its places are chosen at run time: registers have none
+  for (double& grad : d_delta) grad = 0.0;
   warp_backward(head, work.shared.parameters, work.shared.warp, sums, height, width, d_delta);
-  for (int j = 0; j < head.dim; ++j) hand_on(work, grad_delta, head.offset + j, d_delta[j]);
+  for (int j = 0; j < head.dim; ++j) grad_delta[head.offset + j] += static_cast<T>(d_delta[j]);
 }
 
 // The transposed filter: what the results that a value went into hand back to it. `size` is above the radius.
@@ -215,7 +249,8 @@ __device__ void blur_backward(Work<T, kRare>& work, const Step& head, const T* i
                                    by_weights * along_row(work, in, at, taps.slope));
     between[i] = by_weights;
   });
-  hand_on(work, grad_delta, head.offset, work.join(d_sigma));
+  d_sigma = work.join(d_sigma);
+  if (is_first(work.team)) grad_delta[head.offset] += static_cast<T>(d_sigma);
   work.team.sync();
   work.each_place(values, [&](int64_t i) {
     const Spot at = spot_of(work, i);
@@ -280,26 +315,25 @@ __global__ void __launch_bounds__(kPlanThreads, 1)
   }
 }
 
-template <typename T, int kPixels>
-void run(const NuisanceArgs<T>& args, const Plan& plan, const Grid& grid, cudaStream_t stream) {
-  const auto kernel = plan.rare ? backward_kernel<T, kPixels, true> : backward_kernel<T, kPixels, false>;
-  launch("nuisance_backward", kernel, grid.teams * grid.slices, kPlanThreads, grid.together ? grid.slices : 1, stream,
-         args, plan, grid);
-}
-
 }  // namespace
 
 template <typename T>
-void nuisance_backward(const NuisanceArgs<T>& args, cudaStream_t stream) {
+NuisanceKernels<T> backward_kernels(const Plan& plan) {
   constexpr int kPixels = kBundle<T>;
-  if (args.batch * args.draws == 0) return;
-  const Plan plan = plan_of(args.steps, args.count);
-  const Grid grid = grid_of(args, plan, true);
-  const bool aligned = rows_of_16_bytes(args.height * args.width, args.x, args.grad, args.grad_x, args.scratch);
-  if (aligned) run<T, kPixels>(args, plan, grid, stream);
-  else run<T, 1>(args, plan, grid, stream);
+  if (plan.rare) return {"nuisance_backward", true, backward_kernel<T, kPixels, true>, backward_kernel<T, 1, true>};
+  return {"nuisance_backward", true, backward_kernel<T, kPixels, false>, backward_kernel<T, 1, false>};
 }
 
+template <typename T>
+void nuisance_backward(const NuisanceArgs<T>& args, cudaStream_t stream) {
+  if (args.batch * args.draws == 0) return;
+  const Plan plan = plan_of(args.steps, args.count);
+  const bool aligned = rows_of_16_bytes(args.height * args.width, args.x, args.grad, args.grad_x, args.scratch);
+  run(args, plan, backward_kernels<T>(plan), aligned, stream);
+}
+
+template NuisanceKernels<float> backward_kernels<float>(const Plan&);
+template NuisanceKernels<double> backward_kernels<double>(const Plan&);
 template void nuisance_backward<float>(const NuisanceArgs<float>&, cudaStream_t);
 template void nuisance_backward<double>(const NuisanceArgs<double>&, cudaStream_t);
 

@@ -17,6 +17,15 @@ struct Pack {
   __device__ const T& operator[](int i) const { return v[i]; }
 };
 
+// One store to the device's memory. An assignment the compiler takes apart into words where these come out of branches.
+__device__ inline void write_16_bytes(void* to, uint4 words) {
+#ifdef __CUDA_ARCH__
+  __stwb(static_cast<uint4*>(to), words);
+#else
+  *static_cast<uint4*>(to) = words;
+#endif
+}
+
 template <int kCount, typename T>
 __device__ Pack<T, kCount> read(const T* from) {
   if constexpr (kCount == 1) {
@@ -36,7 +45,7 @@ __device__ void write(T* to, const Pack<T, kCount>& pack) {
   } else {
     uint4 words;
     memcpy(&words, pack.v, sizeof words);
-    *reinterpret_cast<uint4*>(to) = words;
+    write_16_bytes(to, words);
   }
 }
 

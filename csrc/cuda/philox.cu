@@ -1,6 +1,7 @@
 // Counter-based draws: a thread makes the four components of a block of words.
 #include "../core/philox.hpp"
 
+#include "pack.hpp"
 #include "team.hpp"
 
 namespace robustperf::cuda {
@@ -21,11 +22,11 @@ __global__ void __launch_bounds__(kThreads) draws_kernel(const __grid_constant__
     const uint64_t index = static_cast<uint64_t>(args.index[row % args.samples]);
     const uint32_t draw = static_cast<uint32_t>(args.draw[row / args.samples]);
     const Words words = philox(draw_counter(static_cast<uint32_t>(block), draw, index), key_lo, key_hi);
-    float values[4];
+    Pack<float, 4> values;
     for (int l = 0; l < 4; ++l) values[l] = kNormal ? normal_of(words.w[l]) : uniform_of(words.w[l]);
     float* out = args.out + row * args.dim + 4 * block;
     if (aligned) {
-      *reinterpret_cast<float4*>(out) = make_float4(values[0], values[1], values[2], values[3]);
+      write(out, values);
     } else {
       for (int64_t l = 0; l < 4; ++l)
         if (4 * block + l < args.dim) out[l] = values[l];

@@ -23,12 +23,13 @@ Plan plan_of(const Step* steps, int64_t count) {
 }
 
 template <typename T>
-Grid grid_of(const NuisanceArgs<T>& args, const Plan& plan, bool back) {
+Grid grid_of(const NuisanceArgs<T>& args, const Plan& plan, const NuisanceKernels<T>& kernels) {
   constexpr int64_t kPerThread = 4;   // items that make it worth preparing a block for
   constexpr int64_t kBusy = 8 * 132;  // blocks that keep a large processor busy
   constexpr int64_t kCluster = 8;
   const int64_t pixels = args.height * args.width, values = args.channels_most * pixels;
   const int64_t items = blocks_for(pixels, kBundle<T>), rows = args.batch * args.draws;
+  const bool back = kernels.back;
   Grid grid{1, false, rows, {}};
   if (!back && plan.count == 1 && plan.blurs == 0 && !plan.wants_whole) {  // no block needs to know of another
     grid.slices = static_cast<int>(
@@ -39,7 +40,10 @@ Grid grid_of(const NuisanceArgs<T>& args, const Plan& plan, bool back) {
   // From the pixels alone, not from batch or channels: sums are added up in the same order whatever comes beside the
   // image and whatever step turns grey into colour.
   if (items > kPlanThreads * kPerThread && has_clusters()) grid.slices = kCluster, grid.together = true;
-  grid.teams = std::min(rows, std::max<int64_t>(256, (int64_t{1} << 26) / values));
+  const auto room = [&](NuisanceKernel<T> kernel) {
+    return resident(kernels.what, reinterpret_cast<const void*>(kernel), kPlanThreads, grid.cluster());
+  };
+  grid.teams = std::min(rows, std::max(room(kernels.by_bundle), room(kernels.by_pixel)));
   int64_t total = 0;
   const auto place = [&](int64_t bytes) {
     const int64_t here = total;
@@ -59,13 +63,14 @@ Grid grid_of(const NuisanceArgs<T>& args, const Plan& plan, bool back) {
 
 template <typename T>
 int64_t nuisance_scratch(const NuisanceArgs<T>& args, bool back) {
-  const Grid grid = grid_of(args, plan_of(args.steps, args.count), back);
+  const Plan plan = plan_of(args.steps, args.count);
+  const Grid grid = grid_of(args, plan, back ? backward_kernels<T>(plan) : forward_kernels<T>(plan));
   return grid.teams * grid.scratch.total;
 }
 
 template int64_t nuisance_scratch<float>(const NuisanceArgs<float>&, bool);
 template int64_t nuisance_scratch<double>(const NuisanceArgs<double>&, bool);
-template Grid grid_of<float>(const NuisanceArgs<float>&, const Plan&, bool);
-template Grid grid_of<double>(const NuisanceArgs<double>&, const Plan&, bool);
+template Grid grid_of<float>(const NuisanceArgs<float>&, const Plan&, const NuisanceKernels<float>&);
+template Grid grid_of<double>(const NuisanceArgs<double>&, const Plan&, const NuisanceKernels<double>&);
 
 }  // namespace robustperf::cuda

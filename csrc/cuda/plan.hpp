@@ -55,9 +55,37 @@ struct Grid {
   bool together;  // they wait for each other
   int64_t teams;  // at work at the same time
   TeamScratch scratch;
+
+  int cluster() const { return together ? slices : 1; }
 };
 
 template <typename T>
-Grid grid_of(const NuisanceArgs<T>& args, const Plan& plan, bool back);
+using NuisanceKernel = void (*)(NuisanceArgs<T>, Plan, Grid);
+
+// Those that may run a plan: by kBundle pixels, or one by one where the layout wants it.
+template <typename T>
+struct NuisanceKernels {
+  const char* what;
+  bool back;
+  NuisanceKernel<T> by_bundle, by_pixel;
+};
+
+template <typename T>
+NuisanceKernels<T> forward_kernels(const Plan& plan);
+template <typename T>
+NuisanceKernels<T> backward_kernels(const Plan& plan);
+
+// As many teams as the device has room for, whichever of the kernels runs.
+template <typename T>
+Grid grid_of(const NuisanceArgs<T>& args, const Plan& plan, const NuisanceKernels<T>& kernels);
+
+// `aligned`: images can be read 16 bytes at a time.
+template <typename T>
+void run(const NuisanceArgs<T>& args, const Plan& plan, const NuisanceKernels<T>& kernels, bool aligned,
+         cudaStream_t stream) {
+  const Grid grid = grid_of(args, plan, kernels);
+  launch(kernels.what, aligned ? kernels.by_bundle : kernels.by_pixel, grid.teams * grid.slices, kPlanThreads,
+         grid.cluster(), stream, args, plan, grid);
+}
 
 }  // namespace robustperf::cuda

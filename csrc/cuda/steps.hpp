@@ -170,19 +170,19 @@ __device__ void step_forward(const Site<T>& site, Bundle<T, kPixels>& b) {
   }
 }
 
-// Where the gradients go that a step hands on beside that in its pixels.
+// The gradients that a step hands on beside that in its pixels.
 template <typename T>
 struct Gradients {
-  double* small;   // [3], of the first components of delta
-  double* whole;   // [3], of what the step wanted to know
-  T* image;        // of delta where it has a number for each value; null in a pass that is after `whole`
-  T* field;        // of the field of fog, a number a pixel; null likewise
+  double small[3];  // in the first components of delta, the bundle's contribution
+  double whole[3];  // in what the step wanted to know, likewise
+  T* image;         // where that in delta goes if it has a number for each value; null in all passes but the last
+  T* field;         // where that in the field of fog goes, a number a pixel; null likewise
 };
 
-// `g`, of the step's results, becomes that of its input `in`.
+// `g`, of the step's results, becomes that of its input `in`; the sums of `to` are added to.
 template <bool kRare, typename T, int kPixels>
 __device__ void step_backward(const Site<T>& site, const Bundle<T, kPixels>& in, Bundle<T, kPixels>& g,
-                              const Gradients<T>& to) {
+                              Gradients<T>& to) {
   const Step& step = site.step;
   const int depth = site.depth();
   switch (step.transform) {
@@ -295,9 +295,13 @@ __device__ void step_backward(const Site<T>& site, const Bundle<T, kPixels>& in,
     });
     to.small[0] += static_cast<double>(direct) - static_cast<double>(through * by * inverse);
     to.whole[0] += static_cast<double>(through * (T(1) - by) * inverse);
-    if (to.field != nullptr)
-      for (int p = 0; p < kPixels; ++p)
-        to.field[site.pixel + p] = (site.channel == 0 ? T(0) : to.field[site.pixel + p]) + d_field[p];
+    if (to.field != nullptr) {
+      T* here = to.field + site.pixel;
+      Pack<T, kPixels> sum = site.channel == 0 ? Pack<T, kPixels>{} : read<kPixels>(here);
+#pragma unroll
+      for (int p = 0; p < kPixels; ++p) sum[p] += d_field[p];
+      write(here, sum);
+    }
   }
 }
 

@@ -51,6 +51,7 @@ struct Shared {
   double places[kMostSteps];       // where fog found its greatest value
   WarpParameters parameters;
   Warp warp;
+  Bell bells[kMostRadius + 1];
   Taps<T> taps;
 };
 
@@ -95,19 +96,26 @@ __device__ __noinline__ void prepare_warp(Shared<T>& shared, const Step& head, c
   shared.warp = warp_of(shared.parameters, height, width);
 }
 
+// A thread makes a tap: all of the block must come here.
 template <typename T>
-__device__ __noinline__ void prepare_taps(Shared<T>& shared, const Step& head, const T* delta) {
-  shared.taps = taps_of<T>(static_cast<int>(setting(head, 0)), static_cast<double>(*delta));
+__device__ __noinline__ void prepare_taps(Shared<T>& shared, int radius, double sigma) {
+  static_assert(kMostRadius < kPlanThreads);
+  const int j = static_cast<int>(threadIdx.x);
+  if (j <= radius) shared.bells[j] = bell_at(j, sigma);
+  __syncthreads();
+  if (j <= radius) set_tap(shared.taps, j, shared.bells[j], sum_of_bells(shared.bells, radius));
+  if (j == 0) shared.taps.radius = radius;
 }
 
-// What a warp or a blur at the head of a stretch wants to have at hand; by one thread for its block.
+// What a warp or a blur at the head of a stretch wants to have at hand. All threads of the block must come here.
 template <typename T, bool kRare>
 __device__ void prepare(const Work<T, kRare>& work, const Step& head) {
   if (head.transform != kAffine && head.transform != kBlur) return;
-  if (threadIdx.x == 0) {
-    const T* delta = work.delta + head.offset;
-    if (head.transform == kAffine) prepare_warp(work.shared, head, delta, work.args.height, work.args.width);
-    else if constexpr (kRare) prepare_taps(work.shared, head, delta);
+  const T* delta = work.delta + head.offset;
+  if (head.transform == kAffine) {
+    if (threadIdx.x == 0) prepare_warp(work.shared, head, delta, work.args.height, work.args.width);
+  } else if constexpr (kRare) {
+    prepare_taps(work.shared, static_cast<int>(setting(head, 0)), static_cast<double>(*delta));
   }
   __syncthreads();
 }

@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional
 
 from robustperf import ops
 from robustperf.attacks import BG, FGSM, PGD, Adversarial, Attack
-from robustperf.attacks.attack import gap_at, loss_gradient, per_sample
+from robustperf.attacks.attack import LOSSES, gap_at, loss_gradient, per_sample
 
 ATTACKS = {
     "fgsm": FGSM(),
@@ -57,26 +56,37 @@ class Vectors(Attack):
         return Adversarial(point, gap_at(model, point, labels), torch.ones_like(labels))
 
 
-def test_loss_gradient_against_central_differences(net, x, labels):
+def by_definition(logits, labels, loss):
+    """The losses, a point at a time."""
+    values = []
+    for z, y in zip(logits, labels, strict=True):
+        gap = max(z[j] for j in range(len(z)) if j != y) - z[y]
+        first, _, third, *_ = sorted(z.tolist(), reverse=True)
+        values.append({"gap": gap, "dlr": gap / (first - third), "cross_entropy": -z.log_softmax(0)[y]}[loss])
+    return torch.stack(values)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_loss_gradient_against_central_differences(net, x, labels, loss):
     net.eval()
-    gradient, gap = loss_gradient(net, x, labels)
+    gradient, gap, flat = loss_gradient(net, x, labels, loss)
     h = 1e-6
     for row, column in [(0, 0), (2, 3), (4, 4), (1, 2)]:
         ahead, behind = x.clone(), x.clone()
         ahead[:, 0, row, column] += h
         behind[:, 0, row, column] -= h
         with torch.no_grad():
-            slope = (functional.cross_entropy(net(ahead), labels, reduction="none")
-                     - functional.cross_entropy(net(behind), labels, reduction="none")) / (2 * h)
+            slope = (by_definition(net(ahead), labels, loss) - by_definition(net(behind), labels, loss)) / (2 * h)
         torch.testing.assert_close(gradient[:, 0, row, column], slope, rtol=1e-6, atol=1e-9)
     torch.testing.assert_close(gap, ops.logit_gap(net(x).detach(), labels), rtol=0, atol=0)
     assert gradient.shape == x.shape and not gradient.requires_grad and gradient.abs().max() > 1e-3
+    assert flat.dtype == torch.bool and not flat.any()
 
 
 def test_loss_gradient_is_a_sum_and_not_a_mean_over_the_batch(net, x, labels):
     net.eval()
-    whole, _ = loss_gradient(net, x, labels)
-    alone, _ = loss_gradient(net, x[2:3], labels[2:3])
+    whole, _, _ = loss_gradient(net, x, labels)
+    alone, _, _ = loss_gradient(net, x[2:3], labels[2:3])
     torch.testing.assert_close(whole[2:3], alone)
 
 
@@ -265,7 +275,8 @@ def test_wrong_index(attack, net, x, labels, index):
 @pytest.mark.parametrize(("arguments", "error", "match"), [
     ({"bounds": (1.0, 0.0)}, ValueError, "bounds: .*lower < upper"),
     ({"bounds": 1.0}, TypeError, "bounds: "),
-    ({"bounds": (0.0, math.inf)}, ValueError, "bounds: .*finite"),
+    ({"bounds": (0.0, math.nan)}, ValueError, "bounds: .*lower < upper"),
+    ({"bounds": (torch.zeros(3), 1.0)}, ValueError, r"bounds: expected a number, \[1\], .* \[1, 5, 5\], got \[3\]"),
     ({"key": -1}, ValueError, "seed"),
     ({"key": 2**64}, ValueError, "seed"),
 ])
@@ -295,7 +306,7 @@ def test_an_attack_of_ones_own(net, x, labels):
 
 
 def test_attacks_compare_by_their_settings_and_cannot_be_changed():
-    assert PGD(norm="inf", eps=0.3, step=0.01) == PGD() and PGD(norm=2) != PGD() and BG(norm="2") == BG()
+    assert PGD(norm="inf", steps=40) == PGD() and PGD(norm=2) != PGD() and BG(norm="2") == BG()
     with pytest.raises(AttributeError):
         FGSM().eps = 0.1
 

@@ -133,7 +133,7 @@ def test_linear_classifier_in_a_box_that_matters(norm):
 
     def move(gap):  # from x in the direction of each weight, which has 0.5 of room
         model = linear(torch.stack([torch.zeros_like(w), w]), torch.tensor([gap, -1.75], dtype=torch.float64))
-        return (BG(norm=norm)(model, x, torch.tensor([0])).point[0] - x[0]) * w.sign()
+        return (BG(norm=norm, overshoot=(1.2, 1.35))(model, x, torch.tensor([0])).point[0] - x[0]) * w.sign()
 
     # by hand: the moves times the weights 4, 2, 1, 0.5 add up to 1.2 gap
     near = {1: [0.45, 0, 0, 0], 2: [4 * 1.8 / 21.25, 2 * 1.8 / 21.25, 1.8 / 21.25, 0.9 / 21.25], math.inf: [0.24] * 4}
@@ -146,10 +146,10 @@ def test_one_class_is_the_runner_up_even_if_another_is_closer():
     # at x = 0: logits (3, 2, 0); class 1 is the runner-up, 1 / 0.5 = 2 away; class 2 is 3 / 10 away
     model = linear(torch.tensor([[0.0, 0.0], [0.5, 0.0], [0.0, 10.0]]), torch.tensor([3.0, 2.0, 0.0]))
     x, labels = torch.zeros(1, 2, dtype=torch.float64), torch.tensor([0])
-    runner_up = BG(classes=1)(model, x, labels, bounds=WIDE)
+    runner_up = BG(classes=1, overshoot=(1.2,))(model, x, labels, bounds=WIDE)
     assert runner_up.point[0].tolist() == pytest.approx([2.4, 0.0])
     for classes in (2, 3, 50, None):
-        found = BG(classes=classes)(model, x, labels, bounds=WIDE)
+        found = BG(classes=classes, overshoot=(1.2,))(model, x, labels, bounds=WIDE)
         assert found.point[0].tolist() == pytest.approx([0.0, 0.36])
 
 
@@ -259,7 +259,7 @@ def test_a_nan_on_the_way_does_not_end_the_search():
 
 def test_published_defaults():
     attack = BG()
-    assert (attack.norm, attack.overshoot, attack.classes) == (2.0, (1.2, 1.35, 1.5, 1.7), None)
+    assert (attack.norm, attack.overshoot, attack.classes) == (2.0, (1.0, 1.25, 1.6), None)
     assert attack.steps == 1
 
 

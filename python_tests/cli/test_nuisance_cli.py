@@ -38,7 +38,7 @@ def test_the_picture_and_what_is_printed(tmp_path):
 
 def test_the_draws_are_those_of_python(tmp_path, monkeypatch):
     drawn = {}
-    monkeypatch.setattr("robustperf.plot.image_grid", lambda x, made, *rest: drawn.update(x=x, made=made))
+    monkeypatch.setattr("robustperf.plot.image_grid", lambda x, made, *rest, **named: drawn.update(x=x, made=made))
     show("--kernel", "background_colour", "--index", 7, "--points", 3, "--draws", 2, "--seed", 5, "--split", "train")
     x = data.load("digits", "train").x[7:10]
     assert torch.equal(drawn["x"], x)
@@ -66,7 +66,7 @@ def test_rgb_data_and_a_delta_too_large_for_a_table(tmp_path):
 
 def test_images_resized_and_of_a_folder(tmp_path, monkeypatch):
     drawn = {}
-    monkeypatch.setattr("robustperf.plot.image_grid", lambda x, *rest: drawn.update(x=x))
+    monkeypatch.setattr("robustperf.plot.image_grid", lambda x, *rest, **named: drawn.update(x=x))
     show("--kernel", "hue", "--domain", "brightness:80-", "--size", 20, "--rgb", "--points", 2)
     dataset = data.domain(data.load("digits"), "brightness:80-").limit(2)
     assert torch.equal(drawn["x"], dataset.resized(20).rgb().x)
@@ -100,12 +100,12 @@ def test_the_gallery_of_mnist_c(tmp_path, monkeypatch):
     assert 17 * 100 < width < 17 * 200 and 200 < height < 500
 
     drawn = {}
-    monkeypatch.setattr("robustperf.plot.image_grid", lambda *arguments: drawn.update(enumerate(arguments)))
+    monkeypatch.setattr("robustperf.plot.image_grid", lambda x, made, **named: drawn.update(named, x=x, made=made))
     arguments = ["nuisance", "mnist-c", "--index", "597", "--seed", "3", "--size", "20"]
     assert CliRunner().invoke(cli.app, arguments).exit_code == 0
     x = data.load("digits").limit(599).resized(20).x[597:]
-    assert torch.equal(drawn[0], x) and len(drawn[6]) == len(drawn[1]) == 16
-    for name, made in zip(drawn[6], drawn[1], strict=True):
+    assert torch.equal(drawn["x"], x) and len(drawn["names"]) == len(drawn["made"]) == 16
+    for name, made in zip(drawn["names"], drawn["made"], strict=True):
         assert torch.equal(made, mnist_c(name).draw(x, key=3, index=torch.tensor([597, 598]))[0]), name
     for wrong, message in ((["--index", "599"], "--index: expected one of digits's 599 points"),
                            (["--data", "mnist5"], "mnist5")):

@@ -282,15 +282,6 @@ def test_inputs_are_left_as_they_were(backend, device):
     assert torch.equal(logits, before[0]) and torch.equal(target, before[1])
 
 
-def test_no_gradient_is_promised(backend, device):
-    # "Not differentiable": an output that asks for gradients and has none would train on silence
-    logits, target = (t.to(device) for t in sample(3, 5, 4))
-    for asks in (logits.clone().requires_grad_(), logits.clone().requires_grad_() * 2, torch.nn.Parameter(logits)):
-        loss, index = best_of_k(asks, target, backend=backend)
-        assert not loss.requires_grad and not index.requires_grad
-        assert same((loss, index), best_of_k(asks.detach(), target, backend=backend))
-
-
 # ---- chunks
 
 

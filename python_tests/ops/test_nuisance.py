@@ -726,6 +726,10 @@ CHAINS = {
     "of colours": (3, ["saturation", "brightness", "hue", "gamma", "decolourise"]),
     "of barriers": (3, ["rotation", "contrast", "blur", "affine in its border", "background of a corner", "contrast"]),
     "of fields": (1, ["fog", "add and clamp", "impulse", "scale"]),
+    # more sums over the pixels than a pass of the CUDA kernel adds up, before and behind a barrier
+    "of many sums": (3, ["brightness", "background of a colour", "hue", "background of a colour", "gamma",
+                         "background of a corner", "saturation", "background of a colour", "brightness", "hue",
+                         "background of a colour", "gamma"]),
 }
 
 

@@ -5,6 +5,8 @@ What a file needs beside its options is imported in its functions: help, and a m
 
 from __future__ import annotations
 
+import io
+import re
 import sys
 from typing import Annotated
 
@@ -45,9 +47,15 @@ def _options(
     pass
 
 
+_OUT_OF_MEMORY = re.compile("allocate memory|not enough memory|out of memory", re.IGNORECASE)  # torch's allocators
+
+
 def main() -> None:
     """Runs the command line; a wrong input, or a loss that is no number, is one line on stderr and exit code 1, not a
     traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name that the terminal's encoding lacks is no reason to fail
+            stream.reconfigure(errors="backslashreplace")
     clean = False
     try:
         app()
@@ -56,6 +64,13 @@ def main() -> None:
         raise
     except INPUT_ERRORS as error:
         print(f"robustperf: {error}", file=sys.stderr)
+        sys.exit(1)
+    except (MemoryError, RuntimeError) as error:
+        if not (isinstance(error, MemoryError | RecursionError) or _OUT_OF_MEMORY.search(str(error))):
+            raise
+        from robustperf.check import line_of
+
+        print(f"robustperf: {type(error).__name__}: {line_of(error)}", file=sys.stderr)
         sys.exit(1)
     finally:
         distributed = sys.modules.get("torch.distributed")

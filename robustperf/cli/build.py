@@ -122,7 +122,7 @@ def _pgd(norm: float = math.inf, *, weight: float = AdversarialTraining.weight, 
     if norm == default.norm:
         attack = replace(default, **arguments)
     else:
-        attack = PGD(norm, **{"steps": default.steps, **arguments})
+        attack = PGD(norm, **{"steps": default.steps, "loss": default.loss, **arguments})
     return AdversarialTraining(attack, weight)
 
 

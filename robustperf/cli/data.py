@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from robustperf.cli.errors import Command
-from robustperf.cli.options import DataRoot
+from robustperf.cli.options import DataRoot, Picture, draw_picture
 from robustperf.names import MEASURES, ROOT_VARIABLE, check_name
 
 app = typer.Typer(help="Data sets: what is there, fetching them, and their domains.", no_args_is_help=True)
@@ -59,7 +59,7 @@ def list_(data_root: DataRoot = None) -> None:
 
     from robustperf.data.load import NAMES, SPLITS
 
-    table = Table("data set", title=None if data_root is None else os.fspath(data_root))
+    table = Table("data set", title=None if data_root is None else Text(os.fspath(data_root)))
     for split in SPLITS:
         table.add_column(split, overflow="fold")
     for name in NAMES:
@@ -73,7 +73,7 @@ def domains_(
     split: Annotated[str, typer.Option(help="train or test.")] = "test",
     by: Annotated[str, typer.Option(help=f"{' or '.join(MEASURES)}.")] = "brightness",
     limit: Annotated[int | None, typer.Option(min=1, help="The first so many images only.")] = None,
-    out: Annotated[Path, typer.Option(metavar="FILE", help="The picture: .png, .pdf or .svg.")] = Path("domains.png"),
+    out: Picture = Path("domains.png"),
     data_root: DataRoot = None,
 ) -> None:
     """Show how bright its images are, or of how much contrast, and which are low, medium and high (R Table 10)."""
@@ -87,6 +87,7 @@ def domains_(
     from robustperf.data import ImageFolder, domains, load
 
     check_name("by", by, MEASURES)
+    plot.check_path(out)
     dataset = load(name, split, data_root)
     dataset = dataset if limit is None else dataset.limit(limit)
     if isinstance(dataset, ImageFolder):
@@ -97,10 +98,8 @@ def domains_(
     levels = domains.thresholds(dataset.name, by)
     edges, counts = domains.histogram(values)
     title = f"{dataset.name} ({split}): {by} of {len(values):,} images"
-    plot.domain_overview(dataset.x, values, edges, by, levels, out, title)
-
     console = Console()
-    table = Table("from", "below", "images", "", "domains" if levels else "", title=title, box=SIMPLE_HEAD)
+    table = Table("from", "below", "images", "", "domains" if levels else "", title=Text(title), box=SIMPLE_HEAD)
     for column in table.columns[:3]:
         column.justify = "right"
     for low, high, count in zip(edges[:-1].tolist(), edges[1:].tolist(), counts.tolist(), strict=True):
@@ -114,7 +113,8 @@ def domains_(
             bounds = (f"{bound:g}" if math.isfinite(bound) else "" for bound in (above, below))
             table.add_row(level, *bounds, f"{int(((values > above) & (values < below)).sum()):,}")
         console.print(table)
-    console.print(Text(f"picture: {out}"), soft_wrap=True)
+    if draw_picture(plot.domain_overview, dataset.x, values, edges, by, levels, path=out, title=title):
+        console.print(Text(f"picture: {out}"), soft_wrap=True)
 
 
 def _count(name: str, split: str, data_root: Path | None) -> str:

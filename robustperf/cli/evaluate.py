@@ -17,14 +17,13 @@ from robustperf.cli.options import (
     Model,
     Rgb,
     Size,
-    digest,
     load_data,
     load_network,
     plain,
     say,
     shape_of,
 )
-from robustperf.files import written_whole
+from robustperf.files import user_path, written_whole
 
 
 def evaluate(
@@ -42,7 +41,9 @@ def evaluate(
     batch_size: Annotated[int, typer.Option(min=1, help="Images in one forward pass.")] = 256,
     workers: Annotated[int, typer.Option(min=0, help="Processes that read a folder of images.")] = 0,
     cpu: Annotated[bool, typer.Option("--cpu", help="Use no GPU.")] = False,
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the figures there, as JSON.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", parser=user_path, help="Write the figures there, as JSON.")
+    ] = None,
 ) -> None:
     """Find top-1 and top-5 accuracy and the mean loss (R section 6); under `torchrun` on several processes."""
     import torch
@@ -51,6 +52,7 @@ def evaluate(
     from rich.text import Text
 
     from robustperf import __version__, processes, training
+    from robustperf.nets import checkpoint
     from robustperf.training.evaluate import check_takes
 
     if out is not None and not out.parent.is_dir():
@@ -81,7 +83,7 @@ def evaluate(
         rows.append(row)
     console.print(table)
     if out is not None and process.is_main_process:
-        facts = {"checkpoint": digest(checkpoint_path), "data": data, "split": split, "domains": rows,
+        facts = {"checkpoint": checkpoint.digest(checkpoint_path), "data": data, "split": split, "domains": rows,
                  "robustperf": __version__, "torch": torch.__version__}
         with written_whole(out) as partial:
             partial.write_text(json.dumps(plain(facts), indent=1) + "\n")

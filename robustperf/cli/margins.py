@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from enum import Enum
 from pathlib import Path
@@ -20,18 +22,19 @@ from robustperf.cli.options import (
     Model,
     Rgb,
     Size,
-    digest,
+    draw_picture,
     load_data,
     load_network,
     plain,
     say,
     shape_of,
 )
-from robustperf.files import written_whole
+from robustperf.files import alone_in, telling, user_path, written_whole
 from robustperf.names import PUBLISHED
 
 if TYPE_CHECKING:
     import torch
+    from accelerate import PartialState
     from rich.console import Console
     from rich.table import Table
     from torch import nn
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
     from robustperf.attacks import Attack
     from robustperf.data import Dataset, ImageFolder
     from robustperf.robustness import MarginCurve, Margins
+    from robustperf.robustness.store import MarginRun
 
 CONFIDENCE = 0.95
 
@@ -50,7 +54,7 @@ class Labels(str, Enum):
 
 def margins(
     checkpoint_path: Checkpoint,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the results go.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", parser=user_path, help="Where the results go.")],
     data: Data,
     data_root: DataRoot = None,
     split: Annotated[str, typer.Option(help="train or test.")] = "test",
@@ -75,12 +79,14 @@ def margins(
     """
     from robustperf import check
     from robustperf.attacks.named import attacks_of
+    from robustperf.nets import checkpoint
 
     norm_value = check.norm(norm)
     ensemble = attacks_of(attacks, norm_value)
     network, size, rgb = load_network(checkpoint_path, model, size, rgb)
     dataset = load_data(data, split, data_root, domain=domain, limit=limit, size=size, rgb=rgb)
-    settings = {"checkpoint": digest(checkpoint_path), "split": split}
+    settings = {"checkpoint": checkpoint.digest(checkpoint_path), "split": split,
+                "network": model or getattr(network, "architecture", None)}
     report(network.to(_device(device)), dataset, ensemble, norm_value, out, labels=labels.value,
            batch_size=batch_size, seed=seed, keep_points=keep_points, resume=resume, settings=settings)
 
@@ -109,8 +115,7 @@ def report(
 
     from robustperf import plot, processes
     from robustperf.robustness import MarginCurve
-    from robustperf.robustness import margins as margins_of
-    from robustperf.robustness.store import MarginRun
+    from robustperf.robustness.margins import stream
     from robustperf.training.batches import load_batches
     from robustperf.training.evaluate import check_takes
 
@@ -125,59 +130,82 @@ def report(
     process = processes.join(cpu=device.type == "cpu")
     parts = {int(rows[0]): rows for rows in torch.arange(len(dataset)).split(batch_size)}
     console = console or Console(quiet=not process.is_main_process)
-    run, fault = None, None
-    if process.is_main_process:
+    with _opened(out, described, parts, process, resume) as (run, kept):
+        if kept:
+            console.print(f"{kept} of {len(parts)} batches were done before.")
+
+        def finished() -> int:
+            """Points, of all processes."""
+            return sum(len(rows) for start, rows in parts.items() if run.done(start))
+
+        def told() -> str:
+            done = sum(run.done(start) for start in parts)
+            return f"{done} of {len(parts)} batches are kept in {out}; --resume goes on with them"
+
+        began, correct = time.perf_counter(), 0
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("points"),
+                   TimeElapsedColumn(), TimeRemainingColumn())
         try:
-            run = MarginRun(out, described, resume=resume)
-            kept = sum(run.done(start) for start in parts)
-        except (OSError, ValueError) as error:
-            fault = error
-    fault = gather_object([fault])[0]  # the others wait until the folder is there
-    if fault is not None:
-        raise fault
-    if run is None:
-        run = MarginRun(out, described, resume=True)
-    elif kept:
-        console.print(f"{kept} of {len(parts)} batches were done before.")
-
-    def finished() -> int:
-        """Points, of all processes."""
-        return sum(len(rows) for start, rows in parts.items() if run.done(start))
-
-    began, correct = time.perf_counter(), 0
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("points"),
-               TimeElapsedColumn(), TimeRemainingColumn())
-    try:
-        with Progress(*columns, console=console) as bar:
-            task = bar.add_task("margins", total=len(dataset), completed=finished())
-            own = list(parts.values())[process.process_index :: process.num_processes]
-            for rows, (x, y, index) in zip(own, load_batches(dataset, own, device), strict=True):
-                correct += _correct(model, x, y)
-                start = int(rows[0])
-                if not run.done(start):
-                    run.keep(start, margins_of(model, x, attacks=attacks, norm=norm, index=index, key=seed,
-                                               labels=y if labels == "true" else None, batch_size=batch_size,
-                                               keep_points=keep_points))
+            with Progress(*columns, console=console) as bar:
+                task = bar.add_task("margins", total=len(dataset), completed=finished())
+                own = list(parts.values())[process.process_index :: process.num_processes]
+                for rows, (x, y, index) in zip(own, load_batches(dataset, own, device), strict=True):
+                    correct += _correct(model, x, y)
+                    start = int(rows[0])
+                    if not run.done(start):
+                        (part,) = stream(model, x, attacks=attacks, norm=norm, index=index, key=seed,
+                                         labels=y if labels == "true" else None, batch_size=batch_size,
+                                         keep_points=keep_points)
+                        with telling(told):
+                            run.keep(start, part)
+                    bar.update(task, completed=finished())
+                correct = sum(gather_object([correct]))  # waits for the others
                 bar.update(task, completed=finished())
-            correct = sum(gather_object([correct]))  # waits for the others
-            bar.update(task, completed=finished())
-    except KeyboardInterrupt:
-        done = sum(run.done(start) for start in parts)
-        say(console, f"Interrupted. {done} of {len(parts)} batches are kept in {out}; --resume goes on with them.")
-        raise typer.Exit(130) from None
-    if not process.is_main_process:
-        return
-    seconds = time.perf_counter() - began
-    found = run.collect(parts)
-    curve = MarginCurve.from_margins(found)
-    summary = _summary(found, curve, correct / len(dataset), seconds, kept)
-    files = {"curve": out / "margins.png", "margins": run.result, "summary": out / "summary.json"}
-    plot.margin_curves({dataset.name: curve}, files["curve"], CONFIDENCE, norm)
-    with written_whole(files["summary"]) as partial:
-        partial.write_text(json.dumps({**described, **plain(summary)}, indent=1) + "\n")
-    console.print(_table(f"Margins on {dataset.name}, {len(dataset)} points, norm {norm:g}", summary, len(dataset)))
-    for what, path in files.items():
-        say(console, f"{what:>8}: {path}")
+        except KeyboardInterrupt:
+            say(console, f"Interrupted. {told()}.")
+            raise typer.Exit(130) from None
+        if not process.is_main_process:
+            return
+        seconds = time.perf_counter() - began
+        files = {"curve": out / "margins.png", "margins": run.result, "summary": out / "summary.json"}
+        with telling(told):
+            found = run.collect(parts)
+            curve = MarginCurve.from_margins(found)
+            summary = _summary(found, curve, correct / len(dataset), seconds, kept)
+            with written_whole(files["summary"]) as partial:
+                partial.write_text(json.dumps({**described, **plain(summary)}, indent=1) + "\n")
+        console.print(_table(f"Margins on {dataset.name}, {len(dataset)} points, norm {norm:g}", summary, len(dataset)))
+        for message in found.diagnostics.messages if found.diagnostics else ():
+            say(console, f"warning: {message}")
+        if not draw_picture(plot.margin_curves, {dataset.name: curve}, path=files["curve"], confidence=CONFIDENCE,
+                            norm=norm):
+            del files["curve"]
+        for what, path in files.items():
+            say(console, f"{what:>8}: {path}")
+
+
+@contextmanager
+def _opened(out: Path, described: dict[str, Any], starts: Iterable[int], process: PartialState,
+            resume: bool) -> Iterator[tuple[MarginRun, int]]:
+    """The run in the folder `out`, which these processes alone have, and how many of its parts are kept from before, as
+    the first process counts them."""
+    from accelerate.utils import gather_object
+
+    from robustperf.robustness.store import MarginRun
+
+    with ExitStack() as stack:
+        run, kept, fault = None, 0, None
+        if process.is_main_process:
+            try:
+                stack.enter_context(alone_in(out))
+                run = MarginRun(out, described, resume=resume)
+                kept = sum(run.done(start) for start in starts)
+            except (OSError, ValueError) as error:
+                fault = error
+        fault = gather_object([fault])[0]  # the others wait until the folder is there, and fail with the first
+        if fault is not None:
+            raise fault
+        yield (MarginRun(out, described, resume=True) if run is None else run), kept
 
 
 def _correct(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> int:
@@ -200,6 +228,9 @@ def _summary(found: Margins, curve: MarginCurve, accuracy: float, seconds: float
         "area": curve.area, "area_low": low, "area_high": high, "confidence": CONFIDENCE, "upper": curve.upper,
         "median_margin": curve.median,
         "not_found": curve.missing,
+        "diagnostics": None if found.diagnostics is None else {
+            **asdict(found.diagnostics), "fractions": found.diagnostics.fractions,
+            "messages": found.diagnostics.messages},
         "closest_by_attack": found.shares,
         "evaluations": found.evaluations.double().mean().item(),
         "attack_evaluations": found.attack_evaluations.double().sum(0).mean().item(),

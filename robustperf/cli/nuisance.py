@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from robustperf.cli.errors import Command
-from robustperf.cli.options import Data, DataRoot, Domain, Rgb, Size, load_data
+from robustperf.cli.options import Data, DataRoot, Domain, Picture, Rgb, Size, draw_picture, load_data, say
 from robustperf.nuisance import NAMES
 
 if TYPE_CHECKING:
@@ -40,23 +40,21 @@ def show(
     draws: Annotated[int, typer.Option(min=1, help="Draws of delta for each point.")] = 10,
     seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
     shared: Annotated[bool, typer.Option("--shared", help="One delta for all kernels of the sum.")] = False,
-    out: Annotated[Path, typer.Option(metavar="FILE", help="The picture: .png, .pdf or .svg.")] = Path("nuisance.png"),
+    out: Picture = Path("nuisance.png"),
 ) -> None:
     """Draw a point under many delta: x, then a picture for each draw."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
 
     from robustperf import plot
     from robustperf.cli.build import build_kernel
 
+    plot.check_path(out)
     model = build_kernel(kernel, shared)
     dataset = load_data(data, split, data_root, domain=domain, size=size, rgb=rgb)
     x, numbers = _points(dataset, index, points)
     delta = model.sample(seed, numbers, draws, shape=x.shape[1:])
-    plot.image_grid(x, model(x, delta), delta, out, f"{model!r}", [f"point {n}" for n in numbers.tolist()])
-
     console = Console()
     if 0 < delta.shape[2] <= MOST_COLUMNS:
         table = Table("point", "draw", box=SIMPLE_HEAD, collapse_padding=True)
@@ -66,8 +64,12 @@ def show(
             for draw, values in enumerate(of_point):
                 table.add_row(str(point), str(draw), *(f"{value:.3g}" for value in values))
         console.print(table)
-    for what, text in (("kernel", repr(model)), ("dim", f"{delta.shape[2]} components of delta"), ("picture", out)):
-        console.print(Text(f"{what:>8}: {text}"), soft_wrap=True)
+    lines = {"kernel": repr(model), "dim": f"{delta.shape[2]} components of delta"}
+    for what, text in lines.items():
+        say(console, f"{what:>8}: {text}")
+    if draw_picture(plot.image_grid, x, model(x, delta), delta, path=out, title=repr(model),
+                    labels=[f"point {n}" for n in numbers.tolist()]):
+        say(console, f"{'picture':>8}: {out}")
 
 
 @app.command("mnist-c", cls=Command)
@@ -79,21 +81,23 @@ def gallery(
     index: Annotated[int, typer.Option(min=0, help="The first point.")] = 0,
     points: Annotated[int, typer.Option(min=1, help="So many points from there on, a row each.")] = 4,
     seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
-    out: Annotated[Path, typer.Option(metavar="FILE", help="The picture: .png, .pdf or .svg.")] = Path("mnist_c.png"),
+    out: Picture = Path("mnist_c.png"),
 ) -> None:
     """Draw a few points under each of MNIST-C's corruptions."""
     import torch
     from rich.console import Console
-    from rich.text import Text
 
     from robustperf import plot
     from robustperf.nuisance import mnist_c
     from robustperf.nuisance.corruptions import CORRUPTIONS
 
+    plot.check_path(out)
     x, numbers = _points(load_data(data, split, data_root, size=size), index, points)
     drawn = torch.cat([mnist_c(name).draw(x, key=seed, index=numbers) for name in CORRUPTIONS])
-    plot.image_grid(x, drawn, None, out, None, [f"point {n}" for n in numbers.tolist()], CORRUPTIONS)
-    Console().print(Text(f"picture: {out}"), soft_wrap=True)
+    if not draw_picture(plot.image_grid, x, drawn, path=out, labels=[f"point {n}" for n in numbers.tolist()],
+                        names=CORRUPTIONS):
+        raise typer.Exit(1)  # there is nothing but the picture
+    say(Console(), f"picture: {out}")
 
 
 def _points(dataset: Dataset | ImageFolder, index: int, points: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import inspect
 import math
-import os
 import sys
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from robustperf.files import user_path
 from robustperf.names import ROOT_VARIABLE
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ Data = Annotated[
 DataRoot = Annotated[
     Path | None,
     typer.Option(
-        "--data-root", metavar="DIR", envvar=ROOT_VARIABLE, help="The folder that holds a folder per data set."
+        "--data-root", metavar="DIR", envvar=ROOT_VARIABLE, parser=user_path,
+        help="The folder that holds a folder per data set.",
     ),
 ]
 DOMAIN_HELP = "such as brightness:low or contrast:90-100 (see `robustperf data domains`); snow:3 of cure-tsr."
@@ -42,12 +43,15 @@ Domain = Annotated[str | None, typer.Option(metavar="DOMAIN", help="Only the ima
 Limit = Annotated[int | None, typer.Option(min=1, help="The first so many points only.")]
 Size = Annotated[int | None, typer.Option(min=1, metavar="N", help="Resize the images to N x N pixels.")]
 Rgb = Annotated[bool, typer.Option("--rgb", help="Repeat the channel of grey images three times.")]
-Checkpoint = Annotated[Path, typer.Option("--checkpoint", metavar="FILE", help="Weights, a safetensors file.")]
+Checkpoint = Annotated[Path, typer.Option("--checkpoint", metavar="FILE", parser=user_path,
+                                            help="Weights, a safetensors file.")]
 Model = Annotated[
     str | None,
     typer.Option(metavar="MODULE:FUNCTION", help="What makes the network; needed where the checkpoint's header does "
                  "not name one of robustperf's, which also says how to resize the images."),
 ]
+
+Picture = Annotated[Path, typer.Option(metavar="FILE", parser=user_path, help="The picture: .png, .pdf or .svg.")]
 
 
 def load_data(name: str, split: str, root: Path | None, *, domain: str | None = None, limit: int | None = None,
@@ -92,11 +96,17 @@ def make_network(path: str) -> nn.Module:
     from torch import nn
 
     module, _, function = path.partition(":")
-    try:
-        with _current_folder_first():
-            made = getattr(importlib.import_module(module), function)()
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"model: expected MODULE:FUNCTION that can be imported, got {path!r}: {error}") from error
+    with _current_folder_first():
+        try:
+            make = getattr(importlib.import_module(module), function)
+        except (Exception, SystemExit) as error:  # a script may end, and whatever it does may fail
+            raise ValueError(f"model: expected MODULE:FUNCTION that can be imported, got {path!r}: "
+                             f"{_told(error)}") from error
+        try:
+            made = make()
+        except (Exception, SystemExit) as error:
+            raise ValueError(f"model: expected a function that makes a network without arguments, got {path!r}: "
+                             f"{_told(error)}") from error
     if not isinstance(made, nn.Module):
         raise ValueError(f"model: {path} made a {type(made).__name__}, not a torch.nn.Module")
     return made
@@ -118,9 +128,17 @@ def say(console: Console, text: str) -> None:
     console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
-def digest(path: str | os.PathLike) -> str:
-    """The file's SHA-256."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+def draw_picture(picture: Callable[..., Any], *arguments: Any, path: Path, **named: Any) -> bool:
+    """Whether `picture(*arguments, path=path, **named)` has drawn: a picture comes after the results, and one that
+    fails, for want of a font, of TeX or of room on the disk, costs a line on standard error."""
+    from robustperf import check
+
+    try:
+        picture(*arguments, path=path, **named)
+    except Exception as error:  # matplotlib's raise what they come upon
+        typer.echo(f"robustperf: warning: the picture {path} could not be drawn: {check.line_of(error)}", err=True)
+        return False
+    return True
 
 
 def plain(value: Any) -> Any:
@@ -132,13 +150,21 @@ def plain(value: Any) -> Any:
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def _told(error: BaseException) -> str:
+    """What was raised, what it says, and where."""
+    from robustperf import check
+
+    *_, last = traceback.extract_tb(error.__traceback__)
+    return f"{type(error).__name__}: {check.line_of(error)} ({last.filename}:{last.lineno})"
+
+
 def _load(name: str, split: str, root: Path | None, domain: str | None, size: int | None) -> Dataset | ImageFolder:
     """Images that come in different sizes get theirs as they are read."""
     from robustperf.data import load
     from robustperf.data.load import LAYOUTS, NAMES
 
     sized = any(layout.sized for layout in LAYOUTS.get(name, ())) and size != _SIDE
-    if size is not None and (sized or (name not in NAMES and Path(name).is_dir())):
+    if size is not None and (sized or (name not in NAMES and user_path(name).is_dir())):
         try:
             return load(name, split, root, domain=domain, size=size)
         except FileNotFoundError:  # gtsrb may be there as images of one size alone

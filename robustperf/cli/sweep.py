@@ -29,7 +29,7 @@ from robustperf.cli.train import (
     Workers,
     parse_rate,
 )
-from robustperf.files import written_whole
+from robustperf.files import user_path, written_whole
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -39,7 +39,9 @@ UNREGULARISED = "unregularised"
 
 def sweep(
     data: Data,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the table and a folder for each run go.")],
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", parser=user_path, help="Where the table and a folder for each run go.")
+    ],
     objective: Annotated[str, typer.Option(help=f"Without its weight: {OBJECTIVES}.")],
     weights: Annotated[str, typer.Option(metavar="LIST", help="Such as 0.01,0.03,0.1,0.3,1.")],
     within: Annotated[

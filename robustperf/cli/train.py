@@ -10,7 +10,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from robustperf import nets, nuisance
-from robustperf.cli.options import NETWORK, Data, DataRoot, Domain, Limit, Rgb, Size, load_data, say, shape_of
+from robustperf.cli.options import (
+    NETWORK,
+    Data,
+    DataRoot,
+    Domain,
+    Limit,
+    Rgb,
+    Size,
+    draw_picture,
+    load_data,
+    say,
+    shape_of,
+)
+from robustperf.files import user_path
 from robustperf.names import OPTIMIZERS, PRECISIONS, ROOT_VARIABLE
 
 if TYPE_CHECKING:
@@ -54,7 +67,9 @@ Cpu = Annotated[bool, typer.Option("--cpu", help="Use no GPU.")]
 
 def train(
     data: Data,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where checkpoints, weights, tables and curves go.")],
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", parser=user_path, help="Where checkpoints, weights, tables and curves go.")
+    ],
     objective: Annotated[str, typer.Option(help=f"{OBJECTIVES}.")] = "erm",
     kernel: KernelSum = None,
     k: K = None,
@@ -112,13 +127,14 @@ def train(
         raise typer.Exit(130) from None
     if not main:
         return
-    plot.training_curves(fitted.epochs, out / "curves.png", fitted.best, f"{objective} on {dataset.name}")
     console.print(_table(dataset.name, loss, classifier, fitted))
     folder = TrainingFolder(out)
     files = {"weights": folder.best, "state": folder.state, "epochs": folder.metrics, "steps": folder.losses,
+             **({"generator": out / "generator.safetensors"} if isinstance(loss, CoTrain) else {}),
              "curves": out / "curves.png"}
-    if isinstance(loss, CoTrain):
-        files["generator"] = out / "generator.safetensors"
+    if not draw_picture(plot.training_curves, fitted.epochs, path=files["curves"], best=fitted.best,
+                        title=f"{objective} on {dataset.name}"):
+        del files["curves"]
     for what, path in files.items():
         say(console, f"{what:>9}: {path}")
     given = {"--data": data, "--data-root": None if str(data_root) == os.environ.get(ROOT_VARIABLE) else data_root,
@@ -152,10 +168,13 @@ def kept(folder: TrainingFolder) -> str:
     """What there is in the folder of an interrupted run, for --resume."""
     if not folder.state.exists():
         return "There is no checkpoint yet: --resume begins at the first step."
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
-    with safe_open(folder.state, "pt") as file:
-        steps = file.get_slice("further.steps").get_shape()[0]
+    try:
+        with safe_open(folder.state, "pt") as file:
+            steps = file.get_slice("further.steps").get_shape()[0]
+    except (SafetensorError, OSError) as error:
+        return f"{folder.state} cannot be resumed from: {error}"
     return f"--resume goes on behind step {steps}, from {folder.state}."
 
 

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from robustperf import nets, nuisance
-from robustperf.cli.options import Data, DataRoot, Rgb, Size, load_data, plain, say, shape_of
-from robustperf.files import note_settings, written_whole
+from robustperf.cli.options import Data, DataRoot, Rgb, Size, draw_picture, load_data, plain, say, shape_of
+from robustperf.files import note_settings, user_path, written_whole
 from robustperf.names import check_name
 
 SVC = "svc"
@@ -47,7 +47,9 @@ def transfer(
     batch_size: Annotated[int, typer.Option(min=1)] = 32,
     lr: Annotated[float, typer.Option(help="Adam's learning rate.")] = 1e-3,
     seed: Annotated[int, typer.Option(min=0, help="Of weights, order and shift.")] = 0,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the results go.")] = Path("robustperf-transfer"),
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", parser=user_path, help="Where the results go.")
+    ] = Path("robustperf-transfer"),
     resume: Annotated[bool, typer.Option("--resume", help="Resume the run that DIR holds.")] = False,
 ) -> None:
     """Train a classifier on clean images, learn T = D1 E from shifted ones without labels, and compare f(x) with
@@ -137,9 +139,11 @@ def transfer(
         partial.write_text(json.dumps(plain(facts), indent=1) + "\n")
     few = slice(0, SHOWN)
     restored = torch.as_tensor(model.transform(tested[few].numpy()))
-    plot.image_grid(test.x[few], torch.stack([tested[few], restored]), path=picture, title=repr(shift),
-                    names=["x̃", "T(x̃)"])
-    for what, path in (("picture", picture), ("weights", weights), ("figures", figures)):
+    files = {"weights": weights, "figures": figures}
+    if draw_picture(plot.image_grid, test.x[few], torch.stack([tested[few], restored]), path=picture,
+                    title=repr(shift), names=["x̃", "T(x̃)"]):
+        files = {"picture": picture, **files}
+    for what, path in files.items():
         say(console, f"{what:>8}: {path}")
 
 

@@ -52,7 +52,10 @@ def build(name: str, **kwargs) -> nn.Module:
 
     Raises ValueError for an unknown name, TypeError for an argument that this network does not take.
     """
+    from robustperf import check
+
     check_name("name", name, NAMES)
+    kwargs = check.plain(kwargs)  # checkpoints have them as JSON
     model = getattr(sys.modules[__name__], _FAMILIES[name])(**kwargs)
     model.architecture = (name, kwargs)
     return model

@@ -1,7 +1,8 @@
 """Known models of natural variation (R section 4.1; T Examples 1 to 4): kernels that run as native programs, AugMix,
 MNIST-C's corruptions, and kernels given an event.
 
-`Compose` makes one of several; `KERNELS` names them for the command line; `ball_family` is T's Q_[0,d].
+`Compose` makes one of several; `InBounds` takes a kernel to images in another box than [0, 1]; `KERNELS` names them for
+the command line; `ball_family` is T's Q_[0,d].
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from robustperf.kernel import Kernel
     from robustperf.nuisance.augmix import AugMix
     from robustperf.nuisance.balls import L1Ball, L2Ball, LinfBall, ball_family
+    from robustperf.nuisance.bounded import InBounds
     from robustperf.nuisance.compose import Compose
     from robustperf.nuisance.conditioned import LabelAware, OnManifold
     from robustperf.nuisance.corruptions import MnistC
@@ -83,6 +85,7 @@ __all__ = [
     "GaussianNoise",
     "Hue",
     "ImpulseNoise",
+    "InBounds",
     "KnownKernel",
     "L1Ball",
     "L2Ball",
@@ -103,6 +106,7 @@ __all__ = [
 _load, __dir__ = lazily(__name__, __all__, {
     "AugMix": "augmix",
     "Compose": "compose",
+    "InBounds": "bounded",
     "KnownKernel": "known",
     "MnistC": "corruptions",
     **dict.fromkeys(["L1Ball", "L2Ball", "LinfBall", "ball_family"], "balls"),

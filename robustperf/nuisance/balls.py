@@ -1,5 +1,12 @@
 """Norm balls, x' = x + delta (R equation 4.1; T Example 1): delta has a component for each value of the image, so
-`sample` wants `shape=(C, H, W)`."""
+`sample` wants `shape=(C, H, W)`.
+
+As R prints them they look outside the unit cube that images live in: near its faces most of x + delta is no image, and
+a classifier that is the same everywhere in the cube need not be so there. T's balls are parts of the cube (section 2).
+With `clamp=True` x' stays in it: every x' of the cube within eps of x, and no other, can come out, but not uniformly,
+for what leaves the cube comes to lie on its faces. Where it matters which x' there are and not how often, as to H =
+certain, that is T's ball.
+"""
 
 from __future__ import annotations
 
@@ -59,6 +66,10 @@ class L1Ball(Kernel):
     def law(self) -> tuple:
         return "l1_ball", self.eps
 
+    @property
+    def ball(self) -> tuple[float, float] | None:
+        return (1.0, float(self.eps)) if self.clamp else None
+
     def dim_for(self, shape: Shape | None) -> int:
         if shape is None:
             raise ValueError("shape: l1_ball has a component of delta for each value of the image: expected (C, H, W), "
@@ -100,13 +111,13 @@ class L1Ball(Kernel):
 BALLS = {1.0: L1Ball, 2.0: L2Ball, math.inf: LinfBall}
 
 
-def ball_family(upper: float, norm: float = 2, clamp: bool = False) -> Family:
+def ball_family(upper: float, norm: float = 2, clamp: bool = True) -> Family:
     """T's Q_[0,d]: the balls of radius eps, eps uniform in [0, upper] (Example 2).
 
     Args:
         upper: d, such as sqrt(m), the diameter of the unit cube of m pixels in L2.
         norm: 1, 2 or inf.
-        clamp: to [0, 1].
+        clamp: to [0, 1], the unit cube that T's balls are parts of; False for balls that look outside it.
     """
     ball = BALLS[check.norm(norm)]
     return Family(partial(ball, clamp=clamp), (0, check.positive("upper", upper)))

@@ -131,6 +131,10 @@ class Compose(Kernel):
         return None if None in laws else laws[0] if self.shared or len(laws) == 1 else laws
 
     @property
+    def ball(self) -> tuple[float, float] | None:
+        return self.parts[0].ball if len(self.parts) == 1 else None
+
+    @property
     def differentiable_in_delta(self) -> bool:
         return reaches_delta((part.differentiable_in_delta, part.differentiable_in_x) for part in self.parts)
 

@@ -74,6 +74,14 @@ class KnownKernel(Kernel):
         return all(step.law in (Law.BOX, Law.EVERYWHERE, Law.FOG) for step in _drawing(self.program))
 
     @property
+    def ball(self) -> tuple[float, float] | None:
+        step, *others = self.program.steps
+        norm = {Law.BALL: 2.0, Law.EVERYWHERE: math.inf}.get(step.law)
+        if others or step.transform != Transform.ADD or norm is None or not step.settings[0]:  # not clamped
+            return None
+        return norm, float(step.upper[0])
+
+    @property
     def differentiable_in_delta(self) -> bool:
         return reaches_delta((step.transform not in _CONSTANT_IN_DELTA, step.transform not in _CONSTANT_IN_X)
                              for step in self.program.steps)

@@ -1,5 +1,9 @@
 """The accelerated operations. Each takes `backend=None | "reference" | "native" | "cuda" | "triton"`; None is the best
-one for the tensors' device, as `robustperf info` prints it."""
+one for the tensors' device, as `robustperf info` prints it.
+
+On the `cuda` backend an operation can be captured in a CUDA graph. Call it once before the capture, on the same device
+and with the same dtypes and kind of program: the first call loads the kernel, and the driver may wait for the device
+then, which a capture forbids. `torch.cuda.graph` asks for such a warm-up of everything that it captures."""
 
 from robustperf.ops.best_of_k import best_of_k
 from robustperf.ops.draws import draws

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch.compiler import is_compiling
+from torch.nn.functional import cross_entropy
 
 from robustperf import check
 from robustperf.names import check_name
@@ -46,12 +49,22 @@ def best_of_k(
         first: the number of the draw logits[0].
 
     Returns (loss [B], index [B] int64), in float64 for float64 logits and else in float32; those of `running` where it
-    is given. Not differentiable, for the choice is not: compute the loss of the draws chosen once more.
+    is given. Where the logits ask for a gradient, the loss has that of the draws chosen, softmax(z) minus the smoothed
+    target in their rows and 0 in all others (the choice itself has none), so that R Algorithm 2, line 12 follows:
 
-    Raises TypeError for a wrong dtype, ValueError for a wrong shape, device, target, setting or backend.
+        loss, index = best_of_k(model(draws).unflatten(0, (k, -1)), target)
+        loss.mean().backward()
+
+    Draws in chunks are for choosing alone: they take logits without a gradient (`with torch.no_grad():`).
+
+    Raises TypeError for a wrong dtype, ValueError for a wrong shape, device, target, setting or backend, and for
+    `running` beside logits that ask for a gradient.
     """
     if (selection, label_smoothing, ignore_index, first) != _DEFAULTS:
+        label_smoothing, ignore_index, first = check.plain((label_smoothing, ignore_index, first))
         _check_settings(selection, label_smoothing, ignore_index, first)
+    if running is not None and torch.is_grad_enabled():
+        _check_no_gradient(logits, running)
     settings = first, running is None, selection == "batch", label_smoothing, ignore_index
     plain = type(logits) is torch.Tensor and not is_compiling()
     native = registry.native("best_of_k", backend, logits.device) if plain else None
@@ -60,9 +73,10 @@ def best_of_k(
         try:
             loss, index = _new_state(logits, target) if running is None else running
             native(logits, target, loss, index, *settings)
-            return loss, index
         except (AttributeError, IndexError, TypeError, ValueError):
             pass
+        else:
+            return _with_gradient(logits, target, loss, index, *settings) if logits.requires_grad else (loss, index)
     _check_tensors(logits, target, running)
     backend = registry.choose("best_of_k", backend, logits.device)
     loss, index = _new_state(logits, target) if running is None else running
@@ -72,7 +86,28 @@ def best_of_k(
         registry.implementation("best_of_k", backend)(logits, target, loss, index, *settings)
     else:
         _best_of_k(logits, target, loss, index, *settings, backend)
-    return loss, index
+    return _with_gradient(logits, target, loss, index, *settings) if logits.requires_grad else (loss, index)
+
+
+def _with_gradient(logits, target, loss, index, first, fresh, whole_batch, label_smoothing, ignore_index):
+    """(loss, index) with the gradient of the draws chosen: torch's cross-entropy of their rows, a K-th of all."""
+    if not (fresh and torch.is_grad_enabled()):
+        return loss, index
+    draws, batch, _ = logits.shape
+    draw = (index - first).clamp(0, draws - 1)  # an ignored row's index is 0
+    rows = logits.flatten(0, 1).index_select(0, draw * batch + torch.arange(batch, device=draw.device))
+    rows = rows.to(loss.dtype).masked_fill((target == ignore_index)[:, None], 0.0)  # a NaN there is ignored too
+    once_more = cross_entropy(rows, target, reduction="none", label_smoothing=label_smoothing,
+                              ignore_index=ignore_index)
+    # where a batch's sums are all NaN, the loss of each sample is one
+    return once_more * torch.where(loss.isnan(), torch.nan, 1.0), index
+
+
+def _check_no_gradient(logits, running):
+    for name, value in (("logits", logits), ("running loss", running[0] if isinstance(running, Sequence) else None)):
+        if isinstance(value, torch.Tensor) and value.requires_grad:
+            raise ValueError(f"{name}: expected a tensor that requires no gradient beside running, which is updated in "
+                             "place, got one that does: choose among chunks under torch.no_grad()")
 
 
 def _new_state(logits, target):

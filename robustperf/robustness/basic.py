@@ -14,6 +14,7 @@ from robustperf.kernel import Kernel, check_kernel
 from robustperf.progress import progress_bar
 from robustperf.result import Result
 from robustperf.robustness.interval import check_confidence, clopper_pearson
+from robustperf.robustness.sequential import unbiased
 
 _FIRST_LOOK = 32
 
@@ -23,7 +24,8 @@ class BasicRobustness(Result):
     """ρ_Q^f at N points, on the CPU.
 
     Attributes:
-        rho: [N] float64, the share of the draws that f labels as it labels x; NaN where Q(. | x) does not exist.
+        rho: [N] float64, the fraction of the draws that f labels as it labels x, corrected for the stopping rule where
+            `width` was given; NaN where Q(. | x) does not exist.
         lower, upper: [N] float64, each point's own confidence interval; NaN where rho is.
         agreed: [N] int64, the draws with the label of x.
         draws: [N] int64, those that were looked at.
@@ -61,7 +63,10 @@ def basic_robustness(
         confidence: of each point's interval.
         width: stop at a point once its interval is no wider. It is looked at after 32, 64, 128, ... draws, and as
             looking L times costs confidence, the intervals are those of 1 - (1 - confidence) / L: they hold at all
-            looks together. Where `samples` do not suffice an interval stays wider than this.
+            looks together. Where `samples` do not suffice an interval stays wider than this. The fraction of
+            the draws would be biased by such a rule, by up to 0.005 for a width of 0.1 (it stops early where the draws
+            are luckily alike); `rho` is the unbiased estimate of Girshick, Mosteller and Savage (1946), cut to the
+            interval, whose bias is below 1e-5.
         until_disagreement: stop at a point at the first draw with another label, from which on ρ < 1: all that
             H = 1 wants to know (T section 2). The intervals are exact for this rule; `rho`, then (n - 1) / n for n
             draws, is the likeliest value but below the true one on average.
@@ -107,6 +112,7 @@ def agreement(
     check.images("x", x)
 
     level = 1 - (1 - confidence) / len(looks)
+    continues = [_wider(look, level, width) for look in looks[:-1]]
     agreed, draws, label = torch.zeros(3, total, dtype=torch.int64, device=x.device)
     defined = torch.ones(total, dtype=torch.bool, device=x.device)
     for start in range(0, total, batch_size):
@@ -115,7 +121,7 @@ def agreement(
         defined[part] = kernel.defined(x[part])
         active = start + defined[part].nonzero()[:, 0]
         done = 0
-        for look in looks:
+        for place, look in enumerate(looks):
             while done < look and active.numel():
                 count = min(look - done, max(1, batch_size // len(active)))
                 images = kernel.draw(x[active], key=key, index=index[active],
@@ -131,9 +137,8 @@ def agreement(
                 else:
                     agreed[active] += same.sum(0)
                     draws[active] += count
-            if width is not None:
-                lower, upper = clopper_pearson(agreed[active], draws[active], level)
-                active = active[upper - lower > width]
+            if place < len(continues):
+                active = active[continues[place].to(x.device)[agreed[active]]]
         if advance is not None:
             advance(len(x[part]))
 
@@ -141,7 +146,10 @@ def agreement(
     lower, upper = clopper_pearson(agreed, draws, level)
     if until_disagreement:  # the draws were not fixed beforehand: P(at least n draws) = ρ^(n - 1)
         lower = ((1 - level) / 2) ** (1 / agreed.double())
-    rho, lower, upper = (torch.where(defined, value, torch.nan) for value in (agreed / draws.double(), lower, upper))
+    rho = agreed / draws.double()
+    if continues:
+        rho = unbiased(agreed.where(defined, 0), draws.where(defined, looks[0]), looks, continues).clamp(lower, upper)
+    rho, lower, upper = (torch.where(defined, value, torch.nan) for value in (rho, lower, upper))
     return BasicRobustness(rho, lower, upper, agreed, draws, label, confidence)
 
 
@@ -161,6 +169,12 @@ def looks_at(samples: int, width: float | None, confidence: float) -> list[int]:
     level = 1 - (1 - confidence) / len(looks)
     widest = [_width(look // 2, look, level) for look in looks]
     return [look for place, look in enumerate(looks) if place == 0 or widest[place - 1] > width]
+
+
+def _wider(draws: int, confidence: float, width: float) -> torch.Tensor:
+    """[draws + 1] bool, for each number of draws that agree whether the interval is wider than `width`."""
+    lower, upper = clopper_pearson(torch.arange(draws + 1), torch.full((draws + 1,), draws), confidence)
+    return upper - lower > width
 
 
 def _width(agreed: int, draws: int, confidence: float) -> float:

@@ -4,23 +4,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import numbers
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from robustperf import check, random
+from robustperf.attacks.named import Attacks
 from robustperf.classifier import Classifier
 from robustperf.family import Family
 from robustperf.kernel import Kernel
+from robustperf.names import PUBLISHED
 from robustperf.progress import progress_bar
 from robustperf.result import Result
 from robustperf.robustness.basic import basic_robustness
+from robustperf.robustness.margins import margins
 
 Function = Callable[[torch.Tensor], torch.Tensor]
 
 _NAMED = {"identity": lambda rho: rho, "certain": lambda rho: (rho == 1).double()}
+_CERTAIN = ("draws", "margins")
 _POINTS, _LAMBDA = 0x706F696E, 0x6C616D62  # folded into the key: kernels draw under the numbers of the nodes
 _ROUNDING = 1e-9
 _COUNTING = 8  # drawn lambdas whose scatter is worth something
@@ -40,7 +45,7 @@ class ScoreValue(Result):
         lam: [L, k] float64, where the family was looked at; [0, 0] without one.
         at: [L] float64, R_{Q_lambda} there: over the radius of a ball with H = certain it is the margin curve (T
             Example 3).
-        draws: how many there were in all.
+        draws: how many there were in all; 0 where margins were found instead.
     """
 
     value: float
@@ -56,16 +61,22 @@ class ScoreValue(Result):
 
 
 @dataclass(frozen=True)
-class Score:
+class Score(check.Settings):
     """R_{Q,H,G}^f, the integral of H(rho_Q^f(x)) G(x) over x (T Definitions 2 and 3), and for a family of kernels its
     average over lambda (Definition 4).
 
     Q is a kernel or a family: of one variable it is integrated by the Gauss-Legendre rule, otherwise by draws.
 
-    rho is a share of draws, so for an H that is not the identity the value is off by what H makes of its scatter, less
-    with more draws. With H = certain it is too high: a point counts as certain until a draw shows otherwise, and in
-    many dimensions draws find little of what `margins` finds by searching. For these balls and this H the average over
-    eps in [0, d], times d, is the average margin (T Examples 2 and 3), and `MarginCurve.area` its better estimate.
+    rho is a fraction of draws, so for an H that is not the identity the value is off by what H makes of its scatter,
+    less with more draws. With H = certain it is too high: a point counts as certain until a draw shows otherwise, and
+    in many dimensions draws find little of what `margins` finds by searching.
+
+    For balls in the unit cube (`ball_family(d)`) and H = certain, the average over eps in [0, d], times d, is the
+    average margin (T equations 6 and 7, Examples 2 and 3). `certain="margins"` finds it so: rho is 1 in the balls below
+    a point's margin, which attacks and a line search bound from above; `area` is then `MarginCurve.area` of these
+    margins, to rounding. Balls that are not clamped look outside the cube, where no image and no margin is: the score
+    of a classifier that is the same everywhere in the cube may be well below the largest (0.5 for one that changes
+    right outside), and it is not the average margin.
 
     Args:
         kernel: Q, a `Kernel` or a `Family`.
@@ -73,8 +84,13 @@ class Score:
             increasing function of rho [N] float64 in [0, 1] that gives [N] numbers >= 0.
         G: "uniform", G = 1 on the unit cube (type 1); "empirical", G = p, the density that the points are drawn from
             (type 2); or a function of images [N, C, H, W] that gives their weights [N] >= 0, on the unit cube.
-        nodes: L, how many lambda of a family are looked at. Where they are drawn, the density must let 8 of them count,
-            or all of fewer: (sum_l q_l)^2 / sum_l q_l^2 is Kish's effective size.
+        nodes: L, at how many lambda of a family R_{Q_lambda} is found. Where they are drawn, the density must let 8 of
+            them count, or all of fewer: (sum_l q_l)^2 / sum_l q_l^2 is Kish's effective size.
+        certain: for H = certain, what shows that rho < 1: "draws", for any kernel; or "margins", for norm balls within
+            the unit cube (clamp=True) of one norm. Where lambda is the radius and uniform, as in `ball_family`, the
+            average over lambda is then exact.
+
+        rp.Score(ball_family(d), H="certain", G="empirical", certain="margins")(model, x).area      # the average margin
 
     Raises TypeError or ValueError for wrong arguments, an H that decreases or is negative.
     """
@@ -83,6 +99,7 @@ class Score:
     H: str | Function = "identity"
     G: str | Function = "uniform"
     nodes: int = 32
+    certain: str = "draws"
 
     def __post_init__(self):
         if not isinstance(self.kernel, Kernel | Family):
@@ -91,12 +108,17 @@ class Score:
             if value not in known and (isinstance(value, str) or not callable(value)):
                 raise ValueError(f"{name}: expected {', '.join(known)} or a function, got {value!r}")
         check.positive("nodes", self.nodes, integer=True)
+        if self.certain not in _CERTAIN:
+            raise ValueError(f"certain: expected one of {', '.join(_CERTAIN)}, got {self.certain!r}")
+        if self.certain == "margins" and self.H != "certain":
+            raise ValueError(f"certain: expected draws where H is not certain, got margins beside H={self.H!r}")
         self._check_h(1024)
 
     def __call__(
         self, model: Classifier, x: torch.Tensor | None = None, *, shape: tuple[int, int, int] | None = None,
         points: int | None = None, samples: int = 1000, key: int = 0, batch_size: int = 64,
-        index: torch.Tensor | None = None, progress: bool = False,
+        index: torch.Tensor | None = None, attacks: Attacks | None = None,
+        bounds: tuple[float, float] = (0.0, 1.0), progress: bool = False,
     ) -> ScoreValue:
         """The score of a classifier.
 
@@ -108,6 +130,10 @@ class Score:
             samples: draws for each point and each lambda, at most.
             key: 64 bits, of all draws.
             batch_size, index: as in `basic_robustness`.
+            attacks: where certain="margins", as in `margins`.
+            bounds: (lower, upper) of the box, finite, whose points are drawn where G is not "empirical"; the unit
+                cube's by default, and always where certain="margins". Arrays as in `margins`. The kernel must live
+                there too: see `nuisance.InBounds`.
             progress: show a bar on standard error, over the kernels' points.
 
         Raises TypeError or ValueError for wrong arguments, an H or a G out of its range there, a density that the
@@ -115,20 +141,37 @@ class Score:
         """
         check.positive("samples", samples, integer=True)
         self._check_h(samples)
-        x = self._data(x, shape, points) if self.G == "empirical" else self._cube(model, x, shape, points, index, key)
+        if self.G == "empirical":
+            x = self._data(x, shape, points)
+        else:
+            x = self._cube(model, x, shape, points, index, key, bounds)
         weights = self._weights(x)
         lam, volumes, shares = self._lambdas(key)
         kernels = [self.kernel.at(each) for each in lam] if isinstance(self.kernel, Family) else [self.kernel]
-        values, draws = [], 0
-        with progress_bar(progress, "score", len(kernels) * len(x)) as advance:
-            for number, kernel in enumerate(kernels):
-                found = basic_robustness(model, x, kernel, samples=samples, until_disagreement=self.H == "certain",
-                                         key=random.fold_in(key, number), batch_size=batch_size, index=index,
-                                         progress=advance)
-                values.append(self._h(found.rho) * weights)
-                draws += int(found.draws.sum())
-        values = torch.stack(values)  # [L, N]
+        draws = 0
+        if self.certain == "margins":
+            if not all(isinstance(end, numbers.Real) for end in bounds) or tuple(bounds) != (0, 1):
+                raise ValueError(f"bounds: expected the unit cube's, (0, 1), where certain is margins, got {bounds!r}")
+            norm, eps = _balls(kernels)
+            distance = _margins(model, x, norm, attacks, key=key, batch_size=batch_size, index=index)
+            values = (distance > eps[:, None]) * weights  # [L, N]
+        elif attacks is not None:
+            raise ValueError(f"attacks: expected None where certain is draws, got {attacks!r}")
+        else:
+            values = []
+            with progress_bar(progress, "score", len(kernels) * len(x)) as advance:
+                for number, kernel in enumerate(kernels):
+                    found = basic_robustness(model, x, kernel, samples=samples, until_disagreement=self.H == "certain",
+                                             key=random.fold_in(key, number), batch_size=batch_size, index=index,
+                                             progress=advance)
+                    values.append(self._h(found.rho) * weights)
+                    draws += int(found.draws.sum())
+            values = torch.stack(values)
         at, of_points = values.mean(1), shares @ values
+        exact = self.certain == "margins" and len(lam) and self.kernel.density is None and torch.equal(eps, lam[:, 0])
+        if exact:  # the integral of a step over the radius
+            lower, upper = self.kernel.lower.item(), self.kernel.upper.item()
+            of_points = (distance.clamp(lower, upper) - lower) / (upper - lower) * weights
         if isinstance(self.H, str) and isinstance(self.G, str):
             of_points = of_points.clamp(max=1)  # the shares add up to 1 but for rounding
         value = of_points.mean().item()
@@ -136,7 +179,7 @@ class Score:
         if isinstance(self.kernel, Family) and self.kernel.dim > 1:
             variance += (shares * (at - value)).square().sum().item() if self.nodes > 1 else math.nan
         at = at if len(lam) else at[:0]
-        area = (volumes @ at).item() if len(lam) else value
+        area = value * self.kernel.volume if exact else (volumes @ at).item() if len(lam) else value
         return ScoreValue(value, math.sqrt(variance), area, of_points, lam, at, draws)
 
     def _data(self, x, shape, points):
@@ -149,7 +192,7 @@ class Score:
             raise ValueError(f"x: expected at least one image, got shape {list(x.shape)}")
         return x
 
-    def _cube(self, model, x, shape, points, index, key):
+    def _cube(self, model, x, shape, points, index, key, bounds):
         for name, value in (("x", x), ("index", index)):
             if value is not None:
                 raise ValueError(f"{name}: expected None, for points of the unit cube are drawn where G is "
@@ -157,10 +200,14 @@ class Score:
         shape = check.image_shape("shape", shape)
         points = check.positive("points", 1000 if points is None else points, integer=True)
         parameters = model.parameters() if isinstance(model, torch.nn.Module) else iter(())
-        first = next(parameters, torch.empty(0))
-        numbers = torch.arange(points, device=first.device)
-        drawn = random.uniform(random.fold_in(key, _POINTS), numbers, 1, math.prod(shape))[0]
-        return drawn.view(points, *shape).to(first.dtype if first.dtype in check.REAL else torch.float32)
+        first = next(parameters, torch.empty(0, dtype=torch.float32))
+        index = torch.arange(points, device=first.device)
+        drawn = random.uniform(random.fold_in(key, _POINTS), index, 1, math.prod(shape))[0]
+        drawn = drawn.view(points, *shape).to(first.dtype if first.dtype in check.REAL else torch.float32)
+        lower, upper = check.box(bounds, shape, drawn.dtype, drawn.device)
+        if not torch.as_tensor(upper - lower).isfinite().all():
+            raise ValueError(f"bounds: expected finite ones, whose box points are drawn from, got {bounds!r}")
+        return lower + (upper - lower) * drawn
 
     def _weights(self, x):
         """G at the points, [N] float64; 1 where they are drawn from it."""
@@ -202,6 +249,20 @@ class Score:
             place = int(falls[0])
             raise ValueError(f"H: expected an increasing function, got {values[place]:g} at {rho[place]:g} and "
                              f"{values[place + 1]:g} at {rho[place + 1]:g}")
+
+
+def _balls(kernels: Sequence[Kernel]) -> tuple[float, torch.Tensor]:
+    """(norm, radii [L] float64) of balls within the unit cube; ValueError for other kernels."""
+    for kernel in kernels:
+        if kernel.ball is None or kernel.ball[0] != kernels[0].ball[0]:
+            raise ValueError("kernel: expected norm balls of one norm within the unit cube (clamp=True) where certain "
+                             f"is margins, got {kernel!r}")
+    return kernels[0].ball[0], torch.tensor([kernel.ball[1] for kernel in kernels], dtype=torch.float64)
+
+
+def _margins(model, x, norm, attacks, **arguments) -> torch.Tensor:
+    """The margins [N] float64 of points in the unit cube."""
+    return margins(model, x, attacks=PUBLISHED if attacks is None else attacks, norm=norm, **arguments).distance
 
 
 def _numbers(name: str, values, size: int) -> torch.Tensor:

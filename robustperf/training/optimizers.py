@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Callable, Iterable, Mapping
 
 import torch
@@ -11,7 +12,8 @@ from robustperf import check
 from robustperf.names import OPTIMIZERS, check_name
 
 Rate = float | tuple[float, float] | Mapping[int, float]
-"""A learning rate: a constant; (first, last) with a line between them; or {epoch: the rate from then on}."""
+"""A learning rate: a constant; (first, last) with a line between them; or {epoch: the rate from then on}. It is that of
+the optimizer's first parameter group, to which the others keep their ratio."""
 
 Optimizer = str | optim.Optimizer | Callable[[Iterable[torch.nn.Parameter]], optim.Optimizer]
 
@@ -32,7 +34,7 @@ def build_optimizer(optimizer: Optimizer, parameters: Iterable[torch.nn.Paramete
 def check_rate(rate: Rate) -> None:
     """TypeError or ValueError for what is no `Rate`."""
     if isinstance(rate, Mapping):
-        if 0 not in rate or not all(isinstance(epoch, int) and epoch >= 0 for epoch in rate):
+        if 0 not in rate or not all(isinstance(epoch, numbers.Integral) and epoch >= 0 for epoch in rate):
             raise ValueError(f"lr: expected epochs from 0 on, such as {{0: 1e-3, 5: 1e-4}}, got {dict(rate)}")
         values = rate.values()
     else:
@@ -41,6 +43,17 @@ def check_rate(rate: Rate) -> None:
             raise ValueError(f"lr: expected (first, last), got {rate}")
     for value in values:
         check.positive("lr", value)
+
+
+def rate_ratios(optimizer: optim.Optimizer) -> list[float]:
+    """Each parameter group's learning rate over that of the first, which a `Rate` is for."""
+    rates = [float(group["lr"]) for group in optimizer.param_groups]
+    if len(set(rates)) == 1:
+        return [1.0] * len(rates)
+    if not rates[0] > 0:
+        raise ValueError("optimizer: expected a rate above 0 in its first parameter group, which lr is for, got "
+                         f"{rates}")
+    return [rate / rates[0] for rate in rates]
 
 
 def rate_at(rate: Rate, step: int, steps_an_epoch: int, epochs: int) -> float:

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn import get_config
 from sklearn.base import (
     BaseEstimator,
     ClassifierMixin,
@@ -20,6 +19,7 @@ from sklearn.base import (
 )
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state
+from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -183,12 +183,12 @@ class TransferClassifier(OneToOneFeatureMixin, ClassifierMixin, TransformerMixin
                           "more images or a larger autoencoder may help", RuntimeWarning, stacklevel=3)
 
     def transform(self, X) -> np.ndarray:
-        """T(x), of X's shape and within bounds; before `adapt` X itself. Where scikit-learn is set to return data
-        frames (`set_output`), rows [N, D]."""
+        """T(x), of X's shape and within bounds; before `adapt` X itself. Where scikit-learn is set to give data frames,
+        which have no room for images, rows."""
         shape = getattr(X, "shape", ())
         transferred = self._transferred(X)
-        container = getattr(self, "_sklearn_output_config", {}).get("transform", get_config()["transform_output"])
-        return transferred.reshape(shape) if len(shape) > 2 and container == "default" else transferred
+        as_frames = _get_output_config("transform", self)["dense"] != "default"
+        return transferred if as_frames or len(shape) < 3 else transferred.reshape(shape)
 
     def predict(self, X) -> np.ndarray:
         """The labels f(T(x)), [N]."""

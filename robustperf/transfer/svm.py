@@ -268,5 +268,5 @@ def _pairs_of_each_class(classes: int) -> tuple[torch.Tensor, torch.Tensor]:
     first, second = torch.triu_indices(classes, classes, 1)
     number[first, second] = number[second, first] = torch.arange(len(first))
     others = ~torch.eye(classes, dtype=torch.bool)
-    sign = torch.ones(classes, classes).triu() * 2 - 1
+    sign = torch.ones(classes, classes, dtype=torch.float32).triu() * 2 - 1
     return number[others].view(classes, -1), sign[others].view(classes, -1)

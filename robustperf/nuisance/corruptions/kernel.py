@@ -136,7 +136,7 @@ class MnistC(UniformDelta):
     def transform(self, x, delta, *, backend=None):
         dim = self.dim_for(tuple(x.shape[1:]))
         if x.device.type == "cpu":
-            check.images("x", x, (0.0, 1.0))
+            x = check.images("x", x, (0.0, 1.0))
         draws, batch = delta.shape[:2]
         if not draws * batch:
             return x.new_empty((draws, *x.shape))
