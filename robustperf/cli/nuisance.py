@@ -17,7 +17,7 @@ from robustperf.cli.data import DataRoot
 from robustperf.cli.expression import build_sum
 from robustperf.cli.options import Data, Domain, Rgb, Size, load_data
 from robustperf.data import Dataset, ImageFolder
-from robustperf.kernel import Kernel
+from robustperf.kernel import Kernel, Normalised
 from robustperf.nuisance import KERNELS, Compose, KnownKernel, mnist_c
 from robustperf.nuisance.corruptions import CORRUPTIONS
 from robustperf.ops.program import Law
@@ -45,7 +45,8 @@ def show(
     points: Annotated[int, typer.Option(min=1, help="So many points from there on, a row each.")] = 1,
     draws: Annotated[int, typer.Option(min=1, help="Draws of delta for each point.")] = 10,
     seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
-    shared: Annotated[bool, typer.Option("--shared", help="One delta for all kernels of the sum.")] = False,
+    shared: Annotated[bool, typer.Option("--shared", help="One delta for all kernels of the sum, in [-1, 1] where "
+                                               "their ranges differ.")] = False,
     out: Annotated[Path, typer.Option(metavar="FILE", help="The picture: .png, .pdf or .svg.")] = Path("nuisance.png"),
 ) -> None:
     """Draw a point under many delta: x, then a picture for each draw."""
@@ -105,8 +106,14 @@ def build_kernel(text: str, shared: bool = False) -> Kernel:
 
 def _components(kernel: Kernel, shape: torch.Size) -> list[str]:
     """A name for each component of delta."""
-    if isinstance(kernel, Compose) and len(kernel.parts) == 1:
-        (kernel,) = kernel.parts  # known kernels in a row are one
+    if isinstance(kernel, Normalised):
+        return _components(kernel.kernel, shape)
+    if isinstance(kernel, Compose) and (kernel.shared or len(kernel.parts) == 1):  # known kernels in a row are one
+        of_parts = []
+        for part in kernel.parts:
+            of_parts.append(_components(part, shape))
+            shape = part.shape_after(tuple(shape))
+        return [", ".join(names) for names in zip(*of_parts, strict=True)]
     if not isinstance(kernel, KnownKernel):
         return [f"delta[{number}]" for number in range(kernel.dim_for(tuple(shape)))]
     codes, names = kernel.program.layout(shape).codes, []
