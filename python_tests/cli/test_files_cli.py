@@ -139,8 +139,7 @@ def test_a_picture_that_fails_costs_a_line(weights, tmp_path, monkeypatch, argum
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(cli.app, arguments)
     assert result.exit_code == code
-    (line,) = [line for line in result.output.splitlines() if "warning" in line]
-    assert line.startswith("robustperf: warning: the picture ")
+    (line,) = [line for line in result.output.splitlines() if line.startswith("robustperf: warning: the picture ")]
     assert line.endswith(r"could not be drawn: latex was not able to process: \q")
     assert kept is None or (tmp_path / "out" / kept).exists()
     assert "picture:" not in result.output and "curves:" not in result.output and "curve:" not in result.output
