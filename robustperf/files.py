@@ -148,7 +148,7 @@ def note_settings(folder: str | os.PathLike, settings: dict[str, Any], *, resume
             partial.write_text(json.dumps(settings, indent=1) + "\n")
         return
     if not resume:
-        raise ValueError(f"out: {folder} holds an earlier run; --resume goes on with it, or name another")
+        raise ValueError(f"out: {folder} holds an earlier run; resume=True resumes it, or name another")
     before = _read_settings(noted)
     names = sorted(name for name in {*before, *settings} if before.get(name) != settings.get(name))
     if names:

@@ -6,10 +6,12 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterable
+from typing import Any
 
 import torch
 
 from robustperf import check, random
+from robustperf.equality import same
 from robustperf.ops.draws import Key, check_draws
 from robustperf.ops.program import Shape
 
@@ -163,6 +165,27 @@ class Kernel(ABC):
         check.tensor("index", index, (x.shape[0],), dtypes=(torch.int64,), device=x.device)
         return self.draw_for(x, key, index, draws, out=out, backend=backend)
 
+    def __add__(self, other: Kernel) -> Kernel:
+        """`Compose([self, other])`, as kernels print: the image meets this one first."""
+        if not isinstance(other, Kernel):
+            return NotImplemented
+        from robustperf.nuisance.compose import Compose  # a kernel itself
+
+        return Compose([self, other])
+
+    def __eq__(self, other: object) -> bool:
+        """Kernels of one class and with the same parameters are equal."""
+        if type(self) is not type(other):
+            return NotImplemented
+        return same(self._equal_by(), other._equal_by())
+
+    def __hash__(self) -> int:
+        return hash(type(self))
+
+    def _equal_by(self) -> dict[str, Any]:
+        """What makes one kernel of this class another than a second: all attributes unless a kernel says otherwise."""
+        return vars(self)
+
     def draw_for(self, x: torch.Tensor, key: Key, index: torch.Tensor, draws: torch.Tensor, *,
                  out: torch.Tensor | None = None, backend: str | None = None) -> torch.Tensor:
         """`draw` behind its checks; a kernel that can draw on the way overrides it."""
@@ -204,7 +227,7 @@ class Normalised(Kernel):
         return self.kernel.defined(x)
 
     def sample_for(self, shape, key, index, draws, *, backend=None):
-        return self._into_cube(self.kernel.sample_for(shape, key, index, draws, backend=backend), shape).float()
+        return 2 * random.uniform(key, index, draws, self.dim_for(shape), backend=backend) - 1
 
     def transform(self, x, delta, *, backend=None):
         lower, upper = self.kernel.bounds_for(tuple(x.shape[1:])).to(delta)
@@ -224,15 +247,12 @@ class Normalised(Kernel):
         return torch.tensor([[-1.0], [1.0]], dtype=torch.float64).repeat(1, self.dim_for(shape))
 
     def identity_for(self, shape: Shape | None) -> torch.Tensor:
-        return self._into_cube(self.kernel.identity_for(shape), shape)
+        away = self.kernel.identity_for(shape).double() - self.kernel.centre_for(shape)
+        radius = self.kernel.radius_for(shape)
+        return (away / radius.where(radius > 0, 1.0)).clamp(-1, 1)  # a component may be fixed
 
     def normalised(self) -> Kernel:
         return self
-
-    def _into_cube(self, own: torch.Tensor, shape: Shape | None) -> torch.Tensor:
-        """delta [..., q] float64 for that of the kernel itself."""
-        lower, upper = self.kernel.bounds_for(shape).to(own.device)
-        return (2 * (own.double() - lower) / (upper - lower) - 1).clamp(-1, 1)
 
     def __repr__(self) -> str:
         text = repr(self.kernel)

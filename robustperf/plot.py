@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import math
 import os
 import sys
@@ -345,6 +347,13 @@ def _import_matplotlib() -> None:
     with suppress(ValueError):
         if backend:
             matplotlib.rcParams["backend"] = backend  # as its own import does, where an unknown one is an error
+
+
+def as_html(figure: Figure) -> str:
+    """The picture as an HTML element that holds it whole."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=100)
+    return f"<img src='data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}'>"
 
 
 def _figure(width: float, height: float, **kwargs) -> Figure:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numbers
 import operator
+from typing import overload
 
 import torch
 
@@ -20,6 +21,10 @@ def key(seed: int) -> int:
     return _bits64("seed", seed)
 
 
+@overload
+def fold_in(key: int, number: int) -> int: ...
+@overload
+def fold_in(key: Key, number: Key) -> Key: ...
 def fold_in(key: Key, number: int | torch.Tensor) -> Key:
     """A key derived from `key` and 0 <= number < 2^64: the first two output words of Philox4x32-10 under `key` at the
     counter (number lo, number hi, 0, 1). A tensor, without a wait, if one of the two is an int64 tensor []."""

@@ -8,7 +8,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from robustperf import cli, data
-from robustperf.cli.nuisance import build_kernel
+from robustperf.cli.build import build_kernel
 from robustperf.nuisance import BackgroundColour, Compose, Hue, KnownKernel, Rotation, mnist_c
 
 
@@ -107,7 +107,7 @@ def test_the_gallery_of_mnist_c(tmp_path, monkeypatch):
     assert torch.equal(drawn["x"], x) and len(drawn["names"]) == len(drawn["made"]) == 16
     for name, made in zip(drawn["names"], drawn["made"], strict=True):
         assert torch.equal(made, mnist_c(name).draw(x, key=3, index=torch.tensor([597, 598]))[0]), name
-    for wrong, message in ((["--index", "599"], "index: expected one of digits's 599 points"),
+    for wrong, message in ((["--index", "599"], "--index: expected one of digits's 599 points"),
                            (["--data", "mnist5"], "mnist5")):
         assert message in str(CliRunner().invoke(cli.app, ["nuisance", "mnist-c", *wrong]).exception)
 
@@ -150,23 +150,23 @@ def test_build_kernel():
 ])  # fmt: skip
 def test_a_mistake_is_shown_in_its_place(tmp_path, text, place, message):
     first, shown, caret = show("--kernel", text, "--out", tmp_path / "grid.png", code=1).splitlines()
-    assert first.startswith("kernel: ") and message in first
+    assert first.startswith("--kernel: ") and message in first
     assert shown == f"  {text}" and caret == "  " + " " * place + "^"
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("arguments, message", [
-    (["--kernel", ""], "kernel: expected names with + between them, got ''"),
-    (["--kernel", "hue(0.1)"], "x: hue expected RGB images, 3 channels, got [1, 8, 8]"),
-    (["--kernel", "blur(3)"], "x: blur expected images larger than the blur's radius 9, got [1, 8, 8]"),
+    (["--kernel", ""], "--kernel: expected names with + between them, got ''"),
+    (["--kernel", "hue(0.1)"], "--data: hue expected RGB images, 3 channels, got [1, 8, 8]"),
+    (["--kernel", "blur(3)"], "--data: blur expected images larger than the blur's radius 9, got [1, 8, 8]"),
     (["--kernel", "background_colour + background_colour"],
-     "x: background_colour expected grey images, 1 channel, got [3, 8, 8]"),
-    (["--kernel", "fog", "--index", 599], "index: expected one of digits's 599 points, got 599"),
+     "--data: background_colour expected grey images, 1 channel, got [3, 8, 8]"),
+    (["--kernel", "fog", "--index", 599], "--index: expected one of digits's 599 points, got 599"),
     (["--kernel", "fog", "--data", "mnist5"], "mnist5"),
-    (["--kernel", "fog", "--split", "all"], "split: expected one of train, test, got 'all'"),
-    (["--kernel", "fog", "--out", "nowhere/grid.png"], "path: expected one in a folder that exists"),
+    (["--kernel", "fog", "--split", "all"], "--split: expected one of train, test, got 'all'"),
+    (["--kernel", "fog", "--out", "nowhere/grid.png"], "--out: expected one in a folder that exists"),
     (["--kernel", "fog", "--out", "grid.xyz"], "xyz"),
-    (["--kernel", "fog", "--seed", 2**64], "key: expected an integer in 0..2^64-1"),
+    (["--kernel", "fog", "--seed", 2**64], "--seed: expected an integer in 0..2^64-1"),
 ])  # fmt: skip
 def test_errors(tmp_path, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
@@ -184,4 +184,4 @@ def test_the_command_is_there_and_its_errors_are_short(tmp_path, monkeypatch, ca
     monkeypatch.setattr("sys.argv", ["robustperf", "nuisance", "show", "--kernel", "hue"])
     with pytest.raises(SystemExit, match="1"):
         cli.main()
-    assert capsys.readouterr().err == "robustperf: x: hue expected RGB images, 3 channels, got [1, 8, 8]\n"
+    assert capsys.readouterr().err == "robustperf: --data: hue expected RGB images, 3 channels, got [1, 8, 8]\n"

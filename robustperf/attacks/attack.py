@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch.nn import functional
@@ -11,13 +12,14 @@ from robustperf import check, ops, random
 from robustperf.check import Box
 from robustperf.classifier import Classifier, evaluating, logits_of
 from robustperf.ops.logit_gap import check_labels
+from robustperf.result import Result
 
 LOSSES = ("gap", "dlr", "cross_entropy")
 """What an attack may ascend, see `loss_of`."""
 
 
-@dataclass(frozen=True)
-class Adversarial:
+@dataclass(frozen=True, eq=False, repr=False)
+class Adversarial(Result):
     """What an attack found.
 
     Attributes:
@@ -32,6 +34,9 @@ class Adversarial:
     gap: torch.Tensor
     evaluations: torch.Tensor
     flat: torch.Tensor | None = None
+
+    def _facts(self) -> dict[str, Any]:
+        return {"n": len(self.gap), "crossed": int((self.gap < 0).sum())}
 
 
 class Attack(check.Settings):

@@ -5,18 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
-from rich.console import Console
 
-from robustperf import nets
-from robustperf.cli.margins import build_attacks, report
+from robustperf.cli.margins import report
 from robustperf.cli.options import say
-from robustperf.data import load
 from robustperf.files import alone_in, user_path
-from robustperf.nets import checkpoint
-from robustperf.robustness.store import MarginRun
-from robustperf.training import ERM, fit
 
 
 def demo(
@@ -26,6 +19,16 @@ def demo(
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
     """Train a small network on scikit-learn's digits and find the margin of every test point."""
+    import torch
+    from rich.console import Console
+
+    from robustperf import nets
+    from robustperf.attacks.named import attacks_of
+    from robustperf.data import load
+    from robustperf.nets import checkpoint
+    from robustperf.robustness.store import MarginRun
+    from robustperf.training import ERM, fit
+
     console = Console()
     train, test = load("digits", "train"), load("digits", "test")
     settings = {"size": 8, "classes": train.classes}
@@ -36,5 +39,5 @@ def demo(
     with alone_in(out):
         MarginRun.forget(out)  # a demonstration starts anew
         checkpoint.save(out / "model.safetensors", model)
-        report(model, test, build_attacks("fgsm,pgd(eps=1),bg", 2), 2, out, seed=seed, console=console)
+        report(model, test, attacks_of("fgsm,pgd(eps=1),bg", 2), 2, out, seed=seed, console=console)
     say(console, f"{'model':>8}: {out / 'model.safetensors'}")

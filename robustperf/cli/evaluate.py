@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import json
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from robustperf import processes, training
-from robustperf.cli.data import DataRoot
 from robustperf.cli.options import (
     DOMAIN_HELP,
     Checkpoint,
     Data,
+    DataRoot,
     Limit,
     Model,
     Rgb,
@@ -30,7 +24,6 @@ from robustperf.cli.options import (
     shape_of,
 )
 from robustperf.files import user_path, written_whole
-from robustperf.nets import checkpoint
 
 
 def evaluate(
@@ -53,6 +46,15 @@ def evaluate(
     ] = None,
 ) -> None:
     """Find top-1 and top-5 accuracy and the mean loss (R section 6); under `torchrun` on several processes."""
+    import torch
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from robustperf import __version__, processes, training
+    from robustperf.nets import checkpoint
+    from robustperf.training.evaluate import check_takes
+
     if out is not None and not out.parent.is_dir():
         raise FileNotFoundError(f"out: expected a file in a folder that exists, got {out}")
     network, size, rgb = load_network(checkpoint_path, model, size, rgb)
@@ -61,6 +63,8 @@ def evaluate(
         each: load_data(data, split, data_root, domain=each, limit=limit, size=size, rgb=rgb)
         for each in domain or [None]
     }
+    for dataset in datasets.values():
+        check_takes(network, "data", dataset)
     process = processes.join(cpu)
     console = Console(quiet=not process.is_main_process)
     network.to(torch.device("cpu") if cpu else process.device)
@@ -80,7 +84,7 @@ def evaluate(
     console.print(table)
     if out is not None and process.is_main_process:
         facts = {"checkpoint": checkpoint.digest(checkpoint_path), "data": data, "split": split, "domains": rows,
-                 "robustperf": version("robustperf"), "torch": torch.__version__}
+                 "robustperf": __version__, "torch": torch.__version__}
         with written_whole(out) as partial:
             partial.write_text(json.dumps(plain(facts), indent=1) + "\n")
         say(console, f"figures: {out}")

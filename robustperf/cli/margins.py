@@ -3,33 +3,20 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from enum import Enum
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import torch
 import typer
-from accelerate.utils import gather_object
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
-from rich.text import Text
-from torch import nn
 
-from robustperf import check, plot, processes
-from robustperf.attacks import BG, FGSM, PGD, Attack
-from robustperf.classifier import evaluating, logits_of
-from robustperf.cli.data import DataRoot
-from robustperf.cli.expression import build_list
 from robustperf.cli.options import (
     Checkpoint,
     Data,
+    DataRoot,
     Domain,
     Limit,
     Model,
@@ -42,16 +29,20 @@ from robustperf.cli.options import (
     say,
     shape_of,
 )
-from robustperf.data import Dataset, ImageFolder
 from robustperf.files import alone_in, telling, user_path, written_whole
-from robustperf.nets import checkpoint
-from robustperf.robustness import MarginCurve, Margins
-from robustperf.robustness.margins import stream
-from robustperf.robustness.store import MarginRun
-from robustperf.training.batches import load_batches
+from robustperf.names import PUBLISHED
 
 if TYPE_CHECKING:
+    import torch
     from accelerate import PartialState
+    from rich.console import Console
+    from rich.table import Table
+    from torch import nn
+
+    from robustperf.attacks import Attack
+    from robustperf.data import Dataset, ImageFolder
+    from robustperf.robustness import MarginCurve, Margins
+    from robustperf.robustness.store import MarginRun
 
 CONFIDENCE = 0.95
 
@@ -72,7 +63,7 @@ def margins(
     size: Size = None,
     rgb: Rgb = False,
     model: Model = None,
-    attacks: Annotated[str, typer.Option(help="The ensemble, such as 'fgsm,pgd(eps=2,steps=20),bg'.")] = "fgsm,pgd,bg",
+    attacks: Annotated[str, typer.Option(help="The ensemble, such as 'fgsm,pgd(eps=2,steps=20),bg'.")] = PUBLISHED,
     norm: Annotated[str, typer.Option(help="1, 2 or inf.")] = "2",
     labels: Annotated[Labels, typer.Option(help="Get away from the model's own label (T postulate P2), or from the "
                                            "true one, when a misclassified point has margin 0.")] = Labels.model,
@@ -86,27 +77,18 @@ def margins(
 
     Under `torchrun` the batches are shared out among the processes.
     """
+    from robustperf import check
+    from robustperf.attacks.named import attacks_of
+    from robustperf.nets import checkpoint
+
     norm_value = check.norm(norm)
-    ensemble = build_attacks(attacks, norm_value)
+    ensemble = attacks_of(attacks, norm_value)
     network, size, rgb = load_network(checkpoint_path, model, size, rgb)
     dataset = load_data(data, split, data_root, domain=domain, limit=limit, size=size, rgb=rgb)
     settings = {"checkpoint": checkpoint.digest(checkpoint_path), "split": split,
                 "network": model or getattr(network, "architecture", None)}
     report(network.to(_device(device)), dataset, ensemble, norm_value, out, labels=labels.value,
            batch_size=batch_size, seed=seed, keep_points=keep_points, resume=resume, settings=settings)
-
-
-def build_attacks(text: str, norm: float) -> list[Attack]:
-    """The attacks of `text`; those that know norms take `norm` unless told otherwise (PGD has no L1: it takes L2)."""
-    makers = {
-        "fgsm": FGSM,
-        "pgd": lambda norm=math.inf if norm == math.inf else 2, **kwargs: PGD(norm, **kwargs),
-        "bg": lambda norm=norm, **kwargs: BG(norm, **kwargs),
-    }
-    try:
-        return build_list(text, makers)
-    except ValueError as error:
-        raise ValueError(f"attacks: {error}") from error
 
 
 def report(
@@ -119,6 +101,25 @@ def report(
     Of several processes each takes every so-manieth part, in the batch that one process would see it in; the first one
     prints, and writes all but the parts.
     """
+    import torch
+    from accelerate.utils import gather_object
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    from robustperf import plot, processes
+    from robustperf.robustness import MarginCurve
+    from robustperf.robustness.margins import stream
+    from robustperf.training.batches import load_batches
+    from robustperf.training.evaluate import check_takes
+
+    check_takes(model, "data", dataset)
     described = plain({
         "data": dataset.name, "points": len(dataset), "shape": shape_of(dataset), "labels": labels, "norm": norm,
         "seed": seed, "batch_size": batch_size, "keep_points": keep_points,
@@ -188,6 +189,10 @@ def _opened(out: Path, described: dict[str, Any], starts: Iterable[int], process
             resume: bool) -> Iterator[tuple[MarginRun, int]]:
     """The run in the folder `out`, which these processes alone have, and how many of its parts are kept from before, as
     the first process counts them."""
+    from accelerate.utils import gather_object
+
+    from robustperf.robustness.store import MarginRun
+
     with ExitStack() as stack:
         run, kept, fault = None, 0, None
         if process.is_main_process:
@@ -204,11 +209,19 @@ def _opened(out: Path, described: dict[str, Any], starts: Iterable[int], process
 
 
 def _correct(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> int:
+    import torch
+
+    from robustperf.classifier import evaluating, logits_of
+
     with evaluating(model), torch.no_grad():
         return int((logits_of(model, x).argmax(1) == y).sum())
 
 
 def _summary(found: Margins, curve: MarginCurve, accuracy: float, seconds: float, kept: int) -> dict[str, Any]:
+    import torch
+
+    from robustperf import __version__
+
     low, high = curve.band(CONFIDENCE).area
     return {
         "accuracy": accuracy,
@@ -222,11 +235,14 @@ def _summary(found: Margins, curve: MarginCurve, accuracy: float, seconds: float
         "evaluations": found.evaluations.double().mean().item(),
         "attack_evaluations": found.attack_evaluations.double().sum(0).mean().item(),
         "seconds": seconds, "batches_kept_from_before": kept,
-        "robustperf": version("robustperf"), "torch": torch.__version__,
+        "robustperf": __version__, "torch": torch.__version__,
     }  # fmt: skip
 
 
 def _table(title: str, summary: dict[str, Any], points: int) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(title=Text(title), show_header=False)
     table.add_row("accuracy", f"{summary['accuracy']:.2%}")
     table.add_row("R, area under the margin curve", f"{summary['area']:.4f}")
@@ -245,6 +261,10 @@ def _table(title: str, summary: dict[str, Any], points: int) -> Table:
 
 def _device(text: str) -> torch.device:
     """The device called `text`, if it is one that torch can use here; of several processes each has its own GPU."""
+    import torch
+
+    from robustperf import processes
+
     try:
         device = torch.device(text)
         process = processes.join(cpu=device.type == "cpu")

@@ -18,6 +18,7 @@ from robustperf import check
 from robustperf.data.dataset import Dataset
 from robustperf.data.image_files import SUFFIXES, check_pixels, read_image
 from robustperf.files import user_path
+from robustperf.names import check_name
 
 SPLITS = ("train", "val", "test")
 
@@ -52,8 +53,7 @@ class ImageFolder(data.Dataset):
 
     def __init__(self, path: str | os.PathLike, split: str = "train", size: int = 224) -> None:
         path = user_path(path)
-        if split not in SPLITS:
-            raise ValueError(f"split: expected one of {', '.join(SPLITS)}, got {split!r}")
+        check_name("split", split, SPLITS)
         self.size = check.positive("size", size, integer=True)
         folder = path / split
         if split == "test" and not folder.exists():

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 import struct
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -72,7 +74,8 @@ def read(path: str | os.PathLike) -> tuple[dict[str, torch.Tensor], dict[str, st
             header = file.metadata() or {}
         return load_file(path), header
     except (SafetensorError, OSError, *FAULTS) as error:
-        raise ValueError(f"checkpoint: expected a safetensors file, got {path}: {check.line_of(error)}") from error
+        raise ValueError(f"checkpoint: expected a safetensors file, got {path}: "
+                         f"{_pickled(path) or check.line_of(error)}") from error
 
 
 def load(path: str | os.PathLike, model: nn.Module | None = None) -> nn.Module:
@@ -85,7 +88,9 @@ def load(path: str | os.PathLike, model: nn.Module | None = None) -> nn.Module:
     weights, header = read(path)
     if model is None:
         if "architecture" not in header:
-            raise ValueError(f"checkpoint: {path} names no architecture in its header; give the model itself")
+            raise ValueError(f"checkpoint: {path} names no architecture in its header, as a state_dict alone does not: "
+                             "pass model=NETWORK, which the weights are of, or write the file with "
+                             "robustperf.nets.checkpoint.save(path, model) of a model of robustperf.nets.build")
         try:
             arguments = json.loads(header.get("arguments", "{}"))
             with torch.device("meta"):
@@ -164,3 +169,16 @@ def _own_names(model: nn.Module) -> list[str]:
 
 def _bare(name: str) -> str:
     return ".".join(part for part in name.split(".") if part not in ("_orig_mod", "module"))
+
+
+def _pickled(path: Path) -> str:
+    """How to convert a file that torch.save wrote; nothing for another."""
+    with open(path, "rb") as file:
+        begin = file.read(4)
+    if begin != b"PK\x03\x04" and begin[:1] != b"\x80":  # a zip archive, or a bare pickle
+        return ""
+    program = ("import torch; from safetensors.torch import save_file; save_file({name: value.contiguous().clone() for "
+               f"name, value in torch.load({str(path)!r}, weights_only=True).items()}}, "
+               f"{str(path.with_suffix('.safetensors'))!r})")
+    return (f"torch.save wrote it. If it holds a state_dict, this converts it: python -c {shlex.quote(program)}; "
+            "otherwise load the model and write it with robustperf.nets.checkpoint.save(path, model)")

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -14,14 +15,15 @@ from robustperf.check import Box
 from robustperf.classifier import Classifier, check_no_nan, evaluating, logits_of
 from robustperf.ops.line_search_step import FIELD, check_search, new_search
 from robustperf.ops.logit_gap import check_labels
+from robustperf.result import Result
 
 TOL = 2.0**-20
 FARTHEST = 32.0
 """How many times its length a line goes on where the box has no edge."""
 
 
-@dataclass(frozen=True)
-class LineSearch:
+@dataclass(frozen=True, eq=False, repr=False)
+class LineSearch(Result):
     """Attributes:
     step: [B] float64, the smallest ε found with f(x + ε (x' - x)) ≠ f(x), in (0, 1], above 1 where the line went on to
         the edge of the box; inf where not `crossed`, 0 where the label given is not the model's at x.
@@ -35,9 +37,12 @@ class LineSearch:
     crossed: torch.Tensor
     evaluations: torch.Tensor
 
+    def _facts(self) -> dict[str, Any]:
+        return {"n": len(self.step), "crossed": int(self.crossed.sum())}
 
-@dataclass(frozen=True)
-class Boundary:
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Boundary(Result):
     """Attributes:
     distance: [B] float64, ‖point - x‖; inf where no candidate's line crosses, 0 where the label given is not the
         model's at x.
@@ -50,6 +55,9 @@ class Boundary:
     point: torch.Tensor
     candidate: torch.Tensor
     evaluations: torch.Tensor
+
+    def _facts(self) -> dict[str, Any]:
+        return {"n": len(self.distance), "found": int(self.distance.isfinite().sum())}
 
 
 def line_search(

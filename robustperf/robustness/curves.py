@@ -10,13 +10,14 @@ import numpy as np
 import torch
 
 from robustperf import plot
+from robustperf.result import Result
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-@dataclass(frozen=True, eq=False)
-class MarginCurve:
+@dataclass(frozen=True, eq=False, repr=False)
+class MarginCurve(Result):
     """The share of points that have no adversarial example at distance <= ε, as a function of ε.
 
     The empirical R_{Q_ε,1,p} of Tibo et al. 2021, Example 3, from the margins m_1..m_N of N points:
@@ -136,9 +137,15 @@ class MarginCurve:
         plot.cut_at_floor(axes, [self])
         return axes
 
+    def _facts(self) -> dict[str, Any]:
+        return {"n": self.count, "area": self.area, "median": self.median, "not found": self.missing}
 
-@dataclass(frozen=True, eq=False)
-class Band:
+    def _repr_html_(self) -> str:
+        return plot.as_html(self.plot().figure) + super()._repr_html_()
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Band(Result):
     """A simultaneous confidence band around a margin curve, at(ε) ± half_width cut to [0, 1]; from `MarginCurve.band`.
 
     Attributes:
@@ -163,6 +170,9 @@ class Band:
     def area(self) -> tuple[float, float]:
         """(low, high): the areas under the lower and the upper curve over [0, d], which hold R together; exact."""
         return self._area_below(-self.half_width), self._area_below(self.half_width)
+
+    def _facts(self) -> dict[str, Any]:
+        return {"confidence": self.confidence, "half width": self.half_width, "area": self.area}
 
     def _area_below(self, shift: float) -> float:
         count, end = self.curve.count, torch.tensor([self.curve.upper], dtype=torch.float64)

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import math
+import os
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 
 from robustperf import check, ops, random
 from robustperf.attacks import Adversarial, Attack
 from robustperf.attacks.attack import gap_at
+from robustperf.attacks.named import Attacks, attacks_of
 from robustperf.check import Box
 from robustperf.classifier import Classifier, evaluating, logits_of
+from robustperf.names import PUBLISHED
 from robustperf.ops.logit_gap import check_labels
+from robustperf.progress import progress_bar
+from robustperf.result import Result
 from robustperf.robustness.boundary import TOL, Boundary, closest_boundary, distances
 from robustperf.robustness.diagnostics import EVERY, NEARER, Diagnostics
 
 
-@dataclass(frozen=True)
-class Margins:
+@dataclass(frozen=True, eq=False, repr=False)
+class Margins(Result):
     """The margins of N points, on the CPU.
 
     Attributes:
@@ -56,6 +62,50 @@ class Margins:
         counts = torch.bincount(self.attack[self.attack >= 0], minlength=len(self.attacks)).double()
         return dict(zip(self.attacks, (counts / counts.sum()).tolist(), strict=True))
 
+    @property
+    def median(self) -> float:
+        """The median distance, the lower of the two middle ones, as in `MarginCurve.median`; NaN of no points."""
+        return self.distance.sort().values[(len(self) - 1) // 2].item() if len(self) else math.nan
+
+    def __len__(self) -> int:
+        """N."""
+        return len(self.distance)
+
+    def summary(self) -> dict[str, float]:
+        """The result in plain numbers: points, norm, median, area (R, the mean of min(distance, diameter)), diameter,
+        not_found (how many points), evaluations and attack_evaluations (a point's mean in the line search and in the
+        attacks), and for each attack its part in `shares`, as "closest_by NAME"."""
+        return {
+            "points": len(self),
+            "norm": self.norm,
+            "median": self.median,
+            "area": self.distance.clamp(max=self.diameter).mean().item(),
+            "diameter": self.diameter,
+            "not_found": int((~self.found).sum()),
+            "evaluations": self.evaluations.double().mean().item(),
+            "attack_evaluations": self.attack_evaluations.double().sum(0).mean().item(),
+            **{f"closest_by {name}": part for name, part in self.shares.items()},
+        }
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes everything to an npz file, atomically, as `robustperf margins` does: arrays without pickles.
+
+        Raises FileNotFoundError where the folder of `path` does not exist, OSError where it cannot be written.
+        """
+        from robustperf.robustness.store import save_margins
+
+        save_margins(path, self)
+
+    @staticmethod
+    def load(path: str | os.PathLike) -> Margins:
+        """What `save`, or `robustperf margins`, wrote. Raises FileNotFoundError; ValueError for another file."""
+        from robustperf.robustness.store import load_margins
+
+        return load_margins(path)
+
+    def _facts(self) -> dict[str, Any]:
+        return {"n": len(self), "norm": self.norm, "median": self.median, "not found": int((~self.found).sum())}
+
     @staticmethod
     def concatenate(parts: Sequence[Margins]) -> Margins:
         """One result of several, in their order."""
@@ -71,18 +121,21 @@ class Margins:
 
 
 def margins(
-    model: Classifier, x: torch.Tensor, *, attacks: Sequence[Attack], norm: float = 2,
+    model: Classifier, x: torch.Tensor, *, attacks: Attacks = PUBLISHED, norm: float = 2,
     labels: torch.Tensor | None = None, bounds: Box = (0.0, 1.0), key: int = 0,
     batch_size: int = 256, keep_points: bool = False, index: torch.Tensor | None = None, tol: float = TOL,
-    probes: int = 0,
+    probes: int = 0, progress: bool = False,
 ) -> Margins:
     """The margin of each point, from above: the distance to the closest adversarial example of an ensemble of attacks
     after a line search towards each (T section 3.2).
 
     Args:
-        model: a classifier on the points' device; run in eval mode and left as it was.
-        x: [N, ...] float32 or float64, within `bounds` (beyond them by rounding is clamped); on any device.
-        attacks: such as [FGSM(), PGD(), BG()].
+        model: a classifier on the points' device; run in eval mode and left as it was. Or a fitted scikit-learn
+            classifier that `transfer.module_from_sklearn` makes a module of.
+        x: [N, ...] float32 or float64, within `bounds` (beyond them by rounding is clamped); on any device. Beside an
+            estimator, a numpy array too.
+        attacks: a list such as [FGSM(), PGD(norm=2), BG(norm=2)]; or their names, "fgsm,pgd(eps=2),bg", of which each
+            takes `norm` unless told otherwise (PGD has no L1: it takes L2). By default the paper's ensemble.
         norm: 1, 2 or inf, of the distance.
         labels: [N] int64; None takes the model's own predictions (T postulate P2: robustness is not accuracy). With
             true labels a misclassified point has margin 0.
@@ -95,23 +148,44 @@ def margins(
         keep_points: keep the nearest points themselves.
         index: [N] int64, the points' numbers in their data set, which the draws depend on; 0..N-1 by default.
         tol, probes: of the search, as in `line_search`.
+        progress: show a bar on standard error.
 
     A point where the model has no label (NaN logits), or an attack no gradient, costs itself and no other. What makes
     the margins doubtful is in `diagnostics`, and warned of (RuntimeWarning, once a call). That takes one more
     evaluation of the adversarial examples of every fourth point (those whose index is a multiple of 4).
 
     Raises TypeError or ValueError for a wrong argument, pixels that are not finite or out of bounds.
+
+    >>> margins(model, x)
+    Margins(n=200, norm=2, median=1.03, not found=0)
     """
-    parts = list(stream(model, x, attacks=attacks, norm=norm, labels=labels, bounds=bounds, key=key,
-                        batch_size=batch_size, keep_points=keep_points, index=index, tol=tol, probes=probes))
+    model, x = _as_module(model, x)
+    check.tensor("x", x, ("N", ...))
+    parts = []
+    with progress_bar(progress, "margins", len(x)) as advance:
+        for part in stream(model, x, attacks=attacks, norm=norm, labels=labels, bounds=bounds, key=key,
+                           batch_size=batch_size, keep_points=keep_points, index=index, tol=tol, probes=probes):
+            parts.append(part)
+            advance(len(part))
     found = Margins.concatenate(parts)
     if found.diagnostics.messages:
         warnings.warn("margins: " + "; ".join(found.diagnostics.messages), RuntimeWarning, stacklevel=2)
     return found
 
 
+def _as_module(model: Any, x: Any) -> tuple[Classifier, torch.Tensor]:
+    """The module of a scikit-learn estimator, and its points as a tensor; anything else as it is."""
+    if callable(model) or not hasattr(model, "get_params"):
+        return model, x
+    from robustperf.transfer import module_from_sklearn, rows  # of a higher floor: for estimators alone
+
+    x = rows.as_tensor(x)
+    module = module_from_sklearn(model, dtype=check.tensor("x", x, ("N", ...)).dtype)
+    return module.to(x.device), x
+
+
 def stream(
-    model: Classifier, x: torch.Tensor, *, attacks: Sequence[Attack], norm: float = 2,
+    model: Classifier, x: torch.Tensor, *, attacks: Attacks, norm: float = 2,
     labels: torch.Tensor | None = None, bounds: Box = (0.0, 1.0), key: int = 0,
     batch_size: int = 256, keep_points: bool = False, index: torch.Tensor | None = None, tol: float = TOL,
     probes: int = 0,
@@ -120,12 +194,7 @@ def stream(
     check.tensor("x", x, ("N", ...))
     norm, bounds = check.norm(norm), check.box(bounds, x.shape[1:], x.dtype, x.device)
     check.positive("batch_size", batch_size, integer=True)
-    attacks = tuple(attacks)
-    for attack in attacks:
-        if not isinstance(attack, Attack):
-            raise TypeError(f"attacks: expected instances of Attack, got {attack!r}")
-    if not attacks:
-        raise ValueError("attacks: expected at least one, got none")
+    attacks = tuple(attacks_of(attacks, norm))
     if labels is not None:
         check.tensor("labels", labels, (x.shape[0],), dtypes=(torch.int64,), device=x.device)
     if index is None:

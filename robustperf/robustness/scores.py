@@ -7,14 +7,18 @@ import math
 import numbers
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from robustperf import check, random
-from robustperf.attacks import BG, FGSM, PGD, Attack
+from robustperf.attacks.named import Attacks
 from robustperf.classifier import Classifier
 from robustperf.family import Family
 from robustperf.kernel import Kernel
+from robustperf.names import PUBLISHED
+from robustperf.progress import progress_bar
+from robustperf.result import Result
 from robustperf.robustness.basic import basic_robustness
 from robustperf.robustness.margins import margins
 
@@ -27,8 +31,8 @@ _ROUNDING = 1e-9
 _COUNTING = 8  # drawn lambdas whose scatter is worth something
 
 
-@dataclass(frozen=True, eq=False)
-class ScoreValue:
+@dataclass(frozen=True, eq=False, repr=False)
+class ScoreValue(Result):
     """A robustness score, estimated at N points.
 
     Attributes:
@@ -51,6 +55,9 @@ class ScoreValue:
     lam: torch.Tensor
     at: torch.Tensor
     draws: int
+
+    def _facts(self) -> dict[str, Any]:
+        return {"": self.value, "standard error": self.standard_error, "n": len(self.points), "draws": self.draws}
 
 
 @dataclass(frozen=True)
@@ -110,8 +117,8 @@ class Score(check.Settings):
     def __call__(
         self, model: Classifier, x: torch.Tensor | None = None, *, shape: tuple[int, int, int] | None = None,
         points: int | None = None, samples: int = 1000, key: int = 0, batch_size: int = 64,
-        index: torch.Tensor | None = None, attacks: Sequence[Attack] | None = None,
-        bounds: tuple[float, float] = (0.0, 1.0),
+        index: torch.Tensor | None = None, attacks: Attacks | None = None,
+        bounds: tuple[float, float] = (0.0, 1.0), progress: bool = False,
     ) -> ScoreValue:
         """The score of a classifier.
 
@@ -123,10 +130,11 @@ class Score(check.Settings):
             samples: draws for each point and each lambda, at most.
             key: 64 bits, of all draws.
             batch_size, index: as in `basic_robustness`.
-            attacks: where certain="margins", the ensemble of `margins`; by default T's three, FGSM, PGD and BG.
+            attacks: where certain="margins", as in `margins`.
             bounds: (lower, upper) of the box, finite, whose points are drawn where G is not "empirical"; the unit
                 cube's by default, and always where certain="margins". Arrays as in `margins`. The kernel must live
                 there too: see `nuisance.InBounds`.
+            progress: show a bar on standard error, over the kernels' points.
 
         Raises TypeError or ValueError for wrong arguments, an H or a G out of its range there, a density that the
         nodes are too few for.
@@ -151,11 +159,13 @@ class Score(check.Settings):
             raise ValueError(f"attacks: expected None where certain is draws, got {attacks!r}")
         else:
             values = []
-            for number, kernel in enumerate(kernels):
-                found = basic_robustness(model, x, kernel, samples=samples, until_disagreement=self.H == "certain",
-                                         key=random.fold_in(key, number), batch_size=batch_size, index=index)
-                values.append(self._h(found.rho) * weights)
-                draws += int(found.draws.sum())
+            with progress_bar(progress, "score", len(kernels) * len(x)) as advance:
+                for number, kernel in enumerate(kernels):
+                    found = basic_robustness(model, x, kernel, samples=samples, until_disagreement=self.H == "certain",
+                                             key=random.fold_in(key, number), batch_size=batch_size, index=index,
+                                             progress=advance)
+                    values.append(self._h(found.rho) * weights)
+                    draws += int(found.draws.sum())
             values = torch.stack(values)
         at, of_points = values.mean(1), shares @ values
         exact = self.certain == "margins" and len(lam) and self.kernel.density is None and torch.equal(eps, lam[:, 0])
@@ -252,9 +262,7 @@ def _balls(kernels: Sequence[Kernel]) -> tuple[float, torch.Tensor]:
 
 def _margins(model, x, norm, attacks, **arguments) -> torch.Tensor:
     """The margins [N] float64 of points in the unit cube."""
-    if attacks is None:
-        attacks = [FGSM(), PGD(norm if norm != 1 else 2), BG(norm)]
-    return margins(model, x, attacks=attacks, norm=norm, **arguments).distance
+    return margins(model, x, attacks=PUBLISHED if attacks is None else attacks, norm=norm, **arguments).distance
 
 
 def _numbers(name: str, values, size: int) -> torch.Tensor:

@@ -9,7 +9,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +17,13 @@ import torch
 from torch import nn
 
 from robustperf import check, random
-from robustperf.classifier import device_of, evaluating, logits_of
-from robustperf.data import Dataset
+from robustperf.names import PRECISIONS, check_name
 from robustperf.nets import checkpoint
+from robustperf.result import Result
 from robustperf.training.accelerator import accelerator_for, check_accelerator
-from robustperf.training.batches import Arrays, Loaded, Order, as_data, held_out, load_batches, rows_of
+from robustperf.training.batches import Loaded, Order, as_data, held_out, rows_of
 from robustperf.training.cotrain import CoTrain
-from robustperf.training.evaluate import evaluate
+from robustperf.training.evaluate import check_takes, evaluate
 from robustperf.training.folder import TrainingFolder, describe, describe_data, describe_model
 from robustperf.training.learner import Learner
 from robustperf.training.optimizers import Optimizer, Rate, build_optimizer, check_rate
@@ -32,11 +32,9 @@ from robustperf.training.progress import TrainingBar
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-PRECISIONS = ("no", "bf16", "fp16")
 
-
-@dataclass(frozen=True)
-class Fitted:
+@dataclass(frozen=True, eq=False, repr=False)
+class Fitted(Result):
     """What `fit` leaves beside the weights.
 
     Attributes:
@@ -52,6 +50,12 @@ class Fitted:
     steps: torch.Tensor
     epochs: list[dict[str, float]]
     best: int
+
+    def _facts(self) -> dict[str, Any]:
+        names = ("loss", "accuracy", "validation_loss", "validation_accuracy")
+        best = self.epochs[self.best - 1]
+        return {"epochs": len(self.epochs), "steps": len(self.steps), "best": self.best,
+                **{name.replace("_", " "): best[name] for name in names if not math.isnan(best.get(name, math.nan))}}
 
 
 def fit(
@@ -126,8 +130,7 @@ def fit(
     if not isinstance(model, nn.Module):
         raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
     _check_objective(objective)
-    if mixed_precision not in PRECISIONS:
-        raise ValueError(f"mixed_precision: expected one of {', '.join(PRECISIONS)}, got {mixed_precision!r}")
+    check_name("mixed_precision", mixed_precision, PRECISIONS)
     if out is None and (resume or checkpoint_steps is not None or log_with == "tensorboard"):
         raise ValueError("out: expected a folder for checkpoints and logs, got None")
     classifies = getattr(objective, "classifies", True)
@@ -153,7 +156,7 @@ def fit(
             raise ValueError(f"batch_size: expected a multiple of the {processes} processes, got {batch_size}")
         for name, data in (("train", train), ("validation", validation)):
             if data is not None and classifies:
-                _check_labels(name, model, data)
+                check_takes(model, name, data)
         classify = _Classify(objective)
         learners = [Learner("model", model, build_optimizer(optimizer, model.parameters()), lr, order, classify,
                             ("loss", "accuracy"))]
@@ -330,22 +333,6 @@ def _accuracy(predicted: list[torch.Tensor], y: torch.Tensor) -> torch.Tensor:
     return (found.view(-1, len(y)) == y).double().mean()
 
 
-def _check_labels(name: str, model: nn.Module, data: Any) -> None:
-    """Whether the model takes these images and has a logit for each label: before any work is done."""
-    if not len(data):
-        raise ValueError(f"{name}: expected samples, got none")
-    first = replace(data, workers=0) if isinstance(data, Loaded) else data
-    x, _, _ = next(load_batches(first, [torch.zeros(1, dtype=torch.int64)], device_of(model)))
-    with evaluating(model), torch.no_grad():
-        classes = logits_of(model, x).shape[1]
-    if isinstance(data, Dataset | Arrays) and not 0 <= (wrong := _farthest(data.y)) < classes:
-        raise ValueError(f"{name}: expected labels in 0..{classes - 1}, as many as the model has logits, got {wrong}")
-
-
-def _farthest(y: torch.Tensor) -> int:
-    """The least label where it is below 0, else the greatest."""
-    least, greatest = (int(value) for value in y.aminmax())
-    return least if least < 0 else greatest
 
 
 def _check_objective(objective: Any) -> None:

@@ -9,9 +9,7 @@ import torch
 from torch import optim
 
 from robustperf import check
-
-# name: (class, the papers' learning rate: R A.2 for Adadelta and SGD, T A.1 for Adam)
-OPTIMIZERS = {"adadelta": (optim.Adadelta, 1.0), "adam": (optim.Adam, 1e-3), "sgd": (optim.SGD, 0.05)}
+from robustperf.names import OPTIMIZERS, check_name
 
 Rate = float | tuple[float, float] | Mapping[int, float]
 """A learning rate: a constant; (first, last) with a line between them; or {epoch: the rate from then on}. It is that of
@@ -21,14 +19,12 @@ Optimizer = str | optim.Optimizer | Callable[[Iterable[torch.nn.Parameter]], opt
 
 
 def build_optimizer(optimizer: Optimizer, parameters: Iterable[torch.nn.Parameter]) -> optim.Optimizer:
-    """The optimizer of a name in `OPTIMIZERS`, of a function of the parameters, or the one that is given."""
+    """The optimizer of a name in `names.OPTIMIZERS`, of a function of the parameters, or the one that is given."""
     if isinstance(optimizer, optim.Optimizer):
         return optimizer
     if isinstance(optimizer, str):
-        if optimizer not in OPTIMIZERS:
-            raise ValueError(f"optimizer: expected one of {', '.join(OPTIMIZERS)}, got {optimizer!r}")
-        kind, rate = OPTIMIZERS[optimizer]
-        return kind(parameters, lr=rate)
+        kind, rate = OPTIMIZERS[check_name("optimizer", optimizer, OPTIMIZERS)]
+        return getattr(optim, kind)(parameters, lr=rate)
     made = optimizer(parameters) if callable(optimizer) else optimizer
     if not isinstance(made, optim.Optimizer):
         raise TypeError(f"optimizer: expected a name, an Optimizer or a function that makes one, got {optimizer!r}")

@@ -9,6 +9,7 @@ import torch
 
 from robustperf import check
 from robustperf.kernel import Kernel, Shape
+from robustperf.names import check_name
 from robustperf.nuisance.corruptions import blurs, canny, fog, strokes, warps
 from robustperf.nuisance.noise import ImpulseNoise, ShotNoise
 from robustperf.nuisance.uniform import LARGEST, UniformDelta
@@ -109,9 +110,7 @@ class MnistC(UniformDelta):
     """
 
     def __init__(self, name: str):
-        if name not in CORRUPTIONS:
-            raise ValueError(f"name: expected one of {', '.join(CORRUPTIONS)}, got {name!r}")
-        self.name = name
+        self.name = check_name("name", name, CORRUPTIONS)
 
     @property
     def differentiable_in_delta(self) -> bool:
