@@ -11,7 +11,6 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-import robustperf as rp
 from robustperf import cli, nets
 from robustperf.nets import checkpoint
 
@@ -53,7 +52,9 @@ def runs(tmp_path_factory):
             [*margins, "--out", str(folder / f"resumed{processes}"), "--resume"],
         ]
 
-    def interrupt(*arguments, _found=rp.robustness.margins, **named):
+    margins_module = sys.modules["robustperf.robustness.margins"]  # the function has the package's name
+
+    def interrupt(*arguments, _found=margins_module.stream, **named):
         if int(named["index"][0]) == 40:
             raise KeyboardInterrupt
         return _found(*arguments, **named)
@@ -61,7 +62,7 @@ def runs(tmp_path_factory):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as each process under torchrun: threads decide how sums are rounded
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rp.robustness, "margins", interrupt)
+        patch.setattr(margins_module, "stream", interrupt)
         for processes in (1, 2):
             result = CliRunner().invoke(cli.app, commands(processes)[3])
             assert result.exit_code == 130 and "2 of 6 batches are kept" in result.output
