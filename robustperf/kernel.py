@@ -227,7 +227,7 @@ class Normalised(Kernel):
         return self.kernel.defined(x)
 
     def sample_for(self, shape, key, index, draws, *, backend=None):
-        return self._into_cube(self.kernel.sample_for(shape, key, index, draws, backend=backend), shape).float()
+        return 2 * random.uniform(key, index, draws, self.dim_for(shape), backend=backend) - 1
 
     def transform(self, x, delta, *, backend=None):
         lower, upper = self.kernel.bounds_for(tuple(x.shape[1:])).to(delta)
@@ -247,15 +247,12 @@ class Normalised(Kernel):
         return torch.tensor([[-1.0], [1.0]], dtype=torch.float64).repeat(1, self.dim_for(shape))
 
     def identity_for(self, shape: Shape | None) -> torch.Tensor:
-        return self._into_cube(self.kernel.identity_for(shape), shape)
+        away = self.kernel.identity_for(shape).double() - self.kernel.centre_for(shape)
+        radius = self.kernel.radius_for(shape)
+        return (away / radius.where(radius > 0, 1.0)).clamp(-1, 1)  # a component may be fixed
 
     def normalised(self) -> Kernel:
         return self
-
-    def _into_cube(self, own: torch.Tensor, shape: Shape | None) -> torch.Tensor:
-        """delta [..., q] float64 for that of the kernel itself."""
-        lower, upper = self.kernel.bounds_for(shape).to(own.device)
-        return (2 * (own.double() - lower) / (upper - lower) - 1).clamp(-1, 1)
 
     def __repr__(self) -> str:
         text = repr(self.kernel)

@@ -29,7 +29,8 @@ from robustperf.robustness.boundary import distances
 
 LOSS = "cross_entropy"  # foolbox's too
 PUBLISHED = (FGSM(eps=0.25, loss=LOSS), PGD(norm=2, eps=3.0, steps=40, loss=LOSS), BG(norm=2))
-KEEN = (FGSM(eps=0.25), PGD(norm=2, eps=3.0, steps=40, random_start=False, early_stop=True), BG(norm=2, steps=5))
+KEEN = (FGSM(eps=0.25, loss=LOSS), PGD(norm=2, eps=3.0, steps=40, random_start=False, early_stop=True, loss=LOSS),
+        BG(norm=2, steps=5))
 
 
 def foolbox_attacks(model, x):

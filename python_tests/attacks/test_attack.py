@@ -317,3 +317,45 @@ def test_no_grad_is_fine_and_inference_mode_is_refused(attack, net, x, labels):
     assert torch.equal(inside.point, attack(net, x, labels).point)
     with torch.inference_mode(), pytest.raises(RuntimeError, match="torch.inference_mode"):
         attack(net, x, labels)
+
+
+@pytest.mark.parametrize("make", [lambda **kwargs: FGSM(**kwargs), lambda **kwargs: PGD(steps=2, **kwargs)])
+def test_the_difference_of_logits_ratio_wants_three_classes(net, x, make):
+    net.eval()
+
+    def two(images):
+        return net(images)[:, :2]
+
+    labels = two(x).argmax(1)
+    with pytest.raises(ValueError, match="loss: dlr expected logits of at least three classes, got 2; gap takes two"):
+        make(loss="dlr")(two, x, labels)
+    assert not make(loss="gap")(two, x, labels).flat.any()
+    with pytest.raises(ValueError, match="loss: expected one of gap, dlr, cross_entropy, got 'ce'"):
+        make(loss="ce")
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf])
+def test_points_that_are_not_finite_are_replaced_by_x(net, x, labels, wrong):
+    class Broken(Attack):
+        def run(self, model, x, labels, *, key, index, bounds):
+            point = x.flip(0).clone()
+            point[2, 0, 1, 1] = wrong
+            return Adversarial(point, gap_at(model, x.flip(0), labels), torch.ones_like(labels))
+
+    found = Broken()(net, x, labels)
+    assert torch.equal(found.point[2], x[2]) and found.gap[2].isnan()
+    assert found.flat.nonzero().tolist() == [[2]]
+    assert torch.equal(found.point[3:], x.flip(0)[3:]) and found.gap[3:].isfinite().all()
+
+
+def test_flat_is_where_the_way_is_not_known(attack, net, x, labels):
+    """A constant model has no gradient; a point whose label has changed already needs none."""
+    assert not attack(net, x, labels).flat.any()
+
+    def constant(images):
+        return net(images) * 0 + torch.arange(4.0, dtype=images.dtype)
+
+    top = torch.full_like(labels, 3)
+    assert attack(constant, x, top).flat.all()
+    found = attack(constant, x, top - 1)
+    assert not found.flat.any() and (found.gap < 0).all()

@@ -204,6 +204,30 @@ def test_the_closest_of_all_crossing_plans(norm, bounds, overshoot):
 
 
 @pytest.mark.parametrize("norm", NORMS)
+def test_the_exact_step_first(norm):
+    """The nearest class's step of scale 1 where it crosses, otherwise one of the longer plans where any crosses."""
+    smooth, x = mlp(seed=3), images(60)
+
+    def net(images):
+        return smooth(images + 0.1 * (7 * images).sin())
+
+    labels, attack = net(x).argmax(1), BG(norm=norm)
+    found = attack(net, x, labels)
+    steps, _ = all_plans(net, x, labels, BG(norm=norm, overshoot=(1 + 1e-13,)), (0.0, 1.0))
+    nearest = steps[torch.arange(60), torch.linalg.vector_norm(steps, norm, dim=2).argmin(1)]
+    exact = (net((x.flatten(1) + nearest).view_as(x).clamp(0, 1)).argmax(1) != labels) & (found.evaluations == 2)
+    torch.testing.assert_close((found.point - x)[exact].flatten(1), nearest[exact], rtol=1e-9, atol=1e-10)
+    steps, crossing = all_plans(net, x, labels, BG(norm=norm, overshoot=(1.25, 1.6)), (0.0, 1.0))
+    assert torch.equal(found.gap < 0, crossing.any(1) | exact) and exact.sum() > 5 and (~exact).sum() > 5
+    # a plan that the secant puts off is tried last: none is lost, and the step is a plan's own
+    some = (found.gap < 0) & ~exact
+    away = ((found.point - x).flatten(1)[:, None] - steps).abs().amax(2).masked_fill(~crossing, math.inf).amin(1)
+    assert (away[some] < 1e-9).all()
+    without = BG(norm=norm, overshoot=(1.25, 1.6))(net, x, labels)
+    assert torch.equal(without.gap < 0, crossing.any(1))
+
+
+@pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_scaled_down_network_gives_the_same_points(norm, dtype):
     net, x = mlp(dtype=dtype), images(dtype=dtype)

@@ -18,7 +18,7 @@ from robustperf.attacks import PGD
 from robustperf.cli.build import build_network, build_objective
 from robustperf.cli.train import parse_rate
 from robustperf.nets import checkpoint
-from robustperf.nuisance import Brightness
+from robustperf.nuisance import Brightness, ImpulseNoise
 
 DIGITS = ["--data", "digits", "--network", "small-cnn", "--limit", "200", "--batch-size", "20", "--epochs", "1"]
 FILES = {"checkpoint.safetensors", "curves.png", "metrics.csv", "model.safetensors", "steps.csv"}
@@ -128,7 +128,10 @@ BATCH = "mrt(selection='batch', selection_dtype='bfloat16', chunk=1)"
     ("mrt(4)", {"kernel": KERNEL, "weight": 0.0}, training.MRT(KERNEL, 4, 0)),
     ("mrt(k=4)", {"kernel": KERNEL, "k": 7}, training.MRT(KERNEL, 4)),
     (BATCH, {"kernel": KERNEL}, training.MRT(KERNEL, selection="batch", selection_dtype=torch.bfloat16, chunk=1)),
+    ("mrt", {"kernel": KERNEL}, training.MRT(KERNEL, selection="batch")),
+    ("mrt(selection='sample')", {"kernel": KERNEL}, training.MRT(KERNEL, selection="sample")),
     ("mat(step=0.2)", {"kernel": KERNEL, "k": 3}, training.MAT(KERNEL, 3, 0.2)),
+    ("mat(start='identity')", {"kernel": KERNEL}, training.MAT(KERNEL, start="identity")),
     ("mda", {"kernel": KERNEL, "weight": 0.5}, training.MDA(KERNEL, weight=0.5)),
     ("pgd", {}, training.AdversarialTraining()),
     ("pgd(steps=3)", {}, training.AdversarialTraining(PGD(math.inf, eps=8 / 255, step=0.01, steps=3, **PUBLISHED))),
@@ -173,6 +176,7 @@ def test_cotrain_is_that_of_python(tmp_path):
     ("mat(step=0.1)", {"k": 3}, "such as --kernel"),
     ("erm, mrt", {"kernel": KERNEL}, "objective: expected one, got 2"),
     ("adversarial", {}, "expected one of erm, mrt, mat, mda, pgd, gaussian, augmix, hein, cotrain\n  adversarial\n  ^"),
+    ("mat", {"kernel": ImpulseNoise(0.1)}, "kernel: expected one with a gradient in delta, got impulse_noise(0.1)"),
     ("mrt(selection='best')", {"kernel": KERNEL}, "selection: expected one of"),
     ("mrt(selection_dtype='float64')", {"kernel": KERNEL}, "selection_dtype: expected None, torch.bfloat16"),
     ("pgd(norm=1)", {}, "norm: expected 2 or inf"),

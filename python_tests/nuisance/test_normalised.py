@@ -72,6 +72,8 @@ def test_draws_are_those_of_the_kernel(kernel, lower, upper):
     delta = unit.sample(5, INDEX, 3, shape=shape)
     assert delta.dtype == torch.float32 and delta.shape == (3, 4, len(lower)) and delta.abs().max() <= 1
     assert torch.equal(unit.draw(x, key=5, index=INDEX, draws=3), unit(x, delta))
+    if isinstance(kernel, Compose):  # which draws some parts under keys of their own
+        return
     lower, upper = torch.tensor([lower, upper], dtype=torch.float64)
     own = kernel.sample(5, INDEX, 3, shape=shape).double()
     torch.testing.assert_close((lower + (delta.double() + 1) / 2 * (upper - lower)), own, atol=3e-6, rtol=0)
@@ -90,6 +92,15 @@ def test_gradients_are_the_kernels_times_its_radius():
         (in_delta,) = torch.autograd.grad(unit(x, delta).square().sum(), delta)
         (in_own,) = torch.autograd.grad(kernel(x, own).square().sum(), own)
         torch.testing.assert_close(in_delta, in_own * kernel.radius_for(None))
+
+
+def test_a_fixed_component():
+    kernel, x = BackgroundColour((0.2, 0.5, 0), (0.6, 0.5, 1), "corner"), images()
+    unit = kernel.normalised()
+    delta = unit.sample(0, INDEX, 500)
+    assert delta.isfinite().all() and (delta.amin((0, 1)) < -0.98).all() and (delta.amax((0, 1)) > 0.98).all()
+    torch.testing.assert_close(unit(x, torch.zeros(4, 3)), kernel(x, torch.tensor([[0.4, 0.5, 0.5]]).repeat(4, 1)))
+    assert unit.identity_for((3, 16, 16)).tolist() == [-1, 0, -1]
 
 
 def test_delta_beyond_the_cube():

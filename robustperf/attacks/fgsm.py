@@ -33,7 +33,7 @@ class FGSM(Attack):
 
     @property
     def published(self) -> bool:
-        return self.eps is None
+        return self.eps in (None, _EPS)
 
     def run(self, model, x, labels, *, key, index, bounds) -> Adversarial:
         gradient, _, flat = loss_gradient(model, x, labels, self.loss)

@@ -53,7 +53,7 @@ class PGD(Attack):
 
     @property
     def published(self) -> bool:
-        default = self.eps is None and self.step is None and self.steps == 40
+        default = self.eps in (None, _EPS[self.norm]) and self.step is None and self.steps == 40
         return default and self.random_start and not self.early_stop
 
     def sizes(self, width: float) -> tuple[float, float]:

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
 # what `sweep` has too
 OBJECTIVES = ("erm, mrt, mat, mda, pgd, gaussian, augmix, hein or cotrain, with arguments such as "
-              "'mrt(selection=\"sample\", selection_dtype=\"bfloat16\")', 'mat(step=0.1)', 'pgd(norm=2, eps=0.5)', "
-              "'gaussian(0.1)', 'augmix(severity=3)', 'hein(0.1)', 'cotrain(0.5, width=32)'")
+              "'mrt(selection=\"sample\", selection_dtype=\"bfloat16\")', 'mat(start=\"identity\")', "
+              "'pgd(norm=2, eps=0.5)', 'gaussian(0.1)', 'augmix(severity=3)', 'hein(0.1)', 'cotrain(0.5, width=32)'")
 KernelSum = Annotated[
     str | None,
     typer.Option(metavar="SUM", help="The natural variation of mrt, mat and mda, such as 'rotation(30) + "

@@ -62,8 +62,7 @@ def _in_own_room(x, w, c, code, lower, upper, backend):
     box does is to leave it the room h there. So it is put at h in the box [0, max h] with the weight -|w|, whose room
     is h too, and the move is turned round."""
     room = torch.where(w > 0, upper - x, x - lower)
-    room = room.where((x >= lower) & (x <= upper), math.nan)  # also where x is infinite: not a number either
-    room = room.where(x.isfinite(), math.nan)
+    room = room.where((x >= lower) & (x <= upper) & x.isfinite(), math.nan)  # which makes the row a fault
     # No coordinate moves farther than c / max |w| over those without a bound: these could do it alone.
     free = room.isinf()
     largest = w.abs().where(free, 0.0).amax(1) if x.shape[1] else c.new_zeros(len(x))

@@ -71,7 +71,8 @@ def basic_robustness(
             H = 1 wants to know (T section 2). The intervals are exact for this rule; `rho`, then (n - 1) / n for n
             draws, is the likeliest value but below the true one on average.
         key: 64 bits, of the draws.
-        batch_size: images in one forward pass; neither it nor the order or the division of the points changes a draw.
+        batch_size: images in one forward pass; neither it nor the order or the division of the points changes a draw. A
+            label may change where the model itself rounds differently in another batch.
         index: [N] int64, the points' numbers in their data set, which the draws depend on; 0..N-1 by default.
         progress: show a bar on standard error; or a function that is called with how many more points are done.
 
