@@ -1,4 +1,4 @@
-"""What the speed benchmarks share: interleaved timing, the machine's description, tables, JSON and pictures.
+"""What the speed benchmarks share: interleaved timing, tables, JSON and pictures.
 
 Machines are noisy, so a figure is a ratio of medians from one run in which the contenders take turns.
 """
@@ -8,19 +8,20 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from machine import machine
 from rich.console import Console
 from rich.table import Table
+from tables import markdown, text
 
 from robustperf import _native
 
@@ -28,42 +29,35 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def interleave(contenders: dict[str, Callable[[], Any]], repeats: int = 21, warmup: int = 2) -> dict[str, float]:
-    """Median seconds of each contender, called in turn."""
-    times = {name: [] for name in contenders}
-    for turn in range(warmup + repeats):
-        for name, call in contenders.items():
-            began = time.perf_counter()
-            call()
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            if turn >= warmup:
-                times[name].append(time.perf_counter() - began)
-    return {name: statistics.median(values) for name, values in times.items()}
+def interleave(contenders: dict[str, Callable[[], Any]], repeats: int = 21, warmup: int = 2,
+               failed: Callable[[str, Exception], None] | None = None) -> dict[str, float]:
+    """Median seconds of each contender, called in turn. With `failed`, which is told, one that raises is left out."""
+
+    def timed(call: Callable[[], Any]) -> float:
+        began = time.perf_counter()
+        call()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        return time.perf_counter() - began
+
+    times = take_turns({name: partial(timed, call) for name, call in contenders.items()}, warmup + repeats, failed)
+    return {name: statistics.median(values[warmup:]) for name, values in times.items()}
 
 
-def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
-    packages = {}
-    for package in ("robustperf", "torch", "numpy", "scikit-learn", "scikit-learn-intelex", "foolbox", "kornia",
-                    "triton"):
-        try:
-            packages[package] = version(package)
-        except PackageNotFoundError:
-            packages[package] = None
-    return {
-        "processor": _processor(), "threads": torch.get_num_threads(), "instruction_set": _native.isa(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "python": platform.python_version(), "packages": packages,
-    }  # fmt: skip
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+def take_turns(timed: dict[str, Callable[[], float]], turns: int,
+               failed: Callable[[str, Exception], None] | None = None) -> dict[str, list[float]]:
+    """What each function returned in its turns; as in `interleave`, `failed` hears of those that raise."""
+    times: dict[str, list[float]] = {name: [] for name in timed}
+    for _ in range(turns):
+        for name in list(times):
+            try:
+                times[name].append(timed[name]())
+            except Exception as error:
+                if failed is None:
+                    raise
+                del times[name]
+                failed(name, error)
+    return times
 
 
 def parser(description: str) -> argparse.ArgumentParser:
@@ -104,7 +98,7 @@ class Report:
         the one that all others are drawn over."""
         columns = list(dict.fromkeys(key for row in self.rows for key in row))
         table = Table(*columns, title=self.title)
-        texts = [[_text(row.get(column)) for column in columns] for row in self.rows]
+        texts = [[text(row.get(column)) for column in columns] for row in self.rows]
         for row in texts:
             table.add_row(*row)
         Console(width=160).print(table)
@@ -114,8 +108,7 @@ class Report:
         (self.out / f"{self.name}.json").write_text(
             json.dumps({"title": self.title, "machine": machine(), "rows": self.rows}, indent=1) + "\n"
         )
-        lines = [f"# {self.title}", "", "| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
-        lines += ["| " + " | ".join(row) + " |" for row in texts]
+        lines = [f"# {self.title}", "", *markdown(columns, texts)]
         (self.out / f"{self.name}.md").write_text("\n".join(lines) + "\n")
         if bars:
             self._bars(*bars)
@@ -156,7 +149,3 @@ class Report:
 
     def _save(self, axes: Axes) -> None:
         axes.figure.savefig(self.out / f"{self.name}.png")
-
-
-def _text(value: Any) -> str:
-    return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)

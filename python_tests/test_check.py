@@ -76,7 +76,8 @@ def test_bounds_that_hold_no_box(value):
 @pytest.mark.parametrize(("value", "integer"), [(1, False), (0.1, False), (5e-324, False), (np.float64(0.3), False),
                                                 (1, True), (10**30, True)])
 def test_positive_numbers(value, integer):
-    assert check.positive("eps", value, integer=integer) is value
+    got = check.positive("eps", value, integer=integer)
+    assert got == value and type(got) in (int, float)  # Python's own
 
 
 @pytest.mark.parametrize("value", [0, 0.0, -1, -0.1, math.inf, math.nan, True, "1", None, 1j, [1]])
@@ -109,8 +110,11 @@ def test_images_clamped_to_the_bounds_are_within_them(bounds, dtype):
     """float32 rounds 0.1 up: what `clamp` makes of an image is accepted."""
     value = torch.tensor([[-9.0, 0.05, 9.0]], dtype=dtype).clamp(*bounds)
     assert check.images("x", value, bounds) is value
+    lower, upper = check.rounded(bounds, dtype)
+    beyond = torch.where(value > 0.07, value + 5e-7 * (upper - lower), value - 3e-8 * (value == lower))
+    assert torch.equal(check.images("x", beyond, bounds), value)
     with pytest.raises(ValueError, match=r"^x: expected pixels within .* at \[0, 2\] \(and 0 more\)$"):
-        check.images("x", torch.where(value > 0.07, value * (1 + 4 * torch.finfo(dtype).eps), value), bounds)
+        check.images("x", torch.where(value > 0.07, value + 3e-6 * (upper - lower), value), bounds)
 
 
 @pytest.mark.parametrize("wrong", [math.nan, math.inf, -math.inf])

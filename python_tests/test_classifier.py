@@ -1,5 +1,6 @@
 """The model under test: eval mode for a while, logits that are what they should be, images in the layout it likes."""
 
+import functools
 import gc
 import math
 import weakref
@@ -9,7 +10,10 @@ import torch
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from robustperf.classifier import check_no_nan, evaluating, laid_out, logits_of, without_wrapper
+import robustperf as rp
+from robustperf.attacks import BG, FGSM, PGD
+from robustperf.classifier import check_no_nan, evaluating, laid_out, logits_of, modules_of, without_wrapper
+from robustperf.training import MRT
 
 
 def modes(model):
@@ -219,3 +223,132 @@ def test_a_model_is_not_kept_alive():
     del net
     gc.collect()
     assert gone() is None
+
+
+class Wrapper:
+    """A callable that is no module."""
+
+    def __init__(self, net):
+        self.net = net
+
+    def __call__(self, x):
+        return self.net(x)
+
+    def forward(self, x):
+        return self.net(x)
+
+
+def with_default(x, net=None):
+    return net(x)
+
+
+GLOBAL = nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.5), nn.Linear(4, 2))
+
+
+def of_a_global(x):
+    return GLOBAL(x)
+
+
+@pytest.mark.parametrize("hide", [
+    lambda net: lambda x: net(x), lambda net: functools.partial(with_default, net=net), Wrapper,
+    lambda net: Wrapper(net).forward, lambda net: net.forward, lambda net: (lambda x, net=net: net(x)),
+    lambda net: lambda x: (lambda images: net(images))(x), lambda net: functools.partial(Wrapper(lambda x: net(x))),
+], ids=["closure", "partial", "object", "bound method", "forward", "default", "nested", "partial of an object"])
+def test_modules_in_other_callables(model, hide):
+    """They too are in eval mode for a while, and left as they were."""
+    hidden = hide(model.train())
+    assert set(modules_of(hidden)) == set(model.modules())
+    x = torch.rand(50, 3)
+    with evaluating(hidden):
+        assert not any(modes(model)) and torch.equal(logits_of(hidden, x), logits_of(hidden, x))
+    assert all(modes(model))
+
+
+def test_modules_in_globals_and_recursion():
+    assert modules_of(of_a_global) == list(GLOBAL.modules())
+
+    def forever(x):
+        return forever(x)
+
+    assert modules_of(forever) == [] and modules_of(torch.flatten) == [] and modules_of(lambda x: x.softmax(1)) == []
+
+
+class InPlace(nn.Module):
+    """Normalises its input where it lies."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
+
+    def forward(self, x):
+        return self.net(x.sub_(0.5).div_(0.25))
+
+
+class OutOfPlace(InPlace):
+    def forward(self, x):
+        return self.net((x - 0.5) / 0.25)
+
+
+@pytest.mark.parametrize("wrap", [lambda net: net, lambda net: lambda x: net(x), lambda net: net.forward])
+def test_a_model_that_writes_into_its_input_sees_copies(wrap):
+    torch.manual_seed(0)
+    net, plain, x = InPlace(), OutOfPlace(), torch.rand(20, 1, 4, 4)
+    plain.load_state_dict(net.state_dict())
+    before, y = x.clone(), plain(x).argmax(1)
+    model = wrap(net)
+    for _ in range(3):
+        assert torch.equal(logits_of(model, x), plain(before)) and torch.equal(x, before)
+    attacks = [FGSM(), PGD(norm=2, steps=5), BG()]
+    found = rp.margins(model, x, attacks=attacks, keep_points=True)
+    expected = rp.margins(plain, x, attacks=attacks, keep_points=True)
+    torch.testing.assert_close(found.distance, expected.distance)
+    torch.testing.assert_close(found.point, expected.point)
+    kernel = rp.nuisance.Brightness(0.3)
+    rho = rp.basic_robustness(model, x, kernel, samples=20).rho
+    assert torch.equal(rho, rp.basic_robustness(plain, x, kernel, samples=20).rho) and torch.equal(x, before)
+    loss = MRT(kernel, 3, weight=1.0)(model, x, y, key=0, index=torch.arange(20))
+    torch.testing.assert_close(loss, MRT(kernel, 3, weight=1.0)(plain, x, y, key=0, index=torch.arange(20)))
+    assert torch.equal(x, before) and loss.requires_grad
+
+
+def test_a_model_that_begins_to_write_is_an_error():
+    calls = []
+
+    def model(x):
+        calls.append(1)
+        return (x.mul_(2) if len(calls) > 1 else x).flatten(1)
+
+    logits_of(model, IMAGES)
+    with pytest.raises(RuntimeError, match="model: expected one that leaves its input as it is, .* wrote into x"):
+        logits_of(model, IMAGES.clone())
+
+
+def test_copies_where_writing_cannot_be_told():
+    class Unhashable(Wrapper):
+        __hash__ = None
+
+    torch.manual_seed(0)
+    net, x = InPlace(), torch.rand(5, 1, 4, 4)
+    before = x.clone()
+    logits_of(Unhashable(net), x)
+    assert torch.equal(x, before)
+    with torch.inference_mode():
+        inside = torch.rand(5, 1, 4, 4)
+        before = inside.clone()
+        logits_of(net, inside), logits_of(InPlace(), inside)
+        assert torch.equal(inside, before)
+
+
+@pytest.mark.parametrize("attack", [FGSM(), PGD(norm=2, steps=3), BG()], ids=["FGSM", "PGD", "BG"])
+def test_images_from_inference_mode(attack):
+    torch.manual_seed(0)
+    net = OutOfPlace()
+    with torch.inference_mode():
+        x = torch.rand(6, 1, 4, 4)
+    label = net(x.clone()).argmax(1)
+    assert torch.equal(attack(net, x, label).point, attack(net, x.clone(), label).point)
+    found = rp.margins(net, x, attacks=[attack], keep_points=True)
+    assert torch.equal(found.distance, rp.margins(net, x.clone(), attacks=[attack]).distance)
+    assert rp.closest_boundary(net, x, found.point[None].nan_to_num(0)).distance.shape == (6,)
+    with torch.inference_mode():
+        assert rp.basic_robustness(net, x, rp.nuisance.Brightness(0.3), samples=5).rho.shape == (6,)

@@ -4,28 +4,33 @@ Two papers as one library: A. Tibo, M. Jaeger, K. G. Larsen, "A general framewor
 robustness" (2021), "T" in the docstrings, and A. Robey, H. Hassani, G. J. Pappas, "Model-based robust deep learning"
 (2020), "R". Start at `margins`, `MarginCurve` and `attacks`, or at `Kernel` and `nuisance`; `ops` holds the accelerated
 operations.
+
+Names are imported when they are first used; `torch.ops.robustperf` is there once `robustperf.ops` has been.
 """
 
-from importlib.metadata import version as _version
+from typing import TYPE_CHECKING
 
 # _native first: a wrong ROBUSTPERF_CPU, or a broken build, is an error here and not a silent change of backend.
-from robustperf import _native, attacks, data, nets, nuisance, ops, plot, random, training, transfer  # noqa: F401
-from robustperf.family import Family
-from robustperf.kernel import Kernel
-from robustperf.robustness import (
-    BasicRobustness,
-    Boundary,
-    LineSearch,
-    MarginCurve,
-    Margins,
-    Score,
-    basic_robustness,
-    closest_boundary,
-    line_search,
-    margins,
-)
+from robustperf import _native  # noqa: F401
+from robustperf.lazy import lazily
 
-__version__ = _version("robustperf")
+if TYPE_CHECKING:
+    from robustperf import attacks, data, nets, nuisance, ops, plot, random, robustness, training, transfer
+    from robustperf.family import Family
+    from robustperf.kernel import Kernel
+    from robustperf.robustness import (
+        BasicRobustness,
+        Boundary,
+        LineSearch,
+        MarginCurve,
+        Margins,
+        Score,
+        basic_robustness,
+        closest_boundary,
+        line_search,
+        margins,
+    )
+    from robustperf.version import __version__ as __version__
 
 __all__ = [
     "BasicRobustness",
@@ -47,6 +52,15 @@ __all__ = [
     "ops",
     "plot",
     "random",
+    "robustness",
     "training",
     "transfer",
 ]
+
+__getattr__, __dir__ = lazily(__name__, __all__, {
+    "Family": "family",
+    "Kernel": "kernel",
+    "__version__": "version",
+    **dict.fromkeys(["BasicRobustness", "Boundary", "LineSearch", "MarginCurve", "Margins", "Score", "basic_robustness",
+                     "closest_boundary", "line_search", "margins"], "robustness"),
+})  # fmt: skip

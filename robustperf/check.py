@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import numbers
+import operator
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 REAL = (torch.float32, torch.float64)
 HALF = (torch.bfloat16, torch.float16)
+
+Box = tuple[float, float] | tuple[torch.Tensor, torch.Tensor]
+"""(lower, upper) of the box that images live in: numbers, or tensors that broadcast to an image."""
+
+_ROUNDING = 1e-6  # of the box's width: what normalising an image in float32 may be off by, and more
 
 
 def tensor(name: str, value, shape: tuple[int | str, ...] | None = None, *, dtypes: tuple[torch.dtype, ...] = REAL,
@@ -57,34 +65,137 @@ def bounds(value) -> tuple[float, float]:
     return lower, upper
 
 
+def box(value, shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Box:
+    """`bounds` of images of `shape`, as `dtype` has them: what `clamp` gives is within.
+
+    Args:
+        value: (lower, upper), each a number, or an array: [C] for each channel (the images' first axis; each feature
+            where they are [D]), or of a shape that broadcasts to `shape`. ±inf where there is no bound.
+
+    Returns two floats where both are numbers, otherwise two tensors of one shape that broadcasts to `shape`.
+
+    Raises TypeError for what is no pair of numbers or arrays, ValueError for a shape that does not fit, or unless
+    lower < upper everywhere.
+    """
+    try:
+        lower, upper = (torch.as_tensor(part, dtype=torch.float64, device="cpu").detach() for part in value)
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(f"bounds: expected (lower, upper), two numbers or arrays, got {value!r}") from None
+    lower, upper = (_to_image(part, shape) for part in (lower, upper))
+    lower, upper = torch.broadcast_tensors(lower, upper)
+    wrong = ~(lower < upper)
+    if wrong.any():
+        raise ValueError(f"bounds: expected lower < upper, got ({lower[wrong][0].item():g}, "
+                         f"{upper[wrong][0].item():g})" + f" at {wrong.nonzero()[0].tolist()}" * (lower.dim() > 0))
+    if not lower.dim():
+        return rounded((lower.item(), upper.item()), dtype)
+    return lower.to(device, dtype).contiguous(), upper.to(device, dtype).contiguous()
+
+
+def _to_image(bound: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
+    """A bound in a shape that broadcasts to an image's."""
+    given = list(bound.shape)
+    if bound.numel() == 1:
+        return bound.reshape(())
+    if bound.dim() == 1 and len(shape) > 1:
+        bound = bound.reshape(-1, *[1] * (len(shape) - 1))
+    trailing = zip(reversed(bound.shape), reversed(shape), strict=False)
+    if bound.dim() > len(shape) or any(size not in (1, whole) for size, whole in trailing):
+        channels = shape[0] if len(shape) else 1
+        raise ValueError(f"bounds: expected a number, [{channels}], or a shape that broadcasts to {list(shape)}, got "
+                         f"{given}")
+    return bound
+
+
+def width(bounds: Box, x: torch.Tensor) -> float:
+    """The mean width of the box over the values of an image of x [B, ...]; one without a bound counts as 1 wide."""
+    if isinstance(bounds[0], torch.Tensor):
+        widths = (bounds[1] - bounds[0]).double().expand(x.shape[1:])
+        return torch.where(widths.isfinite(), widths, 1.0).mean().item() if widths.numel() else 1.0
+    return bounds[1] - bounds[0] if math.isfinite(bounds[1] - bounds[0]) else 1.0
+
+
 def rounded(bounds: tuple[float, float], dtype: torch.dtype) -> tuple[float, float]:
     """The bounds as `dtype` has them: what `clamp` gives is within them."""
     lower, upper = torch.tensor(bounds, dtype=dtype).tolist()
     return lower, upper
 
 
+def plain(value):
+    """`value` as Python has it: numbers of NumPy, also within tuples, lists and dicts, become Python's own, which JSON
+    takes and which print alike. Anything else stays as it is."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if type(value) in (tuple, list):
+        return type(value)(map(plain, value))
+    if type(value) is dict:
+        return {plain(name): plain(item) for name, item in value.items()}
+    return value
+
+
+class Settings:
+    """A base of dataclasses: their fields are `plain` before their own `__post_init__` checks them."""
+
+    def __init_subclass__(cls, **options):
+        super().__init_subclass__(**options)
+        own = vars(cls).get("__post_init__")
+        if own is None:
+            return
+
+        @functools.wraps(own)
+        def __post_init__(self):
+            Settings.__post_init__(self)
+            own(self)
+
+        cls.__post_init__ = __post_init__
+
+    def __post_init__(self):
+        for name, value in list(vars(self).items()):
+            object.__setattr__(self, name, plain(value))  # frozen ones too
+
+
 def positive(name: str, value, *, integer: bool = False):
-    """`value` if it is a finite number above zero."""
+    """`value`, as a Python number, if it is a finite number above zero."""
     kind = numbers.Integral if integer else numbers.Real
     if isinstance(value, bool) or not isinstance(value, kind) or not 0 < value < math.inf:
         raise ValueError(f"{name}: expected {'an integer' if integer else 'a finite number'} above 0, got {value!r}")
-    return value
+    return plain(value)
 
 
-def images(name: str, value, bounds: tuple[float, float] | None = None) -> torch.Tensor:
-    """A batch [B, ...] of finite float images, within `bounds` if they are given."""
+def images(name: str, value, bounds: Box | None = None) -> torch.Tensor:
+    """A batch [B, ...] of finite float images, clamped to `bounds` if they are given.
+
+    A pixel beyond a bound by rounding, up to 1e-6 of the box's width, is clamped; a farther one is a ValueError that
+    names the worst. `value` itself is returned where there is nothing to clamp.
+    """
     tensor(name, value, ("B", ...))
     if value.dim() < 2:
         raise ValueError(f"{name}: expected a batch of shape [B, ...], got {list(value.shape)}")
-    if value.numel():
-        bounds = None if bounds is None else rounded(bounds, value.dtype)
-        low, high = (v.item() for v in value.aminmax())  # NaN shows in both
-        if not (math.isfinite(low) and math.isfinite(high)):
-            raise ValueError(f"{name}: expected finite pixels, got {_first_fault(value, ~value.isfinite())}")
-        if bounds is not None and (low < bounds[0] or high > bounds[1]):
-            fault = _first_fault(value, (value < bounds[0]) | (value > bounds[1]))
-            raise ValueError(f"{name}: expected pixels within [{bounds[0]:g}, {bounds[1]:g}], got {fault}")
-    return value
+    if not value.numel():
+        return value
+    low, high = (v.item() for v in value.detach().aminmax())  # NaN shows in both
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise ValueError(f"{name}: expected finite pixels, got {_first_fault(value, ~value.isfinite())}")
+    if bounds is None:
+        return value
+    if not isinstance(bounds[0], torch.Tensor):
+        bounds = rounded(bounds, value.dtype)
+        if low >= bounds[0] and high <= bounds[1]:
+            return value
+    clamped = value.clamp(*bounds)
+    beyond = (value - clamped).detach().abs()
+    if not beyond.any():
+        return value
+    lower, upper = (torch.as_tensor(bound, dtype=value.dtype, device=value.device) for bound in bounds)
+    size = torch.maximum(lower.abs().nan_to_num(posinf=0), upper.abs().nan_to_num(posinf=0))
+    allowed = _ROUNDING * (upper - lower).nan_to_num(posinf=0) + 4 * torch.finfo(value.dtype).eps * size
+    wrong = beyond > allowed
+    if wrong.any():
+        place = tuple(torch.unravel_index(beyond.where(wrong, 0).argmax(), value.shape))
+        low, high = (bound.expand(value.shape)[place].item() for bound in (lower, upper))
+        raise ValueError(f"{name}: expected pixels within [{low:g}, {high:g}], got {value[place].item()} at "
+                         f"{[int(at) for at in place]} (and {int(wrong.sum()) - 1} more)")
+    return clamped
 
 
 def finite(name: str, value: torch.Tensor) -> torch.Tensor:
@@ -96,8 +207,11 @@ def finite(name: str, value: torch.Tensor) -> torch.Tensor:
 
 def image_shape(name: str, value) -> tuple[int, int, int]:
     """(C, H, W), three integers above zero."""
-    shape = tuple(value) if isinstance(value, Sequence) else ()
-    if len(shape) != 3 or any(not isinstance(size, int) or size < 1 for size in shape):
+    try:
+        shape = tuple(map(operator.index, value))
+    except TypeError:
+        shape = ()
+    if len(shape) != 3 or min(shape) < 1:
         raise ValueError(f"{name}: expected (C, H, W) above 0, got {value!r}")
     return shape
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
 
 import torch
 from torch.nn.parallel import DistributedDataParallel
@@ -20,10 +23,13 @@ Labeller = Callable[[torch.Tensor], torch.Tensor]
 
 @contextmanager
 def evaluating(model: Classifier) -> Iterator[None]:
-    """Eval mode for the time of the block; every submodule's mode is as before afterwards, also after an error."""
+    """Eval mode for the time of the block; every submodule's mode is as before afterwards, also after an error.
+
+    Of a callable that is no module, the modules are those that `modules_of` finds.
+    """
     if not callable(model):
         raise TypeError(f"model: expected a module or a callable, got {type(model).__name__}")
-    modules = list(model.modules()) if isinstance(model, torch.nn.Module) else []
+    modules = modules_of(model)
     modes = [module.training for module in modules]
     for module in modules:
         module.training = False
@@ -34,9 +40,19 @@ def evaluating(model: Classifier) -> Iterator[None]:
             module.training = mode
 
 
+_WRITES: weakref.WeakKeyDictionary[Classifier, bool] = weakref.WeakKeyDictionary()
+
+
 def logits_of(model: Classifier, x: torch.Tensor) -> torch.Tensor:
-    """The model's logits, [B, C] with C >= 2. Raises ValueError or TypeError, naming the model, for anything else."""
-    logits = model(x)
+    """The model's logits, [B, C] with C >= 2; x stays as it is.
+
+    The first time that a model is evaluated it is given a copy of x, and torch's count of in-place operations on it
+    tells whether the model writes into its input; one that does is given copies from then on.
+
+    Raises ValueError or TypeError, naming the model, for an output that is no logits; RuntimeError for a model that
+    wrote into x itself, which it had left alone before.
+    """
+    logits = _output_of(model, x)
     name = "model(x)"
     check.tensor(name, logits, (x.shape[0], "C"), dtypes=check.REAL + check.HALF, device=x.device)
     if logits.shape[1] < 2:
@@ -44,12 +60,76 @@ def logits_of(model: Classifier, x: torch.Tensor) -> torch.Tensor:
     return logits
 
 
+def _output_of(model: Classifier, x: torch.Tensor) -> torch.Tensor:
+    if torch.compiler.is_compiling():
+        return model(x)
+    try:
+        writes = _WRITES.get(model)
+    except TypeError:  # no weak reference to it, or no hash
+        return model(x.clone())
+    if writes or x.is_inference():  # an inference tensor counts no operations
+        return model(x.clone())
+    given = x.clone() if writes is None else x
+    before = given._version
+    output = model(given)
+    wrote = given._version != before
+    if writes is None:
+        _WRITES[model] = wrote
+    elif wrote:
+        raise RuntimeError("model: expected one that leaves its input as it is, got one that wrote into x; it may not "
+                           "work in place (inplace=True, x.sub_(...), x[...] = ...) on what it is given")
+    return output
+
+
+_DEPTH = 3  # of callables inside callables
+
+
+def modules_of(model: Classifier) -> list[torch.nn.Module]:
+    """Every module that `model` runs, as far as can be seen from outside: the submodules of a module; of another
+    callable those in its closure, its globals, its default arguments, a bound method's object, the parts of a partial
+    and the attributes of an object, three levels deep. None inside a list or a dict."""
+    found: dict[int, torch.nn.Module] = {}
+    seen: set[int] = set()
+
+    def visit(value: Any, depth: int) -> None:
+        if isinstance(value, torch.nn.Module):
+            found.update((id(module), module) for module in value.modules())
+        elif callable(value) and depth <= _DEPTH and id(value) not in seen:
+            seen.add(id(value))
+            for part in _parts_of(value):
+                visit(part, depth + 1)
+
+    visit(model, 0)
+    return list(found.values())
+
+
+def _parts_of(value: Callable) -> list[Any]:
+    """What a callable that is no module refers to."""
+    if inspect.isclass(value) or inspect.isbuiltin(value):
+        return []
+    if isinstance(value, functools.partial):
+        return [value.func, *value.args, *value.keywords.values()]
+    if inspect.ismethod(value):
+        return [value.__self__, *getattr(value.__self__, "__dict__", {}).values(), value.__func__]
+    if inspect.isfunction(value):
+        names = [value.__globals__[name] for name in value.__code__.co_names if name in value.__globals__]
+        defaults = [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
+        return [*_contents(value.__closure__ or ()), *names, *defaults]
+    return list(getattr(value, "__dict__", {}).values())
+
+
+def _contents(cells: Iterable[Any]) -> Iterator[Any]:
+    for cell in cells:
+        with suppress(ValueError):  # a variable without a value yet
+            yield cell.cell_contents
+
+
 @torch.no_grad()
 def labels_of(labeller: Labeller, x: torch.Tensor) -> torch.Tensor:
     """The labeller's labels, [B] int64; TypeError or ValueError, naming the labeller, for anything else."""
     if not callable(labeller):
         raise TypeError(f"labeller: expected a callable, got {type(labeller).__name__}")
-    return check.tensor("labeller(x)", labeller(x), (len(x),), dtypes=(torch.int64,), device=x.device)
+    return check.tensor("labeller(x)", _output_of(labeller, x), (len(x),), dtypes=(torch.int64,), device=x.device)
 
 
 def check_no_nan(logits: torch.Tensor, index: torch.Tensor | None = None) -> None:
@@ -97,7 +177,7 @@ def _takes_channels_last(model, x):
     model = without_wrapper(model)
     with evaluating(model), torch.no_grad():
         try:
-            model(x.contiguous(memory_format=torch.channels_last))
+            model(x.clone(memory_format=torch.channels_last))
         except RuntimeError:  # what is wrong with the images themselves shows again
             return False
     return True

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
 
 from robustperf import random
+from robustperf.equality import same
 from robustperf.kernel import Kernel
 
 Density = Callable[[torch.Tensor], torch.Tensor]
@@ -96,6 +98,20 @@ class Family:
         # the middles of what the words tell apart: never on the border
         words = random.uniform(key, torch.arange(count), 1, self.dim)[0].double() + 2**-25
         return self.lower + (self.upper - self.lower) * words
+
+    def __eq__(self, other: object) -> bool:
+        if type(self) is not type(other):
+            return NotImplemented
+        return same(vars(self), vars(other))
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.dim))
+
+    def __repr__(self) -> str:
+        kernel = self.kernel.func if isinstance(self.kernel, partial) else self.kernel
+        name = getattr(kernel, "__name__", repr(kernel))
+        ranges = ", ".join(f"({low:g}, {high:g})" for low, high in zip(self.lower, self.upper, strict=True))
+        return f"Family({name}, {ranges}{'' if self.density is None else f', density={self.density!r}'})"
 
     def _check_density(self):
         if self.dim == 1:

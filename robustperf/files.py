@@ -9,6 +9,7 @@ import os
 import re
 import stat
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,6 +22,7 @@ except ImportError:  # no POSIX: the parts of killed processes stay
 
 SETTINGS = "settings.json"
 
+_PATIENCE = 1.0  # seconds; a process that sweeps holds a new file for a moment
 _PART = re.compile(r"\..+\.\d+\.part", re.DOTALL | re.ASCII)  # what `written_whole` writes to
 _KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device",
           stat.S_IFBLK: "a device"}
@@ -146,7 +148,7 @@ def note_settings(folder: str | os.PathLike, settings: dict[str, Any], *, resume
             partial.write_text(json.dumps(settings, indent=1) + "\n")
         return
     if not resume:
-        raise ValueError(f"out: {folder} holds an earlier run; --resume goes on with it, or name another")
+        raise ValueError(f"out: {folder} holds an earlier run; resume=True resumes it, or name another")
     before = _read_settings(noted)
     names = sorted(name for name in {*before, *settings} if before.get(name) != settings.get(name))
     if names:
@@ -173,13 +175,19 @@ def _special(mode: int) -> str | None:
 
 
 def _lock(file: int, path: Path) -> None:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise OSError(errno.EBUSY, f"another process is writing {path}") from None
-    except OSError as error:
-        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL):  # no locks on this disk
-            raise
+    end = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise OSError(errno.EBUSY, f"another process is writing {path}") from None
+            time.sleep(0.01)
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL):
+                raise
+            return  # this disk has no locks
 
 
 def _sweep(folder: Path) -> None:

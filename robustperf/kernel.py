@@ -6,10 +6,12 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterable
+from typing import Any
 
 import torch
 
 from robustperf import check, random
+from robustperf.equality import same
 from robustperf.ops.draws import Key, check_draws
 from robustperf.ops.program import Shape
 
@@ -124,7 +126,7 @@ class Kernel(ABC):
 
         Raises TypeError for a wrong dtype, ValueError for a wrong number, shape or device, or a shape that is missing.
         """
-        draws = _numbers(draws, index)
+        key, draws = check.plain(key), _numbers(draws, index)
         check_draws(key, index, draws)
         shape = None if shape is None else check.image_shape("shape", shape)
         return self.sample_for(shape, key, index, draws, backend=backend)
@@ -159,9 +161,30 @@ class Kernel(ABC):
         Returns [K, B, C', H, W] of x's dtype, with gradients in x unless `out` is given.
         """
         check.tensor("x", x, ("B", "C", "H", "W"))
-        draws = _numbers(draws, index)
+        key, draws = check.plain(key), _numbers(draws, index)
         check.tensor("index", index, (x.shape[0],), dtypes=(torch.int64,), device=x.device)
         return self.draw_for(x, key, index, draws, out=out, backend=backend)
+
+    def __add__(self, other: Kernel) -> Kernel:
+        """`Compose([self, other])`, as kernels print: the image meets this one first."""
+        if not isinstance(other, Kernel):
+            return NotImplemented
+        from robustperf.nuisance.compose import Compose  # a kernel itself
+
+        return Compose([self, other])
+
+    def __eq__(self, other: object) -> bool:
+        """Kernels of one class and with the same parameters are equal."""
+        if type(self) is not type(other):
+            return NotImplemented
+        return same(self._equal_by(), other._equal_by())
+
+    def __hash__(self) -> int:
+        return hash(type(self))
+
+    def _equal_by(self) -> dict[str, Any]:
+        """What makes one kernel of this class another than a second: all attributes unless a kernel says otherwise."""
+        return vars(self)
 
     def draw_for(self, x: torch.Tensor, key: Key, index: torch.Tensor, draws: torch.Tensor, *,
                  out: torch.Tensor | None = None, backend: str | None = None) -> torch.Tensor:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import math
 import os
+import sys
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +36,8 @@ def margin_curves(curves: Mapping[str, Any], path: str | os.PathLike | None = No
                   norm: float = 2, title: str | None = None) -> Figure:
     """Several margin curves in one picture, after Figure 3 of Tibo et al. 2021.
 
-    The legend gives R, the area under each curve over [0, d], and for how many points no adversarial example was found;
+    The legend gives R, the area under each curve over [0, d], for how many points no adversarial example was found, and
+    what else makes its margins doubtful (`MarginCurve.notes`);
     the shaded band is `MarginCurve.band(confidence)`. The x-axis ends where the last curve has reached its floor.
 
     Args:
@@ -60,7 +65,8 @@ def margin_curves(curves: Mapping[str, Any], path: str | os.PathLike | None = No
 
     from cycler import cycler
 
-    axes = margin_axes(height=3.7 + 0.2 * len(curves), norm=norm, title=title)
+    lines = sum(1 + len(curve.notes) for curve in curves.values())
+    axes = margin_axes(height=3.7 + 0.2 * lines, norm=norm, title=title)
     axes.set_prop_cycle(cycler(linestyle=["-", "--", ":"]) * cycler(color=_COLOURS))
     for name, curve in curves.items():
         draw_margin_curve(axes, curve, label=name, confidence=confidence)
@@ -328,17 +334,26 @@ def _format(path: str | os.PathLike) -> str:
 
 
 def _import_matplotlib() -> None:
-    """Imports it, also where a notebook's environment names a backend that is not installed here: these pictures need
-    none."""
+    """Imports it, also where an environment inherited from a notebook names a backend that is not installed here: these
+    pictures need none."""
+    if "matplotlib" in sys.modules:
+        return
+    backend = os.environ.pop("MPLBACKEND", None)
     try:
-        import matplotlib  # noqa: F401
-    except ValueError:
-        if not (backend := os.environ.pop("MPLBACKEND", None)):
-            raise
-        try:
-            import matplotlib  # noqa: F401
-        finally:
+        import matplotlib
+    finally:
+        if backend is not None:
             os.environ["MPLBACKEND"] = backend
+    with suppress(ValueError):
+        if backend:
+            matplotlib.rcParams["backend"] = backend  # as its own import does, where an unknown one is an error
+
+
+def as_html(figure: Figure) -> str:
+    """The picture as an HTML element that holds it whole."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=100)
+    return f"<img src='data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}'>"
 
 
 def _figure(width: float, height: float, **kwargs) -> Figure:
@@ -354,7 +369,7 @@ def _figure(width: float, height: float, **kwargs) -> Figure:
 
 def _spread(rows: torch.Tensor, most: int) -> list[int]:
     """At most so many of `rows`, evenly spaced."""
-    few = rows if len(rows) <= most else rows[torch.linspace(0, len(rows) - 1, most).long()]
+    few = rows if len(rows) <= most else rows[torch.linspace(0, len(rows) - 1, most, dtype=torch.float32).long()]
     return few.tolist()
 
 
@@ -391,4 +406,4 @@ def _legend(name: str, curve: Any) -> str:
     text = f"{name}:  R = {curve.area:#.4g}"
     if curve.missing:
         text += f"  (no adversarial example found: {curve.missing} of {curve.count})"
-    return text
+    return "\n".join([text, *(f"    {note}" for note in curve.notes)])

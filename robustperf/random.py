@@ -5,7 +5,9 @@ A key is 64 bits; `fold_in` derives one for each step, kernel, attack, …; `uni
 
 from __future__ import annotations
 
+import numbers
 import operator
+from typing import overload
 
 import torch
 
@@ -19,6 +21,10 @@ def key(seed: int) -> int:
     return _bits64("seed", seed)
 
 
+@overload
+def fold_in(key: int, number: int) -> int: ...
+@overload
+def fold_in(key: Key, number: Key) -> Key: ...
 def fold_in(key: Key, number: int | torch.Tensor) -> Key:
     """A key derived from `key` and 0 <= number < 2^64: the first two output words of Philox4x32-10 under `key` at the
     counter (number lo, number hi, 0, 1). A tensor, without a wait, if one of the two is an int64 tensor []."""
@@ -67,6 +73,6 @@ def draw_numbers(draws: int | torch.Tensor, index: torch.Tensor) -> torch.Tensor
     """[K]: 0..K-1 on index's device for K draws, or the numbers given; ValueError for what is no number of draws."""
     if isinstance(draws, torch.Tensor):
         return draws
-    if isinstance(draws, bool) or not isinstance(draws, int) or draws < 0:
+    if isinstance(draws, bool) or not isinstance(draws, numbers.Integral) or draws < 0:
         raise ValueError(f"draws: expected a number of draws >= 0 or their numbers [K], got {draws!r}")
-    return torch.arange(draws, device=index.device if isinstance(index, torch.Tensor) else None)
+    return torch.arange(int(draws), device=index.device if isinstance(index, torch.Tensor) else None)

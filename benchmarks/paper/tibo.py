@@ -14,8 +14,8 @@ from robey import sample
 
 from robustperf import nets
 from robustperf.attacks import BG, FGSM, PGD
-from robustperf.cli.options import digest
 from robustperf.data import Dataset, load
+from robustperf.nets import checkpoint
 from robustperf.robustness import Margins
 from robustperf.robustness import margins as margins_of
 from robustperf.robustness.store import MarginRun
@@ -176,9 +176,10 @@ def margins(trained: Trained, test: Dataset, arguments: argparse.Namespace) -> M
     """Margins of the test images, or a sample, in the L2 norm, from the model's own labels, over FGSM, PGD and BG (T
     section 3.2); kept in the model's folder, so that they are searched once."""
     points = sample(test, SCALES[arguments.scale].points)
-    attacks = (FGSM(), PGD(norm=float(arguments.pgd)), BG(norm=2))
+    loss = "cross_entropy"  # as they were published
+    attacks = (FGSM(loss=loss), PGD(norm=float(arguments.pgd), loss=loss), BG(norm=2))
     run = MarginRun(trained.folder / f"margins-pgd-{arguments.pgd}", {
-        "checkpoint": digest(trained.folder / "model.safetensors"), "points": len(points),
+        "checkpoint": checkpoint.digest(trained.folder / "model.safetensors"), "points": len(points),
         "attacks": [repr(attack) for attack in attacks],
     }, resume=True)  # fmt: skip
     device = next(trained.model.parameters()).device

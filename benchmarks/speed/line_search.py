@@ -68,7 +68,8 @@ def main() -> None:
     x = test.x[: arguments.points]
     with torch.no_grad():
         labels = model(x).argmax(1)
-    found = [attack(model, x, labels) for attack in (FGSM(), PGD(norm=2), BG())]
+    published = (FGSM(loss="cross_entropy"), PGD(norm=2, loss="cross_entropy"), BG())
+    found = [attack(model, x, labels) for attack in published]
     candidates, gap_end = torch.stack([a.point for a in found]), torch.stack([a.gap for a in found])
     with torch.no_grad():
         gap = rp.ops.logit_gap(model(x), labels)

@@ -73,7 +73,7 @@ def main() -> None:
             ours = torch.cat([module.decisions(part) for part in parts])
             largest = torch.cat([module(part).argmax(1) for part in parts])
         off[f"SVMModule.predict, {str(dtype).removeprefix('torch.')}"] = (
-            int((module.predict(seen[dtype]) != labels).sum()),
+            int((module.predict(seen[dtype]).numpy() != labels).sum()),
             int((module.classes_[largest.numpy()] != labels).sum()),
             float(np.abs(ours.double().numpy() - decisions).max()),
         )  # fmt: skip

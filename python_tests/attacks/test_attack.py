@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional
 
 from robustperf import ops
 from robustperf.attacks import BG, FGSM, PGD, Adversarial, Attack
-from robustperf.attacks.attack import gap_at, loss_gradient, per_sample
+from robustperf.attacks.attack import LOSSES, gap_at, loss_gradient, per_sample
 
 ATTACKS = {
     "fgsm": FGSM(),
@@ -57,26 +56,37 @@ class Vectors(Attack):
         return Adversarial(point, gap_at(model, point, labels), torch.ones_like(labels))
 
 
-def test_loss_gradient_against_central_differences(net, x, labels):
+def by_definition(logits, labels, loss):
+    """The losses, a point at a time."""
+    values = []
+    for z, y in zip(logits, labels, strict=True):
+        gap = max(z[j] for j in range(len(z)) if j != y) - z[y]
+        first, _, third, *_ = sorted(z.tolist(), reverse=True)
+        values.append({"gap": gap, "dlr": gap / (first - third), "cross_entropy": -z.log_softmax(0)[y]}[loss])
+    return torch.stack(values)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_loss_gradient_against_central_differences(net, x, labels, loss):
     net.eval()
-    gradient, gap = loss_gradient(net, x, labels)
+    gradient, gap, flat = loss_gradient(net, x, labels, loss)
     h = 1e-6
     for row, column in [(0, 0), (2, 3), (4, 4), (1, 2)]:
         ahead, behind = x.clone(), x.clone()
         ahead[:, 0, row, column] += h
         behind[:, 0, row, column] -= h
         with torch.no_grad():
-            slope = (functional.cross_entropy(net(ahead), labels, reduction="none")
-                     - functional.cross_entropy(net(behind), labels, reduction="none")) / (2 * h)
+            slope = (by_definition(net(ahead), labels, loss) - by_definition(net(behind), labels, loss)) / (2 * h)
         torch.testing.assert_close(gradient[:, 0, row, column], slope, rtol=1e-6, atol=1e-9)
     torch.testing.assert_close(gap, ops.logit_gap(net(x).detach(), labels), rtol=0, atol=0)
     assert gradient.shape == x.shape and not gradient.requires_grad and gradient.abs().max() > 1e-3
+    assert flat.dtype == torch.bool and not flat.any()
 
 
 def test_loss_gradient_is_a_sum_and_not_a_mean_over_the_batch(net, x, labels):
     net.eval()
-    whole, _ = loss_gradient(net, x, labels)
-    alone, _ = loss_gradient(net, x[2:3], labels[2:3])
+    whole, _, _ = loss_gradient(net, x, labels)
+    alone, _, _ = loss_gradient(net, x[2:3], labels[2:3])
     torch.testing.assert_close(whole[2:3], alone)
 
 
@@ -265,7 +275,8 @@ def test_wrong_index(attack, net, x, labels, index):
 @pytest.mark.parametrize(("arguments", "error", "match"), [
     ({"bounds": (1.0, 0.0)}, ValueError, "bounds: .*lower < upper"),
     ({"bounds": 1.0}, TypeError, "bounds: "),
-    ({"bounds": (0.0, math.inf)}, ValueError, "bounds: .*finite"),
+    ({"bounds": (0.0, math.nan)}, ValueError, "bounds: .*lower < upper"),
+    ({"bounds": (torch.zeros(3), 1.0)}, ValueError, r"bounds: expected a number, \[1\], .* \[1, 5, 5\], got \[3\]"),
     ({"key": -1}, ValueError, "seed"),
     ({"key": 2**64}, ValueError, "seed"),
 ])
@@ -295,7 +306,7 @@ def test_an_attack_of_ones_own(net, x, labels):
 
 
 def test_attacks_compare_by_their_settings_and_cannot_be_changed():
-    assert PGD(norm="inf", eps=0.3, step=0.01) == PGD() and PGD(norm=2) != PGD() and BG(norm="2") == BG()
+    assert PGD(norm="inf", steps=40) == PGD() and PGD(norm=2) != PGD() and BG(norm="2") == BG()
     with pytest.raises(AttributeError):
         FGSM().eps = 0.1
 
@@ -306,3 +317,45 @@ def test_no_grad_is_fine_and_inference_mode_is_refused(attack, net, x, labels):
     assert torch.equal(inside.point, attack(net, x, labels).point)
     with torch.inference_mode(), pytest.raises(RuntimeError, match="torch.inference_mode"):
         attack(net, x, labels)
+
+
+@pytest.mark.parametrize("make", [lambda **kwargs: FGSM(**kwargs), lambda **kwargs: PGD(steps=2, **kwargs)])
+def test_the_difference_of_logits_ratio_wants_three_classes(net, x, make):
+    net.eval()
+
+    def two(images):
+        return net(images)[:, :2]
+
+    labels = two(x).argmax(1)
+    with pytest.raises(ValueError, match="loss: dlr expected logits of at least three classes, got 2; gap takes two"):
+        make(loss="dlr")(two, x, labels)
+    assert not make(loss="gap")(two, x, labels).flat.any()
+    with pytest.raises(ValueError, match="loss: expected one of gap, dlr, cross_entropy, got 'ce'"):
+        make(loss="ce")
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf])
+def test_points_that_are_not_finite_are_replaced_by_x(net, x, labels, wrong):
+    class Broken(Attack):
+        def run(self, model, x, labels, *, key, index, bounds):
+            point = x.flip(0).clone()
+            point[2, 0, 1, 1] = wrong
+            return Adversarial(point, gap_at(model, x.flip(0), labels), torch.ones_like(labels))
+
+    found = Broken()(net, x, labels)
+    assert torch.equal(found.point[2], x[2]) and found.gap[2].isnan()
+    assert found.flat.nonzero().tolist() == [[2]]
+    assert torch.equal(found.point[3:], x.flip(0)[3:]) and found.gap[3:].isfinite().all()
+
+
+def test_flat_is_where_the_way_is_not_known(attack, net, x, labels):
+    """A constant model has no gradient; a point whose label has changed already needs none."""
+    assert not attack(net, x, labels).flat.any()
+
+    def constant(images):
+        return net(images) * 0 + torch.arange(4.0, dtype=images.dtype)
+
+    top = torch.full_like(labels, 3)
+    assert attack(constant, x, top).flat.all()
+    found = attack(constant, x, top - 1)
+    assert not found.flat.any() and (found.gap < 0).all()

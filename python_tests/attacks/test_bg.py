@@ -133,7 +133,7 @@ def test_linear_classifier_in_a_box_that_matters(norm):
 
     def move(gap):  # from x in the direction of each weight, which has 0.5 of room
         model = linear(torch.stack([torch.zeros_like(w), w]), torch.tensor([gap, -1.75], dtype=torch.float64))
-        return (BG(norm=norm)(model, x, torch.tensor([0])).point[0] - x[0]) * w.sign()
+        return (BG(norm=norm, overshoot=(1.2, 1.35))(model, x, torch.tensor([0])).point[0] - x[0]) * w.sign()
 
     # by hand: the moves times the weights 4, 2, 1, 0.5 add up to 1.2 gap
     near = {1: [0.45, 0, 0, 0], 2: [4 * 1.8 / 21.25, 2 * 1.8 / 21.25, 1.8 / 21.25, 0.9 / 21.25], math.inf: [0.24] * 4}
@@ -146,10 +146,10 @@ def test_one_class_is_the_runner_up_even_if_another_is_closer():
     # at x = 0: logits (3, 2, 0); class 1 is the runner-up, 1 / 0.5 = 2 away; class 2 is 3 / 10 away
     model = linear(torch.tensor([[0.0, 0.0], [0.5, 0.0], [0.0, 10.0]]), torch.tensor([3.0, 2.0, 0.0]))
     x, labels = torch.zeros(1, 2, dtype=torch.float64), torch.tensor([0])
-    runner_up = BG(classes=1)(model, x, labels, bounds=WIDE)
+    runner_up = BG(classes=1, overshoot=(1.2,))(model, x, labels, bounds=WIDE)
     assert runner_up.point[0].tolist() == pytest.approx([2.4, 0.0])
     for classes in (2, 3, 50, None):
-        found = BG(classes=classes)(model, x, labels, bounds=WIDE)
+        found = BG(classes=classes, overshoot=(1.2,))(model, x, labels, bounds=WIDE)
         assert found.point[0].tolist() == pytest.approx([0.0, 0.36])
 
 
@@ -201,6 +201,30 @@ def test_the_closest_of_all_crossing_plans(norm, bounds, overshoot):
     assert (found.evaluations[some] == 2 + shorter[some]).float().mean() > 0.9
     if norm == 2 and len(overshoot) == 4:
         assert len(found.evaluations.unique()) > 2  # otherwise this network is too easy for the test
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_the_exact_step_first(norm):
+    """The nearest class's step of scale 1 where it crosses, otherwise one of the longer plans where any crosses."""
+    smooth, x = mlp(seed=3), images(60)
+
+    def net(images):
+        return smooth(images + 0.1 * (7 * images).sin())
+
+    labels, attack = net(x).argmax(1), BG(norm=norm)
+    found = attack(net, x, labels)
+    steps, _ = all_plans(net, x, labels, BG(norm=norm, overshoot=(1 + 1e-13,)), (0.0, 1.0))
+    nearest = steps[torch.arange(60), torch.linalg.vector_norm(steps, norm, dim=2).argmin(1)]
+    exact = (net((x.flatten(1) + nearest).view_as(x).clamp(0, 1)).argmax(1) != labels) & (found.evaluations == 2)
+    torch.testing.assert_close((found.point - x)[exact].flatten(1), nearest[exact], rtol=1e-9, atol=1e-10)
+    steps, crossing = all_plans(net, x, labels, BG(norm=norm, overshoot=(1.25, 1.6)), (0.0, 1.0))
+    assert torch.equal(found.gap < 0, crossing.any(1) | exact) and exact.sum() > 5 and (~exact).sum() > 5
+    # a plan that the secant puts off is tried last: none is lost, and the step is a plan's own
+    some = (found.gap < 0) & ~exact
+    away = ((found.point - x).flatten(1)[:, None] - steps).abs().amax(2).masked_fill(~crossing, math.inf).amin(1)
+    assert (away[some] < 1e-9).all()
+    without = BG(norm=norm, overshoot=(1.25, 1.6))(net, x, labels)
+    assert torch.equal(without.gap < 0, crossing.any(1))
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -259,7 +283,7 @@ def test_a_nan_on_the_way_does_not_end_the_search():
 
 def test_published_defaults():
     attack = BG()
-    assert (attack.norm, attack.overshoot, attack.classes) == (2.0, (1.2, 1.35, 1.5, 1.7), None)
+    assert (attack.norm, attack.overshoot, attack.classes) == (2.0, (1.0, 1.25, 1.6), None)
     assert attack.steps == 1
 
 

@@ -30,13 +30,20 @@ def labels(net, x):
     return net(x).argmax(1)
 
 
-def plain_loop(net, image, label, norm, eps, step, steps, stop, bounds=(0.0, 1.0)):
+def ascended(logits, label, loss):
+    """What is ascended, of one image."""
+    if loss == "cross_entropy":
+        return functional.cross_entropy(logits, label)
+    return logits[torch.arange(len(logits)) != label].max() - logits[label]
+
+
+def plain_loop(net, image, label, norm, eps, step, steps, stop, bounds=(0.0, 1.0), loss="gap"):
     """Projected gradient ascent of one image, as a textbook has it: (point, forward passes)."""
     point = image.clone()
     for passes in range(1, steps + 1):
         point.requires_grad_()
         logits = net(point[None])
-        functional.cross_entropy(logits, label[None]).backward()
+        ascended(logits[0], label, loss).backward()
         gradient, point = point.grad, point.detach()
         if stop and logits.argmax() != label:
             return point, passes
@@ -50,12 +57,15 @@ def plain_loop(net, image, label, norm, eps, step, steps, stop, bounds=(0.0, 1.0
     return point, steps + 1
 
 
+@pytest.mark.parametrize("loss", ["gap", "cross_entropy"])
 @pytest.mark.parametrize("stop", [False, True])
 @pytest.mark.parametrize(("norm", "eps", "step"), [(2, 0.8, 0.3), (2, 5.0, 0.2), (math.inf, 0.3, 0.05),
                                                    (math.inf, 0.1, 0.15)])
-def test_plain_loop(net, x, labels, norm, eps, step, stop):
-    found = PGD(norm=norm, eps=eps, step=step, steps=12, random_start=False, early_stop=stop)(net, x, labels)
-    loops = [plain_loop(net, image, label, norm, eps, step, 12, stop) for image, label in zip(x, labels, strict=True)]
+def test_plain_loop(net, x, labels, norm, eps, step, stop, loss):
+    attack = PGD(norm=norm, eps=eps, step=step, steps=12, random_start=False, early_stop=stop, loss=loss)
+    found = attack(net, x, labels)
+    loops = [plain_loop(net, image, label, norm, eps, step, 12, stop, loss=loss)
+             for image, label in zip(x, labels, strict=True)]
     torch.testing.assert_close(found.point, torch.stack([point for point, _ in loops]), rtol=1e-9, atol=1e-10)
     assert found.evaluations.tolist() == [passes for _, passes in loops]
     torch.testing.assert_close(found.gap, ops.logit_gap(net(found.point).detach(), labels), rtol=1e-9, atol=1e-10)
@@ -179,14 +189,26 @@ def test_a_flat_loss_moves_nothing(x, norm):
 
 
 def test_published_defaults():
-    inf = PGD()
-    assert (inf.norm, inf.eps, inf.steps, inf.random_start, inf.early_stop) == (math.inf, 0.3, 40, True, False)
-    assert inf.step == pytest.approx(0.01, rel=1e-12)
-    two = PGD(norm=2)
-    assert (two.norm, two.eps, two.steps) == (2.0, 3.0, 40) and two.step == pytest.approx(2.5 * 3 / 40, rel=1e-12)
-    assert PGD(norm=2, eps=1.0, steps=10).step == pytest.approx(0.25)
-    assert PGD(eps=0.6).step == pytest.approx(0.02)
-    assert PGD(step=0.5).step == 0.5
+    inf, two = PGD(), PGD(norm=2)
+    assert (inf.norm, inf.steps, inf.random_start, inf.early_stop, two.steps) == (math.inf, 40, True, False, 40)
+    assert inf.sizes(1.0) == pytest.approx((0.3, 0.01), rel=1e-12)
+    assert two.sizes(1.0) == pytest.approx((3.0, 2.5 * 3 / 40), rel=1e-12)
+    assert PGD(norm=2, eps=1.0, steps=10).sizes(7.0) == pytest.approx((1.0, 0.25))
+    assert PGD(eps=0.6).sizes(7.0) == pytest.approx((0.6, 0.02))
+    assert PGD(step=0.5).sizes(2.0) == pytest.approx((0.6, 0.5))
+    assert inf.published and two.published and PGD(eps=0.3).published
+    assert not any(attack.published for attack in (PGD(early_stop=True), PGD(eps=0.31), PGD(step=0.1), PGD(steps=9)))
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_default_sizes_follow_the_boxs_width(net, x, labels, norm):
+    found = PGD(norm=norm)(net, x, labels, key=5)
+    wide = PGD(norm=norm)(lambda images: net(images / 256), 256 * x, labels, key=5, bounds=(0.0, 256.0))
+    torch.testing.assert_close(wide.point / 256, found.point, rtol=1e-9, atol=1e-11)
+    # without bounds a value counts as 1 wide
+    free = PGD(norm=norm, random_start=False)(net, x, labels, bounds=(-math.inf, math.inf))
+    assert torch.equal(free.point, PGD(norm=norm, random_start=False, eps={2: 3.0, math.inf: 0.3}[norm])(
+        net, x, labels, bounds=(-1e9, 1e9)).point)
 
 
 @pytest.mark.parametrize(("arguments", "match"), [

@@ -86,13 +86,13 @@ def test_true_labels_and_norms(tmp_path, weights):
 
 @pytest.mark.parametrize("change, message", [
     (["--data", "mnist5"], "mnist5"),
-    (["--norm", "3"], "norm: expected 1, 2 or inf, got '3'"),
+    (["--norm", "3"], "--norm: expected 1, 2 or inf, got '3'"),
     (["--attacks", "fgsm,deepfool"], "expected one of fgsm, pgd, bg"),
     (["--checkpoint", "nowhere.safetensors"], "no file nowhere.safetensors"),
-    (["--model", "math:sqrt2"], "model: expected MODULE:FUNCTION"),
-    (["--model", "math"], "model: expected MODULE:FUNCTION"),
-    (["--device", "abacus"], "device: 'abacus' cannot be used"),
-    (["--device", "cuda:99"], "device: 'cuda:99' cannot be used"),
+    (["--model", "math:sqrt2"], "--model: expected MODULE:FUNCTION"),
+    (["--model", "math"], "--model: expected MODULE:FUNCTION"),
+    (["--device", "abacus"], "--device: 'abacus' cannot be used"),
+    (["--device", "cuda:99"], "--device: 'cuda:99' cannot be used"),
 ])  # fmt: skip
 def test_wrong_arguments(tmp_path, weights, change, message):
     assert message in run(*ARGUMENTS, "--checkpoint", weights, "--out", tmp_path / "out", *change, code=1)
@@ -108,14 +108,14 @@ def test_a_checkpoint_that_is_not_safetensors(tmp_path):
     path = tmp_path / "model.pt"
     torch.save({"a": torch.zeros(1)}, path)
     message = run(*ARGUMENTS, "--checkpoint", path, "--out", tmp_path / "out", code=1)
-    assert message.startswith("checkpoint: expected a safetensors file")
+    assert message.startswith("--checkpoint: expected a safetensors file")
 
 
 def test_errors_are_a_line(tmp_path):
     process = subprocess.run([*COMMAND, *ARGUMENTS, "--checkpoint", "nowhere", "--out", str(tmp_path)],
                              capture_output=True, text=True, check=False)
     assert process.returncode == 1
-    assert process.stderr == "robustperf: checkpoint: no file nowhere\n"
+    assert process.stderr == "robustperf: --checkpoint: no file nowhere\n"
 
 
 SLOW = """
@@ -157,7 +157,7 @@ def test_an_interrupted_run_goes_on(tmp_path, monkeypatch, how):
         assert "of 3 batches are kept in" in output and "--resume" in output
     first = (out / "parts" / "000000000.npz").read_bytes()
     assert "holds an earlier run" in run(*arguments, "--out", out, code=1)
-    assert "batch_size was 20 and is 30" in run(*arguments, "--batch-size", 30, "--out", out, "--resume", code=1)
+    assert "--batch-size was 20 and is 30" in run(*arguments, "--batch-size", 30, "--out", out, "--resume", code=1)
     assert (out / "parts" / "000000000.npz").read_bytes() == first
 
     assert "batches were done before" in run(*arguments, "--out", out, "--resume")
@@ -170,8 +170,11 @@ def test_an_interrupted_run_goes_on(tmp_path, monkeypatch, how):
 
 
 def test_no_adversarial_example_is_said(tmp_path, weights):
-    out = tmp_path / "out"
-    output = run(*ARGUMENTS[:3], "--attacks", "fgsm(eps=1e-9)", "--limit", 20, "--checkpoint", weights, "--out", out)
+    model, out = checkpoint.load(weights), tmp_path / "out"
+    for weight in model.parameters():
+        torch.nn.init.zeros_(weight)
+    checkpoint.save(weights, model)
+    output = run(*ARGUMENTS[:3], "--attacks", "fgsm", "--limit", 20, "--checkpoint", weights, "--out", out)
     assert "20 of 20" in output and "largest distance" in output
     summary = json.loads((out / "summary.json").read_text(), parse_constant=pytest.fail)
     assert summary["not_found"] == 20 and summary["median_margin"] == "inf"

@@ -95,10 +95,10 @@ def test_domains_reads_a_folder_of_images(root):
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
-        (["digits", "--by", "colour"], "by: expected brightness or contrast, got 'colour'"),
-        (["celeba"], "name: expected one of"),
-        (["digits", "--split", "val"], "split: expected one of"),
-        (["digits", "--out", "no/such/folder.png"], "path: expected one in a folder that exists"),
+        (["digits", "--by", "colour"], "--by: expected one of brightness, contrast, got 'colour'"),
+        (["celeba"], "NAME: expected one of"),
+        (["digits", "--split", "val"], "--split: expected one of"),
+        (["digits", "--out", "no/such/folder.png"], "--out: expected one in a folder that exists"),
     ],
 )
 def test_domains_refuses_what_it_cannot_do(arguments, match):

@@ -1,6 +1,5 @@
 """`robustperf evaluate` as a user meets it: its figures against plain ones, and how it fails."""
 
-import hashlib
 import json
 import runpy
 import sys
@@ -53,7 +52,7 @@ def test_a_row_for_each_domain(tmp_path, weights):
     output = evaluate("--checkpoint", weights, "--data", "digits", "--split", "train", "--domain", names[0], "--domain",
                       names[1], "--limit", 150, "--batch-size", 64, "--out", out)  # fmt: skip
     found = json.loads(out.read_text(), parse_constant=pytest.fail)
-    assert found["checkpoint"] == hashlib.sha256(weights.read_bytes()).hexdigest()
+    assert found["checkpoint"] == checkpoint.digest(weights)
     assert [row["domain"] for row in found["domains"]] == names
     for name, row in zip(names, found["domains"], strict=True):
         dataset = rp.data.domain(rp.data.load("digits", "train"), name).limit(150).resized(10).rgb()
@@ -135,7 +134,7 @@ def test_wrong_arguments(weights, monkeypatch, change, message):
 def test_no_points(tmp_path, weights):
     np.savez(tmp_path / "none.npz", images=np.zeros((0, 8, 8), np.uint8), labels=np.zeros(0, np.int64))
     message = evaluate("--checkpoint", weights, "--data", tmp_path / "none.npz", code=1)
-    assert message == "data: none has no points"
+    assert message == "--data: none has no points"
 
 
 def test_as_a_module(weights, monkeypatch, capsys):

@@ -3,8 +3,8 @@ import math
 import pytest
 
 from robustperf.attacks import BG, FGSM, PGD
-from robustperf.cli.expression import build_list, build_sum
-from robustperf.cli.margins import build_attacks
+from robustperf.attacks.named import attacks_of
+from robustperf.expression import build_list, build_sum
 
 MAKERS = {"one": lambda *args, **kwargs: ("one", args, kwargs), "strict": lambda a: a}
 
@@ -95,12 +95,12 @@ def test_a_text_without_names(text):
 
 
 def test_attacks_take_the_norm_of_the_run():
-    assert build_attacks("fgsm,pgd,bg", 2) == [FGSM(), PGD(norm=2), BG(norm=2)]
-    assert build_attacks("pgd,bg", math.inf) == [PGD(norm=math.inf), BG(norm=math.inf)]
-    assert build_attacks("pgd,bg", 1) == [PGD(norm=2), BG(norm=1)]
-    assert build_attacks("pgd(norm=inf, eps=0.1)", 2) == [PGD(norm=math.inf, eps=0.1)]
+    assert attacks_of("fgsm,pgd,bg", 2) == [FGSM(), PGD(norm=2), BG(norm=2)]
+    assert attacks_of("pgd,bg", math.inf) == [PGD(norm=math.inf), BG(norm=math.inf)]
+    assert attacks_of("pgd,bg", 1) == [PGD(norm=2), BG(norm=1)]
+    assert attacks_of("pgd(norm=inf, eps=0.1)", 2) == [PGD(norm=math.inf, eps=0.1)]
 
 
 def test_an_attack_refuses_its_argument():
     with pytest.raises(ValueError, match=r"attacks: eps: expected a finite number above 0, got 0\n"):
-        build_attacks("fgsm(eps=0)", 2)
+        attacks_of("fgsm(eps=0)", 2)

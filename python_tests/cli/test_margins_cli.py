@@ -1,12 +1,14 @@
 """`robustperf margins` on domains, resized images and folders; test_cli.py has the rest."""
 
 import json
+import warnings
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 import robustperf as rp
@@ -67,4 +69,30 @@ def test_processes_share_no_gpu(tmp_path, weights, monkeypatch):
     several = SimpleNamespace(num_processes=2, device=torch.device("cpu"))
     monkeypatch.setattr(processes, "join", lambda cpu=False: several)
     message = margins("--checkpoint", weights, "--data", "digits", "--device", "cuda:0", "--out", tmp_path, code=1)
-    assert message == "device: expected cuda, of which each of 2 processes takes its own, got 'cuda:0'"
+    assert message == "--device: expected cuda, of which each of 2 processes takes its own, got 'cuda:0'"
+
+
+class Confident(torch.nn.Module):
+    """One that ends in a softmax, and is sure."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+
+    def forward(self, x):
+        return (1e5 * self.net(x)).softmax(1)
+
+
+def test_diagnostics_are_printed_and_written(tmp_path, monkeypatch):
+    monkeypatch.setattr("robustperf.cli.options.make_network", lambda path: Confident())
+    weights = tmp_path / "model.safetensors"
+    torch.manual_seed(0)
+    save_file(Confident().state_dict(), weights)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)  # the table's lines are enough, once for all parts
+        told = margins("--checkpoint", weights, "--model", "here:Confident", "--data", "digits", "--limit", 30,
+                       "--batch-size", 8, "--out", tmp_path / "out")
+    assert told.count("warning: the outputs look like probabilities at 100.00% of the points") == 1
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())["diagnostics"]
+    assert summary["probabilities"] == summary["points"] == 30 and summary["fractions"]["probabilities"] == 1
+    assert summary["flat"]["FGSM"] > 0 and len(summary["messages"]) == told.count("warning: ")

@@ -8,7 +8,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from robustperf import cli, data
-from robustperf.cli.nuisance import build_kernel
+from robustperf.cli.build import build_kernel
 from robustperf.nuisance import BackgroundColour, Compose, Hue, KnownKernel, Rotation, mnist_c
 
 
@@ -38,7 +38,7 @@ def test_the_picture_and_what_is_printed(tmp_path):
 
 def test_the_draws_are_those_of_python(tmp_path, monkeypatch):
     drawn = {}
-    monkeypatch.setattr("robustperf.plot.image_grid", lambda x, made, *rest: drawn.update(x=x, made=made))
+    monkeypatch.setattr("robustperf.plot.image_grid", lambda x, made, *rest, **named: drawn.update(x=x, made=made))
     show("--kernel", "background_colour", "--index", 7, "--points", 3, "--draws", 2, "--seed", 5, "--split", "train")
     x = data.load("digits", "train").x[7:10]
     assert torch.equal(drawn["x"], x)
@@ -66,7 +66,7 @@ def test_rgb_data_and_a_delta_too_large_for_a_table(tmp_path):
 
 def test_images_resized_and_of_a_folder(tmp_path, monkeypatch):
     drawn = {}
-    monkeypatch.setattr("robustperf.plot.image_grid", lambda x, *rest: drawn.update(x=x))
+    monkeypatch.setattr("robustperf.plot.image_grid", lambda x, *rest, **named: drawn.update(x=x))
     show("--kernel", "hue", "--domain", "brightness:80-", "--size", 20, "--rgb", "--points", 2)
     dataset = data.domain(data.load("digits"), "brightness:80-").limit(2)
     assert torch.equal(drawn["x"], dataset.resized(20).rgb().x)
@@ -104,14 +104,14 @@ def test_the_gallery_of_mnist_c(tmp_path, monkeypatch):
     assert 17 * 100 < width < 17 * 200 and 200 < height < 500
 
     drawn = {}
-    monkeypatch.setattr("robustperf.plot.image_grid", lambda *arguments: drawn.update(enumerate(arguments)))
+    monkeypatch.setattr("robustperf.plot.image_grid", lambda x, made, **named: drawn.update(named, x=x, made=made))
     arguments = ["nuisance", "mnist-c", "--index", "597", "--seed", "3", "--size", "20"]
     assert CliRunner().invoke(cli.app, arguments).exit_code == 0
     x = data.load("digits").limit(599).resized(20).x[597:]
-    assert torch.equal(drawn[0], x) and len(drawn[6]) == len(drawn[1]) == 16
-    for name, made in zip(drawn[6], drawn[1], strict=True):
+    assert torch.equal(drawn["x"], x) and len(drawn["names"]) == len(drawn["made"]) == 16
+    for name, made in zip(drawn["names"], drawn["made"], strict=True):
         assert torch.equal(made, mnist_c(name).draw(x, key=3, index=torch.tensor([597, 598]))[0]), name
-    for wrong, message in ((["--index", "599"], "index: expected one of digits's 599 points"),
+    for wrong, message in ((["--index", "599"], "--index: expected one of digits's 599 points"),
                            (["--data", "mnist5"], "mnist5")):
         assert message in str(CliRunner().invoke(cli.app, ["nuisance", "mnist-c", *wrong]).exception)
 
@@ -155,23 +155,23 @@ def test_build_kernel():
 ])  # fmt: skip
 def test_a_mistake_is_shown_in_its_place(tmp_path, text, place, message):
     first, shown, caret = show("--kernel", text, "--out", tmp_path / "grid.png", code=1).splitlines()
-    assert first.startswith("kernel: ") and message in first
+    assert first.startswith("--kernel: ") and message in first
     assert shown == f"  {text}" and caret == "  " + " " * place + "^"
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("arguments, message", [
-    (["--kernel", ""], "kernel: expected names with + between them, got ''"),
-    (["--kernel", "hue(0.1)"], "x: hue expected RGB images, 3 channels, got [1, 8, 8]"),
-    (["--kernel", "blur(3)"], "x: blur expected images larger than the blur's radius 9, got [1, 8, 8]"),
+    (["--kernel", ""], "--kernel: expected names with + between them, got ''"),
+    (["--kernel", "hue(0.1)"], "--data: hue expected RGB images, 3 channels, got [1, 8, 8]"),
+    (["--kernel", "blur(3)"], "--data: blur expected images larger than the blur's radius 9, got [1, 8, 8]"),
     (["--kernel", "background_colour + background_colour"],
-     "x: background_colour expected grey images, 1 channel, got [3, 8, 8]"),
-    (["--kernel", "fog", "--index", 599], "index: expected one of digits's 599 points, got 599"),
+     "--data: background_colour expected grey images, 1 channel, got [3, 8, 8]"),
+    (["--kernel", "fog", "--index", 599], "--index: expected one of digits's 599 points, got 599"),
     (["--kernel", "fog", "--data", "mnist5"], "mnist5"),
-    (["--kernel", "fog", "--split", "all"], "split: expected one of train, test, got 'all'"),
-    (["--kernel", "fog", "--out", "nowhere/grid.png"], "path: expected one in a folder that exists"),
+    (["--kernel", "fog", "--split", "all"], "--split: expected one of train, test, got 'all'"),
+    (["--kernel", "fog", "--out", "nowhere/grid.png"], "--out: expected one in a folder that exists"),
     (["--kernel", "fog", "--out", "grid.xyz"], "xyz"),
-    (["--kernel", "fog", "--seed", 2**64], "key: expected an integer in 0..2^64-1"),
+    (["--kernel", "fog", "--seed", 2**64], "--seed: expected an integer in 0..2^64-1"),
 ])  # fmt: skip
 def test_errors(tmp_path, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
@@ -189,4 +189,4 @@ def test_the_command_is_there_and_its_errors_are_short(tmp_path, monkeypatch, ca
     monkeypatch.setattr("sys.argv", ["robustperf", "nuisance", "show", "--kernel", "hue"])
     with pytest.raises(SystemExit, match="1"):
         cli.main()
-    assert capsys.readouterr().err == "robustperf: x: hue expected RGB images, 3 channels, got [1, 8, 8]\n"
+    assert capsys.readouterr().err == "robustperf: --data: hue expected RGB images, 3 channels, got [1, 8, 8]\n"

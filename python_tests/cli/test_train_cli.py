@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 import robustperf as rp
 from robustperf import cli, nets, plot, training
 from robustperf.attacks import PGD
-from robustperf.cli.train import build_network, build_objective, parse_rate
+from robustperf.cli.build import build_network, build_objective
+from robustperf.cli.train import parse_rate
 from robustperf.nets import checkpoint
 from robustperf.nuisance import Brightness, ImpulseNoise
 
@@ -79,7 +80,7 @@ def test_a_run_goes_on(tmp_path):
     assert "of epoch 1, the last" in train(*arguments, "--out", tmp_path / "parts")
     assert "holds an earlier run" in train(*arguments, "--out", tmp_path / "parts", code=1)
     message = train(*arguments, "--lr", 0.5, "--out", tmp_path / "parts", "--resume", code=1)
-    assert "lr was 'None' and is '0.5'" in message
+    assert "--lr was 'None' and is '0.5'" in message
     train(*arguments, "--epochs", 2, "--out", tmp_path / "parts", "--resume")
     output = train(*arguments, "--epochs", 2, "--out", tmp_path / "whole")
     assert "epoch 2, the last" in output
@@ -254,22 +255,22 @@ def make():
     assert "--model own_network:make" in output and "Sequential, 650 parameters" in output
     assert weights(tmp_path / "run")["1.weight"].shape == (10, 64)
     message = train(*arguments, "--network", "lenet", "--out", tmp_path / "other", code=1)
-    assert message.startswith("model: expected no --network or --batch-norm beside it")
+    assert message.startswith("--model: expected no --network or --batch-norm beside it")
 
 
 @pytest.mark.parametrize("change, message", [
     (["--data", "mnist5"], "mnist5"),
     (["--objective", "mda"], "--kernel"),
-    (["--objective", "mrt", "--kernel", "brightnes"], "kernel: expected one of"),
-    (["--optimizer", "lion"], "optimizer: expected one of adadelta, adam, sgd, got 'lion'"),
-    (["--lr", "1=0.1"], "lr: expected epochs from 0 on"),
-    (["--lr", "-1"], "lr: expected a finite number above 0"),
-    (["--clip", "0"], "clip: expected a finite number above 0"),
-    (["--mixed-precision", "fp8"], "mixed_precision: expected one of no, bf16, fp16"),
-    (["--validation", "1.5"], "validation: expected a share between 0 and 1"),
-    (["--batch-size", "500"], "train: expected at least one batch of 500 samples"),
-    (["--domain", "brightness:250-"], "domain: expected images of digits"),
-    (["--domain", "warmth:low"], "domain: expected one of brightness, contrast"),
+    (["--objective", "mrt", "--kernel", "brightnes"], "--kernel: expected one of"),
+    (["--optimizer", "lion"], "--optimizer: expected one of adadelta, adam, sgd, got 'lion'"),
+    (["--lr", "1=0.1"], "--lr: expected epochs from 0 on"),
+    (["--lr", "-1"], "--lr: expected a finite number above 0"),
+    (["--clip", "0"], "--clip: expected a finite number above 0"),
+    (["--mixed-precision", "fp8"], "--mixed-precision: expected one of no, bf16, fp16"),
+    (["--validation", "1.5"], "--validation: expected a share between 0 and 1"),
+    (["--batch-size", "500"], "--data: expected at least one batch of 500 samples"),
+    (["--domain", "brightness:250-"], "--domain: expected images of digits"),
+    (["--domain", "warmth:low"], "--domain: expected one of brightness, contrast"),
 ])  # fmt: skip
 def test_wrong_arguments(tmp_path, change, message):
     assert message in train(*DIGITS, "--out", tmp_path / "run", *change, code=1)

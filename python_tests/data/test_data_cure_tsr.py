@@ -74,3 +74,8 @@ def test_broken_images_and_folders_without_one(root):
         load("cure-tsr", "test", root, domain="snow:3")
     with pytest.raises(ValueError, match="folder: expected ChallengeFree, or a challenge"):
         read_cure_tsr(root)
+
+
+def test_what_macos_leaves_beside_an_image_is_none(root):
+    (root / "cure-tsr/Real_Test/ChallengeFree/._01_02_00_00_0007.bmp").write_bytes(b"Mac OS X")
+    assert load("cure-tsr", "test", root).y.tolist() == [1, 8]

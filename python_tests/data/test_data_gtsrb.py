@@ -1,5 +1,7 @@
 """GTSRB from its official folders: small ones, written in the real format and then spoilt."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -151,3 +153,13 @@ def test_a_class_that_its_folder_contradicts_and_a_broken_image_are_refused(root
     image.write_bytes(image.read_bytes()[:500])
     with pytest.raises(ValueError, match=r"00000_00000\.ppm: not a sound image"):
         load("gtsrb", "train", root)
+
+
+def test_a_list_of_nothing_takes_no_objects(root):
+    path = root / "gtsrb/Final_Test/Images/GT-final_test.csv"
+    path.write_text(COLUMNS + "\n" + ";\n" * 500_000)
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="line 2: expected a .ppm file's name and 7 numbers, found ';'"):
+        read_gtsrb(path.parent)
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    tracemalloc.stop()

@@ -1,5 +1,6 @@
 """`ImageFolder`: labels, order, resizing against torch's own interpolation, workers, and images that are none."""
 
+import os
 import struct
 import zlib
 
@@ -11,6 +12,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from robustperf.data import Dataset, ImageFolder, load
+from robustperf.data.image_files import read_image
 
 
 def noise(width: int, height: int, seed: int = 0, channels: int = 3) -> np.ndarray:
@@ -32,8 +34,6 @@ def folder(tmp_path):
         save(root / "train" / name, noise(40, 30, number))
     for name in ("wait/1.png", "stop/2.png"):
         save(root / "val" / name, noise(30, 40))
-    (root / "train/stop/readme.txt").write_text("no image")
-    (root / "train/.cache").mkdir()
     return root
 
 
@@ -162,3 +162,65 @@ def test_what_is_no_image_is_refused_by_its_name(tmp_path):
     path.unlink()
     with pytest.raises(FileNotFoundError):
         data[0]
+
+
+def test_what_other_systems_leave_is_no_image_and_no_class(folder):
+    apple = b"\0\5\x16\7\0\2\0\0Mac OS X" + bytes(66)
+    for name in ("stop/._a.PNG", "stop/.DS_Store", "._x.jpg"):
+        (folder / "train" / name).write_bytes(apple)
+    save(folder / "train/@eaDir/thumbnail.jpg", noise(9, 9))  # a NAS's
+    (folder / "train/empty").mkdir()
+    save(folder / "train/go/deep/1.png", noise(9, 9))
+    Image.new("L", (9, 9)).save(folder / "train/go/a.tif")
+    (folder / "train/list.csv").write_text("")
+    os.mkfifo(folder / "train/go/fifo.png")
+    with pytest.warns(UserWarning, match=r"train: read 6 images; left out: .*4 hidden files and folders, such as "
+                      ".*1 files of other formats, such as go/a.tif") as told:
+        data = ImageFolder(folder, "train", 16)
+    assert len(told) == 1
+    assert data.class_names == ["go", "stop", "wait"] and data.y.tolist() == [0, 1, 1, 2, 2, 2]
+    assert data.read().x.shape == (6, 3, 16, 16)
+    assert data.left_out == {"hidden files and folders": 4, "files beside the class folders": 1,
+                             "folders within a class": 1, "files of other formats": 1, "folders without images": 1,
+                             "links to nothing, FIFOs, sockets or devices": 1}
+    assert data.limit(2).left_out == data.left_out
+    with pytest.warns(UserWarning, match="such as empty"):
+        load(folder, "train", size=16)
+
+
+def test_nothing_left_out_is_no_warning(folder, recwarn):
+    save(folder / "test/go/1.png", noise(9, 9))
+    (folder / "train/empty").mkdir()  # no class of train either
+    data = ImageFolder(folder, "test", 16)
+    assert data.left_out == {} and data.class_names == ["go", "stop", "wait"] and not recwarn.list
+
+
+def test_a_class_that_train_has_no_image_of_is_refused(folder):
+    (folder / "train/late").mkdir()
+    save(folder / "val/late/1.png", noise(9, 9))
+    with pytest.raises(ValueError, match="val/late: expected one of the 3 classes of .*train"):
+        ImageFolder(folder, "val", 16)
+
+
+def sixteen_bits(colour: int, channels: int) -> bytes:
+    """A PNG of 4 x 4 pixels, each channel 1000/65535."""
+    chunks = ((b"IHDR", struct.pack(">IIBBBBB", 4, 4, 16, colour, 0, 0, 0)),
+              (b"IDAT", zlib.compress((b"\0" + struct.pack(">H", 1000) * channels * 4) * 4)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(struct.pack(">I", len(data)) + kind + data
+                                           + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks)
+
+
+@pytest.mark.parametrize("content", [
+    sixteen_bits(0, 1), sixteen_bits(2, 3), sixteen_bits(4, 2), sixteen_bits(6, 4),
+    b"P6 2 2 65535\n" + bytes(24), b"P6 2 2 1000\n" + bytes(24), b"P3 1 1 256 0 1 2\n", b"P5 2 2 65535\n" + bytes(8),
+], ids=["grey", "rgb", "grey-alpha", "rgba", "ppm", "ppm-1000", "plain-ppm", "pgm"])
+def test_more_than_8_bits_a_channel_are_refused(tmp_path, content):
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(ValueError, match="a.png: not a sound image: mode: expected 8 bits a channel, found"):
+        read_image(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("content", [b"P6 1 1 255\n\x33\x66\x99", b"P6 1 1 5\n\1\2\3", b"P3 1 1 5 1 2 3\n"])
+def test_8_bits_or_fewer_are_read(tmp_path, content):
+    (tmp_path / "a.ppm").write_bytes(content)
+    assert read_image(tmp_path / "a.ppm").getpixel((0, 0)) == (51, 102, 153)

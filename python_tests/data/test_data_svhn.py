@@ -139,3 +139,24 @@ def test_no_matlab_file_at_all(tmp_path):
             read_svhn(path)
     with pytest.raises(FileNotFoundError):
         read_svhn(tmp_path / "nothing.mat")
+
+
+def matrix(*elements: tuple[int, bytes]) -> bytes:
+    """A compressed matrix of these elements, in a file of its own."""
+    inner = b"".join(struct.pack("<2I", kind, len(data)) + data + bytes(-len(data) % 8) for kind, data in elements)
+    squeezed = zlib.compress(struct.pack("<2I", 14, len(inner)) + inner, 9)
+    return uncompressed()[:128] + struct.pack("<2I", 15, len(squeezed)) + squeezed
+
+
+def test_elements_that_are_too_many_or_too_long_take_no_objects(tmp_path):
+    size = 8 << 20  # of the matrix, in some 8 kB
+    flags, dims, name = (6, bytes(8)), (5, struct.pack("<4i", 32, 32, 3, 23)), (1, b"X")
+    tags = matrix(flags, dims, name, *[(2, b"")] * (size // 8))
+    assert len(tags) < 50_000
+    assert refusal(tmp_path, tags, r"X: expected real numbers, found elements of types \[2, 2\]") < 2.1 * size
+    long = matrix(flags, (5, bytes(size)), name, (2, b""))
+    assert refusal(tmp_path, long, "expected at most 32 dimensions .*, found 2,097,152 and 1") < 2.1 * size
+    named = matrix(flags, dims, (1, bytes(size)), (2, b""))
+    assert refusal(tmp_path, named, "63 letters of a name, found 4 and 8,388,608") < 2.1 * size
+    for few in ((), (flags,), (flags, dims), (dims, flags, name), (flags, dims, name)):
+        refusal(tmp_path, matrix(*few), "expected")

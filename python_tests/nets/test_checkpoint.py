@@ -1,6 +1,9 @@
+import json
+import resource
+
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from robustperf import nets
 from robustperf.nets import checkpoint
@@ -47,3 +50,97 @@ def test_a_header_that_cannot_be_built(tmp_path, metadata, message):
     save_file({"weight": torch.ones(1)}, tmp_path / "model.safetensors", metadata=metadata)
     with pytest.raises(ValueError, match=message):
         checkpoint.load(tmp_path / "model.safetensors")
+
+
+@pytest.mark.parametrize("change", [{"classes": 30_000_000}, {"classes": 10**12}, {"classes": 10**18},
+                                    {"classes": 10**30}, {"width": 50_000}, {"in_channels": 10**8}, {"size": 100_000}])
+def test_sizes_in_a_header_take_no_memory_before_the_weights_have_them(tmp_path, change):
+    name, arguments = "tibo-cnn", {"size": 8, "width": 4, "hidden": 8, "layers": 2}
+    weights = nets.build(name, **arguments).state_dict()
+    header = {"architecture": name, "arguments": json.dumps(arguments | change)}
+    save_file(weights, tmp_path / "model.safetensors", metadata=header)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ValueError, match="checkpoint: .*model.safetensors") as caught:
+        checkpoint.load(tmp_path / "model.safetensors")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 700
+
+
+@pytest.mark.parametrize("arguments", ["[" * 100_000, '{"classes": ' + "[" * 900 + "]" * 900 + "}", "[]", "3", "null",
+                                       '{"layers": 1000000000000}', '{"layers": 4000000000, "size": 8}',
+                                       '{"classes": "' + "9" * 100_000 + '"}'])
+def test_a_header_that_is_made_to_do_harm_is_a_line(tmp_path, arguments):
+    save_file({"weight": torch.ones(1)}, tmp_path / "model.safetensors",
+              metadata={"architecture": "tibo-cnn", "arguments": arguments})
+    with pytest.raises(ValueError, match="checkpoint: .*model.safetensors") as caught:
+        checkpoint.load(tmp_path / "model.safetensors")
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 700
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64, torch.uint8, torch.bool])
+def test_weights_that_are_no_floating_point_numbers_are_refused(tmp_path, dtype):
+    net = nets.build("small-cnn", size=8)
+    weights = net.state_dict()
+    name = next(iter(weights))
+    header = {"architecture": "small-cnn", "arguments": '{"size": 8}'}
+    save_file(weights | {name: weights[name].to(dtype)}, tmp_path / "model.safetensors", metadata=header)
+    for model in (None, nets.build("small-cnn", size=8)):
+        with pytest.raises(ValueError, match=f"do not fit SmallCNN: {name}: expected torch.float32, found {dtype}"):
+            checkpoint.load(tmp_path / "model.safetensors", model)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_floating_point_numbers_of_another_width_are_converted(tmp_path, dtype):
+    made = nets.build("small-cnn", size=8).state_dict()
+    weights = {name: value.to(dtype) if value.is_floating_point() else value for name, value in made.items()}
+    save_file(weights, tmp_path / "model.safetensors",
+              metadata={"architecture": "small-cnn", "arguments": '{"size": 8}'})
+    loaded = checkpoint.load(tmp_path / "model.safetensors").state_dict()
+    for name, value in weights.items():
+        assert loaded[name].dtype == made[name].dtype and torch.equal(loaded[name].to(value.dtype), value)
+
+
+def test_the_same_model_gives_the_same_bytes(tmp_path):
+    torch.manual_seed(0)
+    one = nets.build("small-cnn", in_channels=1, classes=10, size=8)
+    other = nets.build("small-cnn", size=8, classes=10, in_channels=1)  # the arguments in another order
+    other.load_state_dict(one.state_dict())
+    files = set()
+    for model in [one, other] * 8:
+        checkpoint.save(tmp_path / "model.safetensors", model)
+        files.add((tmp_path / "model.safetensors").read_bytes())
+    assert len(files) == 1
+
+
+def test_a_file_is_safetensors_whatever_the_header_says(tmp_path):
+    tensors = {"b": torch.tensor(1.5), "a": torch.arange(3), "empty": torch.zeros(0, 2), "é": torch.ones(2).bool()}
+    for header in ({}, {"z": "é\u2028\"\\", "a": "", "architecture": "none of ours"}):
+        checkpoint.write(tmp_path / "t.safetensors", tensors, header)
+        found, told = checkpoint.read(tmp_path / "t.safetensors")
+        assert told == header and found.keys() == tensors.keys()
+        for name, value in tensors.items():
+            assert found[name].dtype == value.dtype and torch.equal(found[name], value)
+        length = int.from_bytes((tmp_path / "t.safetensors").read_bytes()[:8], "little")
+        assert length % 8 == 0  # the format aligns the data
+
+
+def test_the_digest_is_of_the_weights_alone(tmp_path):
+    net = nets.build("small-cnn", size=8)
+    checkpoint.save(tmp_path / "one.safetensors", net)
+    save_file(load_file(tmp_path / "one.safetensors"), tmp_path / "two.safetensors", metadata={"by": "another program"})
+    one, two = (checkpoint.digest(tmp_path / f"{name}.safetensors") for name in ("one", "two"))
+    assert one == two and len(one) == 64
+    found = {one}
+    weights = load_file(tmp_path / "one.safetensors")
+    name = max(weights, key=lambda name: weights[name].dim())
+    for change in ({name: weights[name] + 1}, {name: weights[name].double()}, {name: weights[name].flatten()},
+                   {"more": torch.zeros(0)}):
+        save_file(weights | change, tmp_path / "two.safetensors")
+        found.add(checkpoint.digest(tmp_path / "two.safetensors"))
+    assert len(found) == 5
+
+
+def test_home_is_expanded(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    checkpoint.save("~/model.safetensors", nets.build("small-cnn", size=8))
+    assert (tmp_path / "model.safetensors").exists() and checkpoint.load("~/model.safetensors").shape == (1, 8, 8)

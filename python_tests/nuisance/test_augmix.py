@@ -8,7 +8,7 @@ import torch
 from PIL import Image, ImageOps
 from scipy import ndimage
 
-from robustperf.cli.expression import build_sum
+from robustperf.expression import build_sum
 from robustperf.nuisance import KERNELS, AugMix, Brightness, Compose
 from robustperf.nuisance.augmix import OPERATIONS
 

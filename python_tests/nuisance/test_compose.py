@@ -7,7 +7,7 @@ import torch
 
 import robustperf as rp
 from robustperf import random
-from robustperf.cli.expression import build_sum
+from robustperf.expression import build_sum
 from robustperf.nuisance import (
     KERNELS,
     Affine,

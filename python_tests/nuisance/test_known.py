@@ -6,7 +6,7 @@ import pickle
 import pytest
 import torch
 
-from robustperf.cli.expression import build_sum
+from robustperf.expression import build_sum
 from robustperf.nuisance import (
     KERNELS,
     Affine,

@@ -9,7 +9,7 @@ import torch
 from scipy import ndimage, stats
 
 import robustperf as rp
-from robustperf.cli.expression import build_sum
+from robustperf.expression import build_sum
 from robustperf.nuisance import KERNELS, Brightness, Compose, ImpulseNoise, MnistC, ShotNoise, mnist_c
 from robustperf.nuisance.corruptions import CORRUPTIONS, fog
 from robustperf.training import MAT, MRT

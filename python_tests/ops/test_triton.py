@@ -18,8 +18,9 @@ HERE = Path(__file__).parent
 
 GROUPS = {
     "draws, gaps and searches": ("test_draws", "triton_philox", "test_logit_gap", "test_best_of_k",
-                                 "test_best_of_k_gradient", "test_halfspace_box_projection", "test_line_search_step",
-                                 "triton_searches", "test_rbf_decision"),
+                                 "test_best_of_k_gradient", "test_halfspace_box_projection",
+                                 "test_halfspace_box_projection_bounds", "test_line_search_step", "triton_searches",
+                                 "test_rbf_decision"),
     "nuisances": ("test_nuisance_sample", "test_nuisance_draw", "test_nuisance"),
 }  # fmt: skip
 

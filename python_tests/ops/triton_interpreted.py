@@ -23,6 +23,7 @@ WANTED = {
     "test_best_of_k_gradient": ["ignored_rows", "first_and"],
     "test_halfspace_box_projection": [r"odd_dimensions\[triton-17-.*float32", "closed_forms", "infeasible.*float64",
                                       "nothing_to_do", "equal_weights.*float32", r"faults.*triton-0\.5-.*float64"],
+    "test_halfspace_box_projection_bounds": [r"least_norm\[triton-9-.*float32", "closed_forms.*float64", "scale_and"],
     "test_line_search_step": ["straight_line", "identical", "not_active", "wrong", "allowance.*16", "nothing_to_search",
                               "just_below"],
     "triton_searches": [""],

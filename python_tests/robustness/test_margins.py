@@ -113,9 +113,11 @@ def test_it_is_the_attacks_and_then_the_closest_boundary(net, x):
     labels = net(x).argmax(1)
     tried = [attack(net, x, labels, key=random.fold_in(5, place)) for place, attack in enumerate(ENSEMBLE)]
     gaps = ops.logit_gap(net(x).detach(), labels), torch.stack([a.gap for a in tried])
-    boundary = closest_boundary(net, x, torch.stack([a.point for a in tried]), labels=labels, gaps=gaps)
+    boundary = closest_boundary(net, x, torch.stack([a.point for a in tried]), labels=labels, gaps=gaps, bounds=(0, 1))
     torch.testing.assert_close(found.distance, boundary.distance, rtol=1e-12, atol=1e-14)
-    assert torch.equal(found.attack, boundary.candidate) and torch.equal(found.evaluations, boundary.evaluations)
+    assert torch.equal(found.attack, boundary.candidate)
+    # and every fourth nearest point once more, to see whether the model is noisy
+    assert torch.equal(found.evaluations, boundary.evaluations + (torch.arange(30) % 4 == 0))
     assert torch.equal(found.attack_evaluations, torch.stack([a.evaluations for a in tried]))
     assert found.point is None and found.distance.dtype == torch.float64
     assert found.attack_evaluations.shape == (4, 30) and found.evaluations.dtype == torch.int64
@@ -326,15 +328,20 @@ def test_nothing_returned_carries_a_graph(net, x):
     assert x.grad is None
 
 
-def test_nan_logits_name_the_points_by_their_numbers(net, x):
+def test_nan_logits_cost_their_points_and_no_others(net, x):
     def model(images):
         return net(images).masked_fill((images[:, 0, 0, :1] == 0.5), math.nan)
 
     x[[13, 14], 0, 0, 0] = 0.5
-    with pytest.raises(ValueError, match=r"NaN logits for 2 of 8 points, the first at \[13, 14\]"):
-        margins(model, x, attacks=[FGSM()], batch_size=8)
-    with pytest.raises(ValueError, match=r"the first at \[113, 114\]"):
-        margins(model, x, attacks=[FGSM()], batch_size=8, index=torch.arange(100, 130))
+    with pytest.warns(RuntimeWarning, match="margins: 6.67% of the points have NaN logits: no label"):
+        found = margins(model, x, attacks=ENSEMBLE, batch_size=8, keep_points=True, index=torch.arange(100, 130))
+    assert found.distance.isnan().nonzero()[:, 0].tolist() == [13, 14] and found.diagnostics.undefined == 2
+    assert not found.found[13:15].any() and (found.attack[13:15] == -1).all() and found.point[13:15].isnan().all()
+    assert (found.evaluations[13:15] == 0).all() and (found.attack_evaluations[:, 13:15] == 0).all()
+    others = torch.arange(30)[~found.distance.isnan()]
+    alone = margins(net, x[others], attacks=ENSEMBLE, index=100 + others)
+    torch.testing.assert_close(found.distance[others], alone.distance, rtol=1e-9, atol=1e-12)
+    assert torch.equal(found.attack[others], alone.attack)
 
 
 @pytest.mark.parametrize(("value", "match"), [(math.nan, "x: expected finite pixels, got nan at"),

@@ -149,8 +149,11 @@ def test_labels_are_kept(labels):
     svc = SVC().fit(x, np.array(labels)[y])
     module = SVMModule.from_sklearn(svc)
     assert np.array_equal(module.classes_, svc.classes_)
-    got, want = module.predict(torch.tensor(x, dtype=torch.float32)), svc.predict(x)
+    got, want = module.predict(x.astype(np.float32)), svc.predict(x)
     assert got.dtype == want.dtype and np.array_equal(got, want)
+    of_tensor = module.predict(torch.tensor(x))  # float64, of a module of float32
+    assert isinstance(of_tensor, np.ndarray if isinstance(labels[0], str) else torch.Tensor)
+    assert np.array_equal(of_tensor, want)
 
 
 def test_two_classes_are_the_decision_value_and_its_negative():

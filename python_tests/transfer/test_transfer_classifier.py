@@ -4,6 +4,7 @@ import pickle
 
 import numpy as np
 import pytest
+import sklearn
 import torch
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
@@ -366,3 +367,22 @@ def test_bad_networks(digits):
         ModuleClassifier(network).predict(X)
     with pytest.raises(ValueError, match=r"X: expected pixels within \[0, 1\]"):
         ModuleClassifier(network, prefit=True).fit(X, y).predict(2 * X)
+
+
+@pytest.mark.parametrize("of_all", [True, False], ids=["config", "set_output"])
+def test_data_frames_have_the_images_as_rows(digits, of_all):
+    pandas = pytest.importorskip("pandas")
+    X, y = digits[0][:100], digits[1][:100]
+    model = quick().fit(X, y).adapt(X[:20])
+    expected = model.transform(X)
+    with sklearn.config_context(transform_output="pandas" if of_all else "default"):
+        framed = model if of_all else clone(model).set_output(transform="pandas").fit(X, y).adapt(X[:20])
+        for shape in ((64,), (8, 8), (1, 8, 8)):
+            found = framed.transform(X.reshape(-1, *shape))
+            assert isinstance(found, pandas.DataFrame) and list(found.columns) == list(model.get_feature_names_out())
+            np.testing.assert_array_equal(found.to_numpy(), expected)
+        np.testing.assert_array_equal(framed.predict(X), model.predict(X))
+        if of_all:
+            plain = clone(model).set_output(transform="default").fit(X, y)
+            assert plain.transform(X.reshape(-1, 8, 8)).shape == (100, 8, 8)
+    assert model.transform(X.reshape(-1, 8, 8)).shape == (100, 8, 8)

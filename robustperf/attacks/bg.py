@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch
 
 from robustperf import check, ops
-from robustperf.attacks.attack import Adversarial, Attack, gap_at, per_sample
+from robustperf.attacks.attack import Adversarial, Attack, input_gradients, per_sample
 from robustperf.classifier import Classifier, logits_of
-from robustperf.ops.logit_gap import check_labels
+from robustperf.ops.logit_gap import check_labels, rounding_allowance
 
 
 @dataclass(frozen=True)
@@ -18,21 +18,26 @@ class BG(Attack):
     Hein & Andriushchenko, "Formal guarantees on the robustness of a classifier against adversarial manipulation",
     NeurIPS 2017, section 4 (T [11]): for class j, min ‖δ‖ with ⟨∇(f_j - f_y)(x), δ⟩ >= s (f_y - f_j)(x) and x + δ in
     the box, solved exactly by `ops.halfspace_box_projection`. The linear model is wrong by a little, so the
-    right-hand side is scaled up by s until the network's label changes. The steps of all classes and scales are tried
-    from the shortest on: the first that crosses is the closest of all.
+    right-hand side is scaled up by s until the network's label changes. The steps of all classes and scales above 1 are
+    tried from the shortest on: the first that crosses is the closest of them.
+
+    Before them the nearest class's step of scale 1 is tried. It leads as little beyond the linear model's boundary as a
+    crossing must (`ops.logit_gap`'s allowance, twice), so that the point found for a linear classifier is the nearest
+    there is, in the box too. Where it has not crossed, scales that are too small for that class, by the secant through
+    the gaps at x and there, are tried last.
 
     `steps` above 1 goes beyond the publication: the network is linearised again at the point found, x is projected
     onto the new halfspaces, and the closest crossing of all steps is kept.
 
     Args:
         norm: 1, 2 or inf.
-        overshoot: the scales s, each at least 1.
+        overshoot: the scales s, each at least 1; without 1.0 among them the exact step is not tried.
         classes: how many of the other classes, those with the highest logits, to go for; None for all.
         steps: how many linearisations; 1 is the published attack.
     """
 
     norm: float = 2
-    overshoot: tuple[float, ...] = (1.2, 1.35, 1.5, 1.7)
+    overshoot: tuple[float, ...] = (1.0, 1.25, 1.6)
     classes: int | None = None
     steps: int = 1
 
@@ -46,16 +51,20 @@ class BG(Attack):
             check.positive("classes", self.classes, integer=True)
         check.positive("steps", self.steps, integer=True)
 
+    @property
+    def published(self) -> bool:
+        return self == BG(self.norm)
+
     def run(self, model, x, labels, *, key, index, bounds) -> Adversarial:
         found = self.linearised(model, x, x, labels, bounds)
-        point, gap, evaluations = found.point, found.gap, found.evaluations
+        point, gap, evaluations, flat = found.point, found.gap, found.evaluations, found.flat
         for _ in range(self.steps - 1):
             found = self.linearised(model, found.point, x, labels, bounds)
-            evaluations = evaluations + found.evaluations
+            evaluations, flat = evaluations + found.evaluations, flat | found.flat
             nearer = (found.gap < 0) & (~(gap < 0) | (self.length(found.point - x) < self.length(point - x)))
             point = torch.where(per_sample(nearer, x).bool(), found.point, point)
             gap = torch.where(nearer, found.gap, gap)
-        return Adversarial(point, gap, evaluations)
+        return Adversarial(point, gap, evaluations, flat)
 
     def length(self, delta: torch.Tensor) -> torch.Tensor:
         return torch.linalg.vector_norm(delta.flatten(1), self.norm, dim=1)
@@ -73,29 +82,74 @@ class BG(Attack):
         if at is not x:
             distance = distance + torch.einsum("bjd,bd->bj", normal.double(), (at - x).flatten(1).double())
 
+        # what a step must reach at least, to count as a crossing of the linear model's boundary
+        scale_of_logits = logits.abs().masked_fill(~logits.isfinite(), 0.0).amax(1).double()
+        least = distance + 2 * rounding_allowance(logits) * scale_of_logits[:, None]
+        lower, upper = (b.expand(x.shape[1:]).flatten() if isinstance(b, torch.Tensor) else b for b in bounds)
+
         def step(rows: torch.Tensor, j: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-            return ops.halfspace_box_projection(x[rows].flatten(1), normal[rows, j], distance[rows, j] * scale,
-                                                norm=self.norm, lower=bounds[0], upper=bounds[1])[0]
+            wanted = torch.maximum(distance[rows, j] * scale, least[rows, j])
+            return ops.halfspace_box_projection(x[rows].flatten(1), normal[rows, j], wanted, norm=self.norm,
+                                                lower=lower, upper=upper)[0]
 
         # The plans (class, scale) of each point, from the shortest step on.
         scales = torch.tensor(self.overshoot, dtype=torch.float64, device=x.device)
-        plans = torch.cartesian_prod(torch.arange(count, device=x.device), torch.arange(len(scales), device=x.device))
         rows, every = batch.repeat_interleave(count), torch.arange(count, device=x.device).repeat(x.shape[0])
         lengths = [self.length(step(rows, every, scale.expand(len(rows)))) for scale in scales]
-        order = torch.stack(lengths, -1).reshape(x.shape[0], count * len(scales)).argsort(dim=1, stable=True)
+        lengths = torch.stack(lengths, -1).reshape(x.shape[0], count, len(scales))
+        # no plan without a gradient: a step that is none, or not finite
+        still = (lengths == 0) & (least[:, :, None] > 0)
+        flat = (~lengths.isfinite()).any(2).any(1) | still.all(2).all(1)
+        lengths = lengths.masked_fill(still | ~lengths.isfinite(), math.inf)
 
         point, gap = x.clone(), torch.full((x.shape[0],), math.nan, dtype=torch.float64, device=x.device)
+        if at is x:
+            gap = ops.logit_gap(logits, labels)
         evaluations = torch.ones(x.shape[0], dtype=torch.int64, device=x.device)
+
+        def evaluate(rows: torch.Tensor, j: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+            point[rows] = (x[rows] + step(rows, j, scale).reshape(x[rows].shape)).clamp(*bounds)
+            with torch.no_grad():
+                there = logits_of(model, point[rows])
+            gap[rows] = ops.logit_gap(there, labels[rows])
+            evaluations[rows] += 1
+            return there
+
         active = batch
+        if 1.0 in self.overshoot:
+            active = self._exactly(active, labels, target, distance, scales, lengths, evaluate, gap)
+        lengths, order = lengths.flatten(1).sort(dim=1, stable=True)
         for rank in range(order.shape[1]):
-            j, scale = plans[order[active, rank]].unbind(1)
-            point[active] = (x[active] + step(active, j, scales[scale]).reshape(x[active].shape)).clamp(*bounds)
-            gap[active] = gap_at(model, point[active], labels[active])
-            evaluations[active] += 1
-            active = active[~(gap[active] < 0)]
+            active = active[lengths[active, rank] < math.inf]
             if not active.numel():
                 break
-        return Adversarial(point, gap, evaluations)
+            plan = order[active, rank]
+            evaluate(active, plan // len(scales), scales[plan % len(scales)])
+            active = active[~(gap[active] < 0)]
+        return Adversarial(point, gap, evaluations, flat)
+
+    @staticmethod
+    def _exactly(active, labels, target, distance, scales, lengths, evaluate, gap) -> torch.Tensor:
+        """Evaluates the nearest class's step of scale 1, which a linear classifier crosses with; returns the rows that
+        have not crossed, and sets in `lengths` what is to be tried for them.
+
+        Other classes are not tried at scale 1. Where the secant of the gap to the nearest class puts its crossing
+        beyond a scale, that one is tried after all others."""
+        one = scales == 1
+        shortest, j = lengths[:, :, one].amin(2).min(1)
+        lengths[:, :, one] = math.inf
+        rows = active[shortest[active] < math.inf]
+        if not rows.numel():
+            return active
+        z = evaluate(rows, j[rows], torch.ones_like(rows, dtype=torch.float64))
+        before = distance[rows, j[rows]]
+        now = (z.gather(1, labels[rows, None]) - z.gather(1, target[rows, j[rows]][:, None]))[:, 0].double()
+        crossing = torch.where(now < before, before / (before - now), math.inf).where(before > 0, 0.0)
+        late = scales < crossing[:, None]  # [B, S]
+        nearest = lengths[rows, j[rows]]
+        last = 2 * lengths[rows].masked_fill(lengths[rows].isinf(), 0.0).amax((1, 2))
+        lengths[rows, j[rows]] = torch.where(late, nearest + last[:, None], nearest)
+        return active[~(gap[active] < 0)]
 
 
 def logit_gradients(model: Classifier, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -106,7 +160,7 @@ def logit_gradients(model: Classifier, x: torch.Tensor) -> tuple[torch.Tensor, t
         classes = logits.shape[1]
         seeds = torch.eye(classes, dtype=logits.dtype, device=x.device)[:, None].expand(classes, *logits.shape)
         try:
-            (gradients,) = torch.autograd.grad(logits, x, seeds, is_grads_batched=True, retain_graph=True)
+            (gradients,) = input_gradients(logits, x, seeds, is_grads_batched=True, retain_graph=True)
         except RuntimeError:  # an operation in the model that vmap does not know: class by class
-            gradients = torch.stack([torch.autograd.grad(logits, x, s, retain_graph=True)[0] for s in seeds])
+            gradients = torch.stack([input_gradients(logits, x, s, retain_graph=True)[0] for s in seeds])
     return logits.detach(), gradients.flatten(2).transpose(0, 1)

@@ -6,39 +6,30 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.bar import Bar
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-from rich.table import Table
-from rich.text import Text
 
-from robustperf import plot
-from robustperf.data import ImageFolder, domains, load
-from robustperf.data import fetch as fetch_files
-from robustperf.data.load import NAMES, ROOT_VARIABLE, SPLITS, missing_files
+from robustperf.cli.errors import Command
+from robustperf.cli.options import DataRoot, Picture, draw_picture
+from robustperf.names import MEASURES, ROOT_VARIABLE, check_name
 
 app = typer.Typer(help="Data sets: what is there, fetching them, and their domains.", no_args_is_help=True)
 
-DataRoot = Annotated[
-    Path | None,
-    typer.Option(
-        "--data-root", metavar="DIR", envvar=ROOT_VARIABLE, help="The folder that holds a folder per data set."
-    ),
-]
 
-
-@app.command()
+@app.command(cls=Command)
 def fetch(
     name: Annotated[str, typer.Argument(metavar="NAME", help="mnist, fashion-mnist or kmnist (its test part).")],
     data_root: DataRoot = None,
 ) -> None:
-    """Download a data set, going on where an earlier download stopped; every file is checked against its SHA-256."""
+    """Download a data set, resuming an earlier download that stopped; every file is checked against its SHA-256."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    from robustperf.data import fetch as fetch_files
+
     if name == "digits":
         typer.echo("digits comes with scikit-learn: nothing to fetch.")
         return
     if data_root is None:
-        _fail(f"--data-root: expected a folder to fetch into (or the environment variable {ROOT_VARIABLE})")
+        raise ValueError(f"data_root: expected a folder to fetch into (or the environment variable {ROOT_VARIABLE})")
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -46,26 +37,29 @@ def fetch(
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
-    try:
-        with Progress(*columns, console=Console(stderr=True)) as bars:
-            tasks = {}
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        tasks = {}
 
-            def progress(file: str, done: int, total: int) -> None:
-                if file not in tasks:
-                    tasks[file] = bars.add_task(file, total=total)
-                bars.update(tasks[file], completed=done)
+        def progress(file: str, done: int, total: int) -> None:
+            if file not in tasks:
+                tasks[file] = bars.add_task(file, total=total)
+            bars.update(tasks[file], completed=done)
 
-            paths = fetch_files(name, data_root, progress)
-    except (OSError, ValueError) as error:
-        _fail(str(error))
+        paths = fetch_files(name, data_root, progress)
     for path in paths:
         typer.echo(path)
 
 
-@app.command("list")
+@app.command("list", cls=Command)
 def list_(data_root: DataRoot = None) -> None:
     """Show each data set with its number of points, or what is missing. The files are read, so damage shows too."""
-    table = Table("data set", title=None if data_root is None else os.fspath(data_root))
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from robustperf.data.load import NAMES, SPLITS
+
+    table = Table("data set", title=None if data_root is None else Text(os.fspath(data_root)))
     for split in SPLITS:
         table.add_column(split, overflow="fold")
     for name in NAMES:
@@ -73,18 +67,27 @@ def list_(data_root: DataRoot = None) -> None:
     Console().print(table)
 
 
-@app.command("domains")
+@app.command("domains", cls=Command)
 def domains_(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A data set, an npz file or a folder of images.")],
     split: Annotated[str, typer.Option(help="train or test.")] = "test",
-    by: Annotated[str, typer.Option(help=f"{' or '.join(domains.MEASURES)}.")] = "brightness",
+    by: Annotated[str, typer.Option(help=f"{' or '.join(MEASURES)}.")] = "brightness",
     limit: Annotated[int | None, typer.Option(min=1, help="The first so many images only.")] = None,
-    out: Annotated[Path, typer.Option(metavar="FILE", help="The picture: .png, .pdf or .svg.")] = Path("domains.png"),
+    out: Picture = Path("domains.png"),
     data_root: DataRoot = None,
 ) -> None:
     """Show how bright its images are, or of how much contrast, and which are low, medium and high (R Table 10)."""
-    if by not in domains.MEASURES:
-        raise ValueError(f"by: expected {' or '.join(domains.MEASURES)}, got {by!r}")
+    from rich.bar import Bar
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from robustperf import plot
+    from robustperf.data import ImageFolder, domains, load
+
+    check_name("by", by, MEASURES)
+    plot.check_path(out)
     dataset = load(name, split, data_root)
     dataset = dataset if limit is None else dataset.limit(limit)
     if isinstance(dataset, ImageFolder):
@@ -95,10 +98,8 @@ def domains_(
     levels = domains.thresholds(dataset.name, by)
     edges, counts = domains.histogram(values)
     title = f"{dataset.name} ({split}): {by} of {len(values):,} images"
-    plot.domain_overview(dataset.x, values, edges, by, levels, out, title)
-
     console = Console()
-    table = Table("from", "below", "images", "", "domains" if levels else "", title=title, box=SIMPLE_HEAD)
+    table = Table("from", "below", "images", "", "domains" if levels else "", title=Text(title), box=SIMPLE_HEAD)
     for column in table.columns[:3]:
         column.justify = "right"
     for low, high, count in zip(edges[:-1].tolist(), edges[1:].tolist(), counts.tolist(), strict=True):
@@ -112,11 +113,14 @@ def domains_(
             bounds = (f"{bound:g}" if math.isfinite(bound) else "" for bound in (above, below))
             table.add_row(level, *bounds, f"{int(((values > above) & (values < below)).sum()):,}")
         console.print(table)
-    console.print(Text(f"picture: {out}"), soft_wrap=True)
+    if draw_picture(plot.domain_overview, dataset.x, values, edges, by, levels, path=out, title=title):
+        console.print(Text(f"picture: {out}"), soft_wrap=True)
 
 
 def _count(name: str, split: str, data_root: Path | None) -> str:
     """The number of points, or in words why there is none."""
+    from robustperf.data.load import load, missing_files
+
     if name != "digits" and data_root is None:
         return "no --data-root"
     try:
@@ -125,8 +129,3 @@ def _count(name: str, split: str, data_root: Path | None) -> str:
         return f"{len(load(name, split, data_root)):,}"
     except (OSError, ValueError, ImportError) as error:
         return str(error)
-
-
-def _fail(message: str) -> None:
-    typer.echo(message, err=True)
-    raise typer.Exit(1)

@@ -5,24 +5,30 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
-from rich.console import Console
 
-from robustperf import nets
-from robustperf.cli.margins import build_attacks, report
+from robustperf.cli.margins import report
 from robustperf.cli.options import say
-from robustperf.data import load
-from robustperf.nets import checkpoint
-from robustperf.robustness.store import MarginRun
-from robustperf.training import ERM, fit
+from robustperf.files import alone_in, user_path
 
 
 def demo(
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the results go.")] = Path("robustperf-demo"),
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", parser=user_path, help="Where the results go.")
+    ] = Path("robustperf-demo"),
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
     """Train a small network on scikit-learn's digits and find the margin of every test point."""
+    import torch
+    from rich.console import Console
+
+    from robustperf import nets
+    from robustperf.attacks.named import attacks_of
+    from robustperf.data import load
+    from robustperf.nets import checkpoint
+    from robustperf.robustness.store import MarginRun
+    from robustperf.training import ERM, fit
+
     console = Console()
     train, test = load("digits", "train"), load("digits", "test")
     settings = {"size": 8, "classes": train.classes}
@@ -30,8 +36,8 @@ def demo(
     model = nets.build("small-cnn", **settings)
     with console.status("training a small network"):
         fit(model, ERM(), train, validation=None, epochs=30, optimizer="adam", lr=2e-3, seed=seed, progress=False)
-    out.mkdir(parents=True, exist_ok=True)
-    MarginRun.forget(out)  # a demonstration starts anew
-    checkpoint.save(out / "model.safetensors", model)
-    report(model, test, build_attacks("fgsm,pgd(eps=1),bg", 2), 2, out, seed=seed, console=console)
+    with alone_in(out):
+        MarginRun.forget(out)  # a demonstration starts anew
+        checkpoint.save(out / "model.safetensors", model)
+        report(model, test, attacks_of("fgsm,pgd(eps=1),bg", 2), 2, out, seed=seed, console=console)
     say(console, f"{'model':>8}: {out / 'model.safetensors'}")

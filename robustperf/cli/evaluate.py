@@ -3,34 +3,27 @@
 from __future__ import annotations
 
 import json
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from robustperf import processes, training
-from robustperf.cli.data import DataRoot
 from robustperf.cli.options import (
     DOMAIN_HELP,
     Checkpoint,
     Data,
+    DataRoot,
     Limit,
     Model,
     Rgb,
     Size,
-    digest,
     load_data,
     load_network,
     plain,
     say,
     shape_of,
 )
-from robustperf.files import written_whole
+from robustperf.files import user_path, written_whole
 
 
 def evaluate(
@@ -48,9 +41,20 @@ def evaluate(
     batch_size: Annotated[int, typer.Option(min=1, help="Images in one forward pass.")] = 256,
     workers: Annotated[int, typer.Option(min=0, help="Processes that read a folder of images.")] = 0,
     cpu: Annotated[bool, typer.Option("--cpu", help="Use no GPU.")] = False,
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the figures there, as JSON.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", parser=user_path, help="Write the figures there, as JSON.")
+    ] = None,
 ) -> None:
     """Find top-1 and top-5 accuracy and the mean loss (R section 6); under `torchrun` on several processes."""
+    import torch
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from robustperf import __version__, processes, training
+    from robustperf.nets import checkpoint
+    from robustperf.training.evaluate import check_takes
+
     if out is not None and not out.parent.is_dir():
         raise FileNotFoundError(f"out: expected a file in a folder that exists, got {out}")
     network, size, rgb = load_network(checkpoint_path, model, size, rgb)
@@ -59,6 +63,8 @@ def evaluate(
         each: load_data(data, split, data_root, domain=each, limit=limit, size=size, rgb=rgb)
         for each in domain or [None]
     }
+    for dataset in datasets.values():
+        check_takes(network, "data", dataset)
     process = processes.join(cpu)
     console = Console(quiet=not process.is_main_process)
     network.to(torch.device("cpu") if cpu else process.device)
@@ -77,8 +83,8 @@ def evaluate(
         rows.append(row)
     console.print(table)
     if out is not None and process.is_main_process:
-        facts = {"checkpoint": digest(checkpoint_path), "data": data, "split": split, "domains": rows,
-                 "robustperf": version("robustperf"), "torch": torch.__version__}
+        facts = {"checkpoint": checkpoint.digest(checkpoint_path), "data": data, "split": split, "domains": rows,
+                 "robustperf": __version__, "torch": torch.__version__}
         with written_whole(out) as partial:
             partial.write_text(json.dumps(plain(facts), indent=1) + "\n")
         say(console, f"figures: {out}")

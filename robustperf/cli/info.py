@@ -5,17 +5,17 @@ from __future__ import annotations
 import platform
 from importlib.metadata import version
 
-import torch
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
-from robustperf import _native
-from robustperf.ops import registry
-
 
 def info() -> None:
     """Show versions, the CPU's instruction set, and each backend: there, or why not."""
+    import torch
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from robustperf import _native
+    from robustperf.ops import registry
+
     console = Console()
     table = Table(show_header=False, box=None)
     table.add_row("robustperf", version("robustperf"))

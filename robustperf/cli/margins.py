@@ -3,49 +3,46 @@
 from __future__ import annotations
 
 import json
-import math
 import time
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from enum import Enum
-from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import torch
 import typer
-from accelerate.utils import gather_object
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
-from rich.text import Text
-from torch import nn
 
-from robustperf import check, plot, processes
-from robustperf.attacks import BG, FGSM, PGD, Attack
-from robustperf.classifier import evaluating, logits_of
-from robustperf.cli.data import DataRoot
-from robustperf.cli.expression import build_list
 from robustperf.cli.options import (
     Checkpoint,
     Data,
+    DataRoot,
     Domain,
     Limit,
     Model,
     Rgb,
     Size,
-    digest,
+    draw_picture,
     load_data,
     load_network,
     plain,
     say,
     shape_of,
 )
-from robustperf.data import Dataset, ImageFolder
-from robustperf.files import written_whole
-from robustperf.robustness import MarginCurve, Margins
-from robustperf.robustness import margins as margins_of
-from robustperf.robustness.store import MarginRun
-from robustperf.training.batches import load_batches
+from robustperf.files import alone_in, telling, user_path, written_whole
+from robustperf.names import PUBLISHED
+
+if TYPE_CHECKING:
+    import torch
+    from accelerate import PartialState
+    from rich.console import Console
+    from rich.table import Table
+    from torch import nn
+
+    from robustperf.attacks import Attack
+    from robustperf.data import Dataset, ImageFolder
+    from robustperf.robustness import MarginCurve, Margins
+    from robustperf.robustness.store import MarginRun
 
 CONFIDENCE = 0.95
 
@@ -57,7 +54,7 @@ class Labels(str, Enum):
 
 def margins(
     checkpoint_path: Checkpoint,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the results go.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", parser=user_path, help="Where the results go.")],
     data: Data,
     data_root: DataRoot = None,
     split: Annotated[str, typer.Option(help="train or test.")] = "test",
@@ -66,7 +63,7 @@ def margins(
     size: Size = None,
     rgb: Rgb = False,
     model: Model = None,
-    attacks: Annotated[str, typer.Option(help="The ensemble, such as 'fgsm,pgd(eps=2,steps=20),bg'.")] = "fgsm,pgd,bg",
+    attacks: Annotated[str, typer.Option(help="The ensemble, such as 'fgsm,pgd(eps=2,steps=20),bg'.")] = PUBLISHED,
     norm: Annotated[str, typer.Option(help="1, 2 or inf.")] = "2",
     labels: Annotated[Labels, typer.Option(help="Get away from the model's own label (T postulate P2), or from the "
                                            "true one, when a misclassified point has margin 0.")] = Labels.model,
@@ -80,26 +77,18 @@ def margins(
 
     Under `torchrun` the batches are shared out among the processes.
     """
+    from robustperf import check
+    from robustperf.attacks.named import attacks_of
+    from robustperf.nets import checkpoint
+
     norm_value = check.norm(norm)
-    ensemble = build_attacks(attacks, norm_value)
+    ensemble = attacks_of(attacks, norm_value)
     network, size, rgb = load_network(checkpoint_path, model, size, rgb)
     dataset = load_data(data, split, data_root, domain=domain, limit=limit, size=size, rgb=rgb)
-    settings = {"checkpoint": digest(checkpoint_path), "split": split}
+    settings = {"checkpoint": checkpoint.digest(checkpoint_path), "split": split,
+                "network": model or getattr(network, "architecture", None)}
     report(network.to(_device(device)), dataset, ensemble, norm_value, out, labels=labels.value,
            batch_size=batch_size, seed=seed, keep_points=keep_points, resume=resume, settings=settings)
-
-
-def build_attacks(text: str, norm: float) -> list[Attack]:
-    """The attacks of `text`; those that know norms take `norm` unless told otherwise (PGD has no L1: it takes L2)."""
-    makers = {
-        "fgsm": FGSM,
-        "pgd": lambda norm=math.inf if norm == math.inf else 2, **kwargs: PGD(norm, **kwargs),
-        "bg": lambda norm=norm, **kwargs: BG(norm, **kwargs),
-    }
-    try:
-        return build_list(text, makers)
-    except ValueError as error:
-        raise ValueError(f"attacks: {error}") from error
 
 
 def report(
@@ -112,6 +101,25 @@ def report(
     Of several processes each takes every so-manieth part, in the batch that one process would see it in; the first one
     prints, and writes all but the parts.
     """
+    import torch
+    from accelerate.utils import gather_object
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    from robustperf import plot, processes
+    from robustperf.robustness import MarginCurve
+    from robustperf.robustness.margins import stream
+    from robustperf.training.batches import load_batches
+    from robustperf.training.evaluate import check_takes
+
+    check_takes(model, "data", dataset)
     described = plain({
         "data": dataset.name, "points": len(dataset), "shape": shape_of(dataset), "labels": labels, "norm": norm,
         "seed": seed, "batch_size": batch_size, "keep_points": keep_points,
@@ -122,82 +130,119 @@ def report(
     process = processes.join(cpu=device.type == "cpu")
     parts = {int(rows[0]): rows for rows in torch.arange(len(dataset)).split(batch_size)}
     console = console or Console(quiet=not process.is_main_process)
-    run, fault = None, None
-    if process.is_main_process:
+    with _opened(out, described, parts, process, resume) as (run, kept):
+        if kept:
+            console.print(f"{kept} of {len(parts)} batches were done before.")
+
+        def finished() -> int:
+            """Points, of all processes."""
+            return sum(len(rows) for start, rows in parts.items() if run.done(start))
+
+        def told() -> str:
+            done = sum(run.done(start) for start in parts)
+            return f"{done} of {len(parts)} batches are kept in {out}; --resume goes on with them"
+
+        began, correct = time.perf_counter(), 0
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("points"),
+                   TimeElapsedColumn(), TimeRemainingColumn())
         try:
-            run = MarginRun(out, described, resume=resume)
-            kept = sum(run.done(start) for start in parts)
-        except (OSError, ValueError) as error:
-            fault = error
-    fault = gather_object([fault])[0]  # the others wait until the folder is there
-    if fault is not None:
-        raise fault
-    if run is None:
-        run = MarginRun(out, described, resume=True)
-    elif kept:
-        console.print(f"{kept} of {len(parts)} batches were done before.")
-
-    def finished() -> int:
-        """Points, of all processes."""
-        return sum(len(rows) for start, rows in parts.items() if run.done(start))
-
-    began, correct = time.perf_counter(), 0
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("points"),
-               TimeElapsedColumn(), TimeRemainingColumn())
-    try:
-        with Progress(*columns, console=console) as bar:
-            task = bar.add_task("margins", total=len(dataset), completed=finished())
-            own = list(parts.values())[process.process_index :: process.num_processes]
-            for rows, (x, y, index) in zip(own, load_batches(dataset, own, device), strict=True):
-                correct += _correct(model, x, y)
-                start = int(rows[0])
-                if not run.done(start):
-                    run.keep(start, margins_of(model, x, attacks=attacks, norm=norm, index=index, key=seed,
-                                               labels=y if labels == "true" else None, batch_size=batch_size,
-                                               keep_points=keep_points))
+            with Progress(*columns, console=console) as bar:
+                task = bar.add_task("margins", total=len(dataset), completed=finished())
+                own = list(parts.values())[process.process_index :: process.num_processes]
+                for rows, (x, y, index) in zip(own, load_batches(dataset, own, device), strict=True):
+                    correct += _correct(model, x, y)
+                    start = int(rows[0])
+                    if not run.done(start):
+                        (part,) = stream(model, x, attacks=attacks, norm=norm, index=index, key=seed,
+                                         labels=y if labels == "true" else None, batch_size=batch_size,
+                                         keep_points=keep_points)
+                        with telling(told):
+                            run.keep(start, part)
+                    bar.update(task, completed=finished())
+                correct = sum(gather_object([correct]))  # waits for the others
                 bar.update(task, completed=finished())
-            correct = sum(gather_object([correct]))  # waits for the others
-            bar.update(task, completed=finished())
-    except KeyboardInterrupt:
-        done = sum(run.done(start) for start in parts)
-        say(console, f"Interrupted. {done} of {len(parts)} batches are kept in {out}; --resume goes on with them.")
-        raise typer.Exit(130) from None
-    if not process.is_main_process:
-        return
-    seconds = time.perf_counter() - began
-    found = run.collect(parts)
-    curve = MarginCurve.from_margins(found)
-    summary = _summary(found, curve, correct / len(dataset), seconds, kept)
-    files = {"curve": out / "margins.png", "margins": run.result, "summary": out / "summary.json"}
-    plot.margin_curves({dataset.name: curve}, files["curve"], CONFIDENCE, norm)
-    with written_whole(files["summary"]) as partial:
-        partial.write_text(json.dumps({**described, **plain(summary)}, indent=1) + "\n")
-    console.print(_table(f"Margins on {dataset.name}, {len(dataset)} points, norm {norm:g}", summary, len(dataset)))
-    for what, path in files.items():
-        say(console, f"{what:>8}: {path}")
+        except KeyboardInterrupt:
+            say(console, f"Interrupted. {told()}.")
+            raise typer.Exit(130) from None
+        if not process.is_main_process:
+            return
+        seconds = time.perf_counter() - began
+        files = {"curve": out / "margins.png", "margins": run.result, "summary": out / "summary.json"}
+        with telling(told):
+            found = run.collect(parts)
+            curve = MarginCurve.from_margins(found)
+            summary = _summary(found, curve, correct / len(dataset), seconds, kept)
+            with written_whole(files["summary"]) as partial:
+                partial.write_text(json.dumps({**described, **plain(summary)}, indent=1) + "\n")
+        console.print(_table(f"Margins on {dataset.name}, {len(dataset)} points, norm {norm:g}", summary, len(dataset)))
+        for message in found.diagnostics.messages if found.diagnostics else ():
+            say(console, f"warning: {message}")
+        if not draw_picture(plot.margin_curves, {dataset.name: curve}, path=files["curve"], confidence=CONFIDENCE,
+                            norm=norm):
+            del files["curve"]
+        for what, path in files.items():
+            say(console, f"{what:>8}: {path}")
+
+
+@contextmanager
+def _opened(out: Path, described: dict[str, Any], starts: Iterable[int], process: PartialState,
+            resume: bool) -> Iterator[tuple[MarginRun, int]]:
+    """The run in the folder `out`, which these processes alone have, and how many of its parts are kept from before, as
+    the first process counts them."""
+    from accelerate.utils import gather_object
+
+    from robustperf.robustness.store import MarginRun
+
+    with ExitStack() as stack:
+        run, kept, fault = None, 0, None
+        if process.is_main_process:
+            try:
+                stack.enter_context(alone_in(out))
+                run = MarginRun(out, described, resume=resume)
+                kept = sum(run.done(start) for start in starts)
+            except (OSError, ValueError) as error:
+                fault = error
+        fault = gather_object([fault])[0]  # the others wait until the folder is there, and fail with the first
+        if fault is not None:
+            raise fault
+        yield (MarginRun(out, described, resume=True) if run is None else run), kept
 
 
 def _correct(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> int:
+    import torch
+
+    from robustperf.classifier import evaluating, logits_of
+
     with evaluating(model), torch.no_grad():
         return int((logits_of(model, x).argmax(1) == y).sum())
 
 
 def _summary(found: Margins, curve: MarginCurve, accuracy: float, seconds: float, kept: int) -> dict[str, Any]:
+    import torch
+
+    from robustperf import __version__
+
     low, high = curve.band(CONFIDENCE).area
     return {
         "accuracy": accuracy,
         "area": curve.area, "area_low": low, "area_high": high, "confidence": CONFIDENCE, "upper": curve.upper,
         "median_margin": curve.median,
         "not_found": curve.missing,
+        "diagnostics": None if found.diagnostics is None else {
+            **asdict(found.diagnostics), "fractions": found.diagnostics.fractions,
+            "messages": found.diagnostics.messages},
         "closest_by_attack": found.shares,
         "evaluations": found.evaluations.double().mean().item(),
         "attack_evaluations": found.attack_evaluations.double().sum(0).mean().item(),
         "seconds": seconds, "batches_kept_from_before": kept,
-        "robustperf": version("robustperf"), "torch": torch.__version__,
+        "robustperf": __version__, "torch": torch.__version__,
     }  # fmt: skip
 
 
 def _table(title: str, summary: dict[str, Any], points: int) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(title=Text(title), show_header=False)
     table.add_row("accuracy", f"{summary['accuracy']:.2%}")
     table.add_row("R, area under the margin curve", f"{summary['area']:.4f}")
@@ -216,6 +261,10 @@ def _table(title: str, summary: dict[str, Any], points: int) -> Table:
 
 def _device(text: str) -> torch.device:
     """The device called `text`, if it is one that torch can use here; of several processes each has its own GPU."""
+    import torch
+
+    from robustperf import processes
+
     try:
         device = torch.device(text)
         process = processes.join(cpu=device.type == "cpu")

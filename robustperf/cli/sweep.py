@@ -5,17 +5,11 @@ from __future__ import annotations
 import csv
 import math
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from robustperf import processes
-from robustperf.cli.data import DataRoot
-from robustperf.cli.nuisance import build_kernel
-from robustperf.cli.options import Data, Domain, Limit, Rgb, Size, load_data, say, shape_of
+from robustperf.cli.options import Data, DataRoot, Domain, Limit, Rgb, Size, load_data, say, shape_of
 from robustperf.cli.train import (
     OBJECTIVES,
     BatchNorm,
@@ -33,19 +27,21 @@ from robustperf.cli.train import (
     Precision,
     Seed,
     Workers,
-    build_objective,
-    new_classifier,
     parse_rate,
 )
-from robustperf.files import written_whole
-from robustperf.training import ERM, evaluate, fit
+from robustperf.files import user_path, written_whole
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 UNREGULARISED = "unregularised"
 
 
 def sweep(
     data: Data,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the table and a folder for each run go.")],
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", parser=user_path, help="Where the table and a folder for each run go.")
+    ],
     objective: Annotated[str, typer.Option(help=f"Without its weight: {OBJECTIVES}.")],
     weights: Annotated[str, typer.Option(metavar="LIST", help="Such as 0.01,0.03,0.1,0.3,1.")],
     within: Annotated[
@@ -78,6 +74,12 @@ def sweep(
 ) -> None:
     """Train without a regulariser and with each of several weights, and choose the largest weight that keeps the
     accuracy (T section 3.3)."""
+    from rich.console import Console
+
+    from robustperf import processes
+    from robustperf.cli.build import build_kernel, build_objective, new_classifier
+    from robustperf.training import ERM, evaluate, fit
+
     numbers = parse_weights(weights)
     rate = None if lr is None else parse_rate(lr)
     variation = None if kernel is None else build_kernel(kernel)
@@ -162,6 +164,9 @@ def _test_split(data: str, root: Path | None, options: dict[str, Any]) -> Any:
 
 
 def _table(title: str, rows: list[dict[str, Any]]) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table("weight", title=Text(title))
     for column in ("best epoch", "validation accuracy", "difference", "test accuracy", "chosen"):
         table.add_column(column, justify="right")

@@ -2,53 +2,37 @@
 
 from __future__ import annotations
 
-import math
 import os
 import shlex
-from collections.abc import Callable
-from dataclasses import fields, replace
-from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
-import torch
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-from safetensors import safe_open
-from torch import nn
 
-from robustperf import nets, nuisance, plot, processes
-from robustperf.attacks import PGD
-from robustperf.cli.data import DataRoot
-from robustperf.cli.expression import build_list
-from robustperf.cli.nuisance import build_kernel
-from robustperf.cli.options import Data, Domain, Limit, Rgb, Size, load_data, make_network, say, shape_of
-from robustperf.data import Dataset, ImageFolder
-from robustperf.data.load import ROOT_VARIABLE
-from robustperf.kernel import Kernel
-from robustperf.training import (
-    ERM,
-    MAT,
-    MDA,
-    MRT,
-    AdversarialTraining,
-    AugMix,
-    CoTrain,
-    CrossLipschitz,
-    Fitted,
-    GaussianAugmentation,
-    Objective,
-    fit,
+from robustperf import nets, nuisance
+from robustperf.cli.options import (
+    NETWORK,
+    Data,
+    DataRoot,
+    Domain,
+    Limit,
+    Rgb,
+    Size,
+    draw_picture,
+    load_data,
+    say,
+    shape_of,
 )
-from robustperf.training.fit import PRECISIONS
-from robustperf.training.folder import TrainingFolder
-from robustperf.training.optimizers import OPTIMIZERS, Rate
+from robustperf.files import user_path
+from robustperf.names import OPTIMIZERS, PRECISIONS, ROOT_VARIABLE
 
-NETWORK = "robey-cnn"
-OF_ANY_SIZE = ("resnet20", "resnet50")
+if TYPE_CHECKING:
+    from rich.table import Table
+    from torch import nn
 
+    from robustperf.training import Fitted, Objective
+    from robustperf.training.folder import TrainingFolder
+    from robustperf.training.optimizers import Rate
 
 # what `sweep` has too
 OBJECTIVES = ("erm, mrt, mat, mda, pgd, gaussian, augmix, hein or cotrain, with arguments such as "
@@ -57,7 +41,7 @@ OBJECTIVES = ("erm, mrt, mat, mda, pgd, gaussian, augmix, hein or cotrain, with 
 KernelSum = Annotated[
     str | None,
     typer.Option(metavar="SUM", help="The natural variation of mrt, mat and mda, such as 'rotation(30) + "
-                 f"brightness(0.4)'. There are {', '.join(nuisance.KERNELS)}."),
+                 f"brightness(0.4)'. There are {', '.join(nuisance.NAMES)}."),
 ]
 K = Annotated[int | None, typer.Option(min=1, help="Draws of mrt and mda, steps of mat.")]
 Network = Annotated[str | None, typer.Option(help=f"{', '.join(nets.NAMES)}; without, {NETWORK}.")]
@@ -83,7 +67,9 @@ Cpu = Annotated[bool, typer.Option("--cpu", help="Use no GPU.")]
 
 def train(
     data: Data,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where checkpoints, weights, tables and curves go.")],
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", parser=user_path, help="Where checkpoints, weights, tables and curves go.")
+    ],
     objective: Annotated[str, typer.Option(help=f"{OBJECTIVES}.")] = "erm",
     kernel: KernelSum = None,
     k: K = None,
@@ -115,6 +101,13 @@ def train(
     cpu: Cpu = False,
 ) -> None:
     """Train a classifier on a data set's train split, or on one of its domains."""
+    from rich.console import Console
+
+    from robustperf import plot, processes
+    from robustperf.cli.build import build_kernel, build_objective, new_classifier
+    from robustperf.training import CoTrain, fit
+    from robustperf.training.folder import TrainingFolder
+
     rate = None if lr is None else parse_rate(lr)
     variation = None if kernel is None else build_kernel(kernel)
     dataset = load_data(data, "train", data_root, domain=domain, limit=limit, size=size, rgb=rgb)
@@ -130,17 +123,18 @@ def train(
             cpu=cpu,
         )  # fmt: skip
     except KeyboardInterrupt:
-        say(console, f"Interrupted. {_kept(TrainingFolder(out))}")
+        say(console, f"Interrupted. {kept(TrainingFolder(out))}")
         raise typer.Exit(130) from None
     if not main:
         return
-    plot.training_curves(fitted.epochs, out / "curves.png", fitted.best, f"{objective} on {dataset.name}")
     console.print(_table(dataset.name, loss, classifier, fitted))
     folder = TrainingFolder(out)
     files = {"weights": folder.best, "state": folder.state, "epochs": folder.metrics, "steps": folder.losses,
+             **({"generator": out / "generator.safetensors"} if isinstance(loss, CoTrain) else {}),
              "curves": out / "curves.png"}
-    if isinstance(loss, CoTrain):
-        files["generator"] = out / "generator.safetensors"
+    if not draw_picture(plot.training_curves, fitted.epochs, path=files["curves"], best=fitted.best,
+                        title=f"{objective} on {dataset.name}"):
+        del files["curves"]
     for what, path in files.items():
         say(console, f"{what:>9}: {path}")
     given = {"--data": data, "--data-root": None if str(data_root) == os.environ.get(ROOT_VARIABLE) else data_root,
@@ -150,68 +144,6 @@ def train(
     say(console, "Go on with:")
     for command in (["evaluate"], ["margins", "--out", out / "margins"]):
         say(console, "  " + shlex.join(map(str, ["robustperf", *command, *options])))
-
-
-def build_objective(text: str, kernel: Kernel | None = None, k: int | None = None,
-                    weight: float | None = None, classifier: nn.Module | None = None, channels: int = 1) -> Objective:
-    """The objective of `text`; `kernel`, `k` and `weight` are its arguments unless `text` says otherwise. With
-    "cotrain" it is one of `classifier`, with a new generator of images with so many channels.
-
-    Raises ValueError that points at the place in `text`, or names the argument that this objective does not take.
-    """
-    given = {name: value for name, value in {"k": k, "weight": weight}.items() if value is not None}
-    weighted = {name: value for name, value in given.items() if name == "weight"}
-
-    def with_kernel(make: Callable[..., Objective]) -> Callable[..., Objective]:
-        return _no_kernel if kernel is None else partial(make, kernel, **given)
-
-    makers = {"erm": ERM, "mrt": with_kernel(_mrt), "mat": with_kernel(MAT), "mda": with_kernel(MDA),
-              "pgd": partial(_pgd, **weighted), "gaussian": partial(GaussianAugmentation, **weighted),
-              "augmix": partial(_augmix, **weighted), "hein": partial(CrossLipschitz, **weighted),
-              "cotrain": partial(_cotrain, classifier, channels, **weighted)}
-    try:
-        objectives = build_list(text, makers)
-    except ValueError as error:
-        raise ValueError(f"objective: {error}") from error
-    if len(objectives) != 1:
-        raise ValueError(f"objective: expected one, got {len(objectives)}: {text}")
-    taken = {field.name for field in fields(objectives[0])}
-    if isinstance(objectives[0], AugMix):
-        taken.remove("kernel")  # it has its own
-    for name, value in {"kernel": kernel, **given}.items():
-        if value is not None and name not in taken:
-            raise ValueError(f"{name}: expected none for the objective {text}, which does not take it, got {value!r}")
-    return objectives[0]
-
-
-def new_classifier(dataset: Dataset | ImageFolder, network: str | None, model: str | None, batch_norm: bool,
-                   seed: int) -> nn.Module:
-    """The network of these options for the data set's images, with the weights that the seed gives it."""
-    torch.manual_seed(seed)
-    if model is None:
-        return build_network(network or NETWORK, shape_of(dataset), dataset.classes, batch_norm)
-    if network is not None or batch_norm:
-        raise ValueError(f"model: expected no --network or --batch-norm beside it, got {model}")
-    return make_network(model)
-
-
-def build_network(name: str, shape: tuple[int, int, int], classes: int, batch_norm: bool = False) -> nn.Module:
-    """The network called `name`, one of `nets.NAMES`, for images of `shape`. Raises ValueError where there is none."""
-    channels, height, width = shape
-    arguments = {"in_channels": channels, "classes": classes}
-    if name not in OF_ANY_SIZE:
-        if height != width:
-            raise ValueError(f"network: expected square images for {name}, got {height}x{width}; --size resizes them")
-        arguments["size"] = height
-    if batch_norm:
-        if name != NETWORK:
-            raise ValueError(f"batch_norm: expected the network {NETWORK}, got {name}")
-        arguments["batch_norm"] = True
-    try:
-        return nets.build(name, **arguments)
-    except ValueError as error:
-        hint = "" if name not in nets.NAMES else f", for images of {height}x{width} pixels; --size resizes them"
-        raise ValueError(f"network: {error}{hint}") from error
 
 
 def parse_rate(text: str) -> Rate:
@@ -232,45 +164,24 @@ def parse_rate(text: str) -> Rate:
                          f"0=1e-3,5=1e-4, got {text!r}") from None
 
 
-def _no_kernel(*arguments: Any, **named: Any) -> Objective:
-    raise ValueError("expected a model of natural variation, such as --kernel 'brightness(0.4)', got none")
-
-
-def _mrt(*arguments: Any, selection_dtype: str | None = None, **named: Any) -> MRT:
-    dtypes = {"bfloat16": torch.bfloat16, "float16": torch.float16}
-    return MRT(*arguments, selection_dtype=dtypes.get(selection_dtype, selection_dtype), **named)
-
-
-def _pgd(norm: float = math.inf, *, weight: float = AdversarialTraining.weight, **arguments: Any
-         ) -> AdversarialTraining:
-    """R A.1's attack in L-infinity but for what is said; in L2 its number of steps."""
-    default = AdversarialTraining.attack
-    if norm == default.norm:
-        attack = replace(default, **arguments)
-    else:
-        attack = PGD(norm, **{"steps": default.steps, **arguments})
-    return AdversarialTraining(attack, weight)
-
-
-def _augmix(*arguments: Any, weight: float = AugMix.weight, **named: Any) -> AugMix:
-    """`arguments` are those of its kernel."""
-    return AugMix(weight, nuisance.AugMix(*arguments, **named))
-
-
-def _cotrain(classifier: nn.Module, channels: int, weight: float, *, width: int = 128, layers: int = 3) -> CoTrain:
-    """`width` and `layers` are the generator's."""
-    return CoTrain(classifier, nets.TiboGenerator(channels, width, layers), weight)
-
-
-def _kept(folder: TrainingFolder) -> str:
+def kept(folder: TrainingFolder) -> str:
+    """What there is in the folder of an interrupted run, for --resume."""
     if not folder.state.exists():
         return "There is no checkpoint yet: --resume begins at the first step."
-    with safe_open(folder.state, "pt") as file:
-        steps = file.get_slice("further.steps").get_shape()[0]
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(folder.state, "pt") as file:
+            steps = file.get_slice("further.steps").get_shape()[0]
+    except (SafetensorError, OSError) as error:
+        return f"{folder.state} cannot be resumed from: {error}"
     return f"--resume goes on behind step {steps}, from {folder.state}."
 
 
 def _table(data: str, objective: Objective, model: nn.Module, fitted: Fitted) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
     best = fitted.epochs[fitted.best - 1]
     seconds = sum(row["seconds"] for row in fitted.epochs)
     images = sum(row["images_per_second"] * row["seconds"] for row in fitted.epochs)

@@ -3,34 +3,26 @@
 from __future__ import annotations
 
 import json
-from importlib.metadata import version
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from robustperf import nets, nuisance, plot, random
-from robustperf.cli.data import DataRoot
-from robustperf.cli.nuisance import build_kernel
-from robustperf.cli.options import Data, Rgb, Size, load_data, plain, say, shape_of
-from robustperf.cli.train import build_network
-from robustperf.data import Dataset
-from robustperf.files import written_whole
-from robustperf.nets import checkpoint
-from robustperf.transfer import PairedAutoencoder
+from robustperf import nets, nuisance
+from robustperf.cli.options import Data, DataRoot, Rgb, Size, draw_picture, load_data, plain, say, shape_of
+from robustperf.files import note_settings, user_path, written_whole
+from robustperf.names import check_name
 
 SVC = "svc"
 SHOWN = 8  # points in the picture
+ENOUGH = 100  # images that were not trained on, for the warning of `adapt`
 
 
 def transfer(
     kernel: Annotated[
         str, typer.Option(metavar="SUM", help="The shift, such as 'rotation(30) + brightness(0.4)'. There are "
-                          f"{', '.join(nuisance.KERNELS)}."),
+                          f"{', '.join(nuisance.NAMES)}."),
     ] = "mnist_c('stripe')",
     data: Data = "digits",
     data_root: DataRoot = None,
@@ -55,11 +47,24 @@ def transfer(
     batch_size: Annotated[int, typer.Option(min=1)] = 32,
     lr: Annotated[float, typer.Option(help="Adam's learning rate.")] = 1e-3,
     seed: Annotated[int, typer.Option(min=0, help="Of weights, order and shift.")] = 0,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the results go.")] = Path("robustperf-transfer"),
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", parser=user_path, help="Where the results go.")
+    ] = Path("robustperf-transfer"),
+    resume: Annotated[bool, typer.Option("--resume", help="Resume the run that DIR holds.")] = False,
 ) -> None:
     """Train a classifier on clean images, learn T = D1 E from shifted ones without labels, and compare f(x) with
     f(T(x)) (T section 4)."""
-    from robustperf.transfer import TransferClassifier  # scikit-learn takes a second, which other commands need not
+    import torch
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+    from sklearn.frozen import FrozenEstimator
+
+    from robustperf import __version__, plot, random
+    from robustperf.cli.build import build_kernel
+    from robustperf.data import Dataset
+    from robustperf.nets import checkpoint
+    from robustperf.transfer import PairedAutoencoder, TransferClassifier
 
     shift = build_kernel(kernel)
     train, test = (load_data(data, split, data_root, size=size, rgb=rgb) for split in ("train", "test"))
@@ -67,10 +72,14 @@ def transfer(
         if not isinstance(dataset, Dataset):
             raise ValueError(f"data: expected a data set in memory, got {data}; --size is for folders of images")
     test = test if limit is None else test.limit(limit)
-    clean, shifted = _parts(len(train), clean, shifted)
     shape, key = shape_of(train), random.key(seed)
+    if shape_of(test) != shape:
+        raise ValueError(f"data: expected train and test images of one shape, got {shape} and {shape_of(test)}")
+    clean, shifted = _parts(len(train), clean, shifted)
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
-    seen, hidden_originals = train.rows(order[:clean]), order[clean : clean + shifted]
+    seen, hidden_originals, unused = train.rows(order[:clean]), *order[clean:].tensor_split([shifted])
+    if len(seen.y.unique()) < 2:
+        raise ValueError(f"clean: expected images of at least two classes, got {clean} of one")
     unlabelled = shift.draw(train.x[hidden_originals], key=random.fold_in(key, 0), index=hidden_originals)[0]
     tested = shift.draw(test.x, key=random.fold_in(key, 1), index=torch.arange(len(test)))[0]
     if unlabelled.shape[1:] != train.x.shape[1:]:
@@ -78,37 +87,73 @@ def transfer(
                          "makes images of three channels")
     torch.manual_seed(seed)
     autoencoder = PairedAutoencoder(shape, code, width, hidden)
-    model = TransferClassifier(_estimator(classifier, gamma, penalty, classifier_epochs, shape, train.classes, seed),
-                               autoencoder, epochs=epochs, batch_size=batch_size, lr=lr, random_state=seed)
+    estimator = _estimator(classifier, gamma, penalty, classifier_epochs, shape, train.classes, seed)
+    settings = {
+        "data": train.name, "kernel": repr(shift), "classifier": classifier, "clean": clean, "shifted": shifted,
+        "points": len(test), "shape": shape, "batch_size": batch_size, "lr": lr, "seed": seed,
+        "autoencoder": {"image_shape": shape, "code": code, "width": width, "hidden": hidden},
+        **({"gamma": gamma, "C": penalty} if classifier == SVC else {}),
+    }  # fmt: skip
+    note_settings(out, settings, resume=resume)
 
-    out.mkdir(parents=True, exist_ok=True)
     console = Console()
     sets = {"clean": test.x.numpy(), "shifted": tested.numpy()}
-    with console.status(f"training {classifier} on {clean:,} clean images"):
-        model.fit(seen.x.numpy(), seen.y.numpy())
-    before = {name: model.score(x, test.y.numpy()) for name, x in sets.items()}
-    with console.status(f"adapting to {shifted:,} shifted images"):
-        model.adapt(unlabelled.numpy() if shifted else None)
+    options = {"resume": resume, "progress": True}
+    try:
+        if classifier == SVC:
+            with console.status(f"training {classifier} on {clean:,} clean images"):
+                estimator.fit(seen.x.flatten(1).numpy(), seen.y.numpy())
+        else:
+            say(console, f"Training {classifier} on {clean:,} clean images:")
+            estimator.fit(seen.x.numpy(), seen.y.numpy(), out=out / "classifier", **options)
+        model = TransferClassifier(FrozenEstimator(estimator), autoencoder, epochs=epochs, batch_size=batch_size, lr=lr,
+                                   random_state=seed).fit(seen.x.numpy(), seen.y.numpy())
+        before = {name: model.score(x, test.y.numpy()) for name, x in sets.items()}
+        say(console, f"Adapting to {shifted:,} shifted images:")
+        left = train.rows(unused)
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            model.adapt(unlabelled.numpy() if shifted else None, out=out / "autoencoder", **options,
+                        validation=(left.x.numpy(), left.y.numpy()) if len(left) >= ENOUGH else None)
+    except KeyboardInterrupt:
+        say(console, f"Interrupted. {_kept(out)}")
+        raise typer.Exit(130) from None
     after = {name: model.score(x, test.y.numpy()) for name, x in sets.items()}
+    harmed = [str(warning.message) for warning in told if str(warning.message).startswith("adapt: ")]
+    for warning in told:
+        if str(warning.message) not in harmed:
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    for message in harmed:
+        say(console, f"warning: {message}")
 
     table = Table("test images", "f(x)", "f(T(x))", title=Text(f"{classifier} on {train.name}, {shift!r}"))
     for name in sets:
         table.add_row(name, f"{before[name]:.2%}", f"{after[name]:.2%}")
     console.print(table)
     picture, weights, figures = out / "transfer.png", out / "autoencoder.safetensors", out / "summary.json"
-    few = slice(0, SHOWN)
-    restored = torch.as_tensor(model.transform(tested[few].numpy()))
-    plot.image_grid(test.x[few], torch.stack([tested[few], restored]), path=picture, title=f"x, x̃ and T(x̃): {shift!r}")
     checkpoint.save(weights, model.autoencoder_)
-    facts = {"data": train.name, "kernel": repr(shift), "classifier": classifier, "clean": clean, "shifted": shifted,
-             "points": len(test), "epochs": epochs, "batch_size": batch_size, "lr": lr, "seed": seed,
-             "autoencoder": {"image_shape": shape, "code": code, "width": width, "hidden": hidden},
-             "accuracy": {"before": before, "after": after}, "robustperf": version("robustperf"),
+    facts = {**settings, "epochs": epochs, "accuracy": {"before": before, "after": after},
+             "warnings": harmed, "robustperf": __version__,
              "torch": torch.__version__}
     with written_whole(figures) as partial:
         partial.write_text(json.dumps(plain(facts), indent=1) + "\n")
-    for what, path in (("picture", picture), ("weights", weights), ("figures", figures)):
+    few = slice(0, SHOWN)
+    restored = torch.as_tensor(model.transform(tested[few].numpy()))
+    files = {"weights": weights, "figures": figures}
+    if draw_picture(plot.image_grid, test.x[few], torch.stack([tested[few], restored]), path=picture,
+                    title=repr(shift), names=["x̃", "T(x̃)"]):
+        files = {"picture": picture, **files}
+    for what, path in files.items():
         say(console, f"{what:>8}: {path}")
+
+
+def _kept(out: Path) -> str:
+    """What --resume has to resume from."""
+    from robustperf.cli.train import kept
+    from robustperf.training.folder import TrainingFolder
+
+    folders = [folder for folder in (out / "autoencoder", out / "classifier") if folder.exists()]
+    return kept(TrainingFolder(folders[0] if folders else out / "autoencoder"))
 
 
 def _parts(total: int, clean: int | None, shifted: int | None) -> tuple[int, int]:
@@ -133,9 +178,11 @@ def _estimator(name: str, gamma: str, penalty: float, epochs: int, shape: tuple[
         except ValueError:
             raise ValueError(f"gamma: expected a number, scale or auto, got {gamma!r}") from None
         return svm.SVC(C=penalty, gamma=number)
-    if name not in nets.NAMES:
-        raise ValueError(f"classifier: expected {SVC} or one of {', '.join(nets.NAMES)}, got {name!r}")
+    import torch
+
+    from robustperf.cli.build import build_network
     from robustperf.transfer import ModuleClassifier
 
+    check_name("classifier", name, (SVC, *nets.NAMES))
     torch.manual_seed(seed)
-    return ModuleClassifier(build_network(name, shape, classes), epochs=epochs, random_state=seed)
+    return ModuleClassifier(build_network(name, shape, classes), image_shape=shape, epochs=epochs, random_state=seed)

@@ -1,18 +1,23 @@
 """`Dataset`: images and labels in the one form the library works on."""
 
+import operator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch.nn import functional
+from torch.utils import data
 
 from robustperf import check
+from robustperf.result import Result
 
 _CHUNK = 1 << 24  # numbers that `resized` works on at a time
 
 
-@dataclass(frozen=True, eq=False)
-class Dataset:
-    """Labelled images.
+@dataclass(frozen=True, eq=False, repr=False)
+class Dataset(Result, data.Dataset):
+    """Labelled images; a torch data set too, for `DataLoader` and `Subset`: `dataset[i]` is (image, label), the image
+    float32 [C, H, W] in the data set's memory, the label an int.
 
     Attributes:
         name: what it is called in tables.
@@ -52,6 +57,18 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.y)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        try:
+            place = operator.index(index)
+        except TypeError:
+            raise TypeError(f"index: expected an integer, got {type(index).__name__}; `rows` takes several") from None
+        if not -len(self) <= place < len(self):
+            raise IndexError(f"index: expected one of {len(self)} points, got {place}")
+        return self.x[place], int(self.y[place])
+
+    def _facts(self) -> dict[str, Any]:
+        return {"": self.name, "n": len(self), "shape": tuple(self.x.shape[1:]), "classes": self.classes}
 
     def limit(self, n: int) -> "Dataset":
         """The first `n` points (all of them if there are fewer), sharing this data set's memory.

@@ -1,13 +1,19 @@
 """Domains: the images of a data set that are dark or bright, of little or of much contrast (R Table 10)."""
 
+from __future__ import annotations
+
 import math
 import re
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import torch
 
-from robustperf import check
+from robustperf import check, names
 from robustperf.data.dataset import Dataset
+
+if TYPE_CHECKING:
+    from robustperf.data.image_folder import ImageFolder
 
 _CHUNK = 1 << 22  # pixels measured at a time, in float64
 _BINS = 20
@@ -30,7 +36,7 @@ def contrast(x: torch.Tensor) -> torch.Tensor:
     return _measured(x, lambda pixels: pixels.amax(1) - pixels.amin(1))
 
 
-MEASURES = {"brightness": brightness, "contrast": contrast}
+MEASURES = dict(zip(names.MEASURES, (brightness, contrast), strict=True))
 
 # R Table 10: data set -> measure -> level -> what lies strictly between.
 THRESHOLDS = {
@@ -45,12 +51,12 @@ THRESHOLDS = {
 }
 
 
-def domain(dataset: Dataset, name: str) -> Dataset:
+def domain(dataset: Dataset | ImageFolder, name: str) -> Dataset:
     """The images of `dataset` in one domain, in their order.
 
     Args:
-        dataset: any; levels need one with thresholds (R Table 10: svhn, and gtsrb with whole images). A domain's domain
-            is the part that both have (R section 6.3).
+        dataset: any in memory (see `ImageFolder.read`); levels need one with thresholds (R Table 10: svhn, and gtsrb
+            with whole images). A domain's domain is the part that both have (R section 6.3).
         name: a measure (brightness or contrast), a colon, and a level (low, medium or high) or bounds on the scale of
             0..255, themselves excluded: "brightness:low", "contrast:90-100", "brightness:-40" (below 40) or
             "brightness:170-" (above 170).
@@ -59,9 +65,12 @@ def domain(dataset: Dataset, name: str) -> Dataset:
         A copy of these points, named after both, such as "gtsrb brightness:low".
 
     Raises:
+        TypeError: an `ImageFolder`.
         ValueError: an unknown measure or level, no bounds, a level of a data set without thresholds, or no image in the
             domain.
     """
+    if not isinstance(dataset, Dataset):
+        raise TypeError(f"dataset: expected a Dataset, such as ImageFolder.read() makes, got {type(dataset).__name__}")
     measure, low, high = _parse(name, dataset.name)
     values = MEASURES[measure](dataset.x)
     inside = (values > low) & (values < high)
@@ -102,7 +111,8 @@ def _parse(name: str, dataset: str) -> tuple[str, float, float]:
     """(measure, low, high) of the domain `name` of `dataset`."""
     measure, _, level = name.partition(":")
     if measure not in MEASURES:
-        raise ValueError(f"domain: expected one of {', '.join(MEASURES)}, then a colon and a level, got {name!r}")
+        raise ValueError(f"domain: expected one of {', '.join(MEASURES)}, then a colon and a level, got {name!r}"
+                         f"{names.did_you_mean(measure, MEASURES)}")
     levels = thresholds(dataset, measure)
     if level in levels:
         return measure, *levels[level]
@@ -111,7 +121,8 @@ def _parse(name: str, dataset: str) -> tuple[str, float, float]:
     if not match or not any(match.groups()):
         known = ("one of " + ", ".join(levels) if levels
                  else f"bounds ({dataset} has no thresholds of its own in {', '.join(THRESHOLDS)})")
-        raise ValueError(f"domain: expected {measure}: and {known}, or bounds such as {measure}:0-40, got {name!r}")
+        raise ValueError(f"domain: expected {measure}: and {known}, or bounds such as {measure}:0-40, got {name!r}"
+                         f"{names.did_you_mean(level, levels)}")
     low, high = float(match[1] or -math.inf), float(match[2] or math.inf)
     if not low < high:
         raise ValueError(f"domain: expected a lower bound below the upper one, got {name!r}")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from robustperf.files import held, open_regular, user_path
+from robustperf.names import check_name
 from robustperf.nuisance.corruptions import CORRUPTIONS
 
 TIMEOUT = 30.0  # seconds without a byte before a mirror is given up
@@ -166,9 +167,7 @@ def fetch(name: str, root: str | os.PathLike, progress: Callable[[str, int, int]
         raise FetchError(
             f"{name}: no public mirror with checksums serves it in this layout; put it under {root}: {BY_HAND[name]}"
         )
-    if name not in SOURCES:
-        raise ValueError(f"name: expected one of {', '.join(['digits', *SOURCES, *BY_HAND])}, got {name!r}")
-    source = SOURCES[name]
+    source = SOURCES[check_name("name", name, ("digits", *SOURCES, *BY_HAND))]
     folder = user_path(root) / name
     folder.mkdir(parents=True, exist_ok=True)
     return [_fetch_file(file, source.mirrors, folder / file.name, progress or _silent) for file in source.files]

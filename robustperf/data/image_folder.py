@@ -18,6 +18,7 @@ from robustperf import check
 from robustperf.data.dataset import Dataset
 from robustperf.data.image_files import SUFFIXES, check_pixels, read_image
 from robustperf.files import user_path
+from robustperf.names import check_name
 
 SPLITS = ("train", "val", "test")
 
@@ -52,8 +53,7 @@ class ImageFolder(data.Dataset):
 
     def __init__(self, path: str | os.PathLike, split: str = "train", size: int = 224) -> None:
         path = user_path(path)
-        if split not in SPLITS:
-            raise ValueError(f"split: expected one of {', '.join(SPLITS)}, got {split!r}")
+        check_name("split", split, SPLITS)
         self.size = check.positive("size", size, integer=True)
         folder = path / split
         if split == "test" and not folder.exists():
@@ -77,7 +77,7 @@ class ImageFolder(data.Dataset):
             labels += [self.class_names.index(name)] * len(files)
         if not labels:
             raise ValueError(f"{folder}: expected a folder of images for each class, found no image{_told(left_out)}")
-        self.y = torch.tensor(labels)
+        self.y = torch.tensor(labels, dtype=torch.int64)
         self.left_out = {what: len(names) for what, names in left_out.items() if names}
         if self.left_out:
             warnings.warn(f"{folder}: read {len(labels):,} images{_told(left_out)}", stacklevel=2)
@@ -107,7 +107,7 @@ class ImageFolder(data.Dataset):
 
     def read(self) -> Dataset:
         """All images at once, as a `Dataset` in memory: 12 × size² bytes each."""
-        x = torch.empty(len(self), 3, self.size, self.size)
+        x = torch.empty(len(self), 3, self.size, self.size, dtype=torch.float32)
         for row in range(len(self)):
             x[row] = self[row][0]
         return Dataset(self.name, x, self.y.clone(), self.classes)
@@ -116,16 +116,17 @@ class ImageFolder(data.Dataset):
 def _class_folders(folder: Path, left_out: dict[str, list[str]] | None) -> list[str]:
     """The names of the folders in it, sorted; what else is there goes to `left_out`."""
     names = []
-    for entry in os.scandir(folder):
-        if _is_hidden(entry.name):
-            what = "hidden files and folders"
-        elif entry.is_dir():
-            names.append(entry.name)
-            continue
-        else:
-            what = "files beside the class folders"
-        if left_out is not None:
-            left_out[what].append(entry.name)
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if _is_hidden(entry.name):
+                what = "hidden files and folders"
+            elif entry.is_dir():
+                names.append(entry.name)
+                continue
+            else:
+                what = "files beside the class folders"
+            if left_out is not None:
+                left_out[what].append(entry.name)
     return sorted(names)
 
 
@@ -135,20 +136,21 @@ def _images(folder: Path, left_out: dict[str, list[str]]) -> list[Path]:
 
 
 def _entries(folder: Path, left_out: dict[str, list[str]] | None = None) -> Iterator[os.DirEntry]:
-    for entry in os.scandir(folder):
-        if _is_hidden(entry.name):
-            what = "hidden files and folders"  # ._a.jpg is what macOS writes beside a.jpg on a file system of others
-        elif entry.is_dir():
-            what = "folders within a class"
-        elif Path(entry.name).suffix.lower() not in SUFFIXES:
-            what = "files of other formats"
-        elif not entry.is_file():
-            what = "links to nothing, FIFOs, sockets or devices"
-        else:
-            yield entry
-            continue
-        if left_out is not None:
-            left_out[what].append(f"{folder.name}/{entry.name}")
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if _is_hidden(entry.name):
+                what = "hidden files and folders"  # ._a.jpg is what macOS writes beside a.jpg on others' file systems
+            elif entry.is_dir():
+                what = "folders within a class"
+            elif Path(entry.name).suffix.lower() not in SUFFIXES:
+                what = "files of other formats"
+            elif not entry.is_file():
+                what = "links to nothing, FIFOs, sockets or devices"
+            else:
+                yield entry
+                continue
+            if left_out is not None:
+                left_out[what].append(f"{folder.name}/{entry.name}")
 
 
 def _is_hidden(name: str) -> bool:

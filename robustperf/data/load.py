@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from pathlib import Path
+from typing import Literal, overload
 
 import numpy as np
 import torch
@@ -17,14 +18,25 @@ from robustperf.data.fetch import BY_HAND, SOURCES
 from robustperf.data.image_folder import ImageFolder
 from robustperf.data.layouts import LAYOUTS, SPLITS, Layout, read_npz_pair
 from robustperf.files import user_path
+from robustperf.names import ROOT_VARIABLE, check_name
 
 NAMES = ("digits", *LAYOUTS)
-ROOT_VARIABLE = "ROBUSTPERF_DATA"
+
+InMemory = Literal["digits", "mnist", "fashion-mnist", "kmnist", "qmnist", "emnist", "emnist-letters", "emnist-digits",
+                   "emnist-byclass", "emnist-bymerge", "emnist-mnist", "usps", "svhn", "gtsrb", "gtsrb-cropped",
+                   "cure-tsr", "cifar10"]
+"""Names of which a type checker knows that they are no folder of images: those in `NAMES` but for MNIST-C's."""
 
 _CHANNELS = (1, 3, 4)
 _SIDE = 32  # that images of different sizes get (R A.2)
 
 
+@overload
+def load(name: InMemory, split: str = ..., root: str | os.PathLike | None = ..., *, domain: str | None = ...,
+         size: int | None = ...) -> Dataset: ...
+@overload
+def load(name: str | os.PathLike, split: str = ..., root: str | os.PathLike | None = ..., *, domain: str | None = ...,
+         size: int | None = ...) -> Dataset | ImageFolder: ...
 def load(name: str | os.PathLike, split: str = "test", root: str | os.PathLike | None = None, *,
          domain: str | None = None, size: int | None = None) -> Dataset | ImageFolder:
     """Load a data set, in its file's order.
@@ -87,11 +99,9 @@ def _load(name: str, split: str, root: str | os.PathLike | None, challenge: str 
     if name not in NAMES and not name.endswith(".npz"):
         if user_path(name).is_dir():
             return ImageFolder(name, split, **({} if size is None else {"size": size}))
-        raise ValueError(f"name: expected one of {', '.join(NAMES)}, a path that ends in .npz or a folder of images,"
-                         f" got {name!r}")
+        check_name("name", name, NAMES, ", a path that ends in .npz or a folder of images")
     splits = LAYOUTS[name][0].files if name in LAYOUTS else SPLITS
-    if split not in splits:
-        raise ValueError(f"split: expected one of {', '.join(splits)}, got {split!r}")
+    check_name("split", split, splits)
     if size is not None and not any(layout.sized for layout in LAYOUTS.get(name, ())):
         raise ValueError(f"size: expected None for {name}, its images have one size (see Dataset.resized), got {size}")
     if name.endswith(".npz"):

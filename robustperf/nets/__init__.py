@@ -1,25 +1,47 @@
 """The papers' classifiers, one file a family; each maps images [B, C, H, W] to logits [B, classes].
 `TiboGenerator` maps images to images."""
 
-from torch import nn
+from __future__ import annotations
 
-from robustperf.nets.dropout import Dropout, drawing
-from robustperf.nets.lenet import LeNet
-from robustperf.nets.resnet import ResNet20
-from robustperf.nets.resnet50 import ResNet50
-from robustperf.nets.robey_cnn import RobeyCNN
-from robustperf.nets.small_cnn import SmallCNN
-from robustperf.nets.tibo_cnn import TiboCNN
-from robustperf.nets.tibo_generator import TiboGenerator
+import sys
+from typing import TYPE_CHECKING
+
+from robustperf.lazy import lazily
+from robustperf.names import check_name
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from robustperf.nets import checkpoint
+    from robustperf.nets.dropout import Dropout, drawing
+    from robustperf.nets.lenet import LeNet
+    from robustperf.nets.resnet import ResNet20
+    from robustperf.nets.resnet50 import ResNet50
+    from robustperf.nets.robey_cnn import RobeyCNN
+    from robustperf.nets.small_cnn import SmallCNN
+    from robustperf.nets.tibo_cnn import TiboCNN
+    from robustperf.nets.tibo_generator import TiboGenerator
 
 __all__ = ["NAMES", "Dropout", "LeNet", "ResNet20", "ResNet50", "RobeyCNN", "SmallCNN", "TiboCNN", "TiboGenerator",
-           "build", "drawing"]
+           "build", "checkpoint", "drawing"]
 
-_FAMILIES = {"tibo-cnn": TiboCNN, "robey-cnn": RobeyCNN, "lenet": LeNet, "resnet20": ResNet20, "resnet50": ResNet50,
-             "small-cnn": SmallCNN}
+_FAMILIES = {"tibo-cnn": "TiboCNN", "robey-cnn": "RobeyCNN", "lenet": "LeNet", "resnet20": "ResNet20",
+             "resnet50": "ResNet50", "small-cnn": "SmallCNN"}
 
 NAMES = tuple(_FAMILIES)
 """The names that `build` knows."""
+
+__getattr__, __dir__ = lazily(__name__, __all__, {
+    "Dropout": "dropout",
+    "LeNet": "lenet",
+    "ResNet20": "resnet",
+    "ResNet50": "resnet50",
+    "RobeyCNN": "robey_cnn",
+    "SmallCNN": "small_cnn",
+    "TiboCNN": "tibo_cnn",
+    "TiboGenerator": "tibo_generator",
+    "drawing": "dropout",
+})  # fmt: skip
 
 
 def build(name: str, **kwargs) -> nn.Module:
@@ -30,8 +52,10 @@ def build(name: str, **kwargs) -> nn.Module:
 
     Raises ValueError for an unknown name, TypeError for an argument that this network does not take.
     """
-    if name not in NAMES:
-        raise ValueError(f"name must be one of {', '.join(NAMES)}, got {name!r}")
-    model = _FAMILIES[name](**kwargs)
+    from robustperf import check
+
+    check_name("name", name, NAMES)
+    kwargs = check.plain(kwargs)  # checkpoints have them as JSON
+    model = getattr(sys.modules[__name__], _FAMILIES[name])(**kwargs)
     model.architecture = (name, kwargs)
     return model

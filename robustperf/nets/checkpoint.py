@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 import struct
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -22,11 +24,11 @@ FAULTS = (ValueError, TypeError, RuntimeError, RecursionError, MemoryError, Over
 
 
 def save(path: str | os.PathLike, model: nn.Module) -> None:
-    """Writes the weights to `path`, whole or not at all, and what `nets.build` was called with, where it made the
-    model. The same weights and architecture give the same bytes."""
-    name, arguments = getattr(model, "architecture", (None, None))
+    """Writes the weights to `path`, atomically, under the network's own names (`weights_of`), and what `nets.build` was
+    called with, where it made the model. The same weights and architecture give the same bytes."""
+    name, arguments = getattr(network_of(model), "architecture", (None, None))
     header = {} if name is None else {"architecture": name, "arguments": json.dumps(arguments, sort_keys=True)}
-    write(path, model.state_dict(), header)
+    write(path, weights_of(model), header)
 
 
 def write(path: str | os.PathLike, tensors: Mapping[str, torch.Tensor], header: Mapping[str, str]) -> None:
@@ -42,6 +44,18 @@ def write(path: str | os.PathLike, tensors: Mapping[str, torch.Tensor], header: 
     head += b" " * (-len(head) % 8)
     with written_whole(path) as partial, open(partial, "wb") as file:
         file.writelines((struct.pack("<Q", len(head)), head, content[8 + length :]))
+
+
+def network_of(model: nn.Module) -> nn.Module:
+    """The network itself, within torch.compile's, DataParallel's and DistributedDataParallel's modules."""
+    while (attribute := _inside(model)) is not None:
+        model = model._modules[attribute]
+    return model
+
+
+def weights_of(model: nn.Module) -> dict[str, torch.Tensor]:
+    """`model.state_dict()` under the network's own names, whatever it or parts of it are wrapped in (`network_of`)."""
+    return {own: value for own, value in zip(_own_names(model), model.state_dict().values(), strict=True)}
 
 
 def read(path: str | os.PathLike) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
@@ -60,7 +74,8 @@ def read(path: str | os.PathLike) -> tuple[dict[str, torch.Tensor], dict[str, st
             header = file.metadata() or {}
         return load_file(path), header
     except (SafetensorError, OSError, *FAULTS) as error:
-        raise ValueError(f"checkpoint: expected a safetensors file, got {path}: {check.line_of(error)}") from error
+        raise ValueError(f"checkpoint: expected a safetensors file, got {path}: "
+                         f"{_pickled(path) or check.line_of(error)}") from error
 
 
 def load(path: str | os.PathLike, model: nn.Module | None = None) -> nn.Module:
@@ -73,7 +88,9 @@ def load(path: str | os.PathLike, model: nn.Module | None = None) -> nn.Module:
     weights, header = read(path)
     if model is None:
         if "architecture" not in header:
-            raise ValueError(f"checkpoint: {path} names no architecture in its header; give the model itself")
+            raise ValueError(f"checkpoint: {path} names no architecture in its header, as a state_dict alone does not: "
+                             "pass model=NETWORK, which the weights are of, or write the file with "
+                             "robustperf.nets.checkpoint.save(path, model) of a model of robustperf.nets.build")
         try:
             arguments = json.loads(header.get("arguments", "{}"))
             with torch.device("meta"):
@@ -87,15 +104,22 @@ def load(path: str | os.PathLike, model: nn.Module | None = None) -> nn.Module:
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
-    """`model.load_state_dict(weights)`, which would convert integers to floating-point numbers without a word.
+    """`model.load_state_dict` of weights under the network's own names (`weights_of`), or under those of a wrapper that
+    they were saved in. It would convert integers to floating-point numbers without a word.
 
-    Raises ValueError for them; RuntimeError as `load_state_dict` does.
+    Raises ValueError for these; RuntimeError as `load_state_dict` does.
     """
-    for name, expected in model.state_dict().items():
+    own = dict(zip(_own_names(model), model.state_dict(), strict=True))
+    if weights.keys() != own.keys():
+        bare = {_bare(name): name for name in own}
+        renamed = {bare.get(_bare(name), name): value for name, value in weights.items()}
+        if renamed.keys() == own.keys() and len(renamed) == len(weights):
+            weights = renamed
+    for name, expected in weights_of(model).items():
         found = weights.get(name)
         if isinstance(expected, torch.Tensor) and found is not None and _kind(found.dtype) != _kind(expected.dtype):
             raise ValueError(f"{name}: expected {expected.dtype}, found {found.dtype}")
-    model.load_state_dict(weights)
+    model.load_state_dict({own.get(name, name): value for name, value in weights.items()})
 
 
 def digest(path: str | os.PathLike) -> str:
@@ -121,3 +145,40 @@ def _kind(dtype: torch.dtype) -> str:
     if dtype == torch.bool:
         return "bool"
     return "floating point" if dtype.is_floating_point else "complex" if dtype.is_complex else "integer"
+
+
+def _inside(module: nn.Module) -> str | None:
+    """The name of what a wrapper wraps; None for a network."""
+    if "_orig_mod" in module._modules:  # of torch.compile, whose import takes seconds
+        return "_orig_mod"
+    return "module" if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel) else None
+
+
+def _own_names(model: nn.Module) -> list[str]:
+    """The names of the state dict, in its order, without the wrappers' parts."""
+    wrappers = {}  # how the names of what is inside begin, and what the wrapper adds to them
+    for name, module in model.named_modules(remove_duplicate=False):
+        if (attribute := _inside(module)) is not None:
+            wrappers[f"{name}.{attribute}." if name else f"{attribute}."] = len(attribute) + 1
+    names = list(model.state_dict())
+    for prefix in sorted(wrappers, key=len, reverse=True):
+        names = [name[: len(prefix) - wrappers[prefix]] + name[len(prefix) :] if name.startswith(prefix) else name
+                 for name in names]
+    return names
+
+
+def _bare(name: str) -> str:
+    return ".".join(part for part in name.split(".") if part not in ("_orig_mod", "module"))
+
+
+def _pickled(path: Path) -> str:
+    """How to convert a file that torch.save wrote; nothing for another."""
+    with open(path, "rb") as file:
+        begin = file.read(4)
+    if begin != b"PK\x03\x04" and begin[:1] != b"\x80":  # a zip archive, or a bare pickle
+        return ""
+    program = ("import torch; from safetensors.torch import save_file; save_file({name: value.contiguous().clone() for "
+               f"name, value in torch.load({str(path)!r}, weights_only=True).items()}}, "
+               f"{str(path.with_suffix('.safetensors'))!r})")
+    return (f"torch.save wrote it. If it holds a state_dict, this converts it: python -c {shlex.quote(program)}; "
+            "otherwise load the model and write it with robustperf.nets.checkpoint.save(path, model)")

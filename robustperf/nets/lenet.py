@@ -4,8 +4,10 @@ import torch
 from torch import nn
 
 from robustperf import check
+from robustperf.nets.dtype import made_in_float32
 
 
+@made_in_float32
 class LeNet(nn.Module):
     """Two convolutions and two dense layers after LeCun et al. (1998), as Robey et al. (2020), appendix A.1 have them:
     c20-5, p2, c50-5, p2, flat, fc500, fc10 in the notation of A.2, with ReLU after all but the last.

@@ -4,6 +4,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from robustperf import check
+from robustperf.nets.dtype import made_in_float32
+
 
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions with batch normalisation, and the shortcut of option A (He et al. 2016, section 3.3).
@@ -29,6 +32,7 @@ class BasicBlock(nn.Module):
         return F.relu(residual + shortcut)
 
 
+@made_in_float32
 class ResNet20(nn.Module):
     """The classifier f for CIFAR-10 (Tibo et al. 2021, appendix A.1; He et al. 2016, section 4.2 with n = 3).
 
@@ -51,8 +55,7 @@ class ResNet20(nn.Module):
     def __init__(self, in_channels: int = 3, classes: int = 10, width: int = 16):
         super().__init__()
         for name, value in {"in_channels": in_channels, "classes": classes, "width": width}.items():
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be a positive integer, got {value!r}")
+            check.positive(name, value, integer=True)
         self.conv = nn.Conv2d(in_channels, width, 3, padding=1, bias=False)
         self.norm = nn.BatchNorm2d(width)
         blocks, channels = [], width

@@ -5,6 +5,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from robustperf import check
+from robustperf.nets.dtype import made_in_float32
 
 
 class Bottleneck(nn.Module):
@@ -37,6 +38,7 @@ class Bottleneck(nn.Module):
         return F.relu(residual + (x if self.downsample is None else self.downsample(x)))
 
 
+@made_in_float32
 class ResNet50(nn.Module):
     """The classifier for ImageNet (Robey et al. 2020, appendix A.2; He et al. 2016, Table 1): 25,557,032 parameters.
 

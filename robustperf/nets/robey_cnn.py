@@ -5,8 +5,10 @@ from torch import nn
 
 from robustperf import check
 from robustperf.nets.dropout import Dropout
+from robustperf.nets.dtype import made_in_float32
 
 
+@made_in_float32
 class RobeyCNN(nn.Module):
     """The classifier for all but ImageNet (Robey et al. 2020, appendix A.2): c32-3, c64-3, p2, c128-3, p2, d0.25, flat,
     fc128, d0.5, fc10, with ReLU after each convolution and the hidden dense layer.

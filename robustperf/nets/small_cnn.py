@@ -3,7 +3,11 @@
 import torch
 from torch import nn
 
+from robustperf import check
+from robustperf.nets.dtype import made_in_float32
 
+
+@made_in_float32
 class SmallCNN(nn.Module):
     """Two 3x3 convolutions and one hidden dense layer, all with ReLU: for demonstrations and tests.
 
@@ -25,8 +29,7 @@ class SmallCNN(nn.Module):
         super().__init__()
         sizes = {"in_channels": in_channels, "size": size, "classes": classes, "width": width}
         for name, value in sizes.items():
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be a positive integer, got {value!r}")
+            check.positive(name, value, integer=True)
         self.shape = (in_channels, size, size)
 
         blocks = []

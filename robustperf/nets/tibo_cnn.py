@@ -3,7 +3,11 @@
 import torch
 from torch import nn
 
+from robustperf import check
+from robustperf.nets.dtype import made_in_float32
 
+
+@made_in_float32
 class TiboCNN(nn.Module):
     """The classifier f for MNIST, Fashion-MNIST and SVHN (Tibo et al. 2021, appendix A.1 and Figure 5).
 
@@ -36,9 +40,8 @@ class TiboCNN(nn.Module):
         sizes = {"in_channels": in_channels, "size": size, "classes": classes, "width": width, "layers": layers,
                  "hidden": hidden}
         for name, value in sizes.items():
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be a positive integer, got {value!r}")
-        if size.bit_length() < layers:  # size < 2**(layers - 1), a number that a file's `layers` would make huge
+            check.positive(name, value, integer=True)
+        if int(size).bit_length() < layers:  # size < 2**(layers - 1), a number that a file's `layers` would make huge
             raise ValueError(f"size must be at least 2**{layers - 1} pixels for the pooling between layers={layers} "
                              f"convolutions, got {size}")
         self.shape = (in_channels, size, size)

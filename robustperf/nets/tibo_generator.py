@@ -4,8 +4,10 @@ import torch
 from torch import nn
 
 from robustperf import check
+from robustperf.nets.dtype import made_in_float32
 
 
+@made_in_float32
 class TiboGenerator(nn.Module):
     """The generator g of co-training (Tibo et al. 2021, section 3.1, appendix A.1 and Figure 6).
 

@@ -1,56 +1,128 @@
 """Known models of natural variation (R section 4.1; T Examples 1 to 4): kernels that run as native programs, AugMix,
 MNIST-C's corruptions, and kernels given an event.
 
-`Compose` makes one of several; `KERNELS` names them for the command line; `ball_family` is T's Q_[0,d].
+`Compose` makes one of several; `InBounds` takes a kernel to images in another box than [0, 1]; `KERNELS` names them for
+the command line; `ball_family` is T's Q_[0,d].
 """
 
-from robustperf.nuisance.augmix import AugMix
-from robustperf.nuisance.balls import L1Ball, L2Ball, LinfBall, ball_family
-from robustperf.nuisance.compose import Compose
-from robustperf.nuisance.conditioned import LabelAware, OnManifold
-from robustperf.nuisance.corruptions import MnistC
-from robustperf.nuisance.geometric import Affine, Rotation, Scale, Shear, Translation
-from robustperf.nuisance.known import KnownKernel
-from robustperf.nuisance.noise import GaussianNoise, ImpulseNoise, ShotNoise
-from robustperf.nuisance.photometric import (
-    BackgroundColour,
-    Blur,
-    Brightness,
-    Contrast,
-    Decolourise,
-    Fog,
-    Gamma,
-    Hue,
-    Saturation,
-)
+from __future__ import annotations
 
-KERNELS = {
-    "affine": Affine,
-    "augmix": AugMix,
-    "background_colour": BackgroundColour,
-    "blur": Blur,
-    "brightness": Brightness,
-    "contrast": Contrast,
-    "decolourise": Decolourise,
-    "fog": Fog,
-    "gamma": Gamma,
-    "gaussian_noise": GaussianNoise,
-    "hue": Hue,
-    "impulse_noise": ImpulseNoise,
-    "l1_ball": L1Ball,
-    "l2_ball": L2Ball,
-    "linf_ball": LinfBall,
-    "mnist_c": MnistC,
-    "rotation": Rotation,
-    "saturation": Saturation,
-    "scale": Scale,
-    "shear": Shear,
-    "shot_noise": ShotNoise,
-    "translation": Translation,
+import sys
+from typing import TYPE_CHECKING, Any
+
+from robustperf.lazy import lazily
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from robustperf.kernel import Kernel
+    from robustperf.nuisance.augmix import AugMix
+    from robustperf.nuisance.balls import L1Ball, L2Ball, LinfBall, ball_family
+    from robustperf.nuisance.bounded import InBounds
+    from robustperf.nuisance.compose import Compose
+    from robustperf.nuisance.conditioned import LabelAware, OnManifold
+    from robustperf.nuisance.corruptions import MnistC
+    from robustperf.nuisance.corruptions import MnistC as mnist_c
+    from robustperf.nuisance.geometric import Affine, Rotation, Scale, Shear, Translation
+    from robustperf.nuisance.known import KnownKernel
+    from robustperf.nuisance.noise import GaussianNoise, ImpulseNoise, ShotNoise
+    from robustperf.nuisance.photometric import (
+        BackgroundColour,
+        Blur,
+        Brightness,
+        Contrast,
+        Decolourise,
+        Fog,
+        Gamma,
+        Hue,
+        Saturation,
+    )
+
+    KERNELS: dict[str, Callable[..., Kernel]]
+    """Every known kernel by the name that the command line has for it."""
+
+_KERNELS = {
+    "affine": "Affine",
+    "augmix": "AugMix",
+    "background_colour": "BackgroundColour",
+    "blur": "Blur",
+    "brightness": "Brightness",
+    "contrast": "Contrast",
+    "decolourise": "Decolourise",
+    "fog": "Fog",
+    "gamma": "Gamma",
+    "gaussian_noise": "GaussianNoise",
+    "hue": "Hue",
+    "impulse_noise": "ImpulseNoise",
+    "l1_ball": "L1Ball",
+    "l2_ball": "L2Ball",
+    "linf_ball": "LinfBall",
+    "mnist_c": "MnistC",
+    "rotation": "Rotation",
+    "saturation": "Saturation",
+    "scale": "Scale",
+    "shear": "Shear",
+    "shot_noise": "ShotNoise",
+    "translation": "Translation",
 }
-"""Every known kernel by the name that the command line has for it."""
 
-mnist_c = MnistC
+NAMES = tuple(_KERNELS)
+"""The names in `KERNELS`, which are there without importing them."""
 
-__all__ = [*sorted(kernel.__name__ for kernel in KERNELS.values()), "KERNELS", "Compose", "KnownKernel", "LabelAware",
-           "OnManifold", "ball_family", "mnist_c"]
+__all__ = [
+    "KERNELS",
+    "NAMES",
+    "Affine",
+    "AugMix",
+    "BackgroundColour",
+    "Blur",
+    "Brightness",
+    "Compose",
+    "Contrast",
+    "Decolourise",
+    "Fog",
+    "Gamma",
+    "GaussianNoise",
+    "Hue",
+    "ImpulseNoise",
+    "InBounds",
+    "KnownKernel",
+    "L1Ball",
+    "L2Ball",
+    "LabelAware",
+    "LinfBall",
+    "MnistC",
+    "OnManifold",
+    "Rotation",
+    "Saturation",
+    "Scale",
+    "Shear",
+    "ShotNoise",
+    "Translation",
+    "ball_family",
+    "mnist_c",
+]
+
+_load, __dir__ = lazily(__name__, __all__, {
+    "AugMix": "augmix",
+    "Compose": "compose",
+    "InBounds": "bounded",
+    "KnownKernel": "known",
+    "MnistC": "corruptions",
+    **dict.fromkeys(["L1Ball", "L2Ball", "LinfBall", "ball_family"], "balls"),
+    **dict.fromkeys(["LabelAware", "OnManifold"], "conditioned"),
+    **dict.fromkeys(["Affine", "Rotation", "Scale", "Shear", "Translation"], "geometric"),
+    **dict.fromkeys(["GaussianNoise", "ImpulseNoise", "ShotNoise"], "noise"),
+    **dict.fromkeys(["BackgroundColour", "Blur", "Brightness", "Contrast", "Decolourise", "Fog", "Gamma", "Hue",
+                     "Saturation"], "photometric"),
+})  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name == "mnist_c":
+        return _load("MnistC")
+    if name == "KERNELS":
+        kernels = {known: _load(kernel) for known, kernel in _KERNELS.items()}
+        setattr(sys.modules[__name__], name, kernels)
+        return kernels
+    return _load(name)

@@ -42,9 +42,9 @@ class AugMix(UniformDelta):
     differentiable_in_delta = differentiable_in_x = False
 
     def __init__(self, severity: float = 3.0, width: int = 3):
-        if not 0.1 < check.positive("severity", severity) <= 10:
+        self.severity = check.positive("severity", severity)
+        if not 0.1 < self.severity <= 10:
             raise ValueError(f"severity: expected a number in (0.1, 10], got {severity!r}")
-        self.severity = severity
         self.width = check.positive("width", width, integer=True)
 
     def dim_for(self, shape: Shape | None) -> int:
@@ -54,7 +54,7 @@ class AugMix(UniformDelta):
     def transform(self, x, delta, *, backend=None):
         check_images(x, _WARP.program)
         if x.device.type == "cpu":
-            check.images("x", x, (0.0, 1.0))
+            x = check.images("x", x, (0.0, 1.0))
         numbers = delta.flatten(0, 1).double().clamp(max=LARGEST)
         weights, m, chains = numbers.split([self.width, 1, self.width * (1 + 3 * _STEPS)], 1)
         parts = (-(-weights.T.contiguous()).log1p()).clamp_min(2**-25)  # not all of them 0

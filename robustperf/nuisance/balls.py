@@ -11,6 +11,7 @@ certain, that is T's ball.
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 
@@ -119,4 +120,4 @@ def ball_family(upper: float, norm: float = 2, clamp: bool = True) -> Family:
         clamp: to [0, 1], the unit cube that T's balls are parts of; False for balls that look outside it.
     """
     ball = BALLS[check.norm(norm)]
-    return Family(lambda eps: ball(eps, clamp), (0, check.positive("upper", upper)))
+    return Family(partial(ball, clamp=clamp), (0, check.positive("upper", upper)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -178,6 +180,9 @@ class OnManifold(_Seeded):
             raise ValueError(f"x: expected images like the reference, {list(self.reference.shape[1:])}, got "
                              f"{list(x.shape[1:])}")
         return _rows(x)
+
+    def _equal_by(self) -> dict[str, Any]:
+        return {"reference": self.reference, "eps": self.eps, "norm": self.norm}
 
     def __repr__(self) -> str:
         return f"on_manifold({len(self.reference)} images, {self.eps}, {self.norm:g})"

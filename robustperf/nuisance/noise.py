@@ -27,7 +27,8 @@ class ImpulseNoise(KnownKernel):
     """
 
     def __init__(self, share: float = 0.1):
-        if check.positive("share", share) > 1:
+        share = check.positive("share", share)
+        if share > 1:
             raise ValueError(f"share: expected a number in (0, 1], got {share!r}")
         self.program = Program((Step(Transform.IMPULSE, Law.EVERYWHERE, (0.0,), (1.0,), (share,), "impulse_noise"),))
 
@@ -40,6 +41,7 @@ class ShotNoise(KnownKernel):
     """
 
     def __init__(self, rate: float = 25.0):
-        if check.positive("rate", rate) > 500:
+        rate = check.positive("rate", rate)
+        if rate > 500:
             raise ValueError(f"rate: expected a number in (0, 500], got {rate!r}")
         self.program = Program((Step(Transform.SHOT, Law.EVERYWHERE, (0.0,), (1.0,), (rate,), "shot_noise"),))

@@ -9,6 +9,7 @@ from torch.compiler import is_compiling
 from torch.nn.functional import cross_entropy
 
 from robustperf import check
+from robustperf.names import check_name
 from robustperf.ops import registry
 from robustperf.ops.logit_gap import check_labels
 
@@ -60,6 +61,7 @@ def best_of_k(
     `running` beside logits that ask for a gradient.
     """
     if (selection, label_smoothing, ignore_index, first) != _DEFAULTS:
+        label_smoothing, ignore_index, first = check.plain((label_smoothing, ignore_index, first))
         _check_settings(selection, label_smoothing, ignore_index, first)
     if running is not None and torch.is_grad_enabled():
         _check_no_gradient(logits, running)
@@ -116,8 +118,7 @@ def _new_state(logits, target):
 
 
 def _check_settings(selection, label_smoothing, ignore_index, first):
-    if selection not in SELECTIONS:
-        raise ValueError(f"selection: expected one of {', '.join(SELECTIONS)}, got {selection!r}")
+    check_name("selection", selection, SELECTIONS)
     if not (isinstance(label_smoothing, (float, int)) and 0.0 <= label_smoothing <= 1.0):
         raise ValueError(f"label_smoothing: expected a number in [0, 1], got {label_smoothing!r}")
     if not (isinstance(ignore_index, int) and -(2**63) <= ignore_index < 2**63):

@@ -32,6 +32,7 @@ def draws(key: Key, index: torch.Tensor, draw: torch.Tensor, dim: int, *, normal
 
     Raises TypeError for a wrong dtype, ValueError for a wrong shape, device, range or backend.
     """
+    key, dim = check.plain(key), check.plain(dim)
     check_draws(key, index, draw)
     if isinstance(dim, bool) or not isinstance(dim, int) or not 0 <= dim <= 2**34:
         raise ValueError(f"dim: expected an integer in 0..2^34, got {dim!r}")

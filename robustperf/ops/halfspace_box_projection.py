@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from robustperf import check
@@ -12,8 +14,8 @@ NORM_CODES = {1.0: 1, 2.0: 2, float("inf"): 3}
 
 
 def halfspace_box_projection(
-    x: torch.Tensor, w: torch.Tensor, c: torch.Tensor, *, norm: float = 2, lower: float = 0.0, upper: float = 1.0,
-    backend: str | None = None,
+    x: torch.Tensor, w: torch.Tensor, c: torch.Tensor, *, norm: float = 2, lower: float | torch.Tensor = 0.0,
+    upper: float | torch.Tensor = 1.0, backend: str | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """For each row the smallest ‖δ‖_p with ⟨w, δ⟩ >= c and lower <= x + δ <= upper: the heart of the attack of Hein &
     Andriushchenko (2017), T [11].
@@ -28,7 +30,8 @@ def halfspace_box_projection(
         w: [B, D] of x's dtype, the normals, such as ∇(f_j - f_y)(x).
         c: [B] float32 or float64, how far to go along w, such as (f_y - f_j)(x).
         norm: p = 1, 2 or inf.
-        lower, upper: the box, in the units of x.
+        lower, upper: the box, in the units of x: numbers, or tensors [D] of x's dtype for each coordinate; ±inf where
+            there is no bound. Where lower >= upper no x is in the box.
 
     Returns (delta [B, D] of x's dtype, feasible [B] bool). Not differentiable. The work is O(D) a row, nothing is
     sorted (the reference sorts).
@@ -38,10 +41,35 @@ def halfspace_box_projection(
     check.tensor("x", x, ("B", "D"))
     check.tensor("w", w, tuple(x.shape), dtypes=(x.dtype,), device=x.device)
     check.tensor("c", c, (x.shape[0],), device=x.device)
-    lower, upper = check.bounds((lower, upper))
     code = NORM_CODES[check.norm(norm)]
     backend = registry.choose("halfspace_box_projection", backend, x.device)
+    if isinstance(lower, torch.Tensor) or isinstance(upper, torch.Tensor) or lower == -math.inf or upper == math.inf:
+        lower, upper = _each("lower", lower, x), _each("upper", upper, x)
+        return _in_own_room(x, w, c.double(), code, lower, upper, backend)
+    lower, upper = check.bounds((lower, upper))
     return _projection(x, w, c.double(), code, lower, upper, backend)
+
+
+def _each(name: str, bound: float | torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """A bound of each coordinate, [D] or a scalar."""
+    if isinstance(bound, torch.Tensor):
+        return check.tensor(name, bound, (x.shape[1],), dtypes=(x.dtype,), device=x.device)
+    return x.new_tensor(float(bound))
+
+
+def _in_own_room(x, w, c, code, lower, upper, backend):
+    """For bounds that differ, or are infinite. A coordinate moves one way only, along the sign of w, and all that the
+    box does is to leave it the room h there. So it is put at h in the box [0, max h] with the weight -|w|, whose room
+    is h too, and the move is turned round."""
+    room = torch.where(w > 0, upper - x, x - lower)
+    room = room.where((x >= lower) & (x <= upper) & x.isfinite(), math.nan)  # which makes the row a fault
+    # No coordinate moves farther than c / max |w| over those without a bound: these could do it alone.
+    free = room.isinf()
+    largest = w.abs().where(free, 0.0).amax(1) if x.shape[1] else c.new_zeros(len(x))
+    enough = (2 * c.clamp_min(0) / largest).clamp_max(torch.finfo(x.dtype).max / 2)
+    room = torch.where(free, enough.nan_to_num(0).to(x.dtype)[:, None], room)
+    move, feasible = _projection(room, -w.abs(), c, code, 0.0, torch.finfo(x.dtype).max, backend)
+    return -move * w.sign(), feasible
 
 
 def _fake(x, w, c, norm, lower, upper, backend):

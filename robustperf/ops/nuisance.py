@@ -25,7 +25,7 @@ def nuisance(x: torch.Tensor, delta: torch.Tensor, program: Program, *, backend:
     layout = check_images(x, program)
     check.tensor("delta", delta, ("K", x.shape[0], layout.dim), dtypes=(x.dtype,), device=x.device)
     backend = registry.choose("nuisance", backend, x.device)
-    check_range(x, backend, delta)
+    x = check_range(x, backend, delta)
     return _nuisance(x, delta, layout.codes, layout.numbers, backend)
 
 
@@ -37,13 +37,14 @@ def check_images(x: torch.Tensor, program: Program) -> Layout:
     return program.layout(x.shape[1:])
 
 
-def check_range(x: torch.Tensor, backend: str, delta: torch.Tensor | None = None) -> None:
-    """ValueError for pixels outside [0, 1] and a delta that is not finite, where the backend does not look itself and
-    nobody waits for a GPU."""
+def check_range(x: torch.Tensor, backend: str, delta: torch.Tensor | None = None) -> torch.Tensor:
+    """x, clamped where it is beyond [0, 1] by rounding; ValueError for pixels outside and a delta that is not finite.
+    Where the backend looks itself, or a GPU would have to be waited for, x as it is."""
     if backend == "reference" and x.device.type == "cpu" and not torch.compiler.is_compiling():
-        check.images("x", x, (0.0, 1.0))
+        x = check.images("x", x, (0.0, 1.0))
         if delta is not None:
             check.finite("delta", delta)
+    return x
 
 
 def _fake(x, delta, codes, numbers, backend):

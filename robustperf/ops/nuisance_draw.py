@@ -32,7 +32,7 @@ def nuisance_draw(x: torch.Tensor, key: Key, index: torch.Tensor, draw: torch.Te
     check.tensor("index", index, (x.shape[0],), dtypes=(torch.int64,), device=x.device)
     check_draws(key, index, draw)
     backend = registry.choose("nuisance_draw", backend, x.device)
-    check_range(x, backend)
+    x = check_range(x, backend)
     shape = (draw.shape[0], x.shape[0], channels_out(layout.codes, x.shape[1]), *x.shape[2:])
     if out is None:
         out = x.new_empty(shape)

@@ -12,6 +12,8 @@ from importlib import resources
 
 import torch
 
+from robustperf.names import did_you_mean
+
 BACKENDS = ("reference", "native", "cuda", "triton")
 """Every backend's name; `ops/<name>/` holds its implementations, one file an operation."""
 
@@ -39,7 +41,8 @@ def missing(backend: str) -> str | None:
         return _import_error("robustperf._native_cuda", _build_info("cuda_missing")) or _no_gpu() or _no_driver()
     if backend == "triton":
         return _import_error("triton", "triton is not installed: pip install 'robustperf[triton]'") or _no_gpu()
-    raise ValueError(f"backend: expected one of {', '.join(BACKENDS)}, got {backend!r}")
+    raise ValueError(f"backend: expected one of {', '.join(BACKENDS)}, got {backend!r}"
+                     f"{did_you_mean(backend, BACKENDS)}")
 
 
 @cache
@@ -71,7 +74,6 @@ def _default_on(op: str, device: torch.device) -> str:
     return default(op, device.type)
 
 
-@torch.compiler.assume_constant_result  # Dynamo would trace into the imports below
 def choose(op: str, backend: str | None, device: torch.device) -> str:
     """The backend for a call of `op` on `device`: `backend`, checked, or the default.
 
@@ -85,6 +87,11 @@ def choose(op: str, backend: str | None, device: torch.device) -> str:
     if backend not in _PREFERRED.get(device.type, ("reference",)):
         raise ValueError(f"backend: {backend!r} does not run on tensors on {device}")
     return backend
+
+
+# torch.compiler.assume_constant_result, for Dynamo would trace into the imports above; that one takes longer to import
+# than all of torch, and sets this attribute
+choose._dynamo_marked_constant = True
 
 
 @cache

@@ -5,6 +5,7 @@ from robustperf.robustness.basic import BasicRobustness, basic_robustness
 from robustperf.robustness.boundary import Boundary, LineSearch, closest_boundary, line_search
 from robustperf.robustness.bounds import LabelPreservation, accuracy_bound, label_preservation
 from robustperf.robustness.curves import Band, MarginCurve
+from robustperf.robustness.diagnostics import Diagnostics
 from robustperf.robustness.interval import clopper_pearson
 from robustperf.robustness.margins import Margins, margins
 from robustperf.robustness.scores import Score, ScoreValue
@@ -13,6 +14,7 @@ __all__ = [
     "Band",
     "BasicRobustness",
     "Boundary",
+    "Diagnostics",
     "LabelPreservation",
     "LineSearch",
     "MarginCurve",

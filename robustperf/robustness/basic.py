@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from robustperf import check, random
 from robustperf.classifier import Classifier, check_no_nan, evaluating, laid_out, logits_of
 from robustperf.kernel import Kernel, check_kernel
+from robustperf.progress import progress_bar
+from robustperf.result import Result
 from robustperf.robustness.interval import check_confidence, clopper_pearson
 from robustperf.robustness.sequential import unbiased
 
 _FIRST_LOOK = 32
 
 
-@dataclass(frozen=True)
-class BasicRobustness:
+@dataclass(frozen=True, eq=False, repr=False)
+class BasicRobustness(Result):
     """ρ_Q^f at N points, on the CPU.
 
     Attributes:
@@ -38,11 +41,15 @@ class BasicRobustness:
     label: torch.Tensor
     confidence: float
 
+    def _facts(self) -> dict[str, Any]:
+        return {"n": len(self.rho), "mean rho": self.rho.mean().item(), "draws": int(self.draws.sum()),
+                "confidence": self.confidence}
+
 
 def basic_robustness(
     model: Classifier, x: torch.Tensor, kernel: Kernel, *, samples: int = 1000, confidence: float = 0.95,
     width: float | None = None, until_disagreement: bool = False, key: int = 0, batch_size: int = 64,
-    index: torch.Tensor | None = None,
+    index: torch.Tensor | None = None, progress: bool | Callable[[int], None] = False,
 ) -> BasicRobustness:
     """ρ(x) = Q({x' : f(x') = f(x)} | x) of each point, with Clopper-Pearson intervals (T Definition 1).
 
@@ -64,8 +71,10 @@ def basic_robustness(
             H = 1 wants to know (T section 2). The intervals are exact for this rule; `rho`, then (n - 1) / n for n
             draws, is the likeliest value but below the true one on average.
         key: 64 bits, of the draws.
-        batch_size: images in one forward pass; neither it nor the order or the division of the points changes a draw.
+        batch_size: images in one forward pass; neither it nor the order or the division of the points changes a draw. A
+            label may change where the model itself rounds differently in another batch.
         index: [N] int64, the points' numbers in their data set, which the draws depend on; 0..N-1 by default.
+        progress: show a bar on standard error; or a function that is called with how many more points are done.
 
     Raises TypeError or ValueError for a wrong argument, a kernel that does not take these images, or logits that hold
     a NaN.
@@ -76,16 +85,18 @@ def basic_robustness(
         check_no_nan(logits, numbers)
         return logits.argmax(1)
 
-    with evaluating(model):
+    check.tensor("x", x, ("N", "C", "H", "W"))
+    with evaluating(model), progress_bar(progress is True, "basic robustness", len(x)) as advance:
         return agreement(label_of, x, kernel, samples=samples, confidence=confidence, width=width,
-                         until_disagreement=until_disagreement, key=key, batch_size=batch_size, index=index)
+                         until_disagreement=until_disagreement, key=key, batch_size=batch_size, index=index,
+                         advance=progress if callable(progress) else advance)
 
 
 @torch.no_grad()
 def agreement(
     label_of: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], x: torch.Tensor, kernel: Kernel, *, samples: int,
     confidence: float, width: float | None, until_disagreement: bool, key: int, batch_size: int,
-    index: torch.Tensor | None,
+    index: torch.Tensor | None, advance: Callable[[int], None] | None = None,
 ) -> BasicRobustness:
     """`basic_robustness` of a function from images [B, ...] and their points' numbers [B] to labels [B]."""
     check.tensor("x", x, ("N", "C", "H", "W"))
@@ -129,6 +140,8 @@ def agreement(
                     draws[active] += count
             if place < len(continues):
                 active = active[continues[place].to(x.device)[agreed[active]]]
+        if advance is not None:
+            advance(len(x[part]))
 
     agreed, draws, label, defined = (values.cpu() for values in (agreed, draws, label, defined))
     lower, upper = clopper_pearson(agreed, draws, level)

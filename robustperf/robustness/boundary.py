@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 
 from robustperf import check, ops
+from robustperf.check import Box
 from robustperf.classifier import Classifier, check_no_nan, evaluating, logits_of
 from robustperf.ops.line_search_step import FIELD, check_search, new_search
 from robustperf.ops.logit_gap import check_labels
+from robustperf.result import Result
 
 TOL = 2.0**-20
+FARTHEST = 32.0
+"""How many times its length a line goes on where the box has no edge."""
 
 
-@dataclass(frozen=True)
-class LineSearch:
+@dataclass(frozen=True, eq=False, repr=False)
+class LineSearch(Result):
     """Attributes:
-    step: [B] float64, the smallest ε found in (0, 1] with f(x + ε (x' - x)) ≠ f(x); inf where not `crossed`, 0 where
-        the label given is not the model's at x.
+    step: [B] float64, the smallest ε found with f(x + ε (x' - x)) ≠ f(x), in (0, 1], above 1 where the line went on to
+        the edge of the box; inf where not `crossed`, 0 where the label given is not the model's at x.
     point: [B, ...] the image there, which the model itself labels differently; NaN where not `crossed`.
     crossed: [B] bool.
     evaluations: [B] int64, images that the model saw.
@@ -30,9 +37,12 @@ class LineSearch:
     crossed: torch.Tensor
     evaluations: torch.Tensor
 
+    def _facts(self) -> dict[str, Any]:
+        return {"n": len(self.step), "crossed": int(self.crossed.sum())}
 
-@dataclass(frozen=True)
-class Boundary:
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Boundary(Result):
     """Attributes:
     distance: [B] float64, ‖point - x‖; inf where no candidate's line crosses, 0 where the label given is not the
         model's at x.
@@ -46,13 +56,18 @@ class Boundary:
     candidate: torch.Tensor
     evaluations: torch.Tensor
 
+    def _facts(self) -> dict[str, Any]:
+        return {"n": len(self.distance), "found": int(self.distance.isfinite().sum())}
+
 
 def line_search(
     model: Classifier, x: torch.Tensor, x_adv: torch.Tensor, *, labels: torch.Tensor | None = None, tol: float = TOL,
     method: str = "chandrupatla", probes: int = 0,
-    gaps: tuple[torch.Tensor | None, torch.Tensor | None] | None = None, backend: str | None = None,
+    gaps: tuple[torch.Tensor | None, torch.Tensor | None] | None = None, bounds: Box | None = None,
+    backend: str | None = None,
 ) -> LineSearch:
-    """The smallest ε in (0, 1] with f(x + ε (x' - x)) ≠ f(x), for each point (T section 3.2).
+    """The smallest ε > 0 with f(x + ε (x' - x)) ≠ f(x), for each point (T section 3.2): up to 1 or, given the `bounds`
+    of the images, up to the edge of their box.
 
     Searches the logit gap z_label - max of the others, which is continuous along the segment, with Chandrupatla's
     bracketed inverse quadratic interpolation started by a secant. The point returned was seen by the model under
@@ -61,7 +76,7 @@ def line_search(
     Args:
         model: a classifier; run in eval mode and left as it was.
         x: [B, ...] float32 or float64, finite.
-        x_adv: x', of x's shape and dtype. Where f(x') = f(x), `crossed` is False.
+        x_adv: x', of x's shape and dtype. Where f(x') = f(x), `crossed` is False without `bounds`.
         labels: [B] int64; None takes the model's own predictions at x (T postulate P2).
         tol: the widest bracket, as a share of the segment, in (0, 1).
         method: "chandrupatla" or "bisection".
@@ -69,17 +84,19 @@ def line_search(
             than one boundary.
         gaps: what is known already, (`ops.logit_gap` at x [B] or None, at x' [B] or None), NaN where unknown; a gap
             at x goes with `labels`.
+        bounds: (lower, upper) as in `margins`: a line that has not crossed at x' goes on until its first value leaves
+            the box, at most 32 times its length where it leaves none. None ends all lines at x'.
         backend: of the step; None takes the best one.
 
     Raises TypeError or ValueError for a wrong argument, or logits that hold a NaN at x.
     """
-    check.images("x", x)
+    x, box = _in_box(x, bounds)
     check.tensor("x_adv", x_adv, tuple(x.shape), dtypes=(x.dtype,), device=x.device)
     check.images("x_adv", x_adv)
     if gaps is not None:
         gaps = (gaps[0], None if gaps[1] is None else check.tensor("gaps[1]", gaps[1], (x.shape[0],),
                                                                      dtypes=(torch.float64,))[None])
-    found = _search(model, x, x_adv[None], labels, gaps, None, tol, method, probes, backend)
+    found = _search(model, x, x_adv[None], labels, gaps, None, tol, method, probes, box, backend)
     step = found.field("best_step")
     return LineSearch(step, found.closest, step.isfinite(), found.evaluations)
 
@@ -87,7 +104,8 @@ def line_search(
 def closest_boundary(
     model: Classifier, x: torch.Tensor, candidates: torch.Tensor, *, norm: float = 2,
     gaps: tuple[torch.Tensor | None, torch.Tensor | None] | None = None, labels: torch.Tensor | None = None,
-    tol: float = TOL, method: str = "chandrupatla", probes: int = 0, backend: str | None = None,
+    tol: float = TOL, method: str = "chandrupatla", probes: int = 0, bounds: Box | None = None,
+    backend: str | None = None,
 ) -> Boundary:
     """The nearest boundary point on the lines from x to any of the candidates (T section 3.2 and Fig. 2).
 
@@ -95,22 +113,23 @@ def closest_boundary(
     of its end), and is dropped if it has not crossed by then. Then the line that promises the nearest crossing is
     refined, step by step, until one has closed in on its crossing; the others get one look there and are dropped, or
     searched on. Where a line crosses one boundary, the paper's assumption, the answer is, within the tolerance, that of
-    searching every line to the end.
+    searching every line to the end. Given `bounds`, lines that have not crossed and end nearer than the crossing found
+    go on that far, within the box.
 
     Args:
         candidates: [A, B, ...] of x's dtype, the far ends of the lines, such as the attacks' points.
         norm: 1, 2 or inf, of the distance.
         gaps: what is known already, (`ops.logit_gap` at x [B] or None, at the candidates [A, B] or None), NaN where
             unknown; a gap at x goes with `labels`.
-        model, x, labels, tol, method, probes, backend: as in `line_search`.
+        model, x, labels, tol, method, probes, bounds, backend: as in `line_search`.
 
     Raises as `line_search`.
     """
     norm = check.norm(norm)
-    check.images("x", x)
+    x, box = _in_box(x, bounds)
     check.tensor("candidates", candidates, ("A", *x.shape), dtypes=(x.dtype,), device=x.device)
     check.images("candidates", candidates)
-    found = _search(model, x, candidates, labels, gaps, norm, tol, method, probes, backend)
+    found = _search(model, x, candidates, labels, gaps, norm, tol, method, probes, box, backend)
     distance = distances(x.detach(), found.closest, norm).where(found.field("radius").isfinite(), math.inf)
     return Boundary(distance, found.closest, found.field("best_line").long(), found.evaluations)
 
@@ -137,8 +156,45 @@ class _Found:
         return self.field("evaluations").long() + self.first_looks
 
 
-def _search(model, x, candidates, labels, gaps, norm, tol, method, probes, backend) -> _Found:
+@dataclass(frozen=True)
+class _Search:
+    """The tensors of `ops.line_search_step` for the points of a batch."""
+
+    labels: torch.Tensor  # [B]
+    x: torch.Tensor  # [B, D]
+    ends: torch.Tensor  # [A, B, D]
+    lines: torch.Tensor  # of `new_search`, like `state`
+    state: torch.Tensor
+    closest: torch.Tensor  # [B, D]
+    shape: torch.Size  # of an image
+    step: Callable[..., None]  # `ops.line_search_step` with its settings
+
+
+def _run(model: Classifier, search: _Search, rows: torch.Tensor) -> None:
+    """Searches for the points `rows` [M] to the end. The model is evaluated only at what is not finished."""
+    points, logits = torch.empty_like(search.x[: rows.numel()]), None
+    while rows.numel():
+        search.step(logits, rows, search.labels, search.x, search.ends, search.lines, search.state, points,
+                    search.closest)
+        unfinished = (search.state[:, FIELD["line"]].index_select(0, rows) >= 0).nonzero()[:, 0]
+        if unfinished.numel() < rows.numel():
+            rows, points = rows.index_select(0, unfinished), points.index_select(0, unfinished)
+        if rows.numel():
+            first, logits = logits is None, logits_of(model, points.view(-1, *search.shape))
+            if first:
+                check_labels("labels", search.labels, logits.shape[1])
+
+
+def _in_box(x, bounds):
+    """x, clamped where it is beyond the bounds by rounding, and the bounds as `check.box` has them."""
+    check.tensor("x", x, ("B", ...))
+    box = None if bounds is None else check.box(bounds, x.shape[1:], x.dtype, x.device)
+    return check.images("x", x, box), box
+
+
+def _search(model, x, candidates, labels, gaps, norm, tol, method, probes, box, backend) -> _Found:
     """`norm=None` measures each line by its own length."""
+    tol, probes = check.plain((tol, probes))
     check_search(tol, method, probes)
     x, candidates = x.detach(), candidates.detach()
     with evaluating(model), torch.no_grad():
@@ -150,20 +206,42 @@ def _search(model, x, candidates, labels, gaps, norm, tol, method, probes, backe
         # A misclassified point has margin 0, and there is nothing to search.
         closest[missed] = flat[missed]
         state[missed, FIELD["radius"]] = state[missed, FIELD["best_step"]] = 0.0
-        # the model is evaluated only at what is not finished
-        rows, logits = (~missed).nonzero()[:, 0], None
-        points = torch.empty_like(flat[: rows.numel()])
-        while rows.numel():
-            ops.line_search_step(logits, rows, labels, flat, ends, lines, state, points, closest, tol=tol,
-                                 method=method, probes=probes, backend=backend)
-            unfinished = (state[:, FIELD["line"]].index_select(0, rows) >= 0).nonzero()[:, 0]
-            if unfinished.numel() < rows.numel():
-                rows, points = rows.index_select(0, unfinished), points.index_select(0, unfinished)
-            if rows.numel():
-                first, logits = logits is None, logits_of(model, points.view(-1, *x.shape[1:]))
-                if first:
-                    check_labels("labels", labels, logits.shape[1])
+        step = partial(ops.line_search_step, tol=tol, method=method, probes=probes, backend=backend)
+        search = _Search(labels, flat, ends, lines, state, closest, x.shape[1:], step)
+        _run(model, search, (~missed).nonzero()[:, 0])
+        if box is not None:
+            _go_on(model, search, norm, tol, box)
     return _Found(state, closest.view_as(x), first_looks)
+
+
+def _go_on(model: Classifier, done: _Search, norm: float | None, tol: float, box: Box) -> None:
+    """Searches the lines on beyond their ends, in the box and up to the nearest crossing found, and adds what that
+    finds to `done`. A line whose end is nearer than the nearest crossing has not crossed by then."""
+    radius, length = done.state[:, FIELD["radius"]], done.lines[..., 0]
+    rows = ((length * (1 + 2 * tol) < radius[:, None]).any(1) & (radius > 0)).nonzero()[:, 0]
+    if not rows.numel():
+        return
+    x, ends, length, radius = done.x[rows], done.ends[:, rows], length[rows], radius[rows, None]
+    lower, upper = (b.expand(done.shape).flatten() if isinstance(b, torch.Tensor) else b for b in box)
+    direction = ends - x
+    room = torch.where(direction > 0, upper - x, x - lower) / direction.abs()
+    edge = room.where(direction != 0, math.inf).amin(2).T.double()  # [B, A], in lengths
+    stretch = torch.minimum(edge.where(edge.isfinite(), FARTHEST), radius / length)
+    longer = (length * (1 + 2 * tol) < radius) & (stretch > 1 + 2 * tol)
+    stretch = stretch.where(longer, 1.0)
+    far = torch.clamp(x + stretch.T[..., None].to(x.dtype) * direction, lower, upper)
+    lengths = _lengths(x, far, norm).where(longer, math.inf)
+    lines, state = new_search(done.state[rows, FIELD["gap_x"]], lengths, torch.full_like(lengths, math.nan))
+    state[:, FIELD["radius"]] = radius[:, 0]
+    on = _Search(done.labels[rows], x, far.contiguous(), lines, state, torch.full_like(x, math.nan), done.shape,
+                 done.step)
+    _run(model, on, longer.any(1).nonzero()[:, 0])
+    done.state[rows, FIELD["evaluations"]] += state[:, FIELD["evaluations"]]
+    better = (state[:, FIELD["best_line"]] >= 0).nonzero()[:, 0]
+    state[better, FIELD["best_step"]] *= stretch[better, state[better, FIELD["best_line"]].long()]
+    for name in ("radius", "best_step", "best_line"):
+        done.state[rows[better], FIELD[name]] = state[better, FIELD[name]]
+    done.closest[rows[better]] = on.closest[better]
 
 
 def _first_look(model, x, labels, gap_x):

@@ -10,13 +10,14 @@ import numpy as np
 import torch
 
 from robustperf import plot
+from robustperf.result import Result
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-@dataclass(frozen=True, eq=False)
-class MarginCurve:
+@dataclass(frozen=True, eq=False, repr=False)
+class MarginCurve(Result):
     """The share of points that have no adversarial example at distance <= ε, as a function of ε.
 
     The empirical R_{Q_ε,1,p} of Tibo et al. 2021, Example 3, from the margins m_1..m_N of N points:
@@ -30,10 +31,12 @@ class MarginCurve:
         distances: [N] float64 on the CPU, ascending, in the units of the norm that measured them; inf where no
             adversarial example was found. Such a point counts as a margin of at least d.
         upper: d, where the integral ends; the diameter of the input space, √m for the L2 norm on [0, 1]^m.
+        notes: what makes the margins doubtful, in a few words each, for the caption of a picture.
     """
 
     distances: torch.Tensor
     upper: float
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self):
         object.__setattr__(self, "distances", _checked_distances(self.distances))
@@ -45,21 +48,29 @@ class MarginCurve:
 
         Args:
             margins: [N] distances >= 0, in any order, a tensor or array of any real dtype (inf = no adversarial example
-                was found); or an object with such a tensor as `.distance` and the diameter of its space as `.diameter`.
-            upper: d, the end of the integral, finite and above zero. None takes `margins.diameter`.
+                was found); or an object with such a tensor as `.distance` and the diameter of its space as `.diameter`,
+                such as `Margins`, whose points without a label (distance NaN) are left out, and whose diagnostics
+                become the notes.
+            upper: d, the end of the integral, finite and above zero. None takes `margins.diameter`; in an infinite
+                box it must be given.
 
         Raises:
             TypeError: margins or upper are not real numbers.
-            ValueError: margins are empty, not one-dimensional, NaN or negative; upper is not finite and positive, or
-                is None where margins have no `.diameter`.
+            ValueError: margins are empty, not one-dimensional, NaN or negative, or all of them are left out; upper is
+                not finite and positive, or is None where margins have no `.diameter`.
         """
         distances = getattr(margins, "distance", margins)
+        diagnostics = getattr(margins, "diagnostics", None)
+        if diagnostics is not None and diagnostics.undefined:
+            distances = distances[~distances.isnan()]
+            if not len(distances):
+                raise ValueError(f"margins: expected points with a label, got NaN logits at all {diagnostics.points}")
         if upper is None:
             upper = getattr(margins, "diameter", None)
         if upper is None:
             raise ValueError("upper must be given, the largest distance in the input space, when margins have no "
                              f".diameter; got margins of type {type(margins).__name__} and upper=None")
-        return cls(distances, upper)
+        return cls(distances, upper, () if diagnostics is None else diagnostics.captions)
 
     @property
     def count(self) -> int:
@@ -126,9 +137,15 @@ class MarginCurve:
         plot.cut_at_floor(axes, [self])
         return axes
 
+    def _facts(self) -> dict[str, Any]:
+        return {"n": self.count, "area": self.area, "median": self.median, "not found": self.missing}
 
-@dataclass(frozen=True, eq=False)
-class Band:
+    def _repr_html_(self) -> str:
+        return plot.as_html(self.plot().figure) + super()._repr_html_()
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Band(Result):
     """A simultaneous confidence band around a margin curve, at(ε) ± half_width cut to [0, 1]; from `MarginCurve.band`.
 
     Attributes:
@@ -153,6 +170,9 @@ class Band:
     def area(self) -> tuple[float, float]:
         """(low, high): the areas under the lower and the upper curve over [0, d], which hold R together; exact."""
         return self._area_below(-self.half_width), self._area_below(self.half_width)
+
+    def _facts(self) -> dict[str, Any]:
+        return {"confidence": self.confidence, "half width": self.half_width, "area": self.area}
 
     def _area_below(self, shift: float) -> float:
         count, end = self.curve.count, torch.tensor([self.curve.upper], dtype=torch.float64)

@@ -6,7 +6,6 @@ import math
 import numbers
 
 import torch
-from scipy.special import betaincinv
 
 from robustperf import check
 
@@ -22,6 +21,8 @@ def clopper_pearson(successes: torch.Tensor, trials: torch.Tensor,
 
     Raises TypeError for a wrong dtype, ValueError for a wrong number, shape or device.
     """
+    from scipy.special import betaincinv  # as long to import as all of this package
+
     check.tensor("trials", trials, dtypes=(torch.int64,))
     check.tensor("successes", successes, tuple(trials.shape), dtypes=(torch.int64,), device=trials.device)
     if not ((successes >= 0) & (successes <= trials)).all():

@@ -3,33 +3,46 @@
 from __future__ import annotations
 
 import math
+import os
+import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 
 from robustperf import check, ops, random
-from robustperf.attacks import Attack
-from robustperf.classifier import Classifier, check_no_nan, evaluating, logits_of
+from robustperf.attacks import Adversarial, Attack
+from robustperf.attacks.attack import gap_at
+from robustperf.attacks.named import Attacks, attacks_of
+from robustperf.check import Box
+from robustperf.classifier import Classifier, evaluating, logits_of
+from robustperf.names import PUBLISHED
 from robustperf.ops.logit_gap import check_labels
-from robustperf.robustness.boundary import TOL, closest_boundary
+from robustperf.progress import progress_bar
+from robustperf.result import Result
+from robustperf.robustness.boundary import TOL, Boundary, closest_boundary, distances
+from robustperf.robustness.diagnostics import EVERY, NEARER, Diagnostics
 
 
-@dataclass(frozen=True)
-class Margins:
+@dataclass(frozen=True, eq=False, repr=False)
+class Margins(Result):
     """The margins of N points, on the CPU.
 
     Attributes:
         distance: [N] float64, the distance to the nearest point found with another label, an upper bound of the
-            margin; inf where `found` is False, 0 where a label was given that is not the model's.
-        attack: [N] int64, the position in `attacks` whose line it is on; -1 where distance is 0 or inf.
-        evaluations: [N] int64, images that the model saw in the line search (not those of the attacks).
+            margin; inf where `found` is False, 0 where a label was given that is not the model's, NaN where the model
+            gives x no label (NaN logits).
+        attack: [N] int64, the position in `attacks` whose line it is on; -1 where distance is 0, inf or NaN.
+        evaluations: [N] int64, images that the model saw in the line search (not those of the attacks), and once more
+            for the diagnostics.
         found: [N] bool, whether any adversarial example was found.
         point: [N, ...] those nearest points, NaN where not found; None unless they were kept.
         attack_evaluations: [A, N] int64, forward passes of each attack for each point.
         attacks: the attacks' names, in their order; numbered where several have the same.
         norm: 1, 2 or inf.
-        diameter: of the box that the points live in, in this norm: the d of T Ex. 3.
+        diameter: of the box that the points live in, in this norm: the d of T Ex. 3; inf where the box is infinite.
+        diagnostics: what makes these margins doubtful; None where it is not known.
     """
 
     distance: torch.Tensor
@@ -41,12 +54,57 @@ class Margins:
     attacks: tuple[str, ...]
     norm: float
     diameter: float
+    diagnostics: Diagnostics | None = None
 
     @property
     def shares(self) -> dict[str, float]:
         """The share of the points with a closest point on a line, by attack (T Table 3); NaN if there is none."""
         counts = torch.bincount(self.attack[self.attack >= 0], minlength=len(self.attacks)).double()
         return dict(zip(self.attacks, (counts / counts.sum()).tolist(), strict=True))
+
+    @property
+    def median(self) -> float:
+        """The median distance, the lower of the two middle ones, as in `MarginCurve.median`; NaN of no points."""
+        return self.distance.sort().values[(len(self) - 1) // 2].item() if len(self) else math.nan
+
+    def __len__(self) -> int:
+        """N."""
+        return len(self.distance)
+
+    def summary(self) -> dict[str, float]:
+        """The result in plain numbers: points, norm, median, area (R, the mean of min(distance, diameter)), diameter,
+        not_found (how many points), evaluations and attack_evaluations (a point's mean in the line search and in the
+        attacks), and for each attack its part in `shares`, as "closest_by NAME"."""
+        return {
+            "points": len(self),
+            "norm": self.norm,
+            "median": self.median,
+            "area": self.distance.clamp(max=self.diameter).mean().item(),
+            "diameter": self.diameter,
+            "not_found": int((~self.found).sum()),
+            "evaluations": self.evaluations.double().mean().item(),
+            "attack_evaluations": self.attack_evaluations.double().sum(0).mean().item(),
+            **{f"closest_by {name}": part for name, part in self.shares.items()},
+        }
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes everything to an npz file, atomically, as `robustperf margins` does: arrays without pickles.
+
+        Raises FileNotFoundError where the folder of `path` does not exist, OSError where it cannot be written.
+        """
+        from robustperf.robustness.store import save_margins
+
+        save_margins(path, self)
+
+    @staticmethod
+    def load(path: str | os.PathLike) -> Margins:
+        """What `save`, or `robustperf margins`, wrote. Raises FileNotFoundError; ValueError for another file."""
+        from robustperf.robustness.store import load_margins
+
+        return load_margins(path)
+
+    def _facts(self) -> dict[str, Any]:
+        return {"n": len(self), "norm": self.norm, "median": self.median, "not found": int((~self.found).sum())}
 
     @staticmethod
     def concatenate(parts: Sequence[Margins]) -> Margins:
@@ -56,83 +114,123 @@ class Margins:
             items = [getattr(part, field.name) for part in parts]
             if isinstance(items[0], torch.Tensor):
                 items[0] = torch.cat(items, dim=1 if field.name == "attack_evaluations" else 0)
+            elif field.name == "diagnostics":
+                items[0] = None if None in items else Diagnostics.merge(items)
             values[field.name] = items[0]
         return Margins(**values)
 
 
 def margins(
-    model: Classifier, x: torch.Tensor, *, attacks: Sequence[Attack], norm: float = 2,
-    labels: torch.Tensor | None = None, bounds: tuple[float, float] = (0.0, 1.0), key: int = 0,
+    model: Classifier, x: torch.Tensor, *, attacks: Attacks = PUBLISHED, norm: float = 2,
+    labels: torch.Tensor | None = None, bounds: Box = (0.0, 1.0), key: int = 0,
     batch_size: int = 256, keep_points: bool = False, index: torch.Tensor | None = None, tol: float = TOL,
-    probes: int = 0,
+    probes: int = 0, progress: bool = False,
 ) -> Margins:
     """The margin of each point, from above: the distance to the closest adversarial example of an ensemble of attacks
     after a line search towards each (T section 3.2).
 
     Args:
-        model: a classifier on the points' device; run in eval mode and left as it was.
-        x: [N, ...] float32 or float64, within `bounds`; on any device.
-        attacks: such as [FGSM(), PGD(), BG()].
+        model: a classifier on the points' device; run in eval mode and left as it was. Or a fitted scikit-learn
+            classifier that `transfer.module_from_sklearn` makes a module of.
+        x: [N, ...] float32 or float64, within `bounds` (beyond them by rounding is clamped); on any device. Beside an
+            estimator, a numpy array too.
+        attacks: a list such as [FGSM(), PGD(norm=2), BG(norm=2)]; or their names, "fgsm,pgd(eps=2),bg", of which each
+            takes `norm` unless told otherwise (PGD has no L1: it takes L2). By default the paper's ensemble.
         norm: 1, 2 or inf, of the distance.
         labels: [N] int64; None takes the model's own predictions (T postulate P2: robustness is not accuracy). With
             true labels a misclassified point has margin 0.
-        bounds: (lower, upper), the box that images live in.
+        bounds: (lower, upper), the box that images live in: numbers, arrays [C] for each channel ([D] for each
+            feature), or arrays that broadcast to x[0]; ±inf where there is no bound. Lines to points that have not
+            crossed go on to its edge.
         key: 64 bits, of the attacks' random starts.
-        batch_size: points handled at once; the memory beyond the results depends on it, the results do not.
+        batch_size: points handled at once; the memory beyond the results depends on it, the results only by the
+            rounding of the model itself, which may differ between batches (some 1e-5 of a distance in float32).
         keep_points: keep the nearest points themselves.
         index: [N] int64, the points' numbers in their data set, which the draws depend on; 0..N-1 by default.
         tol, probes: of the search, as in `line_search`.
+        progress: show a bar on standard error.
 
-    Raises TypeError or ValueError for a wrong argument, pixels that are not finite or out of bounds, or a model whose
-    logits hold a NaN.
+    A point where the model has no label (NaN logits), or an attack no gradient, costs itself and no other. What makes
+    the margins doubtful is in `diagnostics`, and warned of (RuntimeWarning, once a call). That takes one more
+    evaluation of the adversarial examples of every fourth point (those whose index is a multiple of 4).
+
+    Raises TypeError or ValueError for a wrong argument, pixels that are not finite or out of bounds.
+
+    >>> margins(model, x)
+    Margins(n=200, norm=2, median=1.03, not found=0)
     """
-    parts = list(stream(model, x, attacks=attacks, norm=norm, labels=labels, bounds=bounds, key=key,
-                        batch_size=batch_size, keep_points=keep_points, index=index, tol=tol, probes=probes))
-    return Margins.concatenate(parts)
+    model, x = _as_module(model, x)
+    check.tensor("x", x, ("N", ...))
+    parts = []
+    with progress_bar(progress, "margins", len(x)) as advance:
+        for part in stream(model, x, attacks=attacks, norm=norm, labels=labels, bounds=bounds, key=key,
+                           batch_size=batch_size, keep_points=keep_points, index=index, tol=tol, probes=probes):
+            parts.append(part)
+            advance(len(part))
+    found = Margins.concatenate(parts)
+    if found.diagnostics.messages:
+        warnings.warn("margins: " + "; ".join(found.diagnostics.messages), RuntimeWarning, stacklevel=2)
+    return found
+
+
+def _as_module(model: Any, x: Any) -> tuple[Classifier, torch.Tensor]:
+    """The module of a scikit-learn estimator, and its points as a tensor; anything else as it is."""
+    if callable(model) or not hasattr(model, "get_params"):
+        return model, x
+    from robustperf.transfer import module_from_sklearn, rows  # of a higher floor: for estimators alone
+
+    x = rows.as_tensor(x)
+    module = module_from_sklearn(model, dtype=check.tensor("x", x, ("N", ...)).dtype)
+    return module.to(x.device), x
 
 
 def stream(
-    model: Classifier, x: torch.Tensor, *, attacks: Sequence[Attack], norm: float = 2,
-    labels: torch.Tensor | None = None, bounds: tuple[float, float] = (0.0, 1.0), key: int = 0,
+    model: Classifier, x: torch.Tensor, *, attacks: Attacks, norm: float = 2,
+    labels: torch.Tensor | None = None, bounds: Box = (0.0, 1.0), key: int = 0,
     batch_size: int = 256, keep_points: bool = False, index: torch.Tensor | None = None, tol: float = TOL,
     probes: int = 0,
 ) -> Iterator[Margins]:
-    """`margins`, a batch at a time as they are done (one empty result for no points)."""
+    """`margins`, a batch at a time as they are done (one empty result for no points), without its warning."""
     check.tensor("x", x, ("N", ...))
-    norm, bounds = check.norm(norm), check.bounds(bounds)
+    norm, bounds = check.norm(norm), check.box(bounds, x.shape[1:], x.dtype, x.device)
     check.positive("batch_size", batch_size, integer=True)
-    attacks = tuple(attacks)
-    for attack in attacks:
-        if not isinstance(attack, Attack):
-            raise TypeError(f"attacks: expected instances of Attack, got {attack!r}")
-    if not attacks:
-        raise ValueError("attacks: expected at least one, got none")
+    attacks = tuple(attacks_of(attacks, norm))
     if labels is not None:
         check.tensor("labels", labels, (x.shape[0],), dtypes=(torch.int64,), device=x.device)
     if index is None:
         index = torch.arange(x.shape[0], device=x.device)
     check.tensor("index", index, (x.shape[0],), dtypes=(torch.int64,), device=x.device)
-    check.images("x", x, bounds)
+    x = check.images("x", x, bounds)
+    x = x.clone() if x.is_inference() and not torch.is_inference_mode_enabled() else x.detach()
     for start in range(0, max(x.shape[0], 1), batch_size):
         part = slice(start, start + batch_size)
         yield _batch(model, x[part], attacks, norm, None if labels is None else labels[part], bounds, key, index[part],
                      keep_points, tol, probes)
 
 
-def _batch(model: Classifier, x, attacks, norm, labels, bounds, key, index, keep_points, tol, probes) -> Margins:
+def _batch(model, x, attacks, norm, labels, bounds, key, index, keep_points, tol, probes) -> Margins:
+    names = _names(attacks)
+    counts = Diagnostics(points=len(x), flat=dict.fromkeys(names, 0))
     if x.shape[0]:
         with evaluating(model), torch.no_grad():
             logits = logits_of(model, x)
-        check_no_nan(logits, index)
         predicted = logits.argmax(1)
         labels = predicted if labels is None else labels
         check_labels("labels", labels, logits.shape[1], wait=True)
         gap = ops.logit_gap(logits, labels)
+        undefined = gap.isnan()
+        if undefined.any():
+            known = (~undefined).nonzero()[:, 0]
+            part = _batch(model, x[known], attacks, norm, labels[known], bounds, key, index[known], keep_points, tol,
+                          probes)
+            return _among(part, known, x if keep_points else None, len(x))
         gap = gap.where(predicted == labels, -math.inf)  # misclassified, by however little
         found = [
             attack(model, x, labels, key=random.fold_in(key, place), index=index, bounds=bounds)
             for place, attack in enumerate(attacks)
         ]
+        flat = {name: int(a.flat.sum()) for name, a in zip(names, found, strict=True)}
+        counts = replace(counts, flat=flat, probabilities=int(_probabilities(logits).sum()))
     else:
         labels, gap = index, index.double()
         found = []
@@ -140,18 +238,76 @@ def _batch(model: Classifier, x, attacks, norm, labels, bounds, key, index, keep
     gap_end = torch.stack([a.gap for a in found]) if found else gap.new_empty(len(attacks), 0)
     seen = torch.stack([a.evaluations for a in found]) if found else index.new_empty(len(attacks), 0)
     boundary = closest_boundary(model, x, candidates, norm=norm, gaps=(gap, gap_end), labels=labels, tol=tol,
-                                probes=probes)
+                                probes=probes, bounds=bounds)
+    counts = replace(counts, missing=int(boundary.distance.isinf().sum()))
+    with evaluating(model), torch.no_grad():
+        counts, again = _evaluated_again(model, x, labels, index, attacks, found, boundary, norm, counts)
     return Margins(
         distance=boundary.distance.cpu(),
         attack=boundary.candidate.cpu(),
-        evaluations=boundary.evaluations.cpu(),
+        evaluations=(boundary.evaluations + again).cpu(),
         found=boundary.distance.isfinite().cpu(),
         point=boundary.point.cpu() if keep_points else None,
         attack_evaluations=seen.cpu(),
-        attacks=_names(attacks),
+        attacks=names,
         norm=norm,
         diameter=diameter(x.shape[1:], norm, bounds),
+        diagnostics=counts,
     )
+
+
+def _probabilities(logits: torch.Tensor) -> torch.Tensor:
+    """[B] bool, where outputs are in [0, 1] and add up to 1."""
+    return (logits >= 0).all(1) & (logits <= 1).all(1) & ((logits.double().sum(1) - 1).abs() < 1e-3)
+
+
+def _evaluated_again(model, x, labels, index, attacks: Sequence[Attack], found: Sequence[Adversarial],
+                     boundary: Boundary, norm, counts: Diagnostics) -> tuple[Diagnostics, torch.Tensor]:
+    """The diagnostics that need evaluations of their own: (with their counts, these evaluations [B])."""
+    evaluations = torch.zeros_like(boundary.evaluations)
+    rows = ((boundary.candidate >= 0) & (index % EVERY == 0)).nonzero()[:, 0]
+    if not rows.numel():
+        return counts, evaluations
+    changed = logits_of(model, boundary.point[rows]).argmax(1) == labels[rows]
+    evaluations[rows] += 1
+    counts = replace(counts, repeated=len(rows), changed=int(changed.sum()))
+
+    published = torch.tensor([attack.published for attack in attacks], device=x.device)
+    rows = rows[~published[boundary.candidate[rows]]]
+    if not published.any() or not rows.numel():
+        return counts, evaluations
+    # of a published attack's line: whether it has crossed at 1.1 times the distance found
+    undercut = torch.ones(len(rows), dtype=torch.bool, device=x.device)
+    radius = (1 + NEARER) * boundary.distance[rows]
+    for place in published.nonzero()[:, 0].tolist():
+        end, gap = found[place].point[rows], found[place].gap[rows]
+        length = distances(x[rows], end, norm)
+        undercut &= ~((length <= radius) & (gap < 0))
+        longer = (length > radius).nonzero()[:, 0]
+        if longer.numel():
+            step = (radius / length)[longer].to(x.dtype).view(-1, *[1] * (x.dim() - 1))
+            far = rows[longer]
+            undercut[longer] &= ~(gap_at(model, x[far] + step * (end[longer] - x[far]), labels[far]) < 0)
+            evaluations[far] += 1
+    return replace(counts, compared=len(rows), undercut=int(undercut.sum())), evaluations
+
+
+def _among(part: Margins, known: torch.Tensor, x: torch.Tensor | None, count: int) -> Margins:
+    """The margins of the points `known` among `count`, of which the others have none; x where points are kept."""
+    known = known.cpu()
+
+    def spread(values: torch.Tensor, fill) -> torch.Tensor:
+        return values.new_full((*values.shape[:-1], count), fill).index_copy_(-1, known, values)
+
+    point = part.point
+    if x is not None:
+        point = torch.full_like(x, math.nan, device="cpu").index_copy_(0, known, part.point)
+    return replace(
+        part, distance=spread(part.distance, math.nan), attack=spread(part.attack, -1),
+        evaluations=spread(part.evaluations, 0), found=spread(part.found, False), point=point,
+        attack_evaluations=spread(part.attack_evaluations, 0),
+        diagnostics=replace(part.diagnostics, points=count, undefined=count - len(known)),
+    )  # fmt: skip
 
 
 def _names(attacks: Sequence[Attack]) -> tuple[str, ...]:
@@ -163,7 +319,10 @@ def _names(attacks: Sequence[Attack]) -> tuple[str, ...]:
     )
 
 
-def diameter(shape: Sequence[int], norm: float, bounds: tuple[float, float]) -> float:
-    """The largest distance in the box: T's d, √m for the L2 norm on [0, 1]^m."""
+def diameter(shape: Sequence[int], norm: float, bounds: Box) -> float:
+    """The largest distance in the box: T's d, √m for the L2 norm on [0, 1]^m; inf where the box is infinite."""
+    if isinstance(bounds[0], torch.Tensor):
+        widths = (bounds[1] - bounds[0]).double().expand(*shape).flatten()
+        return torch.linalg.vector_norm(widths, norm).item() if widths.numel() else 0.0
     m = math.prod(shape)
     return (bounds[1] - bounds[0]) * (1.0 if norm == math.inf else m ** (1 / norm))

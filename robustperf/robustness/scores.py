@@ -4,16 +4,21 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from robustperf import check, random
-from robustperf.attacks import BG, FGSM, PGD, Attack
+from robustperf.attacks.named import Attacks
 from robustperf.classifier import Classifier
 from robustperf.family import Family
 from robustperf.kernel import Kernel
+from robustperf.names import PUBLISHED
+from robustperf.progress import progress_bar
+from robustperf.result import Result
 from robustperf.robustness.basic import basic_robustness
 from robustperf.robustness.margins import margins
 
@@ -26,8 +31,8 @@ _ROUNDING = 1e-9
 _COUNTING = 8  # drawn lambdas whose scatter is worth something
 
 
-@dataclass(frozen=True, eq=False)
-class ScoreValue:
+@dataclass(frozen=True, eq=False, repr=False)
+class ScoreValue(Result):
     """A robustness score, estimated at N points.
 
     Attributes:
@@ -51,9 +56,12 @@ class ScoreValue:
     at: torch.Tensor
     draws: int
 
+    def _facts(self) -> dict[str, Any]:
+        return {"": self.value, "standard error": self.standard_error, "n": len(self.points), "draws": self.draws}
+
 
 @dataclass(frozen=True)
-class Score:
+class Score(check.Settings):
     """R_{Q,H,G}^f, the integral of H(rho_Q^f(x)) G(x) over x (T Definitions 2 and 3), and for a family of kernels its
     average over lambda (Definition 4).
 
@@ -109,7 +117,8 @@ class Score:
     def __call__(
         self, model: Classifier, x: torch.Tensor | None = None, *, shape: tuple[int, int, int] | None = None,
         points: int | None = None, samples: int = 1000, key: int = 0, batch_size: int = 64,
-        index: torch.Tensor | None = None, attacks: Sequence[Attack] | None = None,
+        index: torch.Tensor | None = None, attacks: Attacks | None = None,
+        bounds: tuple[float, float] = (0.0, 1.0), progress: bool = False,
     ) -> ScoreValue:
         """The score of a classifier.
 
@@ -121,19 +130,28 @@ class Score:
             samples: draws for each point and each lambda, at most.
             key: 64 bits, of all draws.
             batch_size, index: as in `basic_robustness`.
-            attacks: where certain="margins", the ensemble of `margins`; by default T's three, FGSM, PGD and BG.
+            attacks: where certain="margins", as in `margins`.
+            bounds: (lower, upper) of the box, finite, whose points are drawn where G is not "empirical"; the unit
+                cube's by default, and always where certain="margins". Arrays as in `margins`. The kernel must live
+                there too: see `nuisance.InBounds`.
+            progress: show a bar on standard error, over the kernels' points.
 
         Raises TypeError or ValueError for wrong arguments, an H or a G out of its range there, a density that the
         nodes are too few for.
         """
         check.positive("samples", samples, integer=True)
         self._check_h(samples)
-        x = self._data(x, shape, points) if self.G == "empirical" else self._cube(model, x, shape, points, index, key)
+        if self.G == "empirical":
+            x = self._data(x, shape, points)
+        else:
+            x = self._cube(model, x, shape, points, index, key, bounds)
         weights = self._weights(x)
         lam, volumes, shares = self._lambdas(key)
         kernels = [self.kernel.at(each) for each in lam] if isinstance(self.kernel, Family) else [self.kernel]
         draws = 0
         if self.certain == "margins":
+            if not all(isinstance(end, numbers.Real) for end in bounds) or tuple(bounds) != (0, 1):
+                raise ValueError(f"bounds: expected the unit cube's, (0, 1), where certain is margins, got {bounds!r}")
             norm, eps = _balls(kernels)
             distance = _margins(model, x, norm, attacks, key=key, batch_size=batch_size, index=index)
             values = (distance > eps[:, None]) * weights  # [L, N]
@@ -141,11 +159,13 @@ class Score:
             raise ValueError(f"attacks: expected None where certain is draws, got {attacks!r}")
         else:
             values = []
-            for number, kernel in enumerate(kernels):
-                found = basic_robustness(model, x, kernel, samples=samples, until_disagreement=self.H == "certain",
-                                         key=random.fold_in(key, number), batch_size=batch_size, index=index)
-                values.append(self._h(found.rho) * weights)
-                draws += int(found.draws.sum())
+            with progress_bar(progress, "score", len(kernels) * len(x)) as advance:
+                for number, kernel in enumerate(kernels):
+                    found = basic_robustness(model, x, kernel, samples=samples, until_disagreement=self.H == "certain",
+                                             key=random.fold_in(key, number), batch_size=batch_size, index=index,
+                                             progress=advance)
+                    values.append(self._h(found.rho) * weights)
+                    draws += int(found.draws.sum())
             values = torch.stack(values)
         at, of_points = values.mean(1), shares @ values
         exact = self.certain == "margins" and len(lam) and self.kernel.density is None and torch.equal(eps, lam[:, 0])
@@ -172,7 +192,7 @@ class Score:
             raise ValueError(f"x: expected at least one image, got shape {list(x.shape)}")
         return x
 
-    def _cube(self, model, x, shape, points, index, key):
+    def _cube(self, model, x, shape, points, index, key, bounds):
         for name, value in (("x", x), ("index", index)):
             if value is not None:
                 raise ValueError(f"{name}: expected None, for points of the unit cube are drawn where G is "
@@ -180,10 +200,14 @@ class Score:
         shape = check.image_shape("shape", shape)
         points = check.positive("points", 1000 if points is None else points, integer=True)
         parameters = model.parameters() if isinstance(model, torch.nn.Module) else iter(())
-        first = next(parameters, torch.empty(0))
-        numbers = torch.arange(points, device=first.device)
-        drawn = random.uniform(random.fold_in(key, _POINTS), numbers, 1, math.prod(shape))[0]
-        return drawn.view(points, *shape).to(first.dtype if first.dtype in check.REAL else torch.float32)
+        first = next(parameters, torch.empty(0, dtype=torch.float32))
+        index = torch.arange(points, device=first.device)
+        drawn = random.uniform(random.fold_in(key, _POINTS), index, 1, math.prod(shape))[0]
+        drawn = drawn.view(points, *shape).to(first.dtype if first.dtype in check.REAL else torch.float32)
+        lower, upper = check.box(bounds, shape, drawn.dtype, drawn.device)
+        if not torch.as_tensor(upper - lower).isfinite().all():
+            raise ValueError(f"bounds: expected finite ones, whose box points are drawn from, got {bounds!r}")
+        return lower + (upper - lower) * drawn
 
     def _weights(self, x):
         """G at the points, [N] float64; 1 where they are drawn from it."""
@@ -238,9 +262,7 @@ def _balls(kernels: Sequence[Kernel]) -> tuple[float, torch.Tensor]:
 
 def _margins(model, x, norm, attacks, **arguments) -> torch.Tensor:
     """The margins [N] float64 of points in the unit cube."""
-    if attacks is None:
-        attacks = [FGSM(), PGD(norm if norm != 1 else 2), BG(norm)]
-    return margins(model, x, attacks=attacks, norm=norm, **arguments).distance
+    return margins(model, x, attacks=PUBLISHED if attacks is None else attacks, norm=norm, **arguments).distance
 
 
 def _numbers(name: str, values, size: int) -> torch.Tensor:

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import torch
 
 from robustperf.data import read_npz
 from robustperf.files import SETTINGS, note_settings, user_path, written_whole
+from robustperf.robustness.diagnostics import Diagnostics
 from robustperf.robustness.margins import Margins
 
 
@@ -25,9 +26,12 @@ def save_margins(path: str | os.PathLike, margins: Margins) -> None:
         value = getattr(margins, field.name)
         if isinstance(value, torch.Tensor):
             value = value.numpy()
+        elif isinstance(value, tuple):
+            value = _text(value)
+        elif isinstance(value, Diagnostics):
+            value = _text(asdict(value))
         if value is not None:
             arrays[field.name] = np.asarray(value)
-    arrays["attacks"] = np.frombuffer(json.dumps(margins.attacks).encode(), np.uint8)
     with written_whole(path) as partial, open(partial, "wb") as file:
         np.savez(file, **arrays)
 
@@ -38,10 +42,18 @@ def load_margins(path: str | os.PathLike) -> Margins:
     try:
         attacks = tuple(json.loads(arrays.pop("attacks").tobytes()))
         norm, diameter = float(arrays.pop("norm")), float(arrays.pop("diameter"))
+        known = arrays.pop("diagnostics", None)
+        diagnostics = None if known is None else Diagnostics(**json.loads(known.tobytes()))
         tensors = {name: torch.from_numpy(value) for name, value in arrays.items()}
-        return Margins(**{"point": None, **tensors}, attacks=attacks, norm=norm, diameter=diameter)
+        return Margins(**{"point": None, **tensors}, attacks=attacks, norm=norm, diameter=diameter,
+                       diagnostics=diagnostics)
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: expected the margins that robustperf writes: {error}") from error
+
+
+def _text(value: Any) -> np.ndarray:
+    """JSON as bytes."""
+    return np.frombuffer(json.dumps(value).encode(), np.uint8)
 
 
 class MarginRun:

@@ -15,12 +15,12 @@ class AdversarialTraining(Objective):
     mean_j [l(x_adv^(j), y^(j)) + weight l(x^(j), y^(j))] with x_adv what the attack finds from the true label.
 
     Args:
-        attack: any attack. By default R A.1's: PGD in L-infinity with eps 8/255 and 20 steps of 0.01;
-            `PGD(2, eps=0.5, steps=20)` is one in L2.
+        attack: any attack. By default R A.1's: PGD in L-infinity with eps 8/255 and 20 steps of 0.01, on the
+            cross-entropy; `PGD(2, eps=0.5, steps=20)` is one in L2, on the logit gap.
         weight: of the clean images' loss; 0 as in Madry et al.
     """
 
-    attack: Attack = PGD(math.inf, eps=8 / 255, step=0.01, steps=20)
+    attack: Attack = PGD(math.inf, eps=8 / 255, step=0.01, steps=20, loss="cross_entropy")
     weight: float = 0.0
 
     def __post_init__(self):

@@ -11,6 +11,7 @@ from torch import nn, optim
 
 from robustperf import check, random
 from robustperf.classifier import evaluating, laid_out, logits_of, without_wrapper
+from robustperf.equality import same
 from robustperf.nets.dropout import drawing
 from robustperf.training.batches import Order
 from robustperf.training.learner import Learner
@@ -20,7 +21,7 @@ from robustperf.training.optimizers import Optimizer, Rate, build_optimizer, che
 _GENERATOR = 0x67656E  # folded into the key, for the generator's order and draws
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CoTrain(Objective):
     """Robust co-training of a classifier f and a generator g (T section 3.1, Algorithm 1).
 
@@ -66,6 +67,12 @@ class CoTrain(Objective):
         check_weight(self.weight)
         if self.lr is not None:
             check_rate(self.lr)
+
+    def __eq__(self, other: object) -> bool:
+        return same(vars(self), vars(other)) if type(self) is type(other) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.weight))
 
     def loss(self, model, x, y, *, key, index):
         self._check_classifier(model)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -18,12 +18,14 @@ from robustperf.classifier import (
     logits_of,
     without_wrapper,
 )
+from robustperf.data import Dataset, ImageFolder
 from robustperf.ops.logit_gap import check_labels
-from robustperf.training.batches import load_batches
+from robustperf.result import Result
+from robustperf.training.batches import Arrays, Loaded, as_data, load_batches
 
 
-@dataclass(frozen=True)
-class Evaluation:
+@dataclass(frozen=True, eq=False, repr=False)
+class Evaluation(Result):
     """A classifier on a data set of N samples, on the CPU.
 
     Attributes:
@@ -41,6 +43,9 @@ class Evaluation:
         """The top-k accuracy: how often the true label is among the first k (R section 6); NaN of no samples."""
         return (self.rank < k).double().mean().item()
 
+    def _facts(self) -> dict[str, Any]:
+        return {"n": len(self.rank), "top-1": self.top(1), "top-5": self.top(5), "loss": self.loss.mean().item()}
+
 
 def evaluate(model: Classifier, dataset: Any, *, batch_size: int = 256, workers: int = 0,
              device: torch.device | None = None) -> Evaluation:
@@ -51,14 +56,17 @@ def evaluate(model: Classifier, dataset: Any, *, batch_size: int = 256, workers:
 
     Args:
         model: a classifier; run in eval mode, left as it was.
-        dataset: a `robustperf.data.Dataset`, or any torch data set of (image, label) pairs.
+        dataset: a `robustperf.data.Dataset`, any torch data set of (image, label) pairs, (x, y), or a DataLoader,
+            of which the data set is taken, and how it reads it. The torch, NumPy and Python random numbers that a
+            sample draws depend on its number only.
         batch_size: samples in one forward pass.
         workers: processes that load samples, for a torch data set.
         device: where to run; by default where the model's first parameter is.
 
     Raises TypeError or ValueError for a wrong argument, labels beyond the logits, or logits with a NaN.
     """
-    check.positive("batch_size", batch_size, integer=True)
+    batch_size = check.positive("batch_size", batch_size, integer=True)
+    dataset = as_data("dataset", dataset)
     if device is None:
         device = device_of(model)
     numbers = torch.arange(len(dataset)).split(batch_size) if len(dataset) else ()
@@ -83,6 +91,26 @@ def evaluate(model: Classifier, dataset: Any, *, batch_size: int = 256, workers:
         raise RuntimeError(f"evaluate: expected each of {len(dataset)} samples once from {places} processes, got "
                            f"{len(counts[0])}")
     return Evaluation(counts[1][order], losses[order], counts[2][order])
+
+
+def check_takes(model: Classifier, name: str, data: Any) -> None:
+    """Before any work: whether the model takes the images of `data`, an argument called `name`, and has a logit for
+    each label; ValueError where it does not, or where there are no samples."""
+    if not len(data):
+        raise ValueError(f"{name}: expected samples, got none")
+    first = replace(data, workers=0) if isinstance(data, Loaded) else data
+    x, _, _ = next(load_batches(first, [torch.zeros(1, dtype=torch.int64)], device_of(model)))
+    try:
+        with evaluating(model), torch.no_grad():
+            classes = logits_of(model, x).shape[1]
+    except RuntimeError as error:
+        raise ValueError(f"{name}: expected images that the model takes, got shape {list(x.shape[1:])}: "
+                         f"{str(error).splitlines()[0]}") from error
+    if isinstance(data, Dataset | ImageFolder | Arrays):
+        least, largest = (int(value) for value in data.y.aminmax())
+        if least < 0 or largest >= classes:
+            raise ValueError(f"{name}: expected labels in 0..{classes - 1}, as many as the model has logits, got "
+                             f"{least if least < 0 else largest}")
 
 
 def _rank(logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import numbers
 import time
@@ -16,12 +17,13 @@ import torch
 from torch import nn
 
 from robustperf import check, random
-from robustperf.classifier import device_of, evaluating, logits_of
-from robustperf.data import Dataset
-from robustperf.processes import on_cpu
-from robustperf.training.batches import Order, held_out, load_batches, rows_of
+from robustperf.names import PRECISIONS, check_name
+from robustperf.nets import checkpoint
+from robustperf.result import Result
+from robustperf.training.accelerator import accelerator_for, check_accelerator
+from robustperf.training.batches import Loaded, Order, as_data, held_out, rows_of
 from robustperf.training.cotrain import CoTrain
-from robustperf.training.evaluate import evaluate
+from robustperf.training.evaluate import check_takes, evaluate
 from robustperf.training.folder import TrainingFolder, describe, describe_data, describe_model
 from robustperf.training.learner import Learner
 from robustperf.training.optimizers import Optimizer, Rate, build_optimizer, check_rate
@@ -30,11 +32,9 @@ from robustperf.training.progress import TrainingBar
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-PRECISIONS = ("no", "bf16", "fp16")
 
-
-@dataclass(frozen=True)
-class Fitted:
+@dataclass(frozen=True, eq=False, repr=False)
+class Fitted(Result):
     """What `fit` leaves beside the weights.
 
     Attributes:
@@ -51,10 +51,16 @@ class Fitted:
     epochs: list[dict[str, float]]
     best: int
 
+    def _facts(self) -> dict[str, Any]:
+        names = ("loss", "accuracy", "validation_loss", "validation_accuracy")
+        best = self.epochs[self.best - 1]
+        return {"epochs": len(self.epochs), "steps": len(self.steps), "best": self.best,
+                **{name.replace("_", " "): best[name] for name in names if not math.isnan(best.get(name, math.nan))}}
+
 
 def fit(
     model: nn.Module, objective: Callable[..., torch.Tensor], train: Any, *, validation: Any = 0.1, epochs: int = 10,
-    batch_size: int = 64, optimizer: Optimizer = "adadelta", lr: Rate | None = None, clip: float | None = None,
+    batch_size: int | None = None, optimizer: Optimizer = "adadelta", lr: Rate | None = None, clip: float | None = None,
     mixed_precision: str = "no", seed: int = 0, out: str | Path | None = None, resume: bool = False,
     checkpoint_steps: int | None = None, workers: int = 0, log_with: str | list[str] | None = None, cpu: bool = False,
     progress: bool = True, accelerator: Accelerator | None = None,
@@ -74,19 +80,24 @@ def fit(
             optimizer.step()
 
     Args:
-        model: the classifier; accelerate moves it to its device, and at the end it has the best weights.
+        model: the classifier; accelerate moves it to its device, and at the end it has the best weights. It is trained
+            in train mode; modules in eval mode beside others that are not, such as frozen batch norms, stay so.
         objective: such as `MRT(kernel)`, or any function of (model, x, y, key=, index=) that gives the loss. `CoTrain`
             trains its generator too, in place, with an optimizer and wrapper of its own; at the end it has the weights
             of the best epoch, as the classifier.
-        train: a `Dataset`, or a torch data set of (image, label) pairs. Each epoch leaves out, at random, what fills
-            no batch.
+        train: a `Dataset`; a torch data set of (image, label) pairs; (x, y), images [N, ...] float and labels [N] as
+            tensors or arrays (float64 arrays become float32); or a DataLoader with shuffle=True, of which the data set
+            is taken, its batch_size, workers and collate_fn. Each epoch leaves out, at random, what
+            fills no batch. What a sample draws of the global random numbers of torch, NumPy and Python depends on
+            `seed`, the step and its number only; generators of a data set's own are its own matter.
         validation: another one to choose the best epoch on; or the share of `train` that is held out for it (T A.1:
             0.1); None takes the last epoch.
         epochs: how many.
-        batch_size: of all processes together, who share it equally.
+        batch_size: of all processes together, who share it equally; None takes a DataLoader's own, or 64.
         optimizer: "adadelta" (R A.2), "adam", "sgd"; a torch optimizer; or a function that makes one of parameters.
         lr: a constant, (first, last) with a line between them (R A.2: (0.05, 0.001)), or {epoch: rate from then on}
-            (T A.1: {0: 1e-3, 5: 1e-4}); None leaves the optimizer's own: 1, 1e-3 and 0.05 by name.
+            (T A.1: {0: 1e-3, 5: 1e-4}); None leaves the optimizer's own: 1, 1e-3 and 0.05 by name. It is the rate of
+            the optimizer's first parameter group; the others keep their ratio to it.
         clip: the largest norm of the gradient, which is scaled down to it.
         mixed_precision: "no", "bf16" or "fp16".
         seed: of the order, the draws and torch's own generators, whose states are put back at the end.
@@ -98,45 +109,54 @@ def fit(
         log_with: trackers of accelerate, such as "tensorboard" (in `out`).
         cpu: use no GPU.
         progress: show a bar on standard error.
-        accelerator: one of your own, which then has the precision and trackers.
+        accelerator: one of your own, which then has the precision and trackers. Each batch is a step: one that
+            accumulates gradients is refused.
 
     Raises:
         TypeError, ValueError: a wrong argument; fewer samples than a batch; labels beyond the logits; an earlier run
             in `out` that is not to be resumed, or of other settings (named), or in use by another process.
-        FloatingPointError: a loss that is no finite number, with its step and batch; before the step is taken.
+        FloatingPointError: a loss or a gradient that is no finite number, with its step and batch, before the step
+            is taken; weights that are none, before they are saved.
         OSError: a file that could not be written; the checkpoint before it is whole.
     """
+    epochs, validation, batch_size, lr, clip, seed, checkpoint_steps, workers = check.plain(
+        (epochs, validation, batch_size, lr, clip, seed, checkpoint_steps, workers))
     check.positive("epochs", epochs, integer=True)
     for name, value, integer in (("clip", clip, False), ("checkpoint_steps", checkpoint_steps, True)):
         if value is not None:
             check.positive(name, value, integer=integer)
     if lr is not None:
         check_rate(lr)
-    if not callable(objective):
-        raise TypeError(f"objective: expected an Objective or a function, got {type(objective).__name__}")
-    if mixed_precision not in PRECISIONS:
-        raise ValueError(f"mixed_precision: expected one of {', '.join(PRECISIONS)}, got {mixed_precision!r}")
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
+    _check_objective(objective)
+    check_name("mixed_precision", mixed_precision, PRECISIONS)
     if out is None and (resume or checkpoint_steps is not None or log_with == "tensorboard"):
         raise ValueError("out: expected a folder for checkpoints and logs, got None")
     classifies = getattr(objective, "classifies", True)
     if not classifies and validation is not None:
         raise ValueError(f"validation: expected None for {objective}, which has no accuracy, got {validation}")
+    train = as_data("train", train, shuffled=True)
+    batch_size = _batch_size(batch_size, train)
     key, samples = random.key(seed), torch.arange(len(train))
     share = validation if isinstance(validation, numbers.Real) else None
     if share is not None:
         samples, held = held_out(len(train), share, key=key)
         validation = rows_of(train, held)
+    elif validation is not None:
+        validation = as_data("validation", validation)
     order = Order(samples, batch_size, key, epochs)
 
     with ExitStack() as stack:
         if accelerator is None:
-            accelerator = stack.enter_context(_accelerator(mixed_precision, log_with, out, cpu))
+            accelerator = stack.enter_context(accelerator_for(mixed_precision, log_with, out, cpu))
+        check_accelerator(accelerator)
         processes, device = accelerator.num_processes, accelerator.device
         if batch_size % processes:
             raise ValueError(f"batch_size: expected a multiple of the {processes} processes, got {batch_size}")
         for name, data in (("train", train), ("validation", validation)):
             if data is not None and classifies:
-                _check_labels(name, model, data)
+                check_takes(model, name, data)
         classify = _Classify(objective)
         learners = [Learner("model", model, build_optimizer(optimizer, model.parameters()), lr, order, classify,
                             ("loss", "accuracy"))]
@@ -198,7 +218,8 @@ class _Run:
                 self.accelerator.init_trackers("", init_kwargs={"tensorboard": {"purge_step": len(self.steps) + 1}})
             for epoch in range(len(self.epochs), self.order.epochs):
                 if better := self._epoch(epoch):
-                    weights = [{name: value.detach().clone() for name, value in learner.model.state_dict().items()}
+                    weights = [{name: value.detach().clone()
+                                for name, value in checkpoint.weights_of(learner.model).items()}
                                for learner in self.learners]
                 self._save(better)
         finally:
@@ -207,7 +228,7 @@ class _Run:
             if self.log:
                 self.accelerator.end_training()
         for learner, best in zip(self.learners, weights, strict=True):
-            learner.model.load_state_dict(best)
+            checkpoint.load_weights(learner.model, best)
         return Fitted(torch.tensor(self.steps, dtype=torch.float64), self.epochs, self.best["epoch"])
 
     def _epoch(self, epoch: int) -> bool:
@@ -215,23 +236,21 @@ class _Run:
         first = len(self.steps)  # in the midst of the epoch after a resume
         loaded = [learner.batches(self.train, epoch, first, self.workers) for learner in self.learners]
         for learner in self.learners:
-            learner.wrapped.train()
+            learner.begin_epoch()
         began = time.perf_counter()
         with TrainingBar(self.progress, epoch, self.order, first, self.columns[2:]) as bar:
             for batches in zip(*loaded, strict=True):
                 values = []
                 for learner, (samples, batch) in zip(self.learners, batches, strict=True):
-                    try:
+                    with self._naming_what_is_kept():
                         values += learner.step(len(self.steps), samples, batch, self.clip)
-                    except FloatingPointError as error:
-                        kept = "" if self.folder is None else f"; {self.folder.kept()}"
-                        raise FloatingPointError(f"{error}{kept}") from None
                 self.steps.append(values)
                 bar.advance(values)
                 if self.log:
                     self.accelerator.log(dict(zip(self.columns, values, strict=True)), step=len(self.steps))
                 if self.checkpoint_steps and len(self.steps) % self.checkpoint_steps == 0:
                     self._save()
+            self._check_weights()
             seconds = time.perf_counter() - began
             images = (len(self.steps) - first) * self.order.batch_size
             row = self._row(epoch, seconds, images / seconds)
@@ -241,6 +260,19 @@ class _Run:
                 self.best = row
             bar.summarise(row, better)
         return better
+
+    def _check_weights(self) -> None:
+        with self._naming_what_is_kept():
+            for learner in self.learners:
+                learner.check_weights(len(self.steps))
+
+    @contextmanager
+    def _naming_what_is_kept(self) -> Iterator[None]:
+        try:
+            yield
+        except FloatingPointError as error:
+            kept = "" if self.folder is None else f"; {self.folder.kept()}"
+            raise FloatingPointError(f"{error}{kept}") from None
 
     def _row(self, epoch: int, seconds: float, images_per_second: float) -> dict[str, float]:
         """The epoch in figures."""
@@ -258,6 +290,8 @@ class _Run:
         return row
 
     def _save(self, better: bool = False) -> None:
+        if self.folder is not None:
+            self._check_weights()
         if self.folder is not None and self.accelerator.is_main_process:
             if better:
                 for learner in self.learners:
@@ -280,7 +314,8 @@ class _Classify:
     @contextmanager
     def watching(self, model: nn.Module) -> Iterator[None]:
         def look(module, inputs, logits):
-            if module.training:  # the passes that choose or ascend are made in eval mode
+            # the passes that choose or ascend are made in eval mode
+            if any(each.training for each in module.modules()):
                 self.predicted.append(logits.detach().argmax(1))
 
         hook = model.register_forward_hook(look)
@@ -298,32 +333,30 @@ def _accuracy(predicted: list[torch.Tensor], y: torch.Tensor) -> torch.Tensor:
     return (found.view(-1, len(y)) == y).double().mean()
 
 
-def _check_labels(name: str, model: nn.Module, data: Any) -> None:
-    """Whether the model takes these images and has a logit for each label: before any work is done."""
-    if not len(data):
-        raise ValueError(f"{name}: expected samples, got none")
-    x, _, _ = next(load_batches(data, [torch.zeros(1, dtype=torch.int64)], device_of(model)))
-    with evaluating(model), torch.no_grad():
-        classes = logits_of(model, x).shape[1]
-    if isinstance(data, Dataset) and (largest := int(data.y.max())) >= classes:
-        raise ValueError(f"{name}: expected labels in 0..{classes - 1}, as many as the model has logits, got {largest}")
 
 
-@contextmanager
-def _accelerator(mixed_precision: str, log_with: Any, out: Any, cpu: bool) -> Iterator[Accelerator]:
-    from accelerate import Accelerator
-    from accelerate.state import AcceleratorState
-    from accelerate.tracking import get_available_trackers
-
-    for name in [log_with] if isinstance(log_with, str) else log_with or []:
-        if name not in map(str, get_available_trackers()):  # the library would leave it out without a word
-            raise ImportError(f"log_with: {name} is not installed" + (": pip install 'robustperf[tensorboard]'"
-                                                                      if name == "tensorboard" else ""))
-    # another fit, or the caller, may have another precision, which the library would refuse
-    before = dict(AcceleratorState._shared_state)
-    AcceleratorState._shared_state.clear()
+def _check_objective(objective: Any) -> None:
+    """TypeError that says what an objective is."""
+    what = "an Objective, such as ERM(), or a function of (model, x, y, key=, index=) that gives the loss"
+    if isinstance(objective, type):
+        raise TypeError(f"objective: expected {what}, got the class {objective.__name__} itself; make one: "
+                        f"{objective.__name__}(...)")
+    if not callable(objective):
+        raise TypeError(f"objective: expected {what}, got {type(objective).__name__}")
     try:
-        yield Accelerator(cpu=on_cpu(cpu), mixed_precision=mixed_precision, log_with=log_with, project_dir=out)
-    finally:
-        AcceleratorState._shared_state.clear()
-        AcceleratorState._shared_state.update(before)
+        called = objective.forward if isinstance(objective, nn.Module) else objective
+        inspect.signature(called).bind(None, None, None, key=0, index=None)
+    except ValueError:  # a function that does not tell
+        pass
+    except TypeError as error:
+        raise TypeError(f"objective: expected {what}, got {getattr(objective, '__name__', type(objective).__name__)} "
+                        f"({error}); ERM() is the cross-entropy of the model's logits") from None
+
+
+def _batch_size(batch_size: int | None, train: Any) -> int:
+    own = train.batch_size if isinstance(train, Loaded) else None
+    if batch_size is None:
+        return 64 if own is None else own
+    if own not in (None, batch_size):
+        raise ValueError(f"batch_size: expected {own}, the DataLoader's, or None, got {batch_size!r}")
+    return batch_size

@@ -16,6 +16,7 @@ from torch import nn
 from robustperf.data import Dataset
 from robustperf.files import alone_in, note_settings, telling, user_path, written_whole
 from robustperf.nets import checkpoint
+from robustperf.training.batches import Arrays, Loaded
 from robustperf.training.learner import Learner
 from robustperf.training.state import load_state, save_state
 
@@ -60,11 +61,15 @@ class TrainingFolder:
     def load(self, learners: Sequence[Learner], scaler: Any) -> tuple[Steps, Epochs, dict | None]:
         """Puts the checkpoint back; returns what happened until then: steps, epochs and the best of these."""
         tensors, facts = load_state(self.state, learners)
-        if scaler is not None:
-            scaler.load_state_dict(facts["scaler"])
-        steps, epochs = tensors["steps"].tolist(), facts["epochs"]
+        try:
+            if scaler is not None:
+                scaler.load_state_dict(facts["scaler"])
+            steps, epochs = tensors["steps"].tolist(), facts["epochs"]
+            best = next((row for row in epochs if row["epoch"] == facts["best"]), None)
+        except (LookupError, TypeError, AttributeError, RuntimeError) as error:
+            raise ValueError(f"checkpoint: {self.state} cannot be gone on with: {error!r}") from error
         self.step = len(steps)
-        return steps, epochs, next((row for row in epochs if row["epoch"] == facts["best"]), None)
+        return steps, epochs, best
 
     def load_best(self, learner: Learner) -> dict[str, torch.Tensor]:
         return checkpoint.read(self.best_of(learner))[0]
@@ -103,15 +108,17 @@ def describe(thing: Any) -> str:
 
 def describe_model(model: nn.Module) -> str:
     """Class, size, and a digest of the names and shapes of all weights."""
-    shapes = {name: list(value.shape) for name, value in model.state_dict().items()}
+    shapes = {name: list(value.shape) for name, value in checkpoint.weights_of(model).items()}
     count = sum(parameter.numel() for parameter in model.parameters())
-    return f"{type(model).__name__} of {count:,} parameters ({_digest(repr(shapes).encode())})"
+    return f"{type(checkpoint.network_of(model)).__name__} of {count:,} parameters ({_digest(repr(shapes).encode())})"
 
 
 def describe_data(data: Any) -> str:
     """Name, size, and for a `Dataset` its images' shape and a digest of the labels."""
+    if isinstance(data, Loaded):
+        return describe_data(data.dataset)
     text = f"{getattr(data, 'name', type(data).__name__)}, {len(data)} samples"
-    if isinstance(data, Dataset):
+    if isinstance(data, Dataset | Arrays):
         text += f" {list(data.x.shape[1:])} ({_digest(data.y.numpy().tobytes())})"
     return text
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,10 +13,12 @@ from torch import nn, optim
 
 from robustperf import random
 from robustperf.training.batches import Batch, Order, load_batches
-from robustperf.training.optimizers import Rate, rate_at
+from robustperf.training.optimizers import Rate, rate_at, rate_ratios
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+_LEAST_SCALE = 2.0**-16  # of fp16's losses: gradients that are not finite even so are no overflow
 
 
 @dataclass
@@ -38,10 +41,14 @@ class Learner:
 
     def prepare(self, accelerator: Accelerator) -> None:
         self.accelerator = accelerator
+        self._ratios = None if self.lr is None else rate_ratios(self.optimizer)
+        self._modes = _train(self.model)
+        self._never_finite = set(self._not_finite_weights())  # such as a mask of -inf
         if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
             self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
         self._attributes = set(vars(self.model))
         self.wrapped, self.optimizer = accelerator.prepare(self.model, self.optimizer)
+        self._parameters = list(self.wrapped.parameters())
 
     def release(self) -> None:
         """Takes off what `prepare` put on."""
@@ -49,13 +56,19 @@ class Learner:
         for name in set(vars(self.model)) - self._attributes:  # a `forward` of its own, from mixed precision
             delattr(self.model, name)
 
+    def begin_epoch(self) -> None:
+        """The modules' modes: those that `fit` was given in eval mode stay there."""
+        self.wrapped.training = True
+        for name, module in self.model.named_modules():
+            module.training = self._modes.get(name, True)
+
     def batches(self, data: Any, epoch: int, first: int, workers: int) -> Iterator[tuple[torch.Tensor, Batch]]:
         """For each step of the epoch from number `first` on: the samples of all processes, the batch of this one."""
         place, processes = self.accelerator.process_index, self.accelerator.num_processes
         plan = self.order.batches(epoch)[first - epoch * self.order.steps_an_epoch :]
         parts = [samples.tensor_split(processes)[place] for samples in plan]
-        loaded = load_batches(data, parts, self.accelerator.device, workers=workers,
-                              seed=random.fold_in(self.order.key, epoch))
+        keys = (random.fold_in(self.order.key, number) for number in itertools.count(first))
+        loaded = load_batches(data, parts, self.accelerator.device, workers=workers, keys=keys)
         return zip(plan, loaded, strict=True)
 
     def step(self, number: int, samples: torch.Tensor, batch: Batch, clip: float | None) -> list[float]:
@@ -68,22 +81,65 @@ class Learner:
         if x.device.type == "cuda":
             torch.cuda.manual_seed(seed)
         if self.lr is not None:
-            for group in self.optimizer.param_groups:
-                group["lr"] = rate_at(self.lr, number, self.order.steps_an_epoch, self.order.epochs)
+            rate = rate_at(self.lr, number, self.order.steps_an_epoch, self.order.epochs)
+            for group, ratio in zip(self.optimizer.param_groups, self._ratios, strict=True):
+                group["lr"] = rate * ratio
         loss, figure = self.loss(self.wrapped, x, y, key=key, index=index)
-        values = torch.stack([loss.detach().double(), figure.double()])
-        values = (self.accelerator.reduce(values, "mean") if self.accelerator.num_processes > 1 else values).tolist()
-        if not math.isfinite(values[0]):
-            raise FloatingPointError(self._not_finite(values[0], number, samples))
         self.optimizer.zero_grad()
         self.accelerator.backward(loss)
-        if clip is not None:
-            self.accelerator.clip_grad_norm_(self.wrapped.parameters(), clip)
-        self.optimizer.step()
+        norm = self._gradient_norm() if clip is None else self.accelerator.clip_grad_norm_(self._parameters, clip)
+        values = torch.stack([loss.detach().double(), figure.double(), norm.double()])
+        if self.accelerator.num_processes > 1:
+            values = self.accelerator.reduce(values, "mean")
+        *values, norm = values.tolist()  # the one wait for the device
+        fault = self._fault(values[0], norm)
+        if fault is None:
+            self.optimizer.step()
         self.optimizer.zero_grad()  # accelerate unscales the gradients of all models when it clips those of one
+        if fault is not None:
+            epoch, place = divmod(number, self.order.steps_an_epoch)
+            raise FloatingPointError(f"{fault} at step {number + 1} (epoch {epoch + 1}, batch {place + 1}, samples "
+                                     f"{', '.join(map(str, samples[:5].tolist()))}, ...)")
         return values
 
-    def _not_finite(self, loss: float, number: int, samples: torch.Tensor) -> str:
-        epoch, place = divmod(number, self.order.steps_an_epoch)
-        return (f"{self.columns[0]}: expected a finite number, got {loss} at step {number + 1} (epoch {epoch + 1}, "
-                f"batch {place + 1}, samples {', '.join(map(str, samples[:5].tolist()))}, ...)")
+    def _gradient_norm(self) -> torch.Tensor:
+        """The L2 norm of the gradient: no number, or inf, where a part of it is (or where its square overflows)."""
+        gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
+        return nn.utils.get_total_norm([gradient.coalesce().values() if gradient.is_sparse else gradient
+                                        for gradient in gradients])
+
+    def _fault(self, loss: float, norm: float) -> str | None:
+        """Why the step must not be taken; None where it may."""
+        if not math.isfinite(loss):
+            before = self._not_finite_weights() - self._never_finite
+            after = f", where {min(before)} is not finite since the step before," if before else ""
+            return f"{self.columns[0]}: expected a finite number, got {loss}{after}"
+        if math.isfinite(norm):
+            return None
+        wrong = [name for name, parameter in self.model.named_parameters()
+                 if parameter.grad is not None and not parameter.grad.isfinite().all()]
+        scaler = self.accelerator.scaler  # of fp16: it leaves such a step out, and scales the next loss by less
+        if not wrong or (scaler is not None and scaler.get_scale() >= _LEAST_SCALE):
+            return None
+        return f"gradient of {self.columns[0]}: expected finite numbers, got others in {wrong[0]}"
+
+    def check_weights(self, step: int) -> None:
+        """FloatingPointError where weights are no longer finite."""
+        if wrong := self._not_finite_weights() - self._never_finite:
+            raise FloatingPointError(f"{self.name}: expected finite weights, got others in {min(wrong)} after step "
+                                     f"{step}")
+
+    def _not_finite_weights(self) -> set[str]:
+        """Of parameters and buffers."""
+        return {name for name, value in self.model.state_dict().items()
+                if value.is_floating_point() and not value.isfinite().all()}
+
+
+def _train(model: nn.Module) -> dict[str, bool]:
+    """Puts a model into train mode, but for the modules in eval mode beside others that are not; the modes by name."""
+    frozen = [module for module in model.modules() if not module.training]
+    everything = len(frozen) == len(list(model.modules()))
+    model.train()
+    for module in () if everything else frozen:
+        module.training = False
+    return {name: module.training for name, module in model.named_modules()}

@@ -9,6 +9,7 @@ from torch import distributed
 from robustperf import check, ops
 from robustperf.classifier import Classifier, evaluating, laid_out, logits_of, without_wrapper
 from robustperf.kernel import Kernel, check_kernel
+from robustperf.names import check_name
 from robustperf.ops.best_of_k import SELECTIONS
 from robustperf.ops.logit_gap import check_labels
 from robustperf.training.objective import IGNORED, Objective, check_weight, loss_of_drawn
@@ -54,8 +55,7 @@ class MRT(Objective):
         check_kernel(self.kernel)
         check.positive("k", self.k, integer=True)
         check_weight(self.weight)
-        if self.selection not in SELECTIONS:
-            raise ValueError(f"selection: expected one of {', '.join(SELECTIONS)}, got {self.selection!r}")
+        check_name("selection", self.selection, SELECTIONS)
         if self.selection_dtype not in (None, *check.HALF):
             raise ValueError(f"selection_dtype: expected None, torch.bfloat16 or torch.float16, "
                              f"got {self.selection_dtype!r}")

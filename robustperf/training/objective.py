@@ -19,7 +19,7 @@ IGNORED = -(2**63)
 DROPOUT = 0x64726F70  # folded into the key for dropout: kernels draw under the key itself
 
 
-class Objective(ABC):
+class Objective(check.Settings, ABC):
     """A loss to train a classifier on: `loss = objective(model, x, y, key=key, index=index)`, in anybody's loop.
 
     A subclass writes `loss`, and is a frozen dataclass: what it prints tells two objectives apart.

@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import optim
 
 from robustperf import check
-
-# name: (class, the papers' learning rate: R A.2 for Adadelta and SGD, T A.1 for Adam)
-OPTIMIZERS = {"adadelta": (optim.Adadelta, 1.0), "adam": (optim.Adam, 1e-3), "sgd": (optim.SGD, 0.05)}
+from robustperf.names import OPTIMIZERS, check_name
 
 Rate = float | tuple[float, float] | Mapping[int, float]
-"""A learning rate: a constant; (first, last) with a line between them; or {epoch: the rate from then on}."""
+"""A learning rate: a constant; (first, last) with a line between them; or {epoch: the rate from then on}. It is that of
+the optimizer's first parameter group, to which the others keep their ratio."""
 
 Optimizer = str | optim.Optimizer | Callable[[Iterable[torch.nn.Parameter]], optim.Optimizer]
 
 
 def build_optimizer(optimizer: Optimizer, parameters: Iterable[torch.nn.Parameter]) -> optim.Optimizer:
-    """The optimizer of a name in `OPTIMIZERS`, of a function of the parameters, or the one that is given."""
+    """The optimizer of a name in `names.OPTIMIZERS`, of a function of the parameters, or the one that is given."""
     if isinstance(optimizer, optim.Optimizer):
         return optimizer
     if isinstance(optimizer, str):
-        if optimizer not in OPTIMIZERS:
-            raise ValueError(f"optimizer: expected one of {', '.join(OPTIMIZERS)}, got {optimizer!r}")
-        kind, rate = OPTIMIZERS[optimizer]
-        return kind(parameters, lr=rate)
+        kind, rate = OPTIMIZERS[check_name("optimizer", optimizer, OPTIMIZERS)]
+        return getattr(optim, kind)(parameters, lr=rate)
     made = optimizer(parameters) if callable(optimizer) else optimizer
     if not isinstance(made, optim.Optimizer):
         raise TypeError(f"optimizer: expected a name, an Optimizer or a function that makes one, got {optimizer!r}")
@@ -36,7 +34,7 @@ def build_optimizer(optimizer: Optimizer, parameters: Iterable[torch.nn.Paramete
 def check_rate(rate: Rate) -> None:
     """TypeError or ValueError for what is no `Rate`."""
     if isinstance(rate, Mapping):
-        if 0 not in rate or not all(isinstance(epoch, int) and epoch >= 0 for epoch in rate):
+        if 0 not in rate or not all(isinstance(epoch, numbers.Integral) and epoch >= 0 for epoch in rate):
             raise ValueError(f"lr: expected epochs from 0 on, such as {{0: 1e-3, 5: 1e-4}}, got {dict(rate)}")
         values = rate.values()
     else:
@@ -45,6 +43,17 @@ def check_rate(rate: Rate) -> None:
             raise ValueError(f"lr: expected (first, last), got {rate}")
     for value in values:
         check.positive("lr", value)
+
+
+def rate_ratios(optimizer: optim.Optimizer) -> list[float]:
+    """Each parameter group's learning rate over that of the first, which a `Rate` is for."""
+    rates = [float(group["lr"]) for group in optimizer.param_groups]
+    if len(set(rates)) == 1:
+        return [1.0] * len(rates)
+    if not rates[0] > 0:
+        raise ValueError("optimizer: expected a rate above 0 in its first parameter group, which lr is for, got "
+                         f"{rates}")
+    return [rate / rates[0] for rate in rates]
 
 
 def rate_at(rate: Rate, step: int, steps_an_epoch: int, epochs: int) -> float:

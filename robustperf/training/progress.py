@@ -6,9 +6,6 @@ import math
 import time
 from collections.abc import Sequence
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from robustperf.training.batches import Order
 
 _SMOOTHED = 0.05  # of the newest step, in the figures beside the bar
@@ -19,6 +16,9 @@ class TrainingBar:
     and those of the columns `further`."""
 
     def __init__(self, shown: bool, epoch: int, order: Order, first: int, further: Sequence[str] = ()):
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
         self.epochs, self.batch_size, self.first, self.at = order.epochs, order.batch_size, first, first
         self.further, self.values = further, None
         columns = (

@@ -22,7 +22,7 @@ def save_state(path: str | os.PathLike, learners: Sequence[Learner], tensors: di
     kept, header = {}, {"facts": json.dumps(facts)}
     for learner in learners:
         of_model, of_optimizer = _groups(learner)
-        for name, value in learner.model.state_dict().items():
+        for name, value in checkpoint.weights_of(learner.model).items():
             kept[f"{of_model}.{name}"] = value
         numbers = {}
         for place, state in learner.optimizer.state_dict()["state"].items():

@@ -1,18 +1,26 @@
-"""Any classifier in a shifted world (T section 4): paired auto-encoders, f∘T as a scikit-learn estimator, and support
-vector machines as modules."""
+"""Any classifier in a shifted world (T section 4): paired auto-encoders, f∘T as a scikit-learn estimator, and
+scikit-learn's classifiers as modules."""
 
-from robustperf.transfer.autoencoder import PairedAutoencoder, Reconstruction
-from robustperf.transfer.svm import SVMModule
+from typing import TYPE_CHECKING
 
-__all__ = ["ModuleClassifier", "PairedAutoencoder", "Reconstruction", "SVMModule", "TransferClassifier"]
+from robustperf.lazy import lazily
 
+if TYPE_CHECKING:
+    from robustperf.transfer.autoencoder import PairedAutoencoder, Reconstruction
+    from robustperf.transfer.classifier import TransferClassifier
+    from robustperf.transfer.estimators import EstimatorModule, module_from_sklearn
+    from robustperf.transfer.module_classifier import ModuleClassifier
+    from robustperf.transfer.svm import SVMModule
 
-def __getattr__(name):
-    # scikit-learn takes a second to import, which most uses of the library have no need of
-    if name == "TransferClassifier":
-        from robustperf.transfer.classifier import TransferClassifier as found
-    elif name == "ModuleClassifier":
-        from robustperf.transfer.module_classifier import ModuleClassifier as found
-    else:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return found
+__all__ = ["EstimatorModule", "ModuleClassifier", "PairedAutoencoder", "Reconstruction", "SVMModule",
+           "TransferClassifier", "module_from_sklearn"]
+
+__getattr__, __dir__ = lazily(__name__, __all__, {
+    "EstimatorModule": "estimators",
+    "ModuleClassifier": "module_classifier",
+    "PairedAutoencoder": "autoencoder",
+    "Reconstruction": "autoencoder",
+    "SVMModule": "svm",
+    "TransferClassifier": "classifier",
+    "module_from_sklearn": "estimators",
+})  # fmt: skip

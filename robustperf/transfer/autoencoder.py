@@ -13,6 +13,7 @@ from torch.nn import functional
 from robustperf import check
 from robustperf.classifier import evaluating, laid_out
 from robustperf.data import Dataset
+from robustperf.nets.dtype import made_in_float32
 from robustperf.training import Fitted, Objective, fit
 from robustperf.training.optimizers import Optimizer, Rate
 
@@ -21,6 +22,7 @@ ADAM = partial(optim.Adam, fused=True)  # one pass over the many weights: half o
 _BATCH = 1024  # images that `transfer` works on at a time
 
 
+@made_in_float32
 class PairedAutoencoder(nn.Module):
     """E, D1 and D2 of T appendix B: D1 E reconstructs clean images, D2 E shifted ones, and T = D1 E makes a shifted
     image one like the clean.
@@ -86,7 +88,7 @@ class PairedAutoencoder(nn.Module):
         """T(x) for images x [N, C, H, W] in [0, 1], float32 or float64: float32 on x's device, in eval mode, so many at
         a time. Raises TypeError or ValueError for anything else."""
         check.tensor("x", x, ("N", *self.image_shape))
-        check.images("x", x, (0.0, 1.0))
+        x = check.images("x", x, (0.0, 1.0))
         device = next(self.parameters()).device
         with evaluating(self):
             parts = [self(laid_out(self, part.to(device, torch.float32))).to(x.device) for part in x.split(_BATCH)]
@@ -113,7 +115,7 @@ class PairedAutoencoder(nn.Module):
         images = {"clean": clean} if shifted is None else {"clean": clean, "shifted": shifted}
         for name, value in images.items():
             check.tensor(name, value, ("N", *self.image_shape), dtypes=(torch.float32,))
-            check.images(name, value, (0.0, 1.0))
+            images[name] = check.images(name, value, (0.0, 1.0))
         check.positive("batch_size", batch_size, integer=True)
         if not len(clean):
             raise ValueError("clean: expected images, got none")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any
@@ -18,6 +19,7 @@ from sklearn.base import (
 )
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state
+from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -28,6 +30,7 @@ from robustperf.transfer.autoencoder import PairedAutoencoder
 from robustperf.transfer.module_classifier import ModuleClassifier
 
 _FLOAT = (np.float64, np.float32)
+_EXAMPLES = 1000  # clean images that `adapt` looks at f(T(x)) of
 
 
 def _estimator_has(name: str):
@@ -124,12 +127,29 @@ class TransferClassifier(OneToOneFeatureMixin, ClassifierMixin, TransformerMixin
         self.estimator_ = estimator.fit(self._as_f_has_them(X, estimator), y)
         self.classes_ = getattr(self.estimator_, "classes_", classes)
         self.clean_, self.adaptations_ = self._scaled(X), 0
+        self._examples = np.linspace(0, len(X) - 1, min(len(X), _EXAMPLES)).astype(np.int64)
+        self._labels = y[self._examples]
         self._key = check_random_state(self.random_state).randint(2**31)
         return self if X_shifted is None else self.adapt(X_shifted)
 
-    def adapt(self, X_shifted=None) -> TransferClassifier:
-        """Learns T from shifted images without labels, going on from what earlier ones have taught."""
+    def adapt(self, X_shifted=None, *, validation: tuple[Any, Any] | None = None, **options) -> TransferClassifier:
+        """Learns T from shifted images without labels, continuing from what earlier ones have taught.
+
+        Args:
+            X_shifted: the images; None for T's case N_c = 0.
+            validation: (X, y), clean images that nothing was trained on, with their labels. None takes up to 1,000 of
+                fit's, which are kinder to T: it was trained on them.
+            options: others of `training.fit`, such as out, resume and progress, which shows no bar unless asked for.
+
+        Warns (RuntimeWarning) where f is less often right about T(x) than about x, the clean validation images, by more
+        than a hundredth and than two standard errors.
+        """
         check_is_fitted(self)
+        if validation is not None:
+            validation = self._rows("validation", validation[0]), np.asarray(validation[1])
+            if len(validation[0]) != len(validation[1]):
+                raise ValueError(f"validation: expected a label for each of {len(validation[0])} images, got "
+                                 f"{len(validation[1])}")
         shape = rows.known_shape(self.image_shape_, self.n_features_in_)
         shifted = None
         if X_shifted is not None:
@@ -141,16 +161,34 @@ class TransferClassifier(OneToOneFeatureMixin, ClassifierMixin, TransformerMixin
                 torch.manual_seed(key)
                 autoencoder = PairedAutoencoder(shape)
         autoencoder.fit(rows.to_images(self.clean_, shape), shifted, epochs=self.epochs, batch_size=self.batch_size,
-                        lr=self.lr, seed=key, progress=False)
+                        lr=self.lr, seed=key, **{"progress": False, **options})
         self.autoencoder_ = autoencoder
         self.adaptations_ += 1
+        self._check_clean(*self._clean_examples() if validation is None else validation)
         return self
 
+    def _clean_examples(self) -> tuple[np.ndarray, np.ndarray]:
+        """Some of fit's images, as rows with its bounds, and their labels."""
+        low, high = self.bounds_
+        return (low + (high - low) * self.clean_[self._examples].astype(np.float64)).clip(low, high), self._labels
+
+    def _check_clean(self, X: np.ndarray, y: np.ndarray) -> None:
+        """The warning of `adapt`."""
+        before, after = (self.estimator_.predict(self._as_f_has_them(rows, self.estimator_)) == y
+                         for rows in (X, self._restored(X)))
+        lost, won = int((before & ~after).sum()), int((after & ~before).sum())
+        if lost - won > max(0.01 * len(y), 2 * (lost + won) ** 0.5):
+            warnings.warn(f"adapt: f is right about {before.mean():.1%} of {len(y):,} clean images x and about "
+                          f"{after.mean():.1%} of T(x): T has not learned to leave clean images alone; more epochs, "
+                          "more images or a larger autoencoder may help", RuntimeWarning, stacklevel=3)
+
     def transform(self, X) -> np.ndarray:
-        """T(x), of X's shape and within bounds; before `adapt` X itself."""
+        """T(x), of X's shape and within bounds; before `adapt` X itself. Where scikit-learn is set to give data frames,
+        which have no room for images, rows."""
         shape = getattr(X, "shape", ())
         transferred = self._transferred(X)
-        return transferred.reshape(shape) if len(shape) > 2 else transferred
+        as_frames = _get_output_config("transform", self)["dense"] != "default"
+        return transferred if as_frames or len(shape) < 3 else transferred.reshape(shape)
 
     def predict(self, X) -> np.ndarray:
         """The labels f(T(x)), [N]."""
@@ -190,8 +228,10 @@ class TransferClassifier(OneToOneFeatureMixin, ClassifierMixin, TransformerMixin
     def _transferred(self, X) -> np.ndarray:
         """T(x) as rows [N, D]."""
         X = self._rows("X", X)
-        if not hasattr(self, "autoencoder_"):
-            return X
+        return self._restored(X) if hasattr(self, "autoencoder_") else X
+
+    def _restored(self, X: np.ndarray) -> np.ndarray:
+        """T(x) of rows that were checked."""
         low, high = self.bounds_
         images = self.autoencoder_.transfer(rows.to_images(self._scaled(X), self.image_shape_))
         return low + (high - low) * images.flatten(1).numpy().astype(X.dtype)

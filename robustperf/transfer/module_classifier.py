@@ -62,8 +62,9 @@ class ModuleClassifier(ClassifierMixin, BaseEstimator):
         self.validation = validation
         self.random_state = random_state
 
-    def fit(self, X, y) -> ModuleClassifier:
-        """Trains a copy of the network."""
+    def fit(self, X, y, **options) -> ModuleClassifier:
+        """Trains a copy of the network. `options` are others of `training.fit`, such as out, resume and progress, which
+        shows no bar unless asked for."""
         if not isinstance(self.module, torch.nn.Module):
             raise TypeError(f"module: expected a torch.nn.Module, got {type(self.module).__name__}")
         given = X
@@ -85,7 +86,7 @@ class ModuleClassifier(ClassifierMixin, BaseEstimator):
             training.fit(module, training.ERM() if self.objective is None else self.objective, data,
                          validation=self.validation, epochs=self.epochs,
                          batch_size=min(self.batch_size, count), optimizer=self.optimizer, lr=self.lr,
-                         progress=False, seed=check_random_state(self.random_state).randint(2**31))
+                         seed=check_random_state(self.random_state).randint(2**31), **{"progress": False, **options})
         self.module_ = module
         return self
 

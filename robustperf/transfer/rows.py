@@ -66,3 +66,18 @@ def _own_shape(X: Any) -> tuple[int, ...] | None:
 def to_images(rows: np.ndarray, image_shape: tuple[int, int, int]) -> torch.Tensor:
     """Rows [N, D] as images [N, C, H, W] float32, a copy."""
     return torch.tensor(rows, dtype=torch.float32).view(len(rows), *image_shape)
+
+
+def as_tensor(x: Any) -> Any:
+    """A numpy array as a tensor, float32 or else float64; anything else as it is, for a check to refuse."""
+    if not isinstance(x, np.ndarray):
+        return x
+    return torch.from_numpy(np.require(x, np.float32 if x.dtype == np.float32 else np.float64, ["C", "W"]))
+
+
+def labels_like(x: Any, classes: np.ndarray, index: torch.Tensor) -> torch.Tensor | np.ndarray:
+    """The labels of these places [B] in `classes`: a tensor where x is one and labels are numbers, else an array."""
+    if isinstance(x, torch.Tensor) and classes.dtype.kind in "biuf":
+        classes = classes.astype(np.int64) if classes.dtype.kind == "u" else classes
+        return torch.as_tensor(classes, device=index.device)[index]
+    return classes[index.cpu().numpy()]

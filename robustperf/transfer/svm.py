@@ -11,6 +11,7 @@ import torch
 from torch.nn.functional import linear
 
 from robustperf import check, ops
+from robustperf.transfer import rows
 
 KERNELS = ("linear", "poly", "rbf")
 _ROWS = 1024  # points at a time where memory would grow with points times support vectors
@@ -67,7 +68,8 @@ class SVMModule(torch.nn.Module):
 
     @classmethod
     def from_sklearn(cls, svc: Any, *, dtype: torch.dtype = torch.float32) -> SVMModule:
-        """The module of a fitted `sklearn.svm.SVC` or `NuSVC` with a linear, polynomial or RBF kernel.
+        """The module of a fitted `sklearn.svm.SVC` or `NuSVC` with a linear, polynomial or RBF kernel; of a Pipeline
+        that ends in one, or a search for one, what `module_from_sklearn` makes of it.
 
         `dtype` is that of the images it takes and of what it returns. Whatever it is, one-vs-one decision values are
         computed in float64: they are scikit-learn's but for rounding.
@@ -75,10 +77,17 @@ class SVMModule(torch.nn.Module):
         Raises TypeError for anything else than such a machine, ValueError for one that is not fitted, for another
         kernel, and for one whose fitted values are not finite or do not fit together.
         """
-        from sklearn.svm import SVC, NuSVC  # half a second that few need
+        from sklearn.model_selection import GridSearchCV, RandomizedSearchCV  # half a second that few need
+        from sklearn.pipeline import Pipeline
+        from sklearn.svm import SVC, NuSVC
 
+        if isinstance(svc, GridSearchCV | RandomizedSearchCV | Pipeline):
+            from robustperf.transfer.estimators import module_from_sklearn  # which knows what such a one holds
+
+            return module_from_sklearn(svc, dtype=dtype)
         if not isinstance(svc, (SVC, NuSVC)):
-            raise TypeError(f"svc: expected a fitted sklearn.svm.SVC or NuSVC, got {type(svc).__name__}")
+            raise TypeError(f"svc: expected a fitted sklearn.svm.SVC or NuSVC, got {type(svc).__name__}; see "
+                            "module_from_sklearn for others")
         if dtype not in check.REAL:
             raise TypeError(f"dtype: expected {' or '.join(map(str, check.REAL))}, got {dtype}")
         if callable(svc.kernel):
@@ -114,10 +123,11 @@ class SVMModule(torch.nn.Module):
 
         Raises TypeError for a wrong dtype, ValueError for a wrong shape or device.
         """
-        return self._decisions(x).to(x.dtype)
+        return self._decisions(self._flat(x)).to(x.dtype)
 
     def _decisions(self, x: torch.Tensor) -> torch.Tensor:
-        x = self._flat(x).double()
+        """Of rows [B, D], in float64."""
+        x = x.double()
         x = x.where(x.isfinite(), torch.nan)  # infinities could cancel
         if self.kernel == "linear":
             return linear(x, self.support, self.intercept)
@@ -125,8 +135,9 @@ class SVMModule(torch.nn.Module):
             return torch.cat([self._polynomial(part) for part in x.split(_ROWS)])
         return ops.rbf_decision(x, self.support, self.dual, self.intercept, self.gamma)
 
-    def _flat(self, x: torch.Tensor) -> torch.Tensor:
-        check.tensor("x", x, ("B", ...), dtypes=(self.dtype,), device=self.intercept.device)
+    def _flat(self, x: torch.Tensor, dtypes: tuple[torch.dtype, ...] | None = None) -> torch.Tensor:
+        """Rows [B, D], checked; `dtypes` are those that images may have, `dtype` alone if None."""
+        check.tensor("x", x, ("B", ...), dtypes=dtypes or (self.dtype,), device=self.intercept.device)
         if x.dim() < 2 or math.prod(x.shape[1:]) != self.support.shape[1]:
             raise ValueError(f"x: expected images of {self.support.shape[1]} numbers, got shape {list(x.shape)}")
         return x.flatten(1)
@@ -137,7 +148,7 @@ class SVMModule(torch.nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[B, C], by how much each class leads; below 0 for all but the label."""
-        each = self._of_each_class(self._decisions(x))
+        each = self._of_each_class(self._decisions(self._flat(x)))
         ranked, confidence = each.sort(dim=2).values, each.sum(2)
         leads = [self._least_lead(ranked, confidence, c) for c in range(len(self.classes_))]
         return torch.stack(leads, 1).to(x.dtype)
@@ -159,17 +170,22 @@ class SVMModule(torch.nn.Module):
         return torch.cat([more[:, :c], as_many[:, c + 1 :]], 1).amin(1)
 
     @torch.no_grad()
-    def predict(self, x: torch.Tensor) -> np.ndarray:
-        """The labels [B] that the SVC gives, from `classes_`: the argmax of the outputs, by counting votes. Raises
-        ValueError for images that are not finite too."""
-        check.images("x", x)
-        x = self._flat(x)
+    def predict(self, x: torch.Tensor | np.ndarray) -> torch.Tensor | np.ndarray:
+        """The labels [B] that the SVC gives, from `classes_`: the argmax of the outputs, by counting votes.
+
+        Args:
+            x: images [B, ...], a tensor or an array, float32 or float64 whatever `dtype` is; an array of integers too.
+
+        Returns a tensor for a tensor where the labels are numbers, else an array. Raises TypeError or ValueError as
+        `decisions`, and ValueError for images that are not finite.
+        """
+        images = self._flat(check.images("x", rows.as_tensor(x)), check.REAL)
         # of decision values the signs alone count, which float32 mostly tells
-        if self.kernel == "rbf" and not self.break_ties and self.dtype == torch.float32:
-            index = self._quick_labels(x)
+        if self.kernel == "rbf" and not self.break_ties and images.dtype == torch.float32:
+            index = self._quick_labels(images)
         else:
-            index = torch.cat([self._label(self._decisions(part)) for part in x.split(_BATCH)])
-        return self.classes_[index.cpu().numpy()]
+            index = torch.cat([self._label(self._decisions(part)) for part in images.split(_BATCH)])
+        return rows.labels_like(x, self.classes_, index)
 
     def _quick_labels(self, x: torch.Tensor) -> torch.Tensor:
         """[B] by RBF decision values in float32, and in float64 for the images whose label their rounding may change:
@@ -252,5 +268,5 @@ def _pairs_of_each_class(classes: int) -> tuple[torch.Tensor, torch.Tensor]:
     first, second = torch.triu_indices(classes, classes, 1)
     number[first, second] = number[second, first] = torch.arange(len(first))
     others = ~torch.eye(classes, dtype=torch.bool)
-    sign = torch.ones(classes, classes).triu() * 2 - 1
+    sign = torch.ones(classes, classes, dtype=torch.float32).triu() * 2 - 1
     return number[others].view(classes, -1), sign[others].view(classes, -1)

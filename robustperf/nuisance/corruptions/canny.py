@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from scipy import ndimage
 
 _SIGMA, _LOW, _HIGH = 1.0, 0.1, 0.2
 
@@ -39,6 +38,8 @@ def _canny(images):
         ridge &= diagonal * share + straight * (1 - share) <= own
 
     candidates[candidates] = ridge
+    from scipy import ndimage
+
     edges, count = ndimage.label(candidates, np.stack([np.zeros((3, 3)), np.ones((3, 3)), np.zeros((3, 3))]))
     strong = np.zeros(count + 1, bool)
     strong[edges[candidates & (steep >= _HIGH)]] = True
@@ -46,9 +47,13 @@ def _canny(images):
 
 
 def _blurred(images):
+    from scipy import ndimage  # half a second that few need
+
     return ndimage.gaussian_filter(images, (0, _SIGMA, _SIGMA), mode="constant")
 
 
 def _slope(images, axis):
     """Sobel's derivative along one of the axes 1 and 2."""
+    from scipy import ndimage
+
     return ndimage.correlate1d(ndimage.correlate1d(images, [-1, 0, 1], axis), [1, 2, 1], 3 - axis)

@@ -9,6 +9,7 @@ import torch
 
 from robustperf import check
 from robustperf.kernel import Kernel, Shape
+from robustperf.names import check_name
 from robustperf.nuisance.corruptions import blurs, canny, fog, strokes, warps
 from robustperf.nuisance.noise import ImpulseNoise, ShotNoise
 from robustperf.nuisance.uniform import LARGEST, UniformDelta
@@ -109,9 +110,7 @@ class MnistC(UniformDelta):
     """
 
     def __init__(self, name: str):
-        if name not in CORRUPTIONS:
-            raise ValueError(f"name: expected one of {', '.join(CORRUPTIONS)}, got {name!r}")
-        self.name = name
+        self.name = check_name("name", name, CORRUPTIONS)
 
     @property
     def differentiable_in_delta(self) -> bool:
@@ -137,7 +136,7 @@ class MnistC(UniformDelta):
     def transform(self, x, delta, *, backend=None):
         dim = self.dim_for(tuple(x.shape[1:]))
         if x.device.type == "cpu":
-            check.images("x", x, (0.0, 1.0))
+            x = check.images("x", x, (0.0, 1.0))
         draws, batch = delta.shape[:2]
         if not draws * batch:
             return x.new_empty((draws, *x.shape))

@@ -15,5 +15,8 @@ def transform_into(out, x, delta, codes, numbers, key=0, index=None, draw=None):
     faults = _native.nuisance(x.contiguous(), delta, out, codes, numbers, int(key) % 2**64, index, draw,
                               torch.get_num_threads())
     if faults:  # put in words by
-        check.images("x", x, (0.0, 1.0))
-        check.finite("delta", delta)
+        clamped = check.images("x", x, (0.0, 1.0))
+        if delta is not None:
+            check.finite("delta", delta)
+        if clamped is not x:  # pixels beyond the box by rounding
+            transform_into(out, clamped, delta, codes, numbers, key, index, draw)

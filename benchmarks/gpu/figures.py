@@ -12,7 +12,7 @@ class Figures:
 
     def __init__(self, path: Path):
         self.path = path
-        self.found: dict[str, Any] = {"limits": None, "times": [], "asked": [], "could_not_run": []}
+        self.found: dict[str, Any] = {"limits": None, "times": [], "asked": [], "could_not_run": [], "lost": None}
         self._write()
 
     def limits(self, best: dict[str, float | None]) -> None:
@@ -29,14 +29,20 @@ class Figures:
                             "beside_us": {name: seconds * 1e6 for name, seconds in (beside or {}).items()},
                             "launches": launches or {}, **more})  # fmt: skip
 
-    def asked(self, figure: str, wanted: float, has: dict[str, float], unit: str, at_most: bool = False) -> None:
-        """A figure with what was asked of it, for each backend."""
+    def asked(self, figure: str, wanted: float, has: dict[str, float], unit: str, at_most: bool = False,
+              predicted: str | None = None) -> None:
+        """A figure with what was asked of it, for each backend, and what the code was predicted to reach."""
         met = {name: value <= wanted if at_most else value >= wanted for name, value in has.items()}
         asked = f"{'≤' if at_most else '≥'} {wanted:g} {unit}".strip()
-        self._add("asked", {"figure": figure, "asked": asked, "has": has, "met": met})
+        self._add("asked", {"figure": figure, "asked": asked, "predicted": predicted, "has": has, "met": met})
 
     def could_not_run(self, what: str, why: str) -> None:
         self._add("could_not_run", {"what": what, "because": why})
+
+    def lost(self, backend: str | None) -> None:
+        """The backend at whose call the device stopped working in this process; None where it was none of ours."""
+        self.found["lost"] = backend
+        self._write()
 
     def _add(self, kind: str, row: dict) -> None:
         self.found[kind].append(row)

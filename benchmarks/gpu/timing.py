@@ -12,10 +12,12 @@ import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import cycle, islice
 from typing import Any
 
 import torch
+from harness import take_turns
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
@@ -27,14 +29,14 @@ _CYCLES_PER_SECOND, _LONGEST_SLEEP = 2e9, 0.2
 _INTEGER_LANES = 64
 
 
-def take_turns(contenders: dict[str, Call | Sequence[Call]], device: str, *, repeats: int = 11,
-               failed: Callable[[str, str], None]) -> dict[str, float]:
+def device_times(contenders: dict[str, Call | Sequence[Call]], device: str, *, repeats: int = 11,
+                 failed: Callable[[str, Exception], None]) -> dict[str, float]:
     """Median seconds of one call of each contender, in batches that take turns.
 
     A contender is a call, or several that differ in their operands, which leaves no operand in the cache. One that
-    raises is left out, and `failed(name, why)` told.
+    raises is left out, and `failed(name, error)` told.
     """
-    batches, times = {}, {}
+    timed = {}
     for name, calls in contenders.items():
         calls = list(calls) if isinstance(calls, Sequence) else [calls]
         try:
@@ -46,19 +48,12 @@ def take_turns(contenders: dict[str, Call | Sequence[Call]], device: str, *, rep
             began = time.perf_counter()
             for call in batch:
                 call()
-            batches[name], times[name] = (batch, time.perf_counter() - began), []
+            timed[name] = partial(_seconds, batch, device, 1.5 * (time.perf_counter() - began))
             synchronise(device)
         except Exception as error:
-            failed(name, because(error))
-    for _ in range(repeats):
-        for name in [name for name in batches if name in times]:
-            batch, on_host = batches[name]
-            try:
-                times[name].append(_seconds(batch, device, 1.5 * on_host))
-            except Exception as error:
-                del times[name]
-                failed(name, because(error))
-    return {name: statistics.median(values) for name, values in times.items()}
+            timed.pop(name, None)
+            failed(name, error)
+    return {name: statistics.median(values) for name, values in take_turns(timed, repeats, failed).items()}
 
 
 def _seconds(calls: Sequence[Call], device: str, asleep: float) -> float:
@@ -107,6 +102,17 @@ def synchronise(device: str) -> None:
         torch.cuda.synchronize()
 
 
+def context_lives(device: str) -> bool:
+    """Whether the device still computes in this process: after an illegal access it never does again."""
+    if device == "cpu":
+        return True
+    try:
+        torch.cuda.synchronize()
+        return torch.ones(1, device=device).add_(1).item() == 2
+    except RuntimeError:
+        return False
+
+
 def because(error: BaseException) -> str:
     """The kind of an exception and the first line of what it says."""
     return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:300]}"
@@ -122,11 +128,11 @@ class Limits:
     launch: float
     integers: float | None
 
-    def floor(self, moved: int, way: str = "copy", operations: float = 0.0) -> tuple[float, str]:
-        """(seconds, the model in a line): the bytes at the bandwidth of `way`, the integer operations or a launch,
-        whichever takes longest."""
-        bandwidth = getattr(self, way)
-        floors = [(moved / bandwidth, f"{moved / 1e6:.4g} MB / {way} {bandwidth / 1e9:.4g} GB/s"),
+    def floor(self, moved: int, direction: str = "copy", operations: float = 0.0) -> tuple[float, str]:
+        """(seconds, the model in a line): the bytes at the bandwidth of `direction`, the integer operations or a
+        launch, whichever takes longest."""
+        bandwidth = getattr(self, direction)
+        floors = [(moved / bandwidth, f"{moved / 1e6:.4g} MB / {direction} {bandwidth / 1e9:.4g} GB/s"),
                   (self.launch, "a launch")]
         if operations and self.integers:
             floors.append((operations / self.integers,
@@ -139,10 +145,10 @@ def limits(device: str, small: bool) -> Limits:
     x = torch.rand(2**20 if small else 2**28, device=device)
     copy, one = torch.empty_like(x), torch.zeros(1, device=device)
 
-    def failed(name, why):
-        raise RuntimeError(f"{name}: {why}")
+    def failed(name, error):
+        raise RuntimeError(f"{name}: {because(error)}") from error
 
-    times = take_turns({"copy": lambda: copy.copy_(x), "sum": x.sum, "launch": lambda: one.add_(1)}, device,
+    times = device_times({"copy": lambda: copy.copy_(x), "sum": x.sum, "launch": lambda: one.add_(1)}, device,
                        failed=failed)
     size = x.numel() * x.element_size()
     return Limits(2 * size / times["copy"], size / times["sum"], times["launch"], _integers(device))

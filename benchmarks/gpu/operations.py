@@ -1,25 +1,28 @@
 """Every operation once on a backend, on small odd shapes, beside the reference on the CPU: what a sanitizer runs on.
 
-    python benchmarks/gpu_operations.py --backend cuda --device cuda
-    compute-sanitizer --tool memcheck python benchmarks/gpu_operations.py --backend cuda --device cuda
+    export PYTHONPATH=.:benchmarks
+    python -m gpu.operations --backend cuda --device cuda
+    compute-sanitizer --tool memcheck --kernel-name kns=robustperf python -m gpu.operations --backend cuda --device cuda
 
-Prints a line for each call. Ends with 1 where one raised or gave something else than the reference.
+Prints a line for each call. Ends with 1 where one raised or gave something else than the reference, with
+`CONTEXT_LOST` where the device no longer works in this process: another one can take the rest of a shared list.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
 import torch
-from gpu_timing import because, synchronise
 
-from robustperf import nuisance, ops, random
-from robustperf.robustness.boundary import closest_boundary
+from gpu.processes import CONTEXT_LOST
+from gpu.shared_work import SharedWork
+from gpu.timing import because, context_lives, synchronise
+from robustperf import closest_boundary, nuisance, ops, random
+from robustperf.ops import registry
 
 KEY = random.key(2**63 + 11)
 SHAPES = ((3, 3, 13, 17), (2, 3, 32, 32), (5, 3, 37, 53))
@@ -66,7 +69,7 @@ def draws(normal, backend, device):
 
 
 def closest(method, backend, device):
-    """The search as a whole: `line_search_step` from the first look to the last, in float64."""
+    """The search as a whole: `line_search_step` from the first evaluation to the last, in float64."""
     weight = normals(5, 30, dtype=torch.float64).to(device)
     x, ends = uniforms(19, 30, dtype=torch.float64).to(device), uniforms(3, 19, 30, dtype=torch.float64).to(device)
     found = closest_boundary(lambda x: torch.tanh(x @ weight.T), x, ends.flip(1), method=method, backend=backend)
@@ -163,24 +166,35 @@ def check(name: str, make: Make, backend: str, device: str) -> Outcome:
         truth = make("reference", "cpu")
         ours = make(backend, device)
         synchronise(device)
-        return {"operation": name, "wrong": difference(ours, truth)}
+        return {"name": name, "wrong": difference(ours, truth)}
     except Exception as error:
-        return {"operation": name, "wrong": because(error)}
+        return {"name": name, "wrong": because(error)}
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--backend", default="cuda")
     options.add_argument("--device", default="cuda")
-    options.add_argument("--out", type=Path, help="a JSON file for the outcomes")
+    options.add_argument("--small", action="store_true", help="a few of the operations")
+    options.add_argument("--share", type=Path, help="a folder, where several processes share the operations")
+    options.add_argument("--process", type=int, default=0, help="this one's number")
+    options.add_argument("--processes", type=int, default=1)
     arguments = options.parse_args()
-    outcomes = []
-    for name, make in calls():
-        outcomes.append(check(name, make, arguments.backend, arguments.device))
-        print(f"{name}: {outcomes[-1]['wrong'] or 'as the reference'}", flush=True)
-        if arguments.out:
-            arguments.out.write_text(json.dumps(outcomes))
-    sys.exit(any(outcome["wrong"] for outcome in outcomes))
+    torch.set_num_threads(1)
+    if reason := registry.missing(arguments.backend):
+        sys.exit(f"{arguments.backend}: {reason}")
+    known = dict(calls())
+    work, wrong = SharedWork(arguments.share, arguments.process, arguments.processes), False
+    for name in work.take(list(known)[:: 9 if arguments.small else 1]):
+        print(f"{name}: begun", flush=True)
+        outcome = check(name, known[name], arguments.backend, arguments.device)
+        work.note(**outcome)
+        print(f"{name}: {outcome['wrong'] or 'as the reference'}", flush=True)
+        wrong |= outcome["wrong"] is not None
+        if wrong and not context_lives(arguments.device):
+            print("the device no longer works in this process", flush=True)
+            sys.exit(CONTEXT_LOST)
+    sys.exit(wrong and arguments.share is None)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,16 @@
-"""Lists such as `fgsm, pgd(eps=2, steps=20)` and sums such as `rotation(30) + brightness((-0.1, 0.4))` from the command
-line; a mistake is shown in its place."""
+"""Texts that name objects: lists such as `fgsm, pgd(eps=2, steps=20)` and sums such as `rotation(30) +
+brightness((-0.1, 0.4))`; a mistake is shown in its place."""
 
 from __future__ import annotations
 
 import ast
+import inspect
 import math
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
+
+from robustperf.names import did_you_mean
 
 Makers = Mapping[str, Callable[..., Any]]
 
@@ -34,6 +38,8 @@ def _parsed(text: str, expected: str) -> tuple[ast.expr, str]:
         raise ValueError(f"expected {expected}, got {text!r}")
     try:
         return ast.parse(text, mode="eval").body, text
+    except (RecursionError, MemoryError):
+        raise ValueError(f"expected {expected}, got brackets or signs nested too deeply") from None
     except SyntaxError as error:  # at 0: the text ends too early
         raise _at(text, (error.offset or len(text) + 1) - 1, error.msg) from None
 
@@ -59,13 +65,20 @@ def _make(item: ast.expr, text: str, makers: Makers) -> Any:
     call = item if isinstance(item, ast.Call) else ast.Call(item, [], [])
     place = item.col_offset
     if not isinstance(call.func, ast.Name) or call.func.id not in makers:
-        raise _at(text, place, f"expected one of {', '.join(makers)}")
+        close = did_you_mean(getattr(call.func, "id", None), makers)
+        raise _at(text, place, f"expected one of {', '.join(makers)}{close}")
     arguments = [_value(argument, text) for argument in call.args]
     keywords = {keyword.arg: _value(keyword.value, text) for keyword in call.keywords}
     try:
         return makers[call.func.id](*arguments, **keywords)
     except (TypeError, ValueError) as error:
-        raise _at(text, place, str(error)) from error
+        raise _at(text, place, f"{error}{_argument_meant(error, makers[call.func.id])}") from error
+
+
+def _argument_meant(error: Exception, maker: Callable[..., Any]) -> str:
+    """What an argument that `maker` does not know may have been meant to be."""
+    unknown = re.search(r"unexpected keyword argument '(\w+)'$", str(error))
+    return did_you_mean(unknown[1], inspect.signature(maker).parameters) if unknown else ""
 
 
 def _value(node: ast.expr, text: str) -> Any:

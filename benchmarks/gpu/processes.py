@@ -1,0 +1,145 @@
+"""Child processes with a time limit, and lists of work that several of them share.
+
+Imports nothing beyond Python: the program that starts and stops the others must not fail with them.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from gpu.shared_work import has_ended, read_begun, read_names, read_outcomes
+
+ROOT = Path(__file__).resolve().parents[2]
+BACKENDS = {"cuda": ("cuda", "triton"), "cpu": ("native", "reference")}
+"""The two columns on each device."""
+CONTEXT_LOST = 75
+"""Exit status of a process in which the device no longer works, as after an illegal access: what it had not begun
+belongs into a new process."""
+GRACE = 2  # seconds that a process has to end when it is asked to, and again when it is told to
+LEAST = 2  # seconds under which nothing is begun
+_LAST_LINES = 8
+_running: set[subprocess.Popen] = set()
+_stopped = False
+
+
+class CouldNotRun(Exception):
+    """Why a part has no result."""
+
+
+def run_child(command: Sequence[object], limit: float, log: Path, **environment: str) -> int | None:
+    """The exit status of a process in a process group of its own; None where the group was stopped after `limit`
+    seconds, politely first. All output is appended to `log`."""
+    if _stopped:
+        raise CouldNotRun("the run was stopped")
+    path = os.pathsep.join(filter(None, [str(ROOT), str(ROOT / "benchmarks"), os.environ.get("PYTHONPATH")]))
+    # a group, not a session: whoever runs us elsewhere and ends our session ends the children too
+    group = {"process_group": 0} if sys.version_info >= (3, 11) else {"start_new_session": True}
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            list(map(str, command)), stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, cwd=ROOT,
+            # PYTEST_ADDOPTS: what is asked of a run of pytest as a whole is not asked of its parts
+            env={**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", "PYTEST_ADDOPTS": "", **environment},
+            **group,
+        )  # fmt: skip
+        _running.add(process)
+        status = None
+        try:
+            status = process.wait(max(limit - 2 * GRACE, limit / 2))
+        except subprocess.TimeoutExpired:
+            with suppress(ProcessLookupError, subprocess.TimeoutExpired):
+                os.killpg(process.pid, signal.SIGINT)
+                process.wait(min(GRACE, limit / 4))
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            with suppress(subprocess.TimeoutExpired):  # a driver may hold it longer than we wait
+                process.wait(min(GRACE, limit / 4))
+            _running.discard(process)
+    return status
+
+
+def stop_all() -> None:
+    """Ends every child that runs, and lets none begin."""
+    global _stopped
+    _stopped = True
+    for process in list(_running):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def last_lines(log: Path) -> list[str]:
+    text = log.read_text(errors="replace") if log.exists() else ""
+    return [line for line in text.splitlines() if line.strip()][-_LAST_LINES:]
+
+
+def why(status: int | None, limit: float, log: Path) -> str:
+    """What a process that did not end well says of it."""
+    # of an interrupt's traceback the line where it was
+    telling = [line.strip() for line in last_lines(log) if line.strip(" ^~") not in ("", "KeyboardInterrupt")]
+    said = telling[-1][:400] if telling else "nothing was printed"
+    return f"out of its {limit:.0f} s, after: {said}" if status is None else f"it ended with {status}: {said}"
+
+
+class Shared(NamedTuple):
+    """What came of a shared list.
+
+    Attributes:
+        outcomes: by name, what a process noted of it.
+        died: by name, how the process ended that had taken it and noted nothing.
+        not_reached: names that none has taken, or that were stopped when the time was over.
+        statuses: of every process that ended.
+        reasons: why a process ended before it took a name.
+    """
+
+    outcomes: dict[str, dict]
+    died: dict[str, str]
+    not_reached: list[str]
+    statuses: list[int | None]
+    reasons: list[str]
+
+
+def run_shared(command: Sequence[object], processes: int, folder: Path, name: str, limit: float,
+               **environment: str) -> Shared:
+    """Runs `command` in several processes that share a list of work (`shared_work.SharedWork`).
+
+    A process that ends before the list does is started again and takes what is left, unless it took nothing. What they
+    print is appended to `folder`/name-NUMBER.log.
+    """
+    work, ends = folder / f"{name}.work", time.monotonic() + limit
+    work.mkdir()
+    died, stopped, statuses, reasons = {}, set(), [], []
+
+    def keep_running(number: int) -> None:
+        log, before = folder / f"{name}-{number}.log", 0
+        while (left := ends - time.monotonic()) >= LEAST:
+            status = run_child([*command, "--share", work, "--process", number, "--processes", processes], left, log,
+                               **environment)
+            statuses.append(status)
+            begun = read_begun(work, number)
+            if status is None:
+                stopped.update(begun[-1:])
+            elif not has_ended(work, number):
+                reason = why(status, left, log)
+                if len(begun) == before:
+                    reasons.append(reason)
+                else:
+                    died[begun[-1]] = reason
+                    before = len(begun)
+                    continue
+            return
+
+    with ThreadPoolExecutor(processes) as pool:
+        list(pool.map(keep_running, range(processes)))
+    outcomes = {outcome.pop("name"): outcome for outcome in read_outcomes(work)}
+    begun = set(read_begun(work))
+    left = [each for each in read_names(work) if each not in outcomes and (each not in begun or each in stopped)]
+    return Shared(outcomes, {each: how for each, how in died.items() if each not in outcomes}, left, statuses, reasons)

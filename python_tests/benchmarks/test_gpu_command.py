@@ -1,0 +1,135 @@
+"""`benchmarks/gpu.py`: both passes without a GPU from end to end, their budgets, and what is reported of what fails."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+
+import pytest
+from gpu import passes, processes
+from gpu.checks import Place
+from gpu.results import Results
+
+COMMAND = Path(__file__).parents[2] / "benchmarks" / "gpu.py"
+
+
+@pytest.fixture
+def command():
+    """benchmarks/gpu.py as a module: the folder beside it has its name."""
+    spec = importlib.util.spec_from_file_location("gpu_command", COMMAND)
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return loaded
+
+
+@pytest.mark.parametrize("which", passes.PASSES)
+def test_a_pass_from_end_to_end_without_a_gpu(tmp_path, which):
+    run = subprocess.run([sys.executable, COMMAND, "--pass", which, "--device", "cpu", "--small", "--seconds", "1500",
+                          "--out", tmp_path / "out"], capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr
+    files = {path.name: path.stat().st_size for path in (tmp_path / "out").iterdir()}
+    assert set(files) == {"gpu.json", "gpu.md", "logs.tgz"} and max(files.values()) < 2**24
+    found = json.loads((tmp_path / "out" / "gpu.json").read_text())
+    not_here = {"correctness": "memcheck", "figures": "racecheck"}[which]
+    outcomes = {row["part"]: row["outcome"] for row in found["parts"]}
+    assert outcomes.pop(not_here) == "could not run: this is not a GPU"
+    beyond = {"best_of_k": "done, but for 2 of its parts"}  # launches are counted on a GPU alone
+    assert outcomes == {name: beyond.get(name, "done") for name in outcomes}
+    assert not found["failures"] and not found["not_reached"] and found["asked"]
+    for row in found["times"]:
+        assert row["us"].keys() <= {"native", "reference"} and all(time > 0 for time in row["us"].values())
+    with tarfile.open(tmp_path / "out" / "logs.tgz") as archive:
+        logs = {name.partition(".")[0].partition("-")[0] for name in archive.getnames()}
+    if which == "correctness":
+        assert logs >= {"machine", "build_native", "operations_native", "operations_reference", "tests", *passes.SMOKE}
+        checks = {row["check"]: row["passed"] for row in found["checks"]}
+        assert checks["every operation once, native"] > 15
+        assert checks["python_tests/ops/test_logit_gap.py, native"] > 15
+    else:
+        assert logs >= {"machine", "build_native", *passes.FIGURES}
+        assert {row["part"] for row in found["limits"]} == set(passes.FIGURES)
+        assert any(row["case"].startswith("rbf_decision") and "matmul + exp" in row["beside_us"]
+                   for row in found["times"])
+    assert "## Parts" in run.stdout and "gpu.md: 0 failures" in run.stdout
+
+
+@pytest.mark.parametrize("device, which, most", [("cuda", "correctness", 300), ("cuda", "figures", 360)])
+def test_the_limits_of_a_pass_add_up_to_its_time(tmp_path, device, which, most):
+    stages = passes.PASSES[which](Place(device, False, tmp_path, 16))
+    chosen = passes.choose(stages, None)
+    assert passes.seconds(chosen) == most
+    names = [part.name for stage in chosen for part in stage]
+    assert names[0] == "build" and len(set(names)) == len(names)
+    if which == "figures":  # the timings alone, and the sanitizer last
+        assert all(len(stage) == 1 for stage in chosen)
+        assert names[1:] == [*passes.FIGURES, "racecheck"]
+    else:
+        assert names[1:5] == ["operations cuda", "operations triton", "tests", "memcheck"]
+        assert [len(stage) for stage in chosen] == [1, 4, 1, 1, 1]
+
+
+def test_parts_can_be_chosen(tmp_path):
+    stages = passes.correctness(Place("cuda", False, tmp_path, 16))
+    assert [[part.name for part in stage] for stage in passes.choose(stages, ["operations", "draws"])] == [
+        ["build"], ["operations cuda", "operations triton"], ["draws"]]
+    assert [[part.name for part in stage] for stage in passes.choose(stages, ["operations triton"])] == [
+        ["build"], ["operations triton"]]
+    figures = passes.figures(Place("cuda", False, tmp_path, 16))
+    assert [part.name for stage in passes.choose(figures, ["initcheck"]) for part in stage] == ["build", "initcheck"]
+    with pytest.raises(ValueError, match="--parts: expected some of .*, got memory"):
+        passes.choose(stages, ["memory"])
+
+
+def test_what_raises_hangs_or_crashes_is_reported_and_the_rest_runs(tmp_path):
+    (tmp_path / "logs").mkdir()
+
+    def child(name, code):
+        def run(limit):
+            log = tmp_path / "logs" / f"{name}.log"
+            if (status := processes.run_child([sys.executable, "-c", code], limit, log)) != 0:
+                raise processes.CouldNotRun(processes.why(status, limit, log))
+            return {"checks": [{"check": name, "passed": 3, "failed": 0, "skipped": 1, "not_reached": 0}]}
+        return passes.Part(name, 5, run)
+
+    def raising(limit):
+        raise ZeroDivisionError("nothing | there")
+
+    said = "import os\nfor number in range(5000): print('line', number, flush=True)\n"
+    stages = [(passes.Part("raises", 3, raising), child("crashes", said + "os.abort()"), child("beside", said)),
+              (child("hangs", "import time; print('asleep', flush=True); time.sleep(60)"),), (child("behind", ""),)]
+    names = [(part.name, part.limit) for stage in stages for part in stage]
+    results = Results(tmp_path / "out", "A trial", ("cuda", "triton"), {}, [*names, ("too late", 5)], tmp_path / "logs")
+    passes.run(stages, results, time.monotonic() + 18)
+    passes.run([(child("too late", ""),)], results, time.monotonic() + 1)
+    found = json.loads((tmp_path / "out" / "gpu.json").read_text())
+    because = {row["what"]: row["because"] for row in found["could_not_run"]}
+    assert because.keys() == {"raises", "crashes", "hangs"} and because["raises"].startswith("ZeroDivisionError")
+    assert because["crashes"].startswith("it ended with -6") and because["hangs"].startswith("out of its ")
+    assert [row["check"] for row in found["checks"]] == ["beside", "behind"]
+    assert {row["part"]: row["outcome"] for row in found["parts"]}["too late"] == "not reached: out of time"
+    with tarfile.open(tmp_path / "out" / "logs.tgz") as archive:
+        logs = {name: archive.extractfile(name).read().decode() for name in archive.getnames()}
+    whole = "".join(f"line {number}\n" for number in range(5000))
+    assert logs["crashes.log"].startswith(whole) and logs["beside.log"] == whole
+    assert logs["hangs.log"].startswith("asleep")
+
+
+def test_what_a_part_leaves_of_its_time_is_the_next_ones(tmp_path):
+    given = []
+    stages = [(passes.Part(name, limit, lambda limit: given.append(limit) or {}),)
+              for name, limit in (("build", 100.0), ("one", 10.0), ("two", 20.0))]
+    names = [(part.name, part.limit) for (part,) in stages]
+    passes.run(stages, Results(tmp_path / "out", "A trial", ("cuda",), {}, names, tmp_path), time.monotonic() + 130)
+    assert given == pytest.approx([100, 110, 130], abs=3)
+
+
+@pytest.mark.parametrize("arguments, message", [
+    ([], "there is no GPU"), (["--parts", "nothing"], "--parts: expected some of"),
+    (["--modules", "nowhere"], "--modules nowhere: expected _native")])
+def test_what_cannot_run_is_said_and_nothing_written(tmp_path, monkeypatch, capsys, command, arguments, message):
+    monkeypatch.setattr(command, "describe", lambda folder, limit: {"gpu": None})
+    assert command.main(["--pass", "figures", "--out", str(tmp_path / "out"), *arguments]) == 2
+    assert message in capsys.readouterr().err and not (tmp_path / "out").exists()

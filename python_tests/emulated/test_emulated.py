@@ -1,0 +1,141 @@
+"""The CUDA kernels without a GPU: built by the host's compiler against a stand-in for CUDA's header (cuda_runtime.h,
+which says what that cannot show), the operations' own tests on them, and what the stand-in itself catches."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from build_emulated import CUDA, HERE, build, build_module, compiler
+
+pytestmark = pytest.mark.skipif(compiler() is None, reason="emulation: there is no g++ (or CXX) here, or no Linux")
+
+OPS = HERE.parent / "ops"
+GROUPS = {
+    "searches, draws and gaps": ["test_draws", "test_logit_gap", "test_best_of_k", "test_line_search_step",
+                                 "test_rbf_decision", "test_halfspace_box_projection", "test_nuisance_sample"],
+    "nuisances": ["test_nuisance_draw", "test_nuisance"],
+    "nuisances in clusters": ["cuda_clusters"],
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory):
+    """The program of cases.cu."""
+    out = tmp_path_factory.mktemp("cases") / "cases"
+    build(out, [HERE / "cases.cu", CUDA / "launch.cu"])
+    return out
+
+
+def run(program, name, **environment):
+    return subprocess.run([program, name], capture_output=True, text=True, env=os.environ | environment)
+
+
+@pytest.mark.parametrize("order", ["forward", "reverse"])
+def test_sums_over_lanes_blocks_and_clusters(cases, order):
+    done = run(cases, "right", EMULATED_ORDER=order)
+    assert done.returncode == 0, done.stderr
+    *out, total = map(int, done.stdout.split())
+    for block in range(2):
+        for thread in range(64):
+            first = thread // 32 * 32
+            before, last = sum(range(first, thread + 1)), sum(range(first, first + 32))
+            assert out[64 * block + thread] == before + 1000 * 2 + 10000 * last
+    assert out[128:] == [number % 1000 for number in reversed(out[:128])]
+    assert total == 128 * sum(range(64))
+
+
+WRONG = {
+    "half_of_a_block": ["half_of_a_block.*, block 0: not all threads came. Of 64", "  32 have ended",
+                        r"  32 wait at __syncthreads in .*half_of_a_block.*cases\.cu:\d+"],
+    "a_block_of_a_cluster": ["a_block_of_a_cluster.*: not all blocks of a cluster came. Of 2",
+                             "  1 wait at barrier.cluster", "  1 have ended"],
+    "half_of_a_warp": ["  32 wait at __syncwarp", "  32 wait at a shuffle"],
+    "all_lanes_but_one": ["all_lanes_but_one.*Of 64", "  33 have ended", "  31 wait at a shuffle"],
+    "a_lane_outside_of_the_mask": ["block 0, thread 1: a shuffle reads a lane that its mask lacks"],
+    "a_misaligned_access": [r"pack\.hpp:\d+:\d+: runtime error: .*misaligned address \S+ for type 'const .*uint4'"],
+    "a_trap": ["a_trap.*, block 0, thread 0: __trap"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_wrong_ends_the_process_with_a_message(cases, name):
+    done = run(cases, name)
+    assert done.returncode != 0 and not done.stdout
+    for message in WRONG[name]:
+        assert re.search(message, done.stderr), f"{message} is not in\n{done.stderr}"
+
+
+@pytest.mark.parametrize("name", ["three_blocks_in_clusters_of_two", "too_many_threads"])
+def test_a_launch_that_cannot_be_is_refused_and_the_next_one_runs(cases, name):
+    assert run(cases, name).stdout.splitlines() == ["case: invalid argument"]
+
+
+def test_clusters_are_there_from_capability_9_on(cases):
+    assert run(cases, "clusters").stdout.startswith("1\n")
+    assert run(cases, "clusters", EMULATED_CAPABILITY="8").stdout.startswith("0\n")
+    assert run(cases, "right", EMULATED_CAPABILITY="8").stdout.splitlines() == ["case: invalid argument"]
+
+
+def test_after_a_kernel_that_is_made_to_trap_every_call_fails(cases):
+    done = run(cases, "right", EMULATED_TRAP="cuda::right")
+    assert done.stdout.splitlines() == ["case: an illegal instruction was encountered"] * 2
+
+
+# ---- the operations
+
+
+@pytest.fixture(scope="module")
+def module(tmp_path_factory):
+    return build_module(tmp_path_factory.mktemp("emulated"))
+
+
+@pytest.fixture(scope="module")
+def log(module):
+    """The places in the module of the kernels that were launched."""
+    return module.with_name("launched")
+
+
+@pytest.fixture(scope="module")
+def groups(module, log):
+    """(status, output) of each group; they run side by side."""
+    paths = os.pathsep.join(map(str, [HERE, OPS, HERE.parent, *sys.path]))
+    # options that are for the run as a whole, such as those that require backends, are not for its parts
+    environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "PYTEST_ADDOPTS": "",
+                                "EMULATED_MODULE": str(module), "EMULATED_LOG": str(log)}  # fmt: skip
+
+    def run(files):
+        files = [(HERE if (HERE / f"{name}.py").exists() else OPS) / f"{name}.py" for name in files]
+        command = [sys.executable, "-m", "pytest", "-v", "-p", "cuda_emulated", "-p", "no:cacheprovider", *files]
+        done = subprocess.run(command, cwd=OPS, capture_output=True, text=True, env=environment)
+        return done.returncode, done.stdout + done.stderr
+
+    with ThreadPoolExecutor(len(GROUPS)) as pool:
+        return dict(zip(GROUPS, pool.map(run, GROUPS.values()), strict=True))
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_the_operations_own_tests(group, groups, note_backend):
+    status, told = groups[group]
+    assert status == 0, told
+    for name in GROUPS[group]:
+        assert re.search(rf"{name}\.py::.+ PASSED", told), f"no test of {name} passed:\n{told}"
+    assert "SKIPPED" not in told, told
+    note_backend("cuda-emulated")
+
+
+def test_every_kernel_was_launched(module, log, groups):
+    if shutil.which("nm") is None:
+        pytest.skip("nm (binutils) is not here")
+    kernels = {name for source in CUDA.glob("*.cu")
+               for name in re.findall(r"__global__ void[^{;]*?(\w+)\(const __grid_constant__", source.read_text())}
+    assert len(kernels) >= 8
+    listing = subprocess.run(["nm", "-C", module], capture_output=True, text=True, check=True).stdout
+    function = rf"^0*([0-9a-f]+) [tT] (?!.*lambda).*\(anonymous namespace\)::((?:{'|'.join(kernels)})(?:<.*>)?\(.*\))$"
+    found = re.findall(function, listing, re.M)
+    assert {re.match(r"\w+", name)[0] for _, name in found} == kernels
+    launched = set(log.read_text().split())
+    assert [name for place, name in found if place not in launched] == []

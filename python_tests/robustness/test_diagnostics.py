@@ -1,0 +1,211 @@
+"""What makes margins doubtful is counted, warned of once, kept and named: on models that are made to mislead."""
+
+import math
+import warnings
+
+import pytest
+import torch
+from torch import nn
+
+from robustperf import MarginCurve, margins, plot
+from robustperf.attacks import BG, FGSM, PGD, Adversarial, Attack
+from robustperf.attacks.attack import gap_at
+from robustperf.robustness.diagnostics import Diagnostics
+from robustperf.robustness.margins import Margins
+from robustperf.robustness.store import load_margins, save_margins
+
+PUBLISHED = [FGSM(), PGD(norm=2), BG()]
+
+
+@pytest.fixture
+def net():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(12, 10), nn.Tanh(), nn.Linear(10, 4)).double()
+
+
+@pytest.fixture
+def x():
+    return torch.rand(32, 1, 3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+
+def found_by(model, x, attacks, match=None, **arguments):
+    """The margins, with a warning that matches or none."""
+    if match is None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            return margins(model, x, attacks=attacks, **arguments)
+    with pytest.warns(RuntimeWarning, match=match) as caught:
+        found = margins(model, x, attacks=attacks, batch_size=8, **arguments)
+    assert len(caught) == 1  # of all batches and all signs
+    return found
+
+
+class Nearby(Attack):
+    """One whose point is given."""
+
+    def __init__(self, point, gap=None):
+        self.point, self.gap = point, gap
+
+    def run(self, model, x, labels, *, key, index, bounds):
+        point = self.point[index]
+        return Adversarial(point, gap_at(model, point, labels), torch.ones_like(labels))
+
+
+def test_nothing_to_tell(net, x):
+    found = found_by(net, x, PUBLISHED)
+    told = found.diagnostics
+    assert told == Diagnostics(points=32, flat={"FGSM": 0, "PGD": 0, "BG": 0}, repeated=8)
+    assert not told.messages and not told.captions and not any(told.fractions.values())
+
+
+@pytest.mark.parametrize("attack", [FGSM(), PGD(norm=2), PGD(), FGSM(loss="dlr"), PGD(norm=2, loss="dlr")], ids=repr)
+@pytest.mark.parametrize("scale", [1e-6, 1e4])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_scale_of_the_logits_plays_no_part(net, x, attack, scale, dtype):
+    net, x = net.to(dtype), x.to(dtype)
+    plain = margins(net, x, attacks=[attack])
+    scaled = margins(lambda images: net(images) * scale, x, attacks=[attack])
+    assert torch.equal(scaled.found, plain.found) and plain.found.any()
+    some = plain.found
+    torch.testing.assert_close(scaled.distance[some], plain.distance[some], rtol=1e-4, atol=1e-6)
+    assert not sum(scaled.diagnostics.flat.values())
+
+
+def test_a_cross_entropy_that_is_zero_is_told(net, x):
+    attacks = [FGSM(loss="cross_entropy")]
+    found = found_by(lambda images: net(images.float().double()) * 1e6, x, attacks, "FGSM had a zero")
+    assert found.diagnostics.flat["FGSM"] > 16
+
+
+def test_probabilities_are_told(net, x):
+    found = found_by(lambda images: (200 * net(images)).softmax(1), x, PUBLISHED, "look like probabilities at 100.00%")
+    assert found.diagnostics.probabilities == 32 and found.diagnostics.fractions["probabilities"] == 1
+    assert any("probabilities" in caption for caption in found.diagnostics.captions)
+
+
+def test_a_quantised_input_is_told(net, x):
+    found = found_by(lambda images: net((images * 8).round() / 8), x, PUBLISHED,
+                     "FGSM had a zero or non-finite gradient at 100.00% of the points.*BG had")
+    told = found.diagnostics.flat
+    # a random start may have crossed already, and asks for no way out
+    assert told["FGSM"] == told["BG"] == 32 and 10 < told["PGD"] < 32
+
+
+def test_a_noisy_model_is_told(net, x):
+    noise = torch.Generator().manual_seed(3)
+
+    def model(images):
+        return net(images + 0.1 * torch.randn(images.shape, generator=noise, dtype=images.dtype))
+
+    found = found_by(model, x, [BG()], "of 8 adversarial examples had their old label when evaluated once more")
+    assert found.diagnostics.repeated == 8 and 1 <= found.diagnostics.changed <= 8
+
+
+def test_labels_are_no_logits(net, x):
+    def one_hot(images):
+        return nn.functional.one_hot(net(images).argmax(1), 4).double()
+
+    for attack in PUBLISHED:
+        with pytest.raises(RuntimeError, match=r"model\(x\): expected logits with a gradient in x.*detach"):
+            margins(one_hot, x, attacks=[attack])
+        with pytest.raises(RuntimeError, match=r"model\(x\): expected logits with a gradient in x"):
+            margins(lambda images: net(images.detach()), x, attacks=[attack])
+
+
+def test_one_gradient_that_is_not_finite_costs_one_point(net, x):
+    first = x[5].sum()
+
+    def model(images):  # the square root's gradient at 0
+        return net(images) + 0 * (images.flatten(1).sum(1, keepdim=True) - first).abs().sqrt()
+
+    found = found_by(model, x, PUBLISHED, "FGSM had a zero or non-finite gradient at 3.12%")
+    assert found.diagnostics.flat["FGSM"] == found.diagnostics.flat["BG"] == 1
+    others = torch.arange(32) != 5
+    expected = margins(net, x, attacks=PUBLISHED)
+    torch.testing.assert_close(found.distance[others], expected.distance[others], rtol=1e-6, atol=1e-9)
+    assert found.distance[5] >= expected.distance[5] * (1 - 1e-6)  # from PGD's random start, or inf
+
+
+@pytest.mark.parametrize("wrong", [math.inf, -math.inf])
+def test_infinite_logits(net, x, wrong):
+    """An infinite logit is a gap of infinity; two equal ones leave no label."""
+    labels = net(x).argmax(1)
+
+    def model(images):
+        z = net(images)
+        place = labels[7] if wrong > 0 else (labels[7] + 1) % 4
+        here = (images.flatten(1) == x[7].flatten()).all(1)
+        return torch.where(here[:, None] & (torch.arange(4) == place), wrong, z)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = margins(model, x, attacks=PUBLISHED)
+    expected = margins(net, x, attacks=PUBLISHED)
+    others = torch.arange(32) != 7
+    torch.testing.assert_close(found.distance[others], expected.distance[others], rtol=1e-6, atol=1e-9)
+    assert found.distance[7] > 0 and not found.distance[7].isnan() and found.diagnostics.undefined == 0
+    both = found_by(lambda images: torch.where(images[:, 0, 0, :1] == x[3, 0, 0, 0], math.inf, net(images)), x,
+                    PUBLISHED, "have NaN logits")
+    assert both.diagnostics.undefined == 1 and both.distance[3].isnan() and both.distance[4].isfinite()
+
+
+def test_points_that_are_not_finite_never_reach_the_search(net, x):
+    point = x.flip(0).clone()
+    point[4, 0, 1, 1], point[9, 0, 0, 0] = math.nan, math.inf
+    found = found_by(net, x, [Nearby(point), BG()], "Nearby had a zero or non-finite gradient at 6.25%")
+    assert found.diagnostics.flat == {"Nearby": 2, "BG": 0} and found.found.all()
+    assert (found.attack[[4, 9]] == 1).all()
+
+
+def test_no_adversarial_example(net, x):
+    found = found_by(net, x, [Nearby(x)], "no adversarial example was found for 100.00% of the points")
+    assert found.diagnostics.missing == 32
+
+
+def test_undercut():
+    """Two boundaries at right angles: one attack sees the far one alone."""
+    x = torch.full((40, 2), 0.2, dtype=torch.float64)
+
+    def model(images):  # another label beyond 0.9 in the first value, or beyond 0.4 in the second
+        z = images[:, 0] - 0.9 + 9 * (images[:, 1] > 0.4)
+        return torch.stack([-z, z], 1)
+
+    near = x.clone()
+    near[:, 1] = 0.6
+    found = found_by(model, x, [BG(), Nearby(near)], "100.00% of 10 points found by other attacks are more than 10% ")
+    assert found.diagnostics.compared == found.diagnostics.undercut == 10
+    # one that is hardly nearer than the published ones undercuts nothing: the line to FGSM's point goes on to 0.9
+    same = x.clone()
+    same[:, 0] = 0.95
+    found = found_by(model, x, [Nearby(same), FGSM(eps=0.3), BG()])
+    assert found.diagnostics.undercut == 0 and found.diagnostics.repeated == 10
+
+
+def test_points_without_a_label_are_left_out_of_the_curve(net, x, tmp_path):
+    def model(images):
+        return net(images).masked_fill(images[:, 0, 0, :1] > 0.8, math.nan)
+
+    inside = x[:, 0, 0, 0] <= 0.8
+    found = found_by(model, x, [BG()], "NaN logits")
+    curve = MarginCurve.from_margins(found)
+    assert curve.count == int(inside.sum()) < 32 and any("left out" in note for note in curve.notes)
+    text = plot.margin_curves({"net": curve}, tmp_path / "curve.png").legends[0].get_texts()[0].get_text()
+    assert "NaN logits at" in text
+    with pytest.raises(ValueError, match="at position"):
+        MarginCurve.from_margins(found.distance, 3.0)
+    nothing = found_by(lambda images: net(images) * math.nan, x, [BG()], "NaN logits")
+    with pytest.raises(ValueError, match="NaN logits at all 32"):
+        MarginCurve.from_margins(nothing)
+
+
+def test_parts_add_up_and_are_kept(net, x, tmp_path):
+    model = lambda images: (200 * net(images)).softmax(1)  # noqa: E731
+    whole = found_by(model, x, PUBLISHED, "probabilities")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        parts = [margins(model, x[rows], attacks=PUBLISHED, index=rows) for rows in torch.arange(32).split(7)]
+    assert Margins.concatenate(parts).diagnostics == whole.diagnostics
+    save_margins(tmp_path / "margins.npz", whole)
+    assert load_margins(tmp_path / "margins.npz").diagnostics == whole.diagnostics
+    assert MarginCurve.from_margins(whole).notes == whole.diagnostics.captions
+    assert Diagnostics.merge([]) == Diagnostics()

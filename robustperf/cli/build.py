@@ -1,0 +1,136 @@
+"""What the options' texts stand for: kernels, objectives and networks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import fields, replace
+from functools import partial, wraps
+from typing import Any
+
+import torch
+from torch import nn
+
+from robustperf import nets, nuisance
+from robustperf.attacks import PGD
+from robustperf.cli.options import NETWORK, make_network, shape_of
+from robustperf.data import Dataset, ImageFolder
+from robustperf.expression import build_list, build_sum
+from robustperf.kernel import Kernel
+from robustperf.names import check_name
+from robustperf.training import (
+    ERM,
+    MAT,
+    MDA,
+    MRT,
+    AdversarialTraining,
+    AugMix,
+    CoTrain,
+    CrossLipschitz,
+    GaussianAugmentation,
+    Objective,
+)
+
+OF_ANY_SIZE = ("resnet20", "resnet50")
+
+
+def build_kernel(text: str, shared: bool = False) -> Kernel:
+    """The kernel of `text`, a composition where it names several; with `shared` they take one delta."""
+    try:
+        kernels = build_sum(text, nuisance.KERNELS)
+    except ValueError as error:
+        raise ValueError(f"kernel: {error}") from error
+    return kernels[0] if len(kernels) == 1 else nuisance.Compose(kernels, shared=shared)
+
+
+def build_objective(text: str, kernel: Kernel | None = None, k: int | None = None,
+                    weight: float | None = None, classifier: nn.Module | None = None, channels: int = 1) -> Objective:
+    """The objective of `text`; `kernel`, `k` and `weight` are its arguments unless `text` says otherwise. With
+    "cotrain" it is one of `classifier`, with a new generator of images with so many channels.
+
+    Raises ValueError that points at the place in `text`, or names the argument that this objective does not take.
+    """
+    given = {name: value for name, value in {"k": k, "weight": weight}.items() if value is not None}
+    weighted = {name: value for name, value in given.items() if name == "weight"}
+
+    def with_kernel(make: Callable[..., Objective]) -> Callable[..., Objective]:
+        return _no_kernel if kernel is None else partial(make, kernel, **given)
+
+    makers = {"erm": ERM, "mrt": with_kernel(_mrt), "mat": with_kernel(MAT), "mda": with_kernel(MDA),
+              "pgd": partial(_pgd, **weighted), "gaussian": partial(GaussianAugmentation, **weighted),
+              "augmix": partial(_augmix, **weighted), "hein": partial(CrossLipschitz, **weighted),
+              "cotrain": partial(_cotrain, classifier, channels, **weighted)}
+    try:
+        objectives = build_list(text, makers)
+    except ValueError as error:
+        raise ValueError(f"objective: {error}") from error
+    if len(objectives) != 1:
+        raise ValueError(f"objective: expected one, got {len(objectives)}: {text}")
+    taken = {field.name for field in fields(objectives[0])}
+    if isinstance(objectives[0], AugMix):
+        taken.remove("kernel")  # it has its own
+    for name, value in {"kernel": kernel, **given}.items():
+        if value is not None and name not in taken:
+            raise ValueError(f"{name}: expected none for the objective {text}, which does not take it, got {value!r}")
+    return objectives[0]
+
+
+def new_classifier(dataset: Dataset | ImageFolder, network: str | None, model: str | None, batch_norm: bool,
+                   seed: int) -> nn.Module:
+    """The network of these options for the data set's images, with the weights that the seed gives it."""
+    torch.manual_seed(seed)
+    if model is None:
+        return build_network(network or NETWORK, shape_of(dataset), dataset.classes, batch_norm)
+    if network is not None or batch_norm:
+        raise ValueError(f"model: expected no --network or --batch-norm beside it, got {model}")
+    return make_network(model)
+
+
+def build_network(name: str, shape: tuple[int, int, int], classes: int, batch_norm: bool = False) -> nn.Module:
+    """The network called `name`, one of `nets.NAMES`, for images of `shape`. Raises ValueError where there is none."""
+    check_name("network", name, nets.NAMES)
+    channels, height, width = shape
+    arguments = {"in_channels": channels, "classes": classes}
+    if name not in OF_ANY_SIZE:
+        if height != width:
+            raise ValueError(f"network: expected square images for {name}, got {height}x{width}; --size resizes them")
+        arguments["size"] = height
+    if batch_norm:
+        if name != NETWORK:
+            raise ValueError(f"batch_norm: expected the network {NETWORK}, got {name}")
+        arguments["batch_norm"] = True
+    try:
+        return nets.build(name, **arguments)
+    except ValueError as error:
+        raise ValueError(f"network: {error}, for images of {height}x{width} pixels; --size resizes them") from error
+
+
+def _no_kernel(*arguments: Any, **named: Any) -> Objective:
+    raise ValueError("expected a model of natural variation, such as --kernel 'brightness(0.4)', got none")
+
+
+@wraps(MRT)
+def _mrt(*arguments: Any, selection_dtype: str | None = None, **named: Any) -> MRT:
+    dtypes = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+    return MRT(*arguments, selection_dtype=dtypes.get(selection_dtype, selection_dtype), **named)
+
+
+def _pgd(norm: float = math.inf, *, weight: float = AdversarialTraining.weight, **arguments: Any
+         ) -> AdversarialTraining:
+    """R A.1's attack in L-infinity but for what is said; in L2 its number of steps."""
+    default = AdversarialTraining.attack
+    if norm == default.norm:
+        attack = replace(default, **arguments)
+    else:
+        attack = PGD(norm, **{"steps": default.steps, "loss": default.loss, **arguments})
+    return AdversarialTraining(attack, weight)
+
+
+def _augmix(*arguments: Any, weight: float = AugMix.weight, **named: Any) -> AugMix:
+    """`arguments` are those of its kernel."""
+    return AugMix(weight, nuisance.AugMix(*arguments, **named))
+
+
+def _cotrain(classifier: nn.Module, channels: int, weight: float, *, width: int = 128, layers: int = 3) -> CoTrain:
+    """`width` and `layers` are the generator's."""
+    return CoTrain(classifier, nets.TiboGenerator(channels, width, layers), weight)

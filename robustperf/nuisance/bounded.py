@@ -1,0 +1,103 @@
+"""Kernels on images that live in another box than [0, 1], such as normalised ones."""
+
+from __future__ import annotations
+
+import torch
+
+from robustperf import check
+from robustperf.check import Box
+from robustperf.kernel import Kernel, Shape, check_kernel
+from robustperf.nuisance.balls import BALLS
+
+
+class InBounds(Kernel):
+    """A kernel for images in [0, 1] on images in the box [lower, upper]: lower + (upper - lower) G((x - lower) / (upper
+    - lower), delta).
+
+    For a norm ball, whose radius is a distance between images, it is x + delta, with the radius in the units of x;
+    `clamp=True` of the ball clamps to the bounds. What noise and the other kernels have in units of the pixel range is
+    in units of each value's own range.
+
+    Args:
+        kernel: L1Ball, L2Ball, LinfBall, or any kernel for images in [0, 1].
+        bounds: (lower, upper), each a number, an array [C] for each channel, or one that broadcasts to an image; ±inf
+            where there is no bound, which the balls alone take.
+
+    Raises TypeError for something else than a kernel or bounds, ValueError unless lower < upper. x beyond the bounds,
+    but by rounding, bounds that do not fit the images, and infinite ones for a kernel that needs a range are
+    ValueErrors of the call.
+
+    Example: `basic_robustness(model, x, InBounds(L2Ball(0.5, clamp=True), (low, high)))`, where x is normalised and low
+    and high [3] are what 0 and 1 became.
+    """
+
+    def __init__(self, kernel: Kernel, bounds: Box):
+        check_kernel(kernel)
+        self.kernel, self.bounds = kernel, bounds
+        self._adds = isinstance(kernel, tuple(BALLS.values()))
+        try:
+            lower, upper = (torch.as_tensor(bound, dtype=torch.float64) for bound in bounds)
+        except (TypeError, ValueError, RuntimeError):
+            raise TypeError(f"bounds: expected (lower, upper), two numbers or arrays, got {bounds!r}") from None
+        if not (lower < upper).all():
+            raise ValueError(f"bounds: expected lower < upper, got {bounds!r}")
+        if not self._adds and not (upper - lower).isfinite().all():
+            raise ValueError(f"bounds: {kernel!r} expected finite ones, for it works in units of the range, got "
+                             f"{bounds!r}")
+
+    def dim_for(self, shape: Shape | None) -> int:
+        return self.kernel.dim_for(shape)
+
+    def sample_for(self, shape, key, index, draws, *, backend=None):
+        return self.kernel.sample_for(shape, key, index, draws, backend=backend)
+
+    def transform(self, x, delta, *, backend=None):
+        box = self._box(x)
+        x = check.images("x", x, box) if x.device.type == "cpu" else x
+        if self._adds:
+            moved = x + delta.unflatten(2, x.shape[1:])
+            return moved.clamp(*box) if self._clamps() else moved
+        return self._out_of_unit(self.kernel.transform(self._to_unit(x, box), delta, backend=backend), x, box)
+
+    def draw_for(self, x, key, index, draws, *, out=None, backend=None):
+        if self._adds or out is not None:
+            return super().draw_for(x, key, index, draws, out=out, backend=backend)
+        box = self._box(x)
+        x = check.images("x", x, box) if x.device.type == "cpu" else x
+        made = self.kernel.draw_for(self._to_unit(x, box), key, index, draws, backend=backend)
+        return self._out_of_unit(made, x, box)
+
+    def shape_after(self, shape: Shape) -> Shape:
+        return self.kernel.shape_after(shape)
+
+    def defined(self, x: torch.Tensor) -> torch.Tensor:
+        return self.kernel.defined(x if self._adds else self._to_unit(x, self._box(x)))
+
+    def check_delta(self, delta: torch.Tensor, shape: Shape) -> None:
+        self.kernel.check_delta(delta, shape)
+
+    def project(self, delta: torch.Tensor, shape: Shape | None = None) -> torch.Tensor:
+        return self.kernel.project(delta, shape)
+
+    def radius_for(self, shape: Shape | None) -> torch.Tensor:
+        return self.kernel.radius_for(shape)
+
+    def _box(self, x):
+        return check.box(self.bounds, x.shape[1:], x.dtype, x.device)
+
+    def _clamps(self) -> bool:
+        program = getattr(self.kernel, "program", None)
+        return self.kernel.clamp if program is None else bool(program.steps[0].settings[0])
+
+    @staticmethod
+    def _to_unit(x, box):
+        return ((x - box[0]) / (box[1] - box[0])).clamp(0, 1)
+
+    def _out_of_unit(self, made, x, box):
+        if made.shape[2:] != x.shape[1:] and isinstance(box[0], torch.Tensor):
+            raise ValueError(f"bounds: {self.kernel!r} makes images {list(made.shape[2:])} of {list(x.shape[1:])}: "
+                             "expected two numbers, got arrays")
+        return box[0] + (box[1] - box[0]) * made
+
+    def __repr__(self) -> str:
+        return f"InBounds({self.kernel!r}, {self.bounds!r})"

@@ -1,0 +1,41 @@
+"""What results have in common: they print in a line, in a notebook as a table, and are compared by value."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+from robustperf.equality import same
+
+
+class Result:
+    """A subclass is a frozen dataclass with `eq=False`, and says in `_facts` what it prints."""
+
+    def _facts(self) -> dict[str, Any]:
+        """What there is to know at a glance, by name; under "" what needs no name."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        facts = ((name, _text(value)) for name, value in self._facts().items())
+        return f"{type(self).__name__}({', '.join(f'{name}={text}' if name else text for name, text in facts)})"
+
+    def _repr_html_(self) -> str:
+        """A table, which notebooks show."""
+        rows = "".join(f"<tr><th style='text-align: left'>{escape(name or 'name')}</th><td>{escape(_text(value))}</td>"
+                       "</tr>" for name, value in self._facts().items())
+        return f"<table><caption>{type(self).__name__}</caption>{rows}</table>"
+
+    def __eq__(self, other: object) -> bool:
+        if type(self) is not type(other):
+            return NotImplemented
+        return same(vars(self), vars(other))
+
+    def __hash__(self) -> int:
+        return hash((type(self), repr(self)))
+
+
+def _text(value: Any) -> str:
+    """Three digits of a number that is not whole."""
+    if isinstance(value, tuple):
+        return "(" + ", ".join(map(_text, value)) + ")"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
