@@ -1,5 +1,6 @@
 """What makes margins doubtful is counted, warned of once, kept and named: on models that are made to mislead."""
 
+import itertools
 import math
 import warnings
 
@@ -97,8 +98,24 @@ def test_a_noisy_model_is_told(net, x):
     def model(images):
         return net(images + 0.1 * torch.randn(images.shape, generator=noise, dtype=images.dtype))
 
-    found = found_by(model, x, [BG()], "of 8 adversarial examples had their old label when evaluated once more")
+    found = found_by(model, x, [BG()], "of 8 points the label of x or of its adversarial example changed")
     assert found.diagnostics.repeated == 8 and 1 <= found.diagnostics.changed <= 8
+
+
+def test_noise_at_x_is_told_though_the_adversarial_example_keeps_its_label(x):
+    """A coin decides the label in the dark half, where x is: the first point beyond is always the same class's."""
+    calls = itertools.count()
+
+    def model(images):
+        z = images.flatten(1).mean(1) - 0.9
+        bright = torch.stack([-z, z], 1)
+        dark = torch.tensor([[1.0, -1.0]]).to(images) * (-1) ** next(calls) + 0 * bright
+        return torch.where((z < -0.3)[:, None], dark, bright)
+
+    bright = Nearby(torch.full_like(x, 0.75))
+    with pytest.warns(RuntimeWarning, match="at .* of 8 points the label of x"):
+        found = margins(model, 0.5 * x, attacks=[bright])
+    assert found.diagnostics.changed > 0
 
 
 def test_labels_are_no_logits(net, x):
