@@ -64,8 +64,9 @@ class Margins(Result):
 
     @property
     def median(self) -> float:
-        """The median distance, the lower of the two middle ones, as in `MarginCurve.median`; NaN of no points."""
-        return self.distance.sort().values[(len(self) - 1) // 2].item() if len(self) else math.nan
+        """The median distance of the points with a label, the lower of the two middle ones, as in
+        `MarginCurve.median`; NaN of no points."""
+        return self.distance.nanmedian().item()
 
     def __len__(self) -> int:
         """N."""
@@ -73,15 +74,17 @@ class Margins(Result):
 
     def summary(self) -> dict[str, float]:
         """The result in plain numbers: points, norm, median, area (R, the mean of min(distance, diameter)), diameter,
-        not_found (how many points), evaluations and attack_evaluations (a point's mean in the line search and in the
-        attacks), and for each attack its part in `shares`, as "closest_by NAME"."""
+        not_found (how many points), undefined (how many have no label, and are in neither median nor area),
+        evaluations and attack_evaluations (a point's mean in the line search and in the attacks), and for each attack
+        its part in `shares`, as "closest_by NAME"."""
         return {
             "points": len(self),
             "norm": self.norm,
             "median": self.median,
-            "area": self.distance.clamp(max=self.diameter).mean().item(),
+            "area": self.distance.clamp(max=self.diameter).nanmean().item(),
             "diameter": self.diameter,
-            "not_found": int((~self.found).sum()),
+            "not_found": int(self.distance.isinf().sum()),
+            "undefined": int(self.distance.isnan().sum()),
             "evaluations": self.evaluations.double().mean().item(),
             "attack_evaluations": self.attack_evaluations.double().sum(0).mean().item(),
             **{f"closest_by {name}": part for name, part in self.shares.items()},
