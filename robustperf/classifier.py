@@ -7,7 +7,7 @@ import inspect
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch.nn.parallel import DistributedDataParallel
@@ -16,6 +16,15 @@ from robustperf import check
 
 Classifier = Callable[[torch.Tensor], torch.Tensor]
 """A `torch.nn.Module`, or any callable from images [B, ...] to logits [B, C]."""
+
+
+class Estimator(Protocol):
+    """A fitted scikit-learn classifier."""
+
+    def get_params(self, deep: bool = ..., /) -> dict[str, Any]: ...
+
+    def predict(self, X: Any, /) -> Any: ...
+
 
 Labeller = Callable[[torch.Tensor], torch.Tensor]
 """A callable from images [B, ...] to labels [B] int64, such as the true labelling function Y of T section 2."""

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+import numpy as np
 import torch
 
 from robustperf import check, ops, random
@@ -16,7 +17,7 @@ from robustperf.attacks import Adversarial, Attack
 from robustperf.attacks.attack import gap_at
 from robustperf.attacks.named import Attacks, attacks_of
 from robustperf.check import Box
-from robustperf.classifier import Classifier, evaluating, logits_of
+from robustperf.classifier import Classifier, Estimator, evaluating, logits_of
 from robustperf.names import PUBLISHED
 from robustperf.ops.logit_gap import check_labels
 from robustperf.progress import progress_bar
@@ -124,7 +125,7 @@ class Margins(Result):
 
 
 def margins(
-    model: Classifier, x: torch.Tensor, *, attacks: Attacks = PUBLISHED, norm: float = 2,
+    model: Classifier | Estimator, x: torch.Tensor | np.ndarray, *, attacks: Attacks = PUBLISHED, norm: float = 2,
     labels: torch.Tensor | None = None, bounds: Box = (0.0, 1.0), key: int = 0,
     batch_size: int = 256, keep_points: bool = False, index: torch.Tensor | None = None, tol: float = TOL,
     probes: int = 0, progress: bool = False,
