@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from robustperf import plot
-from robustperf.robustness.curves import MarginCurve
+from robustperf.robustness.margin_curve import MarginCurve
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_neither_import_nor_drawing_touches_pyplot(tmp_path):
 import sys
 import torch
 from robustperf import plot
-from robustperf.robustness.curves import MarginCurve
+from robustperf.robustness.margin_curve import MarginCurve
 assert "matplotlib" not in sys.modules
 plot.margin_curves({{"a": MarginCurve.from_margins([1.0, 2.0], 4.0)}}, {str(tmp_path / "a.png")!r})
 MarginCurve.from_margins([1.0, 2.0], 4.0).plot()

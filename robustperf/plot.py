@@ -41,7 +41,7 @@ def margin_curves(curves: Mapping[str, Any], path: str | os.PathLike | None = No
     the shaded band is `MarginCurve.band(confidence)`. The x-axis ends where the last curve has reached its floor.
 
     Args:
-        curves: name -> `robustperf.robustness.curves.MarginCurve`, drawn in this order.
+        curves: name -> `robustperf.robustness.margin_curve.MarginCurve`, drawn in this order.
         path: also save the picture there, in the format of the suffix (.png, .pdf, .svg; PNG without one). The file
             appears whole or not at all.
         confidence: of the band, strictly between 0 and 1.

@@ -10,7 +10,7 @@ from scipy.stats import beta, binom
 
 from robustperf import basic_robustness, random
 from robustperf.nuisance import LinfBall
-from robustperf.robustness.basic import looks_at
+from robustperf.robustness.basic_robustness import looks_at
 from robustperf.robustness.sequential import unbiased
 
 

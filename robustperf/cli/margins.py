@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from robustperf.attacks import Attack
     from robustperf.data import Dataset, ImageFolder
     from robustperf.robustness import MarginCurve, Margins
-    from robustperf.robustness.store import MarginRun
+    from robustperf.robustness.margin_run import MarginRun
 
 CONFIDENCE = 0.95
 
@@ -191,7 +191,7 @@ def _opened(out: Path, described: dict[str, Any], starts: Iterable[int], process
     the first process counts them."""
     from accelerate.utils import gather_object
 
-    from robustperf.robustness.store import MarginRun
+    from robustperf.robustness.margin_run import MarginRun
 
     with ExitStack() as stack:
         run, kept, fault = None, 0, None

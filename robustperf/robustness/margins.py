@@ -92,14 +92,14 @@ class Margins(Result):
 
         Raises FileNotFoundError where the folder of `path` does not exist, OSError where it cannot be written.
         """
-        from robustperf.robustness.store import save_margins
+        from robustperf.robustness.margin_run import save_margins
 
         save_margins(path, self)
 
     @staticmethod
     def load(path: str | os.PathLike) -> Margins:
         """What `save`, or `robustperf margins`, wrote. Raises FileNotFoundError; ValueError for another file."""
-        from robustperf.robustness.store import load_margins
+        from robustperf.robustness.margin_run import load_margins
 
         return load_margins(path)
 

@@ -19,7 +19,7 @@ from robustperf.kernel import Kernel
 from robustperf.names import PUBLISHED
 from robustperf.progress import progress_bar
 from robustperf.result import Result
-from robustperf.robustness.basic import basic_robustness
+from robustperf.robustness.basic_robustness import basic_robustness
 from robustperf.robustness.margins import margins
 
 Function = Callable[[torch.Tensor], torch.Tensor]

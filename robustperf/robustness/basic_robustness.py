@@ -13,7 +13,7 @@ from robustperf.classifier import Classifier, check_no_nan, evaluating, laid_out
 from robustperf.kernel import Kernel, check_kernel
 from robustperf.progress import progress_bar
 from robustperf.result import Result
-from robustperf.robustness.interval import check_confidence, clopper_pearson
+from robustperf.robustness.confidence import check_confidence, clopper_pearson
 from robustperf.robustness.sequential import unbiased
 
 _FIRST_LOOK = 32

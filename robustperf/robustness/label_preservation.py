@@ -11,8 +11,8 @@ import torch
 from robustperf import check
 from robustperf.classifier import Labeller, labels_of
 from robustperf.kernel import Kernel
-from robustperf.robustness.basic import BasicRobustness, agreement
-from robustperf.robustness.interval import hoeffding
+from robustperf.robustness.basic_robustness import BasicRobustness, agreement
+from robustperf.robustness.confidence import hoeffding
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import robustperf as rp
 from robustperf import basic_robustness
 from robustperf.kernel import Kernel
 from robustperf.nuisance import Brightness, Compose, L2Ball, LinfBall, Rotation
-from robustperf.robustness.basic import looks_at
+from robustperf.robustness.basic_robustness import looks_at
 
 INDEX = torch.tensor([7, 2**40, 0, 3, 12, 5, 2])
 X = torch.rand(7, 1, 5, 6, generator=torch.Generator().manual_seed(0))
