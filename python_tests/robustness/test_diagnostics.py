@@ -97,7 +97,7 @@ def test_a_noisy_model_is_told(net, x):
     def model(images):
         return net(images + 0.1 * torch.randn(images.shape, generator=noise, dtype=images.dtype))
 
-    found = found_by(model, x, [BG()], "of 8 adversarial examples had their old label when evaluated once more")
+    found = found_by(model, x, [BG()], "of 8 adversarial examples had their old label when evaluated again")
     assert found.diagnostics.repeated == 8 and 1 <= found.diagnostics.changed <= 8
 
 

@@ -231,7 +231,7 @@ def _summary(found: Margins, curve: MarginCurve, accuracy: float, seconds: float
         "diagnostics": None if found.diagnostics is None else {
             **asdict(found.diagnostics), "fractions": found.diagnostics.fractions,
             "messages": found.diagnostics.messages},
-        "closest_by_attack": found.shares,
+        "closest_by_attack": found.fractions,
         "evaluations": found.evaluations.double().mean().item(),
         "attack_evaluations": found.attack_evaluations.double().sum(0).mean().item(),
         "seconds": seconds, "batches_kept_from_before": kept,
