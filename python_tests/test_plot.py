@@ -117,7 +117,7 @@ def test_the_legend_says_what_the_shade_is(curves):
 def test_the_axes_name_the_norm_and_the_share(curves, norm, name):
     axes = plot.margin_curves(curves, norm=norm, title="digits").axes[0]
     assert axes.get_xlabel() == rf"distance $\epsilon$ ({name})"
-    assert axes.get_ylabel().replace("\n", " ") == r"share of points with no adversarial example within $\epsilon$"
+    assert axes.get_ylabel().replace("\n", " ") == r"fraction of points with no adversarial example within $\epsilon$"
     assert axes.get_title() == "digits"
 
 
