@@ -64,8 +64,9 @@ class Margins(Result):
 
     @property
     def median(self) -> float:
-        """The median distance, the lower of the two middle ones, as in `MarginCurve.median`; NaN of no points."""
-        return self.distance.sort().values[(len(self) - 1) // 2].item() if len(self) else math.nan
+        """The median distance of the points with a label, the lower of the two middle ones, as in
+        `MarginCurve.median`; NaN of no points."""
+        return self.distance.nanmedian().item()
 
     def __len__(self) -> int:
         """N."""
@@ -73,15 +74,17 @@ class Margins(Result):
 
     def summary(self) -> dict[str, float]:
         """The result as scalars: points, norm, median, area (R, the mean of min(distance, diameter)), diameter,
-        not_found (a number of points), evaluations and attack_evaluations (the mean per point in the line search and in
-        the attacks), and each attack's entry of `fractions` as "closest_by NAME"."""
+        not_found (a number of points), undefined (the points without a label, which median and area leave out),
+        evaluations and attack_evaluations (the mean per point in the line search and in the attacks), and each attack's
+        entry of `fractions` as "closest_by NAME"."""
         return {
             "points": len(self),
             "norm": self.norm,
             "median": self.median,
-            "area": self.distance.clamp(max=self.diameter).mean().item(),
+            "area": self.distance.clamp(max=self.diameter).nanmean().item(),
             "diameter": self.diameter,
-            "not_found": int((~self.found).sum()),
+            "not_found": int(self.distance.isinf().sum()),
+            "undefined": int(self.distance.isnan().sum()),
             "evaluations": self.evaluations.double().mean().item(),
             "attack_evaluations": self.attack_evaluations.double().sum(0).mean().item(),
             **{f"closest_by {name}": fraction for name, fraction in self.fractions.items()},
