@@ -188,4 +188,4 @@ def test_a_loss_that_is_no_number_is_named_before_its_gradient():
 def test_an_optimizer_of_another_model_is_refused(make):
     """It would train nothing."""
     with pytest.raises(ValueError, match="optimizer: expected one of the model's parameters, got one that has none"):
-        train(net(), optimizer=make())
+        train(net(), DATA, optimizer=make())
