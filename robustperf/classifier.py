@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
+import types
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -55,8 +57,8 @@ _WRITES: weakref.WeakKeyDictionary[Classifier, bool] = weakref.WeakKeyDictionary
 def logits_of(model: Classifier, x: torch.Tensor) -> torch.Tensor:
     """The model's logits, [B, C] with C >= 2; x is not changed.
 
-    The first time that a model is evaluated it is given a copy of x, and torch's count of in-place operations on it
-    tells whether the model writes into its input; one that does is given copies from then on.
+    The first time that a model is evaluated it is given a copy of x, which shows whether the model writes into its
+    input; one that does is given copies from then on. Later torch's count of in-place operations on x is compared.
 
     Raises ValueError or TypeError, naming the model, for an output that is no logits; RuntimeError for a model that
     wrote into x itself, which it had left alone before.
@@ -82,38 +84,43 @@ def _output_of(model: Classifier, x: torch.Tensor) -> torch.Tensor:
     before = given._version
     output = model(given)
     wrote = given._version != before
-    if writes is None:
-        _WRITES[model] = wrote
+    if writes is None:  # writes by way of x.data or of NumPy are not counted
+        _WRITES[model] = wrote or not torch.equal(given, x)
     elif wrote:
         raise RuntimeError("model: expected one that leaves its input as it is, got one that wrote into x; it may not "
                            "work in place (inplace=True, x.sub_(...), x[...] = ...) on what it is given")
     return output
 
 
-_DEPTH = 3  # of callables inside callables
+_DEPTH = 3  # of callables and containers inside each other
+_ITEMS = 100  # of a container: an ensemble's models, not a data set
 
 
 def modules_of(model: Classifier) -> list[torch.nn.Module]:
     """Every module that `model` runs, as far as can be seen from outside: the submodules of a module; of another
-    callable those in its closure, its globals, its default arguments, a bound method's object, the parts of a partial
-    and the attributes of an object, three levels deep. None inside a list or a dict."""
+    callable those in its closure, the globals that it or a function inside it names, its default arguments, a bound
+    method's object, the parts of a partial and the attributes of an object, and what lists, tuples and dicts among
+    these hold (their first 100 items), three levels deep."""
     found: dict[int, torch.nn.Module] = {}
     seen: set[int] = set()
 
     def visit(value: Any, depth: int) -> None:
         if isinstance(value, torch.nn.Module):
             found.update((id(module), module) for module in value.modules())
-        elif callable(value) and depth <= _DEPTH and id(value) not in seen:
-            seen.add(id(value))
-            for part in _parts_of(value):
-                visit(part, depth + 1)
+        elif isinstance(value, (list, tuple, dict)) or callable(value):
+            if depth <= _DEPTH and id(value) not in seen:
+                seen.add(id(value))
+                for part in _parts_of(value):
+                    visit(part, depth + 1)
 
     visit(model, 0)
     return list(found.values())
 
 
-def _parts_of(value: Callable) -> list[Any]:
-    """What a callable that is no module refers to."""
+def _parts_of(value: Any) -> list[Any]:
+    """What a container, or a callable that is no module, refers to."""
+    if isinstance(value, (list, tuple, dict)):
+        return list(itertools.islice(value.values() if isinstance(value, dict) else value, _ITEMS))
     if inspect.isclass(value) or inspect.isbuiltin(value):
         return []
     if isinstance(value, functools.partial):
@@ -121,10 +128,18 @@ def _parts_of(value: Callable) -> list[Any]:
     if inspect.ismethod(value):
         return [value.__self__, *getattr(value.__self__, "__dict__", {}).values(), value.__func__]
     if inspect.isfunction(value):
-        names = [value.__globals__[name] for name in value.__code__.co_names if name in value.__globals__]
+        names = [value.__globals__[name] for name in _names_in(value.__code__) if name in value.__globals__]
         defaults = [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
         return [*_contents(value.__closure__ or ()), *names, *defaults]
     return list(getattr(value, "__dict__", {}).values())
+
+
+def _names_in(code: types.CodeType) -> Iterator[str]:
+    """The names that code uses, with those of the functions inside it."""
+    yield from code.co_names
+    for inner in code.co_consts:
+        if isinstance(inner, types.CodeType):
+            yield from _names_in(inner)
 
 
 def _contents(cells: Iterable[Any]) -> Iterator[Any]:

@@ -16,24 +16,24 @@ _UNDERCUT = 0.1  # the fraction of the points compared from which on it is repor
 
 @dataclass(frozen=True)
 class Diagnostics:
-    """Signs that margins are doubtful, as numbers of points.
+    """Warning signs that margins may be wrong, as numbers of points.
 
     Attributes:
         points: N.
-        flat: for each attack the points where a gradient was zero or not finite: there it had no search direction, and
-            distances are too large. Attacks without gradients have 0.
-        probabilities: where the outputs at x are in [0, 1] and add up to 1, so that the model seems to end in a
-            softmax or sigmoid, whose gradients vanish where it saturates.
-        missing: where no adversarial example was found.
-        undefined: where a logit at x is NaN, or the label's and another one are the same infinity: no label, and so
-            no margin.
-        repeated: the points that were evaluated again, together with their adversarial examples: every fourth.
-        changed: at how many of them a label differed in the second evaluation, that of x or that of the adversarial
-            example (which had the label of x again): the model is noisy, or depends on the batch.
-        compared: of their adversarial examples the ones found by an attack that is not one of the published three
-            (FGSM, PGD and BG with the settings that they were published with), where there is a published one too.
-        undercut: how many of them are more than 10 % nearer than the published attacks' points: no line to these has
-            crossed at 1.1 times the distance (one evaluation for each line that is longer).
+        flat: for each attack the points where a gradient was zero or not finite. There the attack had no direction to
+            follow, and the distance is probably too large. Attacks that use no gradient have 0.
+        probabilities: points whose outputs are in [0, 1] and add up to 1: the model seems to end in a softmax or
+            sigmoid, whose gradients vanish where it is confident.
+        missing: points for which no adversarial example was found.
+        undefined: points without a label, and so without a margin: a logit is NaN, or the label's and another one are
+            the same infinity.
+        repeated: points evaluated a second time, together with their adversarial examples: every fourth point.
+        changed: those of `repeated` where the second evaluation gave another label to x, or gave the adversarial
+            example the label of x: the model is noisy, or its outputs depend on the batch.
+        compared: those of `repeated` whose nearest adversarial example came from an attack other than the published
+            three (FGSM, PGD and BG with the settings of their publications), where one of these ran too.
+        undercut: those of `compared` where it is more than 10 % nearer than what the published attacks found: none of
+            their lines has crossed a boundary at 1.1 times its distance (one evaluation for each longer line).
     """
 
     points: int = 0
@@ -48,7 +48,7 @@ class Diagnostics:
 
     @property
     def fractions(self) -> dict[str, float]:
-        """Each sign as a fraction, of the points that were checked for it; 0 where there were none."""
+        """Each count as a fraction of the points that were checked for it; 0 where none were."""
 
         def of(count: int, all: int) -> float:
             return count / all if all else 0.0
@@ -62,10 +62,10 @@ class Diagnostics:
 
     @property
     def messages(self) -> list[str]:
-        """One line for each sign present, with its fraction; none where nothing is wrong."""
+        """A sentence for each warning sign present, with its fraction; empty if there are none."""
         fraction = self.fractions
-        lines = [f"{name} had a zero or non-finite gradient at {fraction[f'flat {name}']:.2%} of the points: there it "
-                 "had no search direction" for name, count in self.flat.items() if count]
+        lines = [f"{name} had a zero or non-finite gradient at {fraction[f'flat {name}']:.2%} of the points, where its "
+                 "distances may be too large" for name, count in self.flat.items() if count]
         if self.probabilities:
             lines.append(f"the outputs look like probabilities at {fraction['probabilities']:.2%} of the points: leave "
                          "out the last softmax or sigmoid, whose gradients vanish where the model is confident")
@@ -85,7 +85,7 @@ class Diagnostics:
 
     @property
     def captions(self) -> tuple[str, ...]:
-        """`messages` as short captions of a figure, without the points that were not found."""
+        """`messages` in a few words, for the legend of a plot; without `missing`, which the plot shows itself."""
         fraction = self.fractions
         captions = [f"{name}: no gradient at {fraction[f'flat {name}']:.1%}"
                     for name, count in self.flat.items() if count]
@@ -101,7 +101,7 @@ class Diagnostics:
 
     @staticmethod
     def merge(parts: Sequence[Diagnostics]) -> Diagnostics:
-        """The sum over several parts."""
+        """The sum over several parts of the points."""
         names = dict.fromkeys(name for part in parts for name in part.flat)
         flat = {name: sum(part.flat.get(name, 0) for part in parts) for name in names}
         counts = {each.name: sum(getattr(part, each.name) for part in parts)

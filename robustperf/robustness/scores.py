@@ -36,7 +36,8 @@ class ScoreValue(Result):
     """A robustness score, estimated at N points.
 
     Attributes:
-        value: R. NaN where Q(. | x) does not exist for some point (`points` tells which).
+        value: R. NaN where Q(. | x) does not exist for some point, or, by margins, where the model gives one no label
+            (`points` tells which).
         standard_error: of `value`, from the scatter between the points and, where lambda was drawn, between its draws;
             NaN where that was one draw.
         area: the integral of R_{Q_lambda} over A without the density, as T equation 7 has it; the value itself where
@@ -154,7 +155,8 @@ class Score(check.Settings):
                 raise ValueError(f"bounds: expected the unit cube's, (0, 1), where certain is margins, got {bounds!r}")
             norm, eps = _balls(kernels)
             distance = _margins(model, x, norm, attacks, key=key, batch_size=batch_size, index=index)
-            values = (distance > eps[:, None]) * weights  # [L, N]
+            certain = (distance > eps[:, None]).double()
+            values = certain.where(~distance.isnan(), torch.nan) * weights  # [L, N]
         elif attacks is not None:
             raise ValueError(f"attacks: expected None where certain is draws, got {attacks!r}")
         else:
