@@ -80,7 +80,7 @@ for name in work.take([f"name {number}" for number in range(12)]):
 
 
 def test_what_dies_or_hangs_takes_nothing_else_with_it(tmp_path):
-    found = processes.run_shared([sys.executable, "-c", WORKER], 3, tmp_path, "work", 14)
+    found = processes.run_shared([sys.executable, "-c", WORKER], 3, tmp_path, "work", 20)
     assert sorted(found.outcomes) == sorted(f"name {number}" for number in range(12) if number not in (2, 3, 7))
     assert all(outcome == {"found": name} for name, outcome in found.outcomes.items())
     assert {name: how.partition(":")[0] for name, how in found.died.items()} == {

@@ -74,8 +74,8 @@ def test_margins_in_a_folder_in_use_are_refused(weights, tmp_path):
     out = tmp_path / "out"
     margins(weights, out)
     with FileLock(out / ".lock"):
-        assert f"out: {out} is in use by another process" == margins(weights, out, "--resume", code=1)
-        assert f"out: {out} is in use by another process" == run("demo", "--out", out, code=1)
+        assert f"--out: {out} is in use by another process" == margins(weights, out, "--resume", code=1)
+        assert f"--out: {out} is in use by another process" == run("demo", "--out", out, code=1)
     margins(weights, out, "--resume")
 
 
@@ -122,7 +122,7 @@ def test_a_model_that_makes_no_network_is_named(weights, tmp_path, monkeypatch, 
     (tmp_path / "fails.py").write_text("def make(): return 1 / 0")
     monkeypatch.syspath_prepend(tmp_path)
     told = margins(weights, tmp_path / "out", "--model", model, code=1)
-    assert told.startswith("model: ") and message in told and "\n" not in told
+    assert told.startswith("--model: ") and message in told and "\n" not in told
     assert "options.py" not in told and "<frozen" not in told  # no place of the library's or of Python's own
     assert not (tmp_path / "out").exists()
 
@@ -144,8 +144,7 @@ def test_a_picture_that_fails_costs_a_line(weights, tmp_path, monkeypatch, argum
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(cli.app, arguments)
     assert result.exit_code == code
-    (line,) = [line for line in result.output.splitlines() if "warning" in line]
-    assert line.startswith("robustperf: warning: the picture ")
+    (line,) = [line for line in result.output.splitlines() if line.startswith("robustperf: warning: the picture ")]
     assert line.endswith(r"could not be drawn: latex was not able to process: \q")
     assert kept is None or (tmp_path / "out" / kept).exists()
     assert "picture:" not in result.output and "curves:" not in result.output and "curve:" not in result.output
@@ -215,7 +214,7 @@ def test_brackets_without_end_are_a_line(weights, tmp_path, option):
         told = margins(weights, tmp_path / "out", option, text, code=1)
     else:
         told = run("nuisance", "show", option, text, "--out", tmp_path / "a.png", code=1)
-    assert told.startswith(f"{option[2:]}: ") and ("nested" in told or "parentheses" in told)
+    assert told.startswith(f"{option}: ") and ("nested" in told or "parentheses" in told)
 
 
 @pytest.mark.parametrize("error, line", [
@@ -246,7 +245,7 @@ def test_a_checkpoint_that_promises_much_is_a_line(weights, tmp_path):
     save_file({"fc.weight": torch.zeros(1)}, weights, metadata={
         "architecture": "small-cnn", "arguments": '{"size": 8, "classes": 30000000}'})
     told = margins(weights, tmp_path / "out", code=1)
-    assert told.startswith(f"checkpoint: the weights in {weights} do not fit SmallCNN") and "\n" not in told
+    assert told.startswith(f"--checkpoint: the weights in {weights} do not fit SmallCNN") and "\n" not in told
 
 
 def test_integers_in_the_place_of_weights_are_a_line(tmp_path, monkeypatch):

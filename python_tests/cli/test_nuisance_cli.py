@@ -80,6 +80,10 @@ def test_images_resized_and_of_a_folder(tmp_path, monkeypatch):
 def test_one_delta_for_all(tmp_path):
     output = show("--kernel", "brightness + contrast", "--shared", "--draws", 2, "--out", tmp_path / "grid.png")
     assert "1 components of delta" in output and "with one delta" in output and "brightness, contrast" in output
+    output = show("--kernel", "brightness((0, 2)) + rotation(30)", "--shared", "--draws", 2, "--out",
+                  tmp_path / "grid.png")
+    assert "1 components of delta" in output and "brightness, rotation" in output
+    assert "brightness((0, 2)).normalised() + rotation((-30, 30)).normalised()" in output.replace("\n", " ")
 
 
 def test_kernels_that_are_no_programs(tmp_path):
@@ -124,8 +128,9 @@ def test_build_kernel():
     assert isinstance(both, Compose) and both.dim == 2
     assert repr(both) == "rotation((-10, 10), outside='border') + translation(None, (-0.2, 0.2))"
     assert build_kernel("brightness + contrast", shared=True).dim == 1
+    assert build_kernel("brightness((0, 5)) + rotation", shared=True).dim == 1
     with pytest.raises(ValueError, match="kernels: expected parts with the same law"):
-        build_kernel("brightness + rotation", shared=True)
+        build_kernel("brightness + gaussian_noise", shared=True)
     (part,) = build_kernel("rotation + (hue + fog)").parts
     assert isinstance(part, KnownKernel) and [step.name for step in part.program.steps] == ["rotation", "hue", "fog"]
     assert isinstance(build_kernel("rotation"), Rotation)

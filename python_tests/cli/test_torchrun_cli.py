@@ -1,6 +1,7 @@
 """train, evaluate and margins under `torchrun` with two processes, beside one process."""
 
 import csv
+import importlib
 import json
 import os
 import subprocess
@@ -11,7 +12,6 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-import robustperf as rp
 from robustperf import cli, nets
 from robustperf.nets import checkpoint
 
@@ -53,7 +53,9 @@ def runs(tmp_path_factory):
             [*margins, "--out", str(folder / f"resumed{processes}"), "--resume"],
         ]
 
-    def interrupt(*arguments, _found=rp.robustness.margins, **named):
+    module = importlib.import_module("robustperf.robustness.margins")
+
+    def interrupt(*arguments, _found=module.stream, **named):
         if int(named["index"][0]) == 40:
             raise KeyboardInterrupt
         return _found(*arguments, **named)
@@ -61,7 +63,7 @@ def runs(tmp_path_factory):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as each process under torchrun: threads decide how sums are rounded
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rp.robustness, "margins", interrupt)
+        patch.setattr(module, "stream", interrupt)
         for processes in (1, 2):
             result = CliRunner().invoke(cli.app, commands(processes)[3])
             assert result.exit_code == 130 and "2 of 6 batches are kept" in result.output

@@ -118,6 +118,7 @@ def test_a_loss_that_is_no_number_is_a_line(tmp_path, monkeypatch, capsys):
 
 
 KERNEL = Brightness(0.4)
+PUBLISHED = {"loss": "cross_entropy"}
 BATCH = "mrt(selection='batch', selection_dtype='bfloat16', chunk=1)"
 
 
@@ -133,9 +134,9 @@ BATCH = "mrt(selection='batch', selection_dtype='bfloat16', chunk=1)"
     ("mat(start='identity')", {"kernel": KERNEL}, training.MAT(KERNEL, start="identity")),
     ("mda", {"kernel": KERNEL, "weight": 0.5}, training.MDA(KERNEL, weight=0.5)),
     ("pgd", {}, training.AdversarialTraining()),
-    ("pgd(steps=3)", {}, training.AdversarialTraining(PGD(math.inf, eps=8 / 255, step=0.01, steps=3))),
+    ("pgd(steps=3)", {}, training.AdversarialTraining(PGD(math.inf, eps=8 / 255, step=0.01, steps=3, **PUBLISHED))),
     ("pgd(inf, weight=1)", {"weight": 2}, training.AdversarialTraining(weight=1)),
-    ("pgd(norm=2, eps=0.5)", {"weight": 1}, training.AdversarialTraining(PGD(2, eps=0.5, steps=20), 1)),
+    ("pgd(norm=2, eps=0.5)", {"weight": 1}, training.AdversarialTraining(PGD(2, eps=0.5, steps=20, **PUBLISHED), 1)),
     ("gaussian(0.2)", {"weight": 0.5}, training.GaussianAugmentation(0.2, 0.5)),
     ("hein(0.2)", {}, training.CrossLipschitz(0.2)),
     ("hein", {"weight": 0.5}, training.CrossLipschitz(0.5)),

@@ -97,8 +97,22 @@ def test_a_noisy_model_is_told(net, x):
     def model(images):
         return net(images + 0.1 * torch.randn(images.shape, generator=noise, dtype=images.dtype))
 
-    found = found_by(model, x, [BG()], "of 8 adversarial examples had their old label when evaluated once more")
+    found = found_by(model, x, [BG()], "of 8 points the label of x or of its adversarial example changed")
     assert found.diagnostics.repeated == 8 and 1 <= found.diagnostics.changed <= 8
+
+
+def test_noise_at_x_is_told_though_the_adversarial_example_keeps_its_label(x):
+    """Among dark images, where x is, a coin decides: 0 or 1. Bright ones are 2."""
+    coin = torch.Generator().manual_seed(3)
+
+    def model(images):
+        brightness = images.flatten(1).mean(1)
+        toss = torch.randint(0, 2, (len(images),), generator=coin)
+        side = nn.functional.one_hot(toss, 2).to(images)
+        return torch.cat([side, 1 + 10 * (brightness[:, None] - 0.6)], 1)
+
+    found = found_by(model, 0.5 * x, [Nearby(torch.full_like(x, 0.75))], "of 8 points the label of x or of its adv")
+    assert 1 <= found.diagnostics.changed <= 8
 
 
 def test_labels_are_no_logits(net, x):

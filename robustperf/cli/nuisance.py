@@ -39,7 +39,8 @@ def show(
     points: Annotated[int, typer.Option(min=1, help="So many points from there on, a row each.")] = 1,
     draws: Annotated[int, typer.Option(min=1, help="Draws of delta for each point.")] = 10,
     seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
-    shared: Annotated[bool, typer.Option("--shared", help="One delta for all kernels of the sum.")] = False,
+    shared: Annotated[bool, typer.Option("--shared", help="One delta for all kernels of the sum, in [-1, 1] where "
+                                               "their ranges differ.")] = False,
     out: Picture = Path("nuisance.png"),
 ) -> None:
     """Draw a point under many delta: x, then a picture for each draw."""
@@ -114,11 +115,18 @@ def _points(dataset: Dataset | ImageFolder, index: int, points: int) -> tuple[to
 
 def _components(kernel: Kernel, shape: torch.Size) -> list[str]:
     """A name for each component of delta."""
+    from robustperf.kernel import Normalised
     from robustperf.nuisance import Compose, KnownKernel
     from robustperf.ops.program import Law
 
-    if isinstance(kernel, Compose) and len(kernel.parts) == 1:
-        (kernel,) = kernel.parts  # known kernels in a row are one
+    if isinstance(kernel, Normalised):
+        return _components(kernel.kernel, shape)
+    if isinstance(kernel, Compose) and (kernel.shared or len(kernel.parts) == 1):  # known kernels in a row are one
+        of_parts = []
+        for part in kernel.parts:
+            of_parts.append(_components(part, shape))
+            shape = part.shape_after(tuple(shape))
+        return [", ".join(names) for names in zip(*of_parts, strict=True)]
     if not isinstance(kernel, KnownKernel):
         return [f"delta[{number}]" for number in range(kernel.dim_for(tuple(shape)))]
     codes, names = kernel.program.layout(shape).codes, []

@@ -27,10 +27,10 @@ class Diagnostics:
         missing: where no adversarial example was found.
         undefined: where a logit at x is NaN, or the label's and another one are the same infinity: no label, and so
             no margin.
-        repeated: the adversarial examples that were evaluated once more: those of every fourth point.
-        changed: how many of them the model then gave the label that they had got away from: it is noisy, or depends
-            on the batch.
-        compared: of these the ones found by an attack that is not one of the published three (FGSM, PGD and BG with the
+        repeated: the points that were evaluated once more, and their adversarial examples with them: every fourth.
+        changed: at how many of them a label differed then, that of x or that of the adversarial example (which had
+            the label of x again): the model is noisy, or depends on the batch.
+        compared: of their adversarial examples the ones found by an attack that is not one of the published three (FGSM, PGD and BG with the
             settings that they were published with), where there is a published one too.
         undercut: how many of them are more than 10 % nearer than the published attacks' points: no line to these has
             crossed at 1.1 times the distance (one evaluation for each line that is longer).
@@ -70,8 +70,9 @@ class Diagnostics:
             lines.append(f"the outputs look like probabilities at {share['probabilities']:.2%} of the points: leave "
                          "out the last softmax or sigmoid, whose gradients vanish where the model is sure")
         if self.changed:
-            lines.append(f"{share['changed']:.2%} of {self.repeated} adversarial examples had their old label when "
-                         "evaluated once more: the model is noisy (dropout, random layers), or depends on the batch")
+            lines.append(f"at {share['changed']:.2%} of {self.repeated} points the label of x or of its adversarial "
+                         "example changed when evaluated once more: the model is noisy (dropout, random layers), or "
+                         "depends on the batch")
         if self.undefined:
             lines.append(f"{share['undefined']:.2%} of the points have NaN logits: no label, and so no margin")
         if self.missing:

@@ -34,8 +34,8 @@ class Margins(Result):
             margin; inf where `found` is False, 0 where a label was given that is not the model's, NaN where the model
             gives x no label (NaN logits).
         attack: [N] int64, the position in `attacks` whose line it is on; -1 where distance is 0, inf or NaN.
-        evaluations: [N] int64, images that the model saw in the line search (not those of the attacks), and once more
-            for the diagnostics.
+        evaluations: [N] int64, images that the model saw in the line search and for the diagnostics (not those of
+            the attacks).
         found: [N] bool, whether any adversarial example was found.
         point: [N, ...] those nearest points, NaN where not found; None unless they were kept.
         attack_evaluations: [A, N] int64, forward passes of each attack for each point.
@@ -64,8 +64,9 @@ class Margins(Result):
 
     @property
     def median(self) -> float:
-        """The median distance, the lower of the two middle ones, as in `MarginCurve.median`; NaN of no points."""
-        return self.distance.sort().values[(len(self) - 1) // 2].item() if len(self) else math.nan
+        """The median distance of the points with a label, the lower of the two middle ones, as in
+        `MarginCurve.median`; NaN of no points."""
+        return self.distance.nanmedian().item()
 
     def __len__(self) -> int:
         """N."""
@@ -73,15 +74,17 @@ class Margins(Result):
 
     def summary(self) -> dict[str, float]:
         """The result in plain numbers: points, norm, median, area (R, the mean of min(distance, diameter)), diameter,
-        not_found (how many points), evaluations and attack_evaluations (a point's mean in the line search and in the
-        attacks), and for each attack its part in `shares`, as "closest_by NAME"."""
+        not_found (how many points), undefined (how many have no label, and are in neither median nor area),
+        evaluations and attack_evaluations (a point's mean in the line search and in the attacks), and for each attack
+        its part in `shares`, as "closest_by NAME"."""
         return {
             "points": len(self),
             "norm": self.norm,
             "median": self.median,
-            "area": self.distance.clamp(max=self.diameter).mean().item(),
+            "area": self.distance.clamp(max=self.diameter).nanmean().item(),
             "diameter": self.diameter,
-            "not_found": int((~self.found).sum()),
+            "not_found": int(self.distance.isinf().sum()),
+            "undefined": int(self.distance.isnan().sum()),
             "evaluations": self.evaluations.double().mean().item(),
             "attack_evaluations": self.attack_evaluations.double().sum(0).mean().item(),
             **{f"closest_by {name}": part for name, part in self.shares.items()},
@@ -152,7 +155,7 @@ def margins(
 
     A point where the model has no label (NaN logits), or an attack no gradient, costs itself and no other. What makes
     the margins doubtful is in `diagnostics`, and warned of (RuntimeWarning, once a call). That takes one more
-    evaluation of the adversarial examples of every fourth point (those whose index is a multiple of 4).
+    evaluation of every fourth point (those whose index is a multiple of 4) and of its adversarial example.
 
     Raises TypeError or ValueError for a wrong argument, pixels that are not finite or out of bounds.
 
@@ -265,12 +268,19 @@ def _evaluated_again(model, x, labels, index, attacks: Sequence[Attack], found: 
                      boundary: Boundary, norm, counts: Diagnostics) -> tuple[Diagnostics, torch.Tensor]:
     """The diagnostics that need evaluations of their own: (with their counts, these evaluations [B])."""
     evaluations = torch.zeros_like(boundary.evaluations)
-    rows = ((boundary.candidate >= 0) & (index % EVERY == 0)).nonzero()[:, 0]
+    rows = ((boundary.distance > 0) & (index % EVERY == 0)).nonzero()[:, 0]
     if not rows.numel():
         return counts, evaluations
-    changed = logits_of(model, boundary.point[rows]).argmax(1) == labels[rows]
+    # a noisy label at x counts too: its adversarial example may well keep the more frequent label
+    changed = gap_at(model, x[rows], labels[rows]) < 0
     evaluations[rows] += 1
+    found_there = boundary.candidate[rows] >= 0
+    again = rows[found_there]
+    if again.numel():
+        changed[found_there] |= logits_of(model, boundary.point[again]).argmax(1) == labels[again]
+        evaluations[again] += 1
     counts = replace(counts, repeated=len(rows), changed=int(changed.sum()))
+    rows = again
 
     published = torch.tensor([attack.published for attack in attacks], device=x.device)
     rows = rows[~published[boundary.candidate[rows]]]

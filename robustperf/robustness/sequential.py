@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from scipy.special import gammaln
 
 _SPREAD = 10  # standard deviations of the hypergeometric law that are summed: the rest is below 1e-20
 _AT_ONCE = 1 << 21  # probabilities
@@ -53,6 +52,8 @@ def unbiased(successes: torch.Tensor, trials: torch.Tensor, stages: Sequence[int
 
 def _next(u, s, m, n, numbers):
     """u_n and s_n [n + 1] at `numbers` of successes, 0 elsewhere."""
+    from scipy.special import gammaln
+
     found, factorials = np.zeros((2, n + 1)), gammaln(np.arange(n + 1) + 1.0)
     width = 2 * math.ceil(_SPREAD * math.sqrt(m * (n - m) / (4 * n)) + 1) + 1
     for some in np.array_split(numbers, math.ceil(len(numbers) * width / _AT_ONCE) or 1):

@@ -48,7 +48,9 @@ class Learner:
             self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
         self._attributes = set(vars(self.model))
         self.wrapped, self.optimizer = accelerator.prepare(self.model, self.optimizer)
+        self._zero_grad = self.optimizer.optimizer.zero_grad  # accelerate's own inspects signatures at each call
         self._parameters = list(self.wrapped.parameters())
+        self._alike = len({(parameter.device, parameter.dtype) for parameter in self._parameters}) == 1
 
     def release(self) -> None:
         """Takes off what `prepare` put on."""
@@ -85,7 +87,7 @@ class Learner:
             for group, ratio in zip(self.optimizer.param_groups, self._ratios, strict=True):
                 group["lr"] = rate * ratio
         loss, figure = self.loss(self.wrapped, x, y, key=key, index=index)
-        self.optimizer.zero_grad()
+        self._zero_grad()
         self.accelerator.backward(loss)
         norm = self._gradient_norm() if clip is None else self.accelerator.clip_grad_norm_(self._parameters, clip)
         values = torch.stack([loss.detach().double(), figure.double(), norm.double()])
@@ -95,7 +97,7 @@ class Learner:
         fault = self._fault(values[0], norm)
         if fault is None:
             self.optimizer.step()
-        self.optimizer.zero_grad()  # accelerate unscales the gradients of all models when it clips those of one
+        self._zero_grad()  # accelerate unscales the gradients of all models when it clips those of one
         if fault is not None:
             epoch, place = divmod(number, self.order.steps_an_epoch)
             raise FloatingPointError(f"{fault} at step {number + 1} (epoch {epoch + 1}, batch {place + 1}, samples "
@@ -103,10 +105,13 @@ class Learner:
         return values
 
     def _gradient_norm(self) -> torch.Tensor:
-        """The L2 norm of the gradient: no number, or inf, where a part of it is (or where its square overflows)."""
+        """NaN or inf where a part of the gradient is, or where its square overflows."""
         gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
-        return nn.utils.get_total_norm([gradient.coalesce().values() if gradient.is_sparse else gradient
-                                        for gradient in gradients])
+        if any(gradient.is_sparse for gradient in gradients):
+            gradients = [gradient.coalesce().values() if gradient.is_sparse else gradient for gradient in gradients]
+        if gradients and self._alike:
+            return torch.stack(torch._foreach_norm(gradients)).sum()
+        return nn.utils.get_total_norm(gradients)  # three times as slow
 
     def _fault(self, loss: float, norm: float) -> str | None:
         """Why the step must not be taken; None where it may."""
