@@ -9,7 +9,7 @@ from robustperf.equality import same
 
 
 class Result:
-    """A subclass is a frozen dataclass with `eq=False`, and says in `_facts` what it prints."""
+    """A subclass, such as a frozen dataclass with `eq=False`, says in `_facts` what it prints."""
 
     def _facts(self) -> dict[str, Any]:
         """What there is to know at a glance, by name; under "" what needs no name."""
