@@ -9,7 +9,7 @@ from robustperf.equality import same
 
 
 class Result:
-    """A subclass is a frozen dataclass with `eq=False`, and lists in `_facts` what it prints."""
+    """A subclass, such as a frozen dataclass with `eq=False`, lists in `_facts` what it prints."""
 
     def _facts(self) -> dict[str, Any]:
         """The summary values by name; "" for a value without a name."""

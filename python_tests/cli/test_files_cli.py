@@ -112,6 +112,10 @@ def test_settings_cut_short_are_named(weights, tmp_path):
     ("ends:make", "MODULE:FUNCTION that can be imported, got 'ends:make': SystemExit: 3"),
     ("fails:make", "got 'fails:make': ZeroDivisionError: division by zero (" + os.sep),
     ("torch.nn:Linear", "got 'torch.nn:Linear': TypeError"),
+    ("fails:mkae", "AttributeError: module 'fails' has no attribute 'mkae'; did you mean 'make'?"),
+    ("nowhere_at_all:make", "ModuleNotFoundError: No module named 'nowhere_at_all'"),
+    ("fails", "expected MODULE:FUNCTION, such as mynet:make, got 'fails'"),
+    (":make", "expected MODULE:FUNCTION, such as mynet:make, got ':make'"),
 ])  # fmt: skip
 def test_a_model_that_makes_no_network_is_named(weights, tmp_path, monkeypatch, model, message):
     (tmp_path / "ends.py").write_text("import sys\nsys.exit(3)")
@@ -119,6 +123,7 @@ def test_a_model_that_makes_no_network_is_named(weights, tmp_path, monkeypatch, 
     monkeypatch.syspath_prepend(tmp_path)
     told = margins(weights, tmp_path / "out", "--model", model, code=1)
     assert told.startswith("--model: ") and message in told and "\n" not in told
+    assert "options.py" not in told and "<frozen" not in told  # no place of the library's or of Python's own
     assert not (tmp_path / "out").exists()
 
 

@@ -1,6 +1,7 @@
 """`ImageFolder`: labels, order, resizing against torch's own interpolation, workers, and images that are none."""
 
 import os
+import pickle
 import struct
 import zlib
 
@@ -108,13 +109,23 @@ def test_read_gives_a_data_set_and_limit_the_first_images(folder):
             data[row]
 
 
+def test_it_prints_in_a_line_and_is_compared_by_value(folder):
+    data = ImageFolder(folder, "train", 16)
+    assert repr(data) == "ImageFolder(signs, n=6, shape=(3, 16, 16), classes=3)"
+    assert "<td>signs</td>" in data._repr_html_()
+    assert pickle.loads(pickle.dumps(data)) == data == ImageFolder(folder, "train", 16) != data.limit(3)
+
+
 def test_wrong_arguments_and_folders(folder, tmp_path):
     with pytest.raises(ValueError, match="split: expected one of train, val, test, got 'valid'"):
         ImageFolder(folder, "valid")
     with pytest.raises(ValueError, match="size: expected an integer above 0, got 0"):
         ImageFolder(folder, "val", 0)
-    with pytest.raises(FileNotFoundError, match="nothing"):
+    with pytest.raises(FileNotFoundError, match="nothing: expected a folder train that holds a folder of images"):
         ImageFolder(tmp_path / "nothing")
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(FileNotFoundError, match="nothing: expected a folder test or val that holds"):
+        ImageFolder(tmp_path / "nothing", "test")
     with pytest.raises(ValueError, match="domain: expected None for a folder of images.*'brightness:-40'"):
         load(folder, "train", domain="brightness:-40")
     (tmp_path / "empty/train/a").mkdir(parents=True)
@@ -174,8 +185,8 @@ def test_what_other_systems_leave_is_no_image_and_no_class(folder):
     Image.new("L", (9, 9)).save(folder / "train/go/a.tif")
     (folder / "train/list.csv").write_text("")
     os.mkfifo(folder / "train/go/fifo.png")
-    with pytest.warns(UserWarning, match=r"train: read 6 images; left out: .*4 hidden files and folders, such as "
-                      ".*1 files of other formats, such as go/a.tif") as told:
+    with pytest.warns(UserWarning, match=r"train: read 6 images; left out: .*hidden files and folders \(4, such as "
+                      r".*files of other formats \(1, such as go/a.tif\)") as told:
         data = ImageFolder(folder, "train", 16)
     assert len(told) == 1
     assert data.class_names == ["go", "stop", "wait"] and data.y.tolist() == [0, 1, 1, 2, 2, 2]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from robustperf.files import user_path
-from robustperf.names import ROOT_VARIABLE
+from robustperf.names import ROOT_VARIABLE, did_you_mean
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -95,13 +95,18 @@ def make_network(path: str) -> nn.Module:
     """The network that MODULE:FUNCTION makes; modules in the current folder are found too."""
     from torch import nn
 
-    module, _, function = path.partition(":")
+    name, _, function = path.partition(":")
+    if not (name and function):
+        raise ValueError(f"model: expected MODULE:FUNCTION, such as mynet:make, got {path!r}")
     with _current_folder_first():
+        module = None
         try:
-            make = getattr(importlib.import_module(module), function)
+            module = importlib.import_module(name)
+            make = getattr(module, function)
         except (Exception, SystemExit) as error:  # a script may end, and whatever it does may fail
+            meant = did_you_mean(function, dir(module)) if isinstance(error, AttributeError) and module else ""
             raise ValueError(f"model: expected MODULE:FUNCTION that can be imported, got {path!r}: "
-                             f"{_told(error)}") from error
+                             f"{_told(error)}{meant}") from error
         try:
             made = make()
         except (Exception, SystemExit) as error:
@@ -151,11 +156,12 @@ def plain(value: Any) -> Any:
 
 
 def _told(error: BaseException) -> str:
-    """What was raised, what it says, and where."""
+    """What was raised, what it says, and where, unless nothing but the import or the call itself failed."""
     from robustperf import check
 
     *_, last = traceback.extract_tb(error.__traceback__)
-    return f"{type(error).__name__}: {check.line_of(error)} ({last.filename}:{last.lineno})"
+    ours = last.filename == __file__ or last.filename.startswith("<frozen")
+    return f"{type(error).__name__}: {check.line_of(error)}" + ("" if ours else f" ({last.filename}:{last.lineno})")
 
 
 def _load(name: str, split: str, root: Path | None, domain: str | None, size: int | None) -> Dataset | ImageFolder:

@@ -9,6 +9,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,11 +20,12 @@ from robustperf.data.dataset import Dataset
 from robustperf.data.image_files import SUFFIXES, check_pixels, read_image
 from robustperf.files import user_path
 from robustperf.names import check_name
+from robustperf.result import Result
 
 SPLITS = ("train", "val", "test")
 
 
-class ImageFolder(data.Dataset):
+class ImageFolder(Result, data.Dataset):
     """The images of PATH/SPLIT/CLASS/*.jpeg (.bmp, .jpg, .png, .ppm, .webp), read when they are asked for.
 
     `folder[i]` is (image, label): the image float32 [3, size, size] in [0, 1], the label an int in 0..classes-1. Its
@@ -58,6 +60,10 @@ class ImageFolder(data.Dataset):
         folder = path / split
         if split == "test" and not folder.exists():
             folder = path / "val"
+        if not folder.is_dir():
+            expected = "test or val" if split == "test" else split
+            raise FileNotFoundError(f"{path}: expected a folder {expected} that holds a folder of images for each "
+                                    "class, found none")
         self.name = path.resolve().name
         left_out: dict[str, list[str]] = defaultdict(list)
         found = {name: _images(folder / name, left_out) for name in _class_folders(folder, left_out)}
@@ -96,6 +102,9 @@ class ImageFolder(data.Dataset):
             raise IndexError(f"index: expected one in 0..{len(self) - 1}, got {row}")
         pixels = torch.from_numpy(_centre(self._files[row], self.size))
         return pixels.permute(2, 0, 1).to(torch.float32, memory_format=torch.contiguous_format) / 255, int(self.y[row])
+
+    def _facts(self) -> dict[str, Any]:
+        return {"": self.name, "n": len(self), "shape": (3, self.size, self.size), "classes": self.classes}
 
     def limit(self, n: int) -> ImageFolder:
         """The first `n` images (all of them if there are fewer); they are of the first classes."""
@@ -159,7 +168,7 @@ def _is_hidden(name: str) -> bool:
 
 def _told(left_out: dict[str, list[str]]) -> str:
     """What is left out, in words: how many of each kind, and one of them."""
-    kinds = [f"{len(names):,} {what}, such as {min(names)}" for what, names in left_out.items() if names]
+    kinds = [f"{what} ({len(names):,}, such as {min(names)})" for what, names in left_out.items() if names]
     return f"; left out: {'; '.join(kinds)}" if kinds else ""
 
 
