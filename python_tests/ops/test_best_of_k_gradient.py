@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch.autograd import forward_ad
 
 from robustperf.ops import best_of_k
 
@@ -177,3 +178,6 @@ def test_torch_func():
     logits = logits.detach()
     torch.testing.assert_close(torch.func.grad(loss)(logits), expected)
     torch.testing.assert_close(torch.func.jvp(loss, (logits,), (along,))[1], (expected * along).sum())
+    with forward_ad.dual_level():
+        tangent = forward_ad.unpack_dual(loss(forward_ad.make_dual(logits, along))).tangent
+    torch.testing.assert_close(tangent, (expected * along).sum())

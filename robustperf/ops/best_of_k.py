@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from torch.autograd import forward_ad
 from torch.compiler import is_compiling
 from torch.nn.functional import cross_entropy
 
@@ -78,7 +79,7 @@ def best_of_k(
         except RuntimeError:  # tensors without memory, those of torch.func: by the registered operator
             plain = False
         else:
-            return _with_gradient(logits, target, loss, index, *settings) if logits.requires_grad else (loss, index)
+            return _with_gradient(logits, target, loss, index, *settings) if _differentiated(logits) else (loss, index)
     _check_tensors(logits, target, running)
     backend = registry.choose("best_of_k", backend, logits.device)
     loss, index = _new_state(logits, target) if running is None else running
@@ -88,7 +89,13 @@ def best_of_k(
         registry.implementation("best_of_k", backend)(logits, target, loss, index, *settings)
     else:
         _best_of_k(logits, target, loss, index, *settings, backend)
-    return _with_gradient(logits, target, loss, index, *settings) if logits.requires_grad else (loss, index)
+    return _with_gradient(logits, target, loss, index, *settings) if _differentiated(logits) else (loss, index)
+
+
+def _differentiated(logits):
+    """Whether a gradient is asked for, or a tangent comes along (forward mode, `torch.func.jvp`)."""
+    return logits.requires_grad or (not is_compiling() and forward_ad._current_level >= 0
+                                    and forward_ad.unpack_dual(logits).tangent is not None)
 
 
 def _with_gradient(logits, target, loss, index, first, fresh, whole_batch, label_smoothing, ignore_index):
