@@ -108,7 +108,8 @@ def test_margins_summed_up_and_on_disk(tmp_path):
     assert margins.summary() == {
         "points": 4, "norm": 2.0, "median": 1.0341, "area": pytest.approx((0.5 + 1.0341 + 2 + 4) / 4), "diameter": 4.0,
         "not_found": 1, "undefined": 0, "evaluations": 1.5, "attack_evaluations": 3.0,
-        "closest_by FGSM": pytest.approx(1 / 3), "closest_by BG": pytest.approx(2 / 3),
+        "closest_by FGSM": pytest.approx(1 / 3),
+        "closest_by BG": pytest.approx(2 / 3),
     }  # fmt: skip
     json.dumps(margins.summary(), allow_nan=False)
     margins.save(tmp_path / "margins.npz")

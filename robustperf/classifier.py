@@ -1,4 +1,4 @@
-"""A classifier under test: a module that maps images [B, ...] to logits [B, C], looked at and left as it was."""
+"""A classifier under test: a module that maps images [B, ...] to logits [B, C], evaluated and left unchanged."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import types
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch.nn.parallel import DistributedDataParallel
@@ -19,13 +19,22 @@ from robustperf import check
 Classifier = Callable[[torch.Tensor], torch.Tensor]
 """A `torch.nn.Module`, or any callable from images [B, ...] to logits [B, C]."""
 
+
+class Estimator(Protocol):
+    """A fitted scikit-learn classifier."""
+
+    def get_params(self, deep: bool = ..., /) -> dict[str, Any]: ...
+
+    def predict(self, X: Any, /) -> Any: ...
+
+
 Labeller = Callable[[torch.Tensor], torch.Tensor]
 """A callable from images [B, ...] to labels [B] int64, such as the true labelling function Y of T section 2."""
 
 
 @contextmanager
 def evaluating(model: Classifier) -> Iterator[None]:
-    """Eval mode for the time of the block; every submodule's mode is as before afterwards, also after an error.
+    """Eval mode within the block; every submodule's mode is as before afterwards, also after an error.
 
     Of a callable that is no module, the modules are those that `modules_of` finds.
     """
@@ -46,7 +55,7 @@ _WRITES: weakref.WeakKeyDictionary[Classifier, bool] = weakref.WeakKeyDictionary
 
 
 def logits_of(model: Classifier, x: torch.Tensor) -> torch.Tensor:
-    """The model's logits, [B, C] with C >= 2; x stays as it is.
+    """The model's logits, [B, C] with C >= 2; x is not changed.
 
     The first time that a model is evaluated it is given a copy of x, which shows whether the model writes into its
     input; one that does is given copies from then on. Later torch's count of in-place operations on x is compared.
@@ -148,7 +157,7 @@ def labels_of(labeller: Labeller, x: torch.Tensor) -> torch.Tensor:
 
 
 def check_no_nan(logits: torch.Tensor, index: torch.Tensor | None = None) -> None:
-    """ValueError naming the first points whose logits hold a NaN; `index` [B] are their numbers, 0..B-1 by default."""
+    """ValueError naming the first points whose logits hold a NaN; `index` [B]: their sample ids, 0..B-1 by default."""
     wrong = logits.isnan().any(1).nonzero()[:, 0]
     if wrong.numel():
         first = (wrong if index is None else index[wrong])[:5].tolist()
@@ -163,8 +172,8 @@ def device_of(model: Classifier) -> torch.device:
 
 
 def without_wrapper(model: Classifier) -> Classifier:
-    """The module inside DistributedDataParallel, for passes that the wrapper must not count: those that give the
-    parameters no gradients."""
+    """The module inside DistributedDataParallel, for passes that the wrapper must not track: those without parameter
+    gradients."""
     return model.module if isinstance(model, DistributedDataParallel) else model
 
 
@@ -172,7 +181,7 @@ _CHANNELS_LAST: weakref.WeakKeyDictionary[torch.nn.Module, bool] = weakref.WeakK
 
 
 def laid_out(model: Classifier, x: torch.Tensor) -> torch.Tensor:
-    """x [B, C, H, W] in the memory layout that the model is fastest on, the same numbers.
+    """x [B, C, H, W] in the memory layout that the model is fastest on; the values are the same.
 
     On a CPU convolutions follow their input's layout and take up to half the time channels-last. A model that calls
     `view` may not take that; it is tried on two images, in eval mode, when the model is first seen.
@@ -193,6 +202,6 @@ def _takes_channels_last(model, x):
     with evaluating(model), torch.no_grad():
         try:
             model(x.clone(memory_format=torch.channels_last))
-        except RuntimeError:  # what is wrong with the images themselves shows again
+        except RuntimeError:  # a fault of the images themselves shows again
             return False
     return True

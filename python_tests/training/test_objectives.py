@@ -259,7 +259,8 @@ def test_published_defaults():
     assert MRT(kernel) == MRT(kernel, 10, 1.0, "batch", None, None)
     assert MAT(kernel) == MAT(kernel, 10, 0.1, 1.0, "centre")
     assert MDA(kernel) == MDA(kernel, 3, 1.0)
-    assert AdversarialTraining() == AdversarialTraining(PGD(math.inf, eps=8 / 255, step=0.01, steps=20), 0.0)
+    attack = PGD(math.inf, eps=8 / 255, step=0.01, steps=20, loss="cross_entropy")
+    assert AdversarialTraining() == AdversarialTraining(attack, 0.0)
     assert GaussianAugmentation() == GaussianAugmentation(0.1, 1.0)
 
 

@@ -67,6 +67,7 @@ def best_of_k(
         _check_no_gradient(logits, running)
     settings = first, running is None, selection == "batch", label_smoothing, ignore_index
     plain = type(logits) is torch.Tensor and not is_compiling()
+    differentiable = isinstance(logits, torch.Tensor) and logits.requires_grad
     native = registry.native("best_of_k", backend, logits.device) if plain else None
     if native is not None:
         # It looks at its tensors itself, in a tenth of the time. What it refuses, the checks below put in words.
@@ -75,10 +76,10 @@ def best_of_k(
             native(logits, target, loss, index, *settings)
         except (AttributeError, IndexError, TypeError, ValueError):
             pass
-        except RuntimeError:  # tensors without memory, those of torch.func: by the registered operator
-            plain = False
+        except RuntimeError:  # tensors without memory, those of torch.func, which do not tell what they are wanted for
+            plain, differentiable = False, True
         else:
-            return _with_gradient(logits, target, loss, index, *settings) if logits.requires_grad else (loss, index)
+            return _with_gradient(logits, target, loss, index, *settings) if differentiable else (loss, index)
     _check_tensors(logits, target, running)
     backend = registry.choose("best_of_k", backend, logits.device)
     loss, index = _new_state(logits, target) if running is None else running
@@ -88,7 +89,7 @@ def best_of_k(
         registry.implementation("best_of_k", backend)(logits, target, loss, index, *settings)
     else:
         _best_of_k(logits, target, loss, index, *settings, backend)
-    return _with_gradient(logits, target, loss, index, *settings) if logits.requires_grad else (loss, index)
+    return _with_gradient(logits, target, loss, index, *settings) if differentiable else (loss, index)
 
 
 def _with_gradient(logits, target, loss, index, first, fresh, whole_batch, label_smoothing, ignore_index):

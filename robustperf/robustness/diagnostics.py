@@ -1,4 +1,4 @@
-"""What makes margins doubtful: gradients that are not there, outputs that are no logits, a model that is noisy."""
+"""What makes margins doubtful: missing gradients, outputs that are no logits, a noisy model."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
 EVERY = 4
-"""Points whose number is a multiple of this are evaluated once more, for `changed` and `undercut`."""
+"""Points whose sample id is a multiple of this are evaluated again, for `changed` and `undercut`."""
 
 NEARER = 0.1
-"""By which share the nearest point must be nearer for the published attacks to count as undercut."""
+"""The fraction by which the nearest point must be nearer for the published attacks to count as undercut."""
 
-_UNDERCUT = 0.1  # of the points compared, from which on it is worth a word
+_UNDERCUT = 0.1  # the fraction of the points compared from which on it is reported
 
 
 @dataclass(frozen=True)
@@ -62,45 +62,46 @@ class Diagnostics:
 
     @property
     def messages(self) -> list[str]:
-        """A sentence for each warning sign present, with its fraction; empty if there are none."""
-        share = self.fractions
-        lines = [f"{name} had a zero or non-finite gradient at {share[f'flat {name}']:.2%} of the points, where its "
-                 "distances may be too large" for name, count in self.flat.items() if count]
+        """One line for each sign present, with its fraction; none where nothing is wrong."""
+        fraction = self.fractions
+        lines = [f"{name} had a zero or non-finite gradient at {fraction[f'flat {name}']:.2%} of the points: there it "
+                 "had no search direction" for name, count in self.flat.items() if count]
         if self.probabilities:
-            lines.append(f"the outputs look like probabilities at {share['probabilities']:.2%} of the points: leave "
-                         "out the last softmax or sigmoid, whose gradients vanish where the model is sure")
+            lines.append(f"the outputs look like probabilities at {fraction['probabilities']:.2%} of the points: leave "
+                         "out the last softmax or sigmoid, whose gradients vanish where the model is confident")
         if self.changed:
-            lines.append(f"at {share['changed']:.2%} of {self.repeated} points the label of x or of its adversarial "
-                         "example changed when evaluated once more: the model is noisy (dropout, random layers), or "
+            lines.append(f"at {fraction['changed']:.2%} of {self.repeated} points the label of x or of its adversarial "
+                         "example changed when evaluated again: the model is noisy (dropout, random layers), or "
                          "depends on the batch")
         if self.undefined:
-            lines.append(f"{share['undefined']:.2%} of the points have NaN logits: no label, and so no margin")
+            lines.append(f"{fraction['undefined']:.2%} of the points have NaN logits: no label, and so no margin")
         if self.missing:
-            lines.append(f"no adversarial example was found for {share['missing']:.2%} of the points: their margin "
+            lines.append(f"no adversarial example was found for {fraction['missing']:.2%} of the points: their margin "
                          "counts as the largest distance")
-        if share["undercut"] >= _UNDERCUT:
-            lines.append(f"{share['undercut']:.2%} of {self.compared} points found by other attacks are more than "
+        if fraction["undercut"] >= _UNDERCUT:
+            lines.append(f"{fraction['undercut']:.2%} of {self.compared} points found by other attacks are more than "
                          f"{NEARER:.0%} nearer than those of the published ones, which overestimate margins here")
         return lines
 
     @property
     def captions(self) -> tuple[str, ...]:
-        """`messages` in a few words, for the legend of a plot; without `missing`, which the plot shows itself."""
-        share = self.fractions
-        words = [f"{name}: no gradient at {share[f'flat {name}']:.1%}" for name, count in self.flat.items() if count]
+        """`messages` as short captions of a figure, without the points that were not found."""
+        fraction = self.fractions
+        captions = [f"{name}: no gradient at {fraction[f'flat {name}']:.1%}"
+                    for name, count in self.flat.items() if count]
         if self.probabilities:
-            words.append(f"outputs look like probabilities at {share['probabilities']:.1%}")
+            captions.append(f"outputs look like probabilities at {fraction['probabilities']:.1%}")
         if self.changed:
-            words.append(f"noisy model: {share['changed']:.1%} changed their label")
+            captions.append(f"noisy model: {fraction['changed']:.1%} changed their label")
         if self.undefined:
-            words.append(f"NaN logits at {share['undefined']:.1%}, left out")
-        if share["undercut"] >= _UNDERCUT:
-            words.append(f"published attacks undercut at {share['undercut']:.1%}")
-        return tuple(words)
+            captions.append(f"NaN logits at {fraction['undefined']:.1%}, left out")
+        if fraction["undercut"] >= _UNDERCUT:
+            captions.append(f"published attacks undercut at {fraction['undercut']:.1%}")
+        return tuple(captions)
 
     @staticmethod
     def merge(parts: Sequence[Diagnostics]) -> Diagnostics:
-        """The sum over several parts of the points."""
+        """The sum over several parts."""
         names = dict.fromkeys(name for part in parts for name in part.flat)
         flat = {name: sum(part.flat.get(name, 0) for part in parts) for name in names}
         counts = {each.name: sum(getattr(part, each.name) for part in parts)
