@@ -253,7 +253,10 @@ def of_a_global(x):
     lambda net: lambda x: net(x), lambda net: functools.partial(with_default, net=net), Wrapper,
     lambda net: Wrapper(net).forward, lambda net: net.forward, lambda net: (lambda x, net=net: net(x)),
     lambda net: lambda x: (lambda images: net(images))(x), lambda net: functools.partial(Wrapper(lambda x: net(x))),
-], ids=["closure", "partial", "object", "bound method", "forward", "default", "nested", "partial of an object"])
+    lambda net: (lambda nets: lambda x: sum(one(x) for one in nets) / len(nets))([net, net]),
+    lambda net: (lambda nets: lambda x: nets["a"][0](x))({"a": (net,)}),
+], ids=["closure", "partial", "object", "bound method", "forward", "default", "nested", "partial of an object",
+        "ensemble", "dict of tuples"])
 def test_modules_in_other_callables(model, hide):
     """They too are in eval mode for a while, and left as they were."""
     hidden = hide(model.train())
@@ -264,8 +267,12 @@ def test_modules_in_other_callables(model, hide):
     assert all(modes(model))
 
 
+def of_a_global_inside(x):
+    return sum((lambda images: GLOBAL(images))(x) for _ in range(2))
+
+
 def test_modules_in_globals_and_recursion():
-    assert modules_of(of_a_global) == list(GLOBAL.modules())
+    assert modules_of(of_a_global) == modules_of(of_a_global_inside) == list(GLOBAL.modules())
 
     def forever(x):
         return forever(x)
@@ -282,6 +289,14 @@ class InPlace(nn.Module):
 
     def forward(self, x):
         return self.net(x.sub_(0.5).div_(0.25))
+
+
+class InPlaceUncounted(InPlace):
+    """By way of NumPy's view of the memory, of which torch's count of in-place operations knows nothing."""
+
+    def forward(self, x):
+        x.detach().numpy()[...] = (x.detach().numpy() - 0.5) / 0.25
+        return self.net(x)
 
 
 class OutOfPlace(InPlace):
@@ -309,6 +324,16 @@ def test_a_model_that_writes_into_its_input_sees_copies(wrap):
     loss = MRT(kernel, 3, weight=1.0)(model, x, y, key=0, index=torch.arange(20))
     torch.testing.assert_close(loss, MRT(kernel, 3, weight=1.0)(plain, x, y, key=0, index=torch.arange(20)))
     assert torch.equal(x, before) and loss.requires_grad
+
+
+def test_a_model_that_writes_by_way_of_numpy_sees_copies():
+    torch.manual_seed(0)
+    net, plain, x = InPlaceUncounted(), OutOfPlace(), torch.rand(20, 1, 4, 4)
+    plain.load_state_dict(net.state_dict())
+    before = x.clone()
+    for _ in range(3):
+        torch.testing.assert_close(logits_of(net, x), plain(before))
+        assert torch.equal(x, before)
 
 
 def test_a_model_that_begins_to_write_is_an_error():

@@ -83,7 +83,8 @@ def test_densities_of_two_variables_that_need_more_draws():
         with pytest.raises(ValueError, match="density: expected an integral of 1 over the ranges, got"):
             squares(0.25, factor)
     for factor in (1, 1.8):
-        with pytest.raises(ValueError, match=r"density: expected one whose integral 1,048,576 draws tell, got .* \+- "
+        with pytest.raises(ValueError, match=r"density: expected one whose integral 1,048,576 draws determine, "
+                                             r"got .* \+- "
                                              "0.*; a smaller box around it may help"):
             squares(0.01, factor)
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from robustperf import plot
-from robustperf.robustness.curves import MarginCurve
+from robustperf.robustness.margin_curve import MarginCurve
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_neither_import_nor_drawing_touches_pyplot(tmp_path):
 import sys
 import torch
 from robustperf import plot
-from robustperf.robustness.curves import MarginCurve
+from robustperf.robustness.margin_curve import MarginCurve
 assert "matplotlib" not in sys.modules
 plot.margin_curves({{"a": MarginCurve.from_margins([1.0, 2.0], 4.0)}}, {str(tmp_path / "a.png")!r})
 MarginCurve.from_margins([1.0, 2.0], 4.0).plot()
@@ -117,7 +117,7 @@ def test_the_legend_says_what_the_shade_is(curves):
 def test_the_axes_name_the_norm_and_the_share(curves, norm, name):
     axes = plot.margin_curves(curves, norm=norm, title="digits").axes[0]
     assert axes.get_xlabel() == rf"distance $\epsilon$ ({name})"
-    assert axes.get_ylabel().replace("\n", " ") == r"share of points with no adversarial example within $\epsilon$"
+    assert axes.get_ylabel().replace("\n", " ") == r"fraction of points with no adversarial example within $\epsilon$"
     assert axes.get_title() == "digits"
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from robustperf import plot
-from robustperf.robustness.curves import MarginCurve
+from robustperf.robustness.margin_curve import MarginCurve
 
 NAMES = ["_base", "cost $5 \\q $10", "$", "a_b^c {", "100 % & # ~", "über", "\\alpha", ""]
 CURVE = MarginCurve(torch.tensor([0.1, 0.2, 0.3]), 1.0)
@@ -51,7 +51,7 @@ def test_a_backend_that_is_not_installed_is_not_needed(tmp_path, named):
     script = f"""
 import os, torch
 from robustperf import plot
-from robustperf.robustness.curves import MarginCurve
+from robustperf.robustness.margin_curve import MarginCurve
 plot.check_path({str(tmp_path / "b.png")!r})
 plot.margin_curves({{"a": MarginCurve(torch.tensor([0.1]), 1.0)}}, {str(tmp_path / "a.png")!r})
 assert os.environ["MPLBACKEND"] == {named!r}

@@ -12,15 +12,15 @@ import pytest
 ROOT = Path(__file__).parents[1]
 # what the examples take from the user's program
 GIVEN = """
-from typing import Any
 import numpy as np
 import torch
 import robustperf as rp
 from robustperf.attacks import BG, FGSM, PGD
 from robustperf.nuisance import Brightness, Compose, Contrast, Rotation
-SVC: Any = None
-model = torch.nn.Linear(2, 2)
-svc: Any = None
+from typing import Any
+import sklearn.svm
+SVC: Any = sklearn.svm.SVC  # its parameters have the types of their defaults to a checker
+model, svc = torch.nn.Linear(2, 2), sklearn.svm.SVC()
 x, y, index = torch.rand(2, 3, 4, 4), torch.zeros(2, dtype=torch.int64), torch.arange(2)
 x_adv, candidates, w, c, step = x, x[None], x, x, 0
 X = X_shifted = X_new = np.zeros((3, 4))

@@ -1,4 +1,4 @@
-"""The checks that several functions share; every error names the argument, what was expected and what came."""
+"""Argument checks used by several functions; every error names the argument, what was expected and what was given."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HALF = (torch.bfloat16, torch.float16)
 Box = tuple[float, float] | tuple[torch.Tensor, torch.Tensor]
 """(lower, upper) of the box that images live in: numbers, or tensors that broadcast to an image."""
 
-_ROUNDING = 1e-6  # of the box's width: what normalising an image in float32 may be off by, and more
+_ROUNDING = 1e-6  # of the box's width: more than the rounding of normalising an image in float32
 
 
 def tensor(name: str, value, shape: tuple[int | str, ...] | None = None, *, dtypes: tuple[torch.dtype, ...] = REAL,
@@ -34,7 +34,7 @@ def tensor(name: str, value, shape: tuple[int | str, ...] | None = None, *, dtyp
         head = shape[:-1] if shape and shape[-1] is ... else shape
         fits = len(size) == len(head) if head is shape else len(size) >= len(head)
         if fits:
-            for i, want in enumerate(head):  # a plain loop is the quickest, and some calls take a few microseconds
+            for i, want in enumerate(head):  # a plain loop is fastest; some calls take only a few microseconds
                 if isinstance(want, int) and want != size[i]:
                     fits = False
         if not fits:
@@ -199,7 +199,7 @@ def images(name: str, value, bounds: Box | None = None) -> torch.Tensor:
 
 
 def finite(name: str, value: torch.Tensor) -> torch.Tensor:
-    """`value` if all its numbers are finite."""
+    """`value` if all its entries are finite."""
     if not (sound := value.isfinite()).all():
         raise ValueError(f"{name}: expected finite numbers, got {_first_fault(value, ~sound)}")
     return value
@@ -217,7 +217,7 @@ def image_shape(name: str, value) -> tuple[int, int, int]:
 
 
 def line_of(error: BaseException, most: int = 400) -> str:
-    """What another library's error says, on one line of at most so many characters; its type where it says nothing."""
+    """Another library's error message on one line of at most `most` characters; its type where it has none."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= most else f"{text[:most]}..."
 

@@ -1,13 +1,15 @@
-"""A classifier under test: a module that maps images [B, ...] to logits [B, C], looked at and left as it was."""
+"""A classifier under test: a module that maps images [B, ...] to logits [B, C], evaluated and left unchanged."""
 
 from __future__ import annotations
 
 import functools
 import inspect
+import itertools
+import types
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch.nn.parallel import DistributedDataParallel
@@ -17,13 +19,22 @@ from robustperf import check
 Classifier = Callable[[torch.Tensor], torch.Tensor]
 """A `torch.nn.Module`, or any callable from images [B, ...] to logits [B, C]."""
 
+
+class Estimator(Protocol):
+    """A fitted scikit-learn classifier."""
+
+    def get_params(self, deep: bool = ..., /) -> dict[str, Any]: ...
+
+    def predict(self, X: Any, /) -> Any: ...
+
+
 Labeller = Callable[[torch.Tensor], torch.Tensor]
 """A callable from images [B, ...] to labels [B] int64, such as the true labelling function Y of T section 2."""
 
 
 @contextmanager
 def evaluating(model: Classifier) -> Iterator[None]:
-    """Eval mode for the time of the block; every submodule's mode is as before afterwards, also after an error.
+    """Eval mode within the block; every submodule's mode is as before afterwards, also after an error.
 
     Of a callable that is no module, the modules are those that `modules_of` finds.
     """
@@ -44,10 +55,10 @@ _WRITES: weakref.WeakKeyDictionary[Classifier, bool] = weakref.WeakKeyDictionary
 
 
 def logits_of(model: Classifier, x: torch.Tensor) -> torch.Tensor:
-    """The model's logits, [B, C] with C >= 2; x stays as it is.
+    """The model's logits, [B, C] with C >= 2; x is not changed.
 
-    The first time that a model is evaluated it is given a copy of x, and torch's count of in-place operations on it
-    tells whether the model writes into its input; one that does is given copies from then on.
+    The first time that a model is evaluated it is given a copy of x, which shows whether the model writes into its
+    input; one that does is given copies from then on. Later torch's count of in-place operations on x is compared.
 
     Raises ValueError or TypeError, naming the model, for an output that is no logits; RuntimeError for a model that
     wrote into x itself, which it had left alone before.
@@ -73,38 +84,43 @@ def _output_of(model: Classifier, x: torch.Tensor) -> torch.Tensor:
     before = given._version
     output = model(given)
     wrote = given._version != before
-    if writes is None:
-        _WRITES[model] = wrote
+    if writes is None:  # writes by way of x.data or of NumPy are not counted
+        _WRITES[model] = wrote or not torch.equal(given, x)
     elif wrote:
         raise RuntimeError("model: expected one that leaves its input as it is, got one that wrote into x; it may not "
                            "work in place (inplace=True, x.sub_(...), x[...] = ...) on what it is given")
     return output
 
 
-_DEPTH = 3  # of callables inside callables
+_DEPTH = 3  # of callables and containers inside each other
+_ITEMS = 100  # of a container: an ensemble's models, not a data set
 
 
 def modules_of(model: Classifier) -> list[torch.nn.Module]:
     """Every module that `model` runs, as far as can be seen from outside: the submodules of a module; of another
-    callable those in its closure, its globals, its default arguments, a bound method's object, the parts of a partial
-    and the attributes of an object, three levels deep. None inside a list or a dict."""
+    callable those in its closure, the globals that it or a function inside it names, its default arguments, a bound
+    method's object, the parts of a partial and the attributes of an object, and what lists, tuples and dicts among
+    these hold (their first 100 items), three levels deep."""
     found: dict[int, torch.nn.Module] = {}
     seen: set[int] = set()
 
     def visit(value: Any, depth: int) -> None:
         if isinstance(value, torch.nn.Module):
             found.update((id(module), module) for module in value.modules())
-        elif callable(value) and depth <= _DEPTH and id(value) not in seen:
-            seen.add(id(value))
-            for part in _parts_of(value):
-                visit(part, depth + 1)
+        elif isinstance(value, (list, tuple, dict)) or callable(value):
+            if depth <= _DEPTH and id(value) not in seen:
+                seen.add(id(value))
+                for part in _parts_of(value):
+                    visit(part, depth + 1)
 
     visit(model, 0)
     return list(found.values())
 
 
-def _parts_of(value: Callable) -> list[Any]:
-    """What a callable that is no module refers to."""
+def _parts_of(value: Any) -> list[Any]:
+    """What a container, or a callable that is no module, refers to."""
+    if isinstance(value, (list, tuple, dict)):
+        return list(itertools.islice(value.values() if isinstance(value, dict) else value, _ITEMS))
     if inspect.isclass(value) or inspect.isbuiltin(value):
         return []
     if isinstance(value, functools.partial):
@@ -112,10 +128,18 @@ def _parts_of(value: Callable) -> list[Any]:
     if inspect.ismethod(value):
         return [value.__self__, *getattr(value.__self__, "__dict__", {}).values(), value.__func__]
     if inspect.isfunction(value):
-        names = [value.__globals__[name] for name in value.__code__.co_names if name in value.__globals__]
+        names = [value.__globals__[name] for name in _names_in(value.__code__) if name in value.__globals__]
         defaults = [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
         return [*_contents(value.__closure__ or ()), *names, *defaults]
     return list(getattr(value, "__dict__", {}).values())
+
+
+def _names_in(code: types.CodeType) -> Iterator[str]:
+    """The names that code uses, with those of the functions inside it."""
+    yield from code.co_names
+    for inner in code.co_consts:
+        if isinstance(inner, types.CodeType):
+            yield from _names_in(inner)
 
 
 def _contents(cells: Iterable[Any]) -> Iterator[Any]:
@@ -133,7 +157,7 @@ def labels_of(labeller: Labeller, x: torch.Tensor) -> torch.Tensor:
 
 
 def check_no_nan(logits: torch.Tensor, index: torch.Tensor | None = None) -> None:
-    """ValueError naming the first points whose logits hold a NaN; `index` [B] are their numbers, 0..B-1 by default."""
+    """ValueError naming the first points whose logits hold a NaN; `index` [B]: their sample ids, 0..B-1 by default."""
     wrong = logits.isnan().any(1).nonzero()[:, 0]
     if wrong.numel():
         first = (wrong if index is None else index[wrong])[:5].tolist()
@@ -148,8 +172,8 @@ def device_of(model: Classifier) -> torch.device:
 
 
 def without_wrapper(model: Classifier) -> Classifier:
-    """The module inside DistributedDataParallel, for passes that the wrapper must not count: those that give the
-    parameters no gradients."""
+    """The module inside DistributedDataParallel, for passes that the wrapper must not track: those without parameter
+    gradients."""
     return model.module if isinstance(model, DistributedDataParallel) else model
 
 
@@ -157,7 +181,7 @@ _CHANNELS_LAST: weakref.WeakKeyDictionary[torch.nn.Module, bool] = weakref.WeakK
 
 
 def laid_out(model: Classifier, x: torch.Tensor) -> torch.Tensor:
-    """x [B, C, H, W] in the memory layout that the model is fastest on, the same numbers.
+    """x [B, C, H, W] in the memory layout that the model is fastest on; the values are the same.
 
     On a CPU convolutions follow their input's layout and take up to half the time channels-last. A model that calls
     `view` may not take that; it is tried on two images, in eval mode, when the model is first seen.
@@ -178,6 +202,6 @@ def _takes_channels_last(model, x):
     with evaluating(model), torch.no_grad():
         try:
             model(x.clone(memory_format=torch.channels_last))
-        except RuntimeError:  # what is wrong with the images themselves shows again
+        except RuntimeError:  # a fault of the images themselves shows again
             return False
     return True

@@ -10,7 +10,7 @@ import torch
 
 
 def same(one: Any, other: Any) -> bool:
-    """Whether two values are of one type and equal: tensors and arrays by dtype, shape and numbers (NaN equals NaN),
+    """Whether two values are of one type and equal: tensors and arrays by dtype, shape and values (NaN equals NaN),
     modules by type and weights, containers by what they hold, anything else by `==`."""
     if one is other:
         return True

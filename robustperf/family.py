@@ -15,25 +15,25 @@ from robustperf.kernel import Kernel
 
 Density = Callable[[torch.Tensor], torch.Tensor]
 
-# draws that tell whether a density of several variables integrates to one: as many as its scatter needs
+# draws that estimate the integral of a density of several variables: as many as its standard error needs
 _CHECKED = (2**14, 2**17, 2**20)
-_TOLD = 0.02
+_MAX_ERROR = 0.02
 
 
 class Family:
     """Kernels Q_lambda, lambda in a box A of R^k, with a density q over A (T Definition 4).
 
     Args:
-        kernel: makes Q_lambda from the k numbers of lambda, inside A: `L2Ball`, or
+        kernel: makes Q_lambda from the k components of lambda, inside A: `L2Ball`, or
             `lambda angle, shift: Compose([Rotation(angle), Translation(shift)])`.
         ranges: (lower, upper) of each of them.
         density: q, a function of lambda [L, k] float64 that gives [L] float64; None for the uniform one. It is
             integrated when the family is made: where k is 1 by adaptive quadrature, which misses a peak much narrower
             than the range; otherwise by 16,384 uniform draws, or up to 1,048,576 until five standard errors of the
-            integral are below 0.02. A density that this is too little for is refused; a smaller box helps.
+            integral are below 0.02. A density that needs more draws is refused; a smaller box helps.
 
     Raises TypeError for something else, ValueError for an empty or infinite range, or a density that is negative, no
-    number or does not integrate to one, or whose integral this does not tell.
+    number or does not integrate to one, or whose integral these draws do not determine.
     """
 
     def __init__(self, kernel: Callable[..., Kernel], *ranges: tuple[float, float], density: Density | None = None):
@@ -66,7 +66,7 @@ class Family:
         return (self.upper - self.lower).prod().item()
 
     def at(self, lam: torch.Tensor) -> Kernel:
-        """Q_lambda for lambda [k]; TypeError where `kernel` makes something else."""
+        """Q_lambda for lambda [k]; TypeError where `kernel` returns something else."""
         made = self.kernel(*lam.tolist())
         if not isinstance(made, Kernel):
             raise TypeError("kernel: expected a function that makes a kernel, got one that makes "
@@ -95,7 +95,7 @@ class Family:
 
     def draws(self, count: int, key: int) -> torch.Tensor:
         """lambda [L, k], uniform in A."""
-        # the middles of what the words tell apart: never on the border
+        # the midpoints of the cells that the random words distinguish: never on the border
         words = random.uniform(key, torch.arange(count), 1, self.dim)[0].double() + 2**-25
         return self.lower + (self.upper - self.lower) * words
 
@@ -125,10 +125,10 @@ class Family:
             for count in _CHECKED:
                 values = self.density_at(self.draws(count, 0)) * self.volume
                 total, error = values.mean().item(), 5 * values.std().item() / math.sqrt(count)
-                if error < _TOLD:
+                if error < _MAX_ERROR:
                     break
             else:
-                raise ValueError(f"density: expected one whose integral {count:,} draws tell, got {total:.3g} +- "
+                raise ValueError(f"density: expected one whose integral {count:,} draws determine, got {total:.3g} +- "
                                  f"{error:.2g}; a smaller box around it may help")
         if abs(total - 1) > 1e-3 + error:
             raise ValueError(f"density: expected an integral of 1 over the ranges, got {total:.4g}")

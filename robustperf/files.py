@@ -1,5 +1,5 @@
 """The user's files: paths with `~`, files that are written atomically and read only where they are regular files, and
-folders that know what run they hold and who writes there."""
+run folders with recorded settings and a lock."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ except ImportError:  # no POSIX: the parts of killed processes stay
 
 SETTINGS = "settings.json"
 
-_PATIENCE = 1.0  # seconds; a process that sweeps holds a new file for a moment
+_LOCK_TIMEOUT = 1.0  # seconds; a process that removes stale parts holds a new file briefly
 _PART = re.compile(r"\..+\.\d+\.part", re.DOTALL | re.ASCII)  # what `written_whole` writes to
 _KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device",
           stat.S_IFBLK: "a device"}
@@ -55,7 +55,7 @@ def open_regular(path: str | os.PathLike) -> BinaryIO:
 @contextmanager
 def written_whole(path: str | os.PathLike) -> Iterator[Path]:
     """Yields a path beside `path` to write to; afterwards its file takes the place of `path` in one step. After an
-    error, or when the machine stops half way, `path` is as it was. Files that killed processes left half written in the
+    error, or when the machine stops during the write, `path` is unchanged. Partial files of killed processes in the
     same folder are removed.
 
     Raises FileNotFoundError when the folder of `path` does not exist; ValueError where `path` is something else than a
@@ -83,8 +83,8 @@ def written_whole(path: str | os.PathLike) -> Iterator[Path]:
 
 @contextmanager
 def held(path: Path) -> Iterator[None]:
-    """Makes the file if there is none, and holds a lock on it, which the system gives up when the process ends, however
-    it ends.
+    """Creates the file if there is none and holds a lock on it, which the system releases when the process ends,
+    however it ends.
 
     Raises OSError where another process holds it.
     """
@@ -95,7 +95,7 @@ def held(path: Path) -> Iterator[None]:
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             _lock(file, path)
-            if _same_file(file, path):  # else another process took it for a dead one's, and has removed it
+            if _same_file(file, path):  # else another process took it for a stale file and removed it
                 yield
                 return
         finally:
@@ -104,7 +104,7 @@ def held(path: Path) -> Iterator[None]:
 
 @contextmanager
 def alone_in(folder: str | os.PathLike) -> Iterator[None]:
-    """Makes the folder if there is none, and holds it for this process; who holds it may take it once more.
+    """Creates the folder if there is none and locks it for this process; the lock is reentrant.
 
     Raises ValueError where another process holds it.
     """
@@ -125,7 +125,7 @@ def alone_in(folder: str | os.PathLike) -> Iterator[None]:
 
 @contextmanager
 def telling(kept: Callable[[], str]) -> Iterator[None]:
-    """Adds to an OSError of a run that writes into its folder what is kept there."""
+    """Adds to an OSError of a run what its folder has saved so far."""
     try:
         yield
     except OSError as error:
@@ -133,11 +133,11 @@ def telling(kept: Callable[[], str]) -> Iterator[None]:
 
 
 def note_settings(folder: str | os.PathLike, settings: dict[str, Any], *, resume: bool) -> None:
-    """Writes everything that a run's results depend on into its folder, which is made; or, to go on with the run that
-    the folder holds, compares.
+    """Writes everything that a run's results depend on into its folder, which is created; or, to resume the run that
+    the folder holds, compares them.
 
-    Raises ValueError where there is an earlier run and `resume` is false, its settings are others (named), or the file
-    that holds them is damaged.
+    Raises ValueError where there is an earlier run and `resume` is false, its settings differ (the error names them),
+    or the file that holds them is damaged.
     """
     folder = user_path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -175,7 +175,7 @@ def _special(mode: int) -> str | None:
 
 
 def _lock(file: int, path: Path) -> None:
-    end = time.monotonic() + _PATIENCE
+    end = time.monotonic() + _LOCK_TIMEOUT
     while True:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -193,7 +193,7 @@ def _lock(file: int, path: Path) -> None:
 def _sweep(folder: Path) -> None:
     """Removes the parts in `folder` that no living process holds."""
     parts = []
-    with suppress(PermissionError):  # to list the folder; to write in it is another one
+    with suppress(PermissionError):  # listing the folder; writing into it is a separate permission
         parts = [folder / name for name in os.listdir(folder) if _PART.fullmatch(name)]
     for part in parts if fcntl is not None else []:
         with suppress(OSError):  # it is held, gone, another user's, or on a file system without locks: it stays

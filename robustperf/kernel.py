@@ -1,5 +1,5 @@
 """`Kernel`: a model of natural variation x' = G(x, delta), delta ~ P(Delta) (R section 4), which is a transition kernel
-Q(. | x) (T Definition 1): the one idea that both papers are written on."""
+Q(. | x) (T Definition 1): the concept that both papers share."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from robustperf.ops.program import Shape
 class Kernel(ABC):
     """x' = G(x, delta) with delta drawn from P(Delta).
 
-    A kernel of one's own gives `dim_for`, `sample_for` and `transform`; the rest follows. Its randomness comes from
-    `robustperf.random`, so that a draw depends on nothing but key, sample index and draw number.
+    A subclass defines `dim_for`, `sample_for` and `transform`; the rest has defaults. Its randomness comes from
+    `robustperf.random`, so that a draw depends only on key, sample id and draw index.
     """
 
     differentiable_in_delta: bool = True
-    """Whether G(x, delta) has a gradient in delta, in some of its components at least; without one it is constant in
-    delta, or piecewise so."""
+    """Whether G(x, delta) has a gradient in at least some components of delta; otherwise it is piecewise constant in
+    delta."""
 
     differentiable_in_x: bool = True
-    """The same of x."""
+    """The same for x."""
 
     uniform: bool = False
-    """Whether P(Delta) is the uniform law between `bounds_for`, so that the kernel can be `normalised`."""
+    """Whether P(Delta) is the uniform distribution between `bounds_for`, so that the kernel can be `normalised`."""
 
     law: Hashable = None
-    """P(Delta) in a form in which equal laws are equal, None where the kernel does not tell: for
+    """P(Delta) as a value that compares equal for equal distributions, None where unknown; used by
     `Compose(..., shared=True)`."""
 
     ball: tuple[float, float] | None = None
     """(norm, eps) where Q(. | x) reaches every image of the unit cube within eps of x in this norm and no other, as T's
-    balls do, so that margins tell where rho = 1; None elsewhere."""
+    balls do, so that rho = 1 follows from the margins; None otherwise."""
 
     @abstractmethod
     def dim_for(self, shape: Shape | None) -> int:
@@ -49,7 +49,7 @@ class Kernel(ABC):
     @abstractmethod
     def sample_for(self, shape: Shape | None, key: Key, index: torch.Tensor, draws: torch.Tensor, *,
                    backend: str | None = None) -> torch.Tensor:
-        """`sample` for images of this shape and the draws' numbers [K]."""
+        """`sample` for images of this shape and draw indices [K]."""
 
     @abstractmethod
     def transform(self, x: torch.Tensor, delta: torch.Tensor, *, backend: str | None = None) -> torch.Tensor:
@@ -64,8 +64,7 @@ class Kernel(ABC):
         return torch.ones(len(x), dtype=torch.bool, device=x.device)
 
     def check_delta(self, delta: torch.Tensor, shape: Shape) -> None:
-        """ValueError for numbers of delta outside Delta; called on the CPU only. Everything is in Delta unless a kernel
-        says otherwise."""
+        """ValueError for values of delta outside Delta; called on the CPU only. By default Delta is all of R^q."""
         return
 
     def project(self, delta: torch.Tensor, shape: Shape | None = None) -> torch.Tensor:
@@ -73,26 +72,25 @@ class Kernel(ABC):
         return delta
 
     def bounds_for(self, shape: Shape | None) -> torch.Tensor:
-        """(lower, upper) of each component of Delta, [2, q] float64; -inf and inf where it has no end, or none that the
-        kernel tells."""
+        """(lower, upper) of each component of Delta, [2, q] float64; -inf and inf where it is unbounded or unknown."""
         ends = torch.tensor([[-math.inf], [math.inf]], dtype=torch.float64)
         return ends.repeat(1, self.dim_for(shape))
 
     def centre_for(self, shape: Shape | None) -> torch.Tensor:
-        """The centre of Delta [q] float64: the middle of each component's range, 0 where it has no end. R has
+        """The centre of Delta [q] float64: the middle of each component's range, 0 where it is unbounded. R has
         Delta = [-1, 1]^q throughout (section 7.2), and its delta = 0 is this point."""
         lower, upper = self.bounds_for(shape)
         return torch.where((upper - lower).isfinite(), (lower + upper) / 2, 0.0)
 
     def radius_for(self, shape: Shape | None) -> torch.Tensor:
-        """Half of Delta's width in each component [q] float64, 1 where it has no end: the unit of MAT's steps (R
+        """Half of Delta's width in each component [q] float64, 1 where it is unbounded: the unit of MAT's steps (R
         section 7.2 has Delta = [-1, 1]^q)."""
         lower, upper = self.bounds_for(shape)
         return torch.where((upper - lower).isfinite(), (upper - lower) / 2, 1.0)
 
     def identity_for(self, shape: Shape | None) -> torch.Tensor:
-        """The point of Delta [q] nearest to the delta that changes nothing, which is 0 unless a kernel says
-        otherwise."""
+        """The point of Delta [q] nearest to the delta of the identity, which is 0 unless a subclass overrides
+        this."""
         return self.project(torch.zeros(1, self.dim_for(shape), dtype=torch.float64), shape)[0]
 
     def normalised(self) -> Kernel:
@@ -103,7 +101,7 @@ class Kernel(ABC):
             brightness.normalised()(x, delta)                   # brightness(x, 2.5 + 2.5 * delta)
 
         Raises ValueError for a kernel whose delta is not uniform between bounds: an affine map takes the cube neither
-        onto a ball nor onto a normal law.
+        onto a ball nor onto a normal distribution.
         """
         return Normalised(self)
 
@@ -118,15 +116,15 @@ class Kernel(ABC):
 
         Args:
             key: 64 bits, see `robustperf.random`.
-            index: [B] int64 >= 0, the samples' indices in their data set.
-            draws: K for the draws 0..K-1, or their numbers [K] int64.
+            index: [B] int64 >= 0, the samples' ids in their data set.
+            draws: K for the draws 0..K-1, or draw indices [K] int64.
             shape: [C, H, W] of the images, where the kernel has a component for each value of the image.
 
         Returns [K, B, q] float32 on index's device.
 
-        Raises TypeError for a wrong dtype, ValueError for a wrong number, shape or device, or a shape that is missing.
+        Raises TypeError for a wrong dtype, ValueError for a wrong number, shape or device, or a missing shape.
         """
-        key, draws = check.plain(key), _numbers(draws, index)
+        key, draws = check.plain(key), _draw_indices(draws, index)
         check_draws(key, index, draws)
         shape = None if shape is None else check.image_shape("shape", shape)
         return self.sample_for(shape, key, index, draws, backend=backend)
@@ -140,7 +138,7 @@ class Kernel(ABC):
 
         Returns [B, C', H, W] or [K, B, C', H, W] of x's dtype.
 
-        Raises TypeError for a wrong dtype, ValueError for a wrong shape or device, or numbers out of range.
+        Raises TypeError for a wrong dtype, ValueError for a wrong shape or device, or values out of range.
         """
         check.tensor("x", x, ("B", "C", "H", "W"))
         shape = tuple(x.shape[1:])
@@ -155,21 +153,21 @@ class Kernel(ABC):
              out: torch.Tensor | None = None, backend: str | None = None) -> torch.Tensor:
         """`self(x, self.sample(key, index, draws))`, bit for bit.
 
-        Arguments as in `sample` and `__call__`. `out`, contiguous and of the result's shape and dtype, is written into:
-        in a loop it spares the system new memory.
+        Arguments as in `sample` and `__call__`. The result is written into `out`, contiguous and of the result's
+        shape and dtype, if given: a loop can reuse its memory.
 
         Returns [K, B, C', H, W] of x's dtype, with gradients in x unless `out` is given.
         """
         check.tensor("x", x, ("B", "C", "H", "W"))
-        key, draws = check.plain(key), _numbers(draws, index)
+        key, draws = check.plain(key), _draw_indices(draws, index)
         check.tensor("index", index, (x.shape[0],), dtypes=(torch.int64,), device=x.device)
         return self.draw_for(x, key, index, draws, out=out, backend=backend)
 
     def __add__(self, other: Kernel) -> Kernel:
-        """`Compose([self, other])`, as kernels print: the image meets this one first."""
+        """`Compose([self, other])`: this kernel is applied first."""
         if not isinstance(other, Kernel):
             return NotImplemented
-        from robustperf.nuisance.compose import Compose  # a kernel itself
+        from robustperf.nuisance.compose import Compose  # imports this module
 
         return Compose([self, other])
 
@@ -183,12 +181,12 @@ class Kernel(ABC):
         return hash(type(self))
 
     def _equal_by(self) -> dict[str, Any]:
-        """What makes one kernel of this class another than a second: all attributes unless a kernel says otherwise."""
+        """What equality compares: all attributes, unless a subclass overrides this."""
         return vars(self)
 
     def draw_for(self, x: torch.Tensor, key: Key, index: torch.Tensor, draws: torch.Tensor, *,
                  out: torch.Tensor | None = None, backend: str | None = None) -> torch.Tensor:
-        """`draw` behind its checks; a kernel that can draw on the way overrides it."""
+        """`draw` with checked arguments; a kernel with a fused draw overrides it."""
         check_draws(key, index, draws)
         delta = self.sample_for(tuple(x.shape[1:]), key, index, draws, backend=backend)
         drawn = self.transform(x, delta.to(x.dtype), backend=backend)
@@ -231,7 +229,7 @@ class Normalised(Kernel):
 
     def transform(self, x, delta, *, backend=None):
         lower, upper = self.kernel.bounds_for(tuple(x.shape[1:])).to(delta)
-        # lerp never passes its ends, as lower + (upper - lower) t may by rounding
+        # lerp stays within its ends, unlike lower + (upper - lower) t, which may round beyond them
         return self.kernel.transform(x, torch.lerp(lower, upper, (1 + delta) / 2), backend=backend)
 
     def check_delta(self, delta: torch.Tensor, shape: Shape) -> None:
@@ -247,9 +245,9 @@ class Normalised(Kernel):
         return torch.tensor([[-1.0], [1.0]], dtype=torch.float64).repeat(1, self.dim_for(shape))
 
     def identity_for(self, shape: Shape | None) -> torch.Tensor:
-        away = self.kernel.identity_for(shape).double() - self.kernel.centre_for(shape)
+        offset = self.kernel.identity_for(shape).double() - self.kernel.centre_for(shape)
         radius = self.kernel.radius_for(shape)
-        return (away / radius.where(radius > 0, 1.0)).clamp(-1, 1)  # a component may be fixed
+        return (offset / radius.where(radius > 0, 1.0)).clamp(-1, 1)  # a component may be fixed
 
     def normalised(self) -> Kernel:
         return self
@@ -259,18 +257,18 @@ class Normalised(Kernel):
         return f"({text}).normalised()" if " + " in text else f"{text}.normalised()"
 
 
-def _numbers(draws: int | torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-    """The draws' numbers [K], one at least."""
+def _draw_indices(draws: int | torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """The draw indices [K], at least one."""
     if not isinstance(draws, torch.Tensor):
         draws = int(check.positive("draws", draws, integer=True))
     elif draws.dim() == 1 and not len(draws):
         raise ValueError("draws: expected at least one draw, got none")
-    return random.draw_numbers(draws, index)
+    return random.draw_indices(draws, index)
 
 
 def reaches_delta(parts: Iterable[tuple[bool, bool]]) -> bool:
-    """Whether a gradient reaches delta through parts one after the other, each given by whether it has a gradient in
-    its own delta and one in x: what comes later must let pass what an earlier part wants."""
+    """Whether a composition has a gradient in delta, from (differentiable in delta, differentiable in x) of each part
+    in order: later parts must be differentiable in x for an earlier part's delta."""
     reached = False
     for in_delta, in_x in parts:
         reached = in_delta or (reached and in_x)
@@ -283,6 +281,6 @@ def check_kernel(kernel: Kernel) -> None:
 
 
 def check_shape(delta: torch.Tensor, dim: int, batch: int | str = "B", device: torch.device | None = None) -> None:
-    """The errors of a delta that is no [B, q] or [K, B, q]."""
+    """TypeError or ValueError unless delta is [B, q] or [K, B, q]."""
     draws = ("K",) if isinstance(delta, torch.Tensor) and delta.dim() == 3 else ()
     check.tensor("delta", delta, (*draws, batch, dim), device=device)

@@ -1,4 +1,4 @@
-"""Packages that import what they offer when it is first used: a program that needs no torch does not wait for it."""
+"""Lazy packages: names are imported on first use, so that a program without torch does not wait for it."""
 
 from __future__ import annotations
 

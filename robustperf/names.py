@@ -1,4 +1,4 @@
-"""Names that texts and options use: a misspelt one is told with the name it may have been meant to be.
+"""Names that texts and options use; the error for a misspelt one suggests the closest.
 
 Nothing here needs torch, so that the command line can list the names in its help without it.
 """

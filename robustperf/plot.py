@@ -1,4 +1,4 @@
-"""The pictures, drawn without pyplot: no display is needed, and the caller's backend and figures stay as they are."""
+"""Figures, drawn without pyplot: they need no display and leave the caller's backend and figures unchanged."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _NORMS = {1: "$L_1$", 2: "$L_2$", math.inf: r"$L_\infty$"}
 # Okabe and Ito's colours, which colour-blind readers can tell apart
 _COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 
-# for names and titles, which are no mathematics and no TeX
+# for names and titles, which are neither mathematics nor TeX
 _LITERAL = {"parse_math": False, "usetex": False}
 
 _MOST_NAMED = 3  # components of delta above a picture
@@ -34,21 +34,21 @@ _MOST_NAMED = 3  # components of delta above a picture
 
 def margin_curves(curves: Mapping[str, Any], path: str | os.PathLike | None = None, confidence: float = 0.95,
                   norm: float = 2, title: str | None = None) -> Figure:
-    """Several margin curves in one picture, after Figure 3 of Tibo et al. 2021.
+    """Several margin curves in one figure, after Figure 3 of Tibo et al. 2021.
 
-    The legend gives R, the area under each curve over [0, d], for how many points no adversarial example was found, and
-    what else makes its margins doubtful (`MarginCurve.notes`);
-    the shaded band is `MarginCurve.band(confidence)`. The x-axis ends where the last curve has reached its floor.
+    The legend gives R, the area under each curve over [0, d], the number of points without an adversarial example, and
+    what else makes its margins doubtful (`MarginCurve.notes`). The shaded band is `MarginCurve.band(confidence)`. The
+    x-axis ends where the last curve has reached its lowest level.
 
     Args:
-        curves: name -> `robustperf.robustness.curves.MarginCurve`, drawn in this order.
-        path: also save the picture there, in the format of the suffix (.png, .pdf, .svg; PNG without one). The file
-            appears whole or not at all.
+        curves: name -> `robustperf.robustness.margin_curve.MarginCurve`, drawn in this order.
+        path: also save the figure there, atomically, in the format of the suffix (.png, .pdf, .svg; PNG without
+            one).
         confidence: of the band, strictly between 0 and 1.
         norm: 1, 2 or inf, the norm that measured the distances.
-        title: above the picture.
+        title: above the figure.
 
-    Returns a matplotlib Figure that pyplot does not know of.
+    Returns a matplotlib Figure that pyplot does not manage.
 
     Raises:
         TypeError: a value of curves is not a margin curve.
@@ -92,11 +92,11 @@ def training_curves(epochs: Sequence[Mapping[str, float]], path: str | os.PathLi
     Args:
         epochs: a row for each, as in `robustperf.training.Fitted.epochs`: epoch, loss, accuracy and, where there was a
             validation set, validation_loss and validation_accuracy.
-        path: also save the picture there, as in `margin_curves`.
+        path: also save the figure there, as in `margin_curves`.
         best: an epoch to mark, whose weights were kept.
-        title: above the picture.
+        title: above the figure.
 
-    Returns a matplotlib Figure that pyplot does not know of.
+    Returns a matplotlib Figure that pyplot does not manage.
 
     Raises ValueError for no epoch; FileNotFoundError where the folder of path does not exist.
     """
@@ -124,14 +124,14 @@ def training_curves(epochs: Sequence[Mapping[str, float]], path: str | os.PathLi
 
 
 def margin_axes(height: float = 4.2, norm: float | None = None, title: str | None = None) -> Axes:
-    """Axes labelled for margin curves, alone on a new figure `height` inches high that pyplot does not know of.
+    """Axes labelled for margin curves, alone on a new figure, `height` inches high, that pyplot does not manage.
 
     `norm` (1, 2 or inf) is named on the x-axis unless it is None.
     """
     axes = _figure(6.4, height, layout="constrained").add_subplot()
     axes.set_xlabel(r"distance $\epsilon$" + ("" if norm is None else f" ({_NORMS[norm]})"))
-    axes.set_ylabel("share of points with no\n" r"adversarial example within $\epsilon$")
-    # a little room, so that lines at 0 and at 1 show in full width
+    axes.set_ylabel("fraction of points with no\n" r"adversarial example within $\epsilon$")
+    # a margin, so that lines at 0 and at 1 show in full width
     axes.set_ylim(-0.02, 1.02)
     axes.grid(alpha=0.25, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
@@ -156,7 +156,7 @@ def draw_margin_curve(axes: Axes, curve: Any, *, label: str | None = None, confi
 
 
 def cut_at_floor(axes: Axes, curves: Iterable[Any]) -> None:
-    """Ends the x-axis where the last of `curves` has reached its floor; an axis cut before only grows."""
+    """Ends the x-axis where the last of `curves` has reached its lowest level; never shortens an axis already cut."""
     curves = list(curves)
     steps = [curve.distances[curve.distances < curve.upper] for curve in curves]
     last = max((each.max().item() for each in steps if len(each)), default=0.0)
@@ -171,18 +171,18 @@ def cut_at_floor(axes: Axes, curves: Iterable[Any]) -> None:
 def image_grid(x: torch.Tensor, drawn: torch.Tensor, delta: torch.Tensor | None = None,
                path: str | os.PathLike | None = None, title: str | None = None,
                labels: Sequence[str] | None = None, names: Sequence[str] | None = None) -> Figure:
-    """Each image and what a nuisance kernel makes of it: a row an image, x first, then its draws.
+    """Images and draws of a nuisance kernel: one row per image, x first, then its draws.
 
     Args:
-        x: [B, C, H, W]; grey, RGB or RGBA. Black is 0 and white 1 everywhere, what is beyond counts as them.
+        x: [B, C, H, W]; grey, RGB or RGBA. Black is 0 and white is 1; values beyond are clamped.
         drawn: [K, B, C', H', W'] as `Kernel.draw` gives it; C' may be another C.
         delta: [K, B, q], written above each draw where q is at most 3.
-        path: also save the picture there, as in `margin_curves`.
-        title: above the picture, on as many lines as it takes.
+        path: also save the figure there, as in `margin_curves`.
+        title: above the figure, on as many lines as it takes.
         labels: B texts, one for each row.
         names: K texts, one above each column of draws, in delta's place.
 
-    Returns a matplotlib Figure that pyplot does not know of.
+    Returns a matplotlib Figure that pyplot does not manage.
 
     Raises ValueError for no image or draw, and for shapes that do not fit or cannot be shown; FileNotFoundError where
     the folder of path does not exist.
@@ -236,8 +236,8 @@ def image_grid(x: torch.Tensor, drawn: torch.Tensor, delta: torch.Tensor | None 
 def domain_overview(x: torch.Tensor, values: torch.Tensor, edges: torch.Tensor, measure: str,
                     ranges: Mapping[str, tuple[float, float]] | None = None, path: str | os.PathLike | None = None,
                     title: str | None = None) -> Figure:
-    """How a measure is spread over a data set, after Figures 22 to 25 of Robey et al. 2020: its histogram with the
-    domains shaded, images under the bins that they are in, and a few rows of images from each domain.
+    """The distribution of a measure over a data set, after Figures 22 to 25 of Robey et al. 2020: its histogram with
+    the domains shaded, images under the bins that they are in, and a few rows of images from each domain.
 
     Args:
         x: [N, C, H, W] in [0, 1]; grey, RGB or RGBA. Those shown are evenly spaced in each bin or domain.
@@ -245,10 +245,10 @@ def domain_overview(x: torch.Tensor, values: torch.Tensor, edges: torch.Tensor, 
         edges: [K + 1], ascending: of the bins, which include their left edges.
         measure: what values are, for the axis.
         ranges: name -> (low, high), both excluded, of each domain; none for the histogram and its images alone.
-        path: also save the picture there, as in `margin_curves`.
-        title: above the picture.
+        path: also save the figure there, as in `margin_curves`.
+        title: above the figure.
 
-    Returns a matplotlib Figure that pyplot does not know of.
+    Returns a matplotlib Figure that pyplot does not manage.
 
     Raises ValueError for no image, images that cannot be shown, and shapes that do not fit; FileNotFoundError where the
     folder of path does not exist.
@@ -309,13 +309,13 @@ def domain_overview(x: torch.Tensor, values: torch.Tensor, edges: torch.Tensor, 
 
 
 def save(figure: Figure, path: str | os.PathLike) -> None:
-    """Writes `figure` to `path` in the format of its suffix (PNG without one), whole or not at all."""
+    """Writes `figure` to `path` in the format of its suffix (PNG without one), atomically."""
     with written_whole(path) as partial:
         figure.savefig(partial, format=_format(path))
 
 
 def check_path(path: str | os.PathLike) -> Path:
-    """`user_path(path)`, if a picture can be written there.
+    """`user_path(path)`, if a figure can be written there.
 
     Raises FileNotFoundError where its folder does not exist; ValueError for a suffix that is no format of pictures.
     """
@@ -337,8 +337,8 @@ def _format(path: str | os.PathLike) -> str:
 
 
 def _import_matplotlib() -> None:
-    """Imports it, also where an environment inherited from a notebook names a backend that is not installed here: these
-    pictures need none."""
+    """Imports matplotlib, also where an environment inherited from a notebook names a backend that is not installed:
+    these figures need none."""
     if "matplotlib" in sys.modules:
         return
     backend = os.environ.pop("MPLBACKEND", None)
@@ -353,14 +353,14 @@ def _import_matplotlib() -> None:
 
 
 def as_html(figure: Figure) -> str:
-    """The picture as an HTML element that holds it whole."""
+    """The figure as an HTML element with the image embedded."""
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=100)
     return f"<img src='data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}'>"
 
 
 def _figure(width: float, height: float, **kwargs) -> Figure:
-    """A figure of so many inches that pyplot does not know of."""
+    """A figure, its size in inches, that pyplot does not manage."""
     _import_matplotlib()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -371,7 +371,7 @@ def _figure(width: float, height: float, **kwargs) -> Figure:
 
 
 def _spread(rows: torch.Tensor, most: int) -> list[int]:
-    """At most so many of `rows`, evenly spaced."""
+    """At most `most` of `rows`, evenly spaced."""
     few = rows if len(rows) <= most else rows[torch.linspace(0, len(rows) - 1, most, dtype=torch.float32).long()]
     return few.tolist()
 
@@ -394,14 +394,14 @@ def _tile(figure: Figure, x: torch.Tensor, cells: Mapping[tuple[int, int], int],
 
 
 def _between(name: str, low: float, high: float) -> str:
-    """The open interval (low, high) in words."""
+    """The open interval (low, high) as text."""
     if high == math.inf:
         return f"{name} > {low:g}"
     return f"{name} < {high:g}" if low == -math.inf else f"{low:g} < {name} < {high:g}"
 
 
 def _values(delta: torch.Tensor) -> str:
-    """Two digits of each number, a line each."""
+    """Each value with two digits, one per line."""
     return "\n".join(f"{float(f'{value:.1e}'):g}" for value in delta.tolist())
 
 

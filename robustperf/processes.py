@@ -12,16 +12,16 @@ if TYPE_CHECKING:
 
 
 def join(cpu: bool = False) -> PartialState:
-    """Which process this is, of how many, and on which device; the processes can talk to each other from then on.
+    """Which process this is, of how many, and on which device; the processes can communicate from then on.
 
     Without a launcher it is the only one. `cpu` uses no GPU.
     """
     from accelerate import PartialState
 
-    # shares of work may end hours apart, and a process that fails is no reason to wait: the launcher ends them all
+    # processes may finish hours apart; after a failure nothing waits, for the launcher ends them all
     return PartialState(cpu=on_cpu(cpu), timeout=timedelta(days=7))
 
 
 def on_cpu(cpu: bool) -> bool:
-    """What accelerate must be told, or without a GPU it does not see the other processes."""
+    """accelerate's `cpu`: without a GPU it must be set, or accelerate does not see the other processes."""
     return cpu or not torch.accelerator.is_available()

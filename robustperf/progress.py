@@ -1,4 +1,4 @@
-"""A progress bar on standard error, for work that may take a while."""
+"""A progress bar on standard error, for long computations."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def progress_bar(shown: bool, task: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Yields a function to call with how much more of `total` is done; with `shown` false there is no bar."""
+    """Yields a function to call with the amount of `total` newly done; with `shown` false there is no bar."""
     if not shown:
         yield lambda done: None
         return

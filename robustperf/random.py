@@ -27,7 +27,8 @@ def fold_in(key: int, number: int) -> int: ...
 def fold_in(key: Key, number: Key) -> Key: ...
 def fold_in(key: Key, number: int | torch.Tensor) -> Key:
     """A key derived from `key` and 0 <= number < 2^64: the first two output words of Philox4x32-10 under `key` at the
-    counter (number lo, number hi, 0, 1). A tensor, without a wait, if one of the two is an int64 tensor []."""
+    counter (number lo, number hi, 0, 1). A tensor, without host-device
+    synchronisation, if one of the two is an int64 tensor []."""
     key, number = _bits64("key", key), _bits64("number", number)
     lo, hi, _, _ = philox([number & MASK, number >> 32 & MASK, 0, 1], (key & MASK, key >> 32 & MASK))
     return lo | hi << 32
@@ -39,13 +40,13 @@ def uniform(key: Key, index: torch.Tensor, draws: int | torch.Tensor, dim: int, 
 
     Args:
         key: 64 bits, an integer or an int64 tensor [] that holds them (`ops.draws.Key`).
-        index: [B] int64 >= 0, the samples' indices in their data set.
-        draws: K for the draws 0..K-1, or their numbers, [K] int64.
+        index: [B] int64 >= 0, the samples' ids in their data set.
+        draws: K for the draws 0..K-1, or draw indices, [K] int64.
         dim: components of a draw.
 
     Returns [K, B, dim] float32 on index's device. Errors as in `ops.draws`.
     """
-    return ops.draws(key, index, draw_numbers(draws, index), dim, backend=backend)
+    return ops.draws(key, index, draw_indices(draws, index), dim, backend=backend)
 
 
 def normal(key: Key, index: torch.Tensor, draws: int | torch.Tensor, dim: int, *,
@@ -54,7 +55,7 @@ def normal(key: Key, index: torch.Tensor, draws: int | torch.Tensor, dim: int, *
 
     Arguments, result and errors as in `uniform`.
     """
-    return ops.draws(key, index, draw_numbers(draws, index), dim, normal=True, backend=backend)
+    return ops.draws(key, index, draw_indices(draws, index), dim, normal=True, backend=backend)
 
 
 def _bits64(name, value):
@@ -69,10 +70,10 @@ def _bits64(name, value):
     return number
 
 
-def draw_numbers(draws: int | torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-    """[K]: 0..K-1 on index's device for K draws, or the numbers given; ValueError for what is no number of draws."""
+def draw_indices(draws: int | torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """[K]: 0..K-1 on index's device for K draws, or the given indices; ValueError for an invalid number of draws."""
     if isinstance(draws, torch.Tensor):
         return draws
     if isinstance(draws, bool) or not isinstance(draws, numbers.Integral) or draws < 0:
-        raise ValueError(f"draws: expected a number of draws >= 0 or their numbers [K], got {draws!r}")
+        raise ValueError(f"draws: expected a number of draws >= 0 or draw indices [K], got {draws!r}")
     return torch.arange(int(draws), device=index.device if isinstance(index, torch.Tensor) else None)

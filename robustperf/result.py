@@ -1,4 +1,4 @@
-"""What results have in common: they print in a line, in a notebook as a table, and are compared by value."""
+"""The base of results: printed on one line, shown as a table in a notebook, compared by value."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from robustperf.equality import same
 
 
 class Result:
-    """A subclass, such as a frozen dataclass with `eq=False`, says in `_facts` what it prints."""
+    """A subclass, such as a frozen dataclass with `eq=False`, lists in `_facts` what it prints."""
 
     def _facts(self) -> dict[str, Any]:
-        """What there is to know at a glance, by name; under "" what needs no name."""
+        """The summary values by name; "" for a value without a name."""
         raise NotImplementedError
 
     def __repr__(self) -> str:
@@ -35,7 +35,7 @@ class Result:
 
 
 def _text(value: Any) -> str:
-    """Three digits of a number that is not whole."""
+    """Floats with three digits."""
     if isinstance(value, tuple):
         return "(" + ", ".join(map(_text, value)) + ")"
     return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -18,7 +18,7 @@ from robustperf.data import Dataset, load
 from robustperf.nets import checkpoint
 from robustperf.robustness import Margins
 from robustperf.robustness import margins as margins_of
-from robustperf.robustness.store import MarginRun
+from robustperf.robustness.margin_run import MarginRun
 from robustperf.training import ERM, CoTrain, CrossLipschitz, Objective, evaluate, fit
 
 FOLDERS = {"no reg.": "none", "Hein": "hein", "co-training": "cotrain"}  # by method

@@ -25,7 +25,7 @@ def main() -> None:
     report = Report("tibo_table3", f"T Table 3, PGD in L{arguments.pgd}, {SCALES[arguments.scale]}", arguments.out)
     for name, test, models in chosen_models(arguments):
         for method, trained in models.items():
-            shares = margins(trained, test, arguments).shares
+            shares = margins(trained, test, arguments).fractions
             row = {f"{attack} %": 100 * shares[attack] for attack in ("BG", "FGSM", "PGD")}
             paper = dict(zip(("paper BG %", "paper FGSM %", "paper PGD %"), PAPER[name][method], strict=True))
             report.add(case=f"{name}, {method}", **row, **paper)

@@ -3,6 +3,7 @@
 import copy
 import math
 import random as python_random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -359,3 +360,19 @@ def test_flat_is_where_the_way_is_not_known(attack, net, x, labels):
     assert attack(constant, x, top).flat.all()
     found = attack(constant, x, top - 1)
     assert not found.flat.any() and (found.gap < 0).all()
+
+
+@pytest.mark.parametrize(("change", "error", "match"), [
+    (lambda a: replace(a, point=a.point + 1), ValueError, r"Mine: point: expected pixels within \[0, 1\], got 1\."),
+    (lambda a: replace(a, point=a.point.float()), TypeError, "Mine: point: expected torch.float64, got torch.float32"),
+    (lambda a: replace(a, point=a.point[:1]), ValueError, r"Mine: point: expected shape \[6, 1, 5, 5\], got \[1, 1"),
+    (lambda a: replace(a, gap=a.gap.float()), TypeError, "Mine: gap: expected torch.float64, got torch.float32"),
+    (lambda a: replace(a, evaluations=a.gap), TypeError, "Mine: evaluations: expected torch.int64, got torch.float64"),
+])
+def test_what_an_attack_of_ones_own_may_not_return(net, x, labels, change, error, match):
+    class Mine(Attack):
+        def run(self, model, x, labels, *, key, index, bounds):
+            return change(Adversarial(x, gap_at(model, x, labels), torch.ones_like(labels)))
+
+    with pytest.raises(error, match=match):
+        Mine()(net, x, labels)

@@ -18,7 +18,7 @@ from robustperf.data.svhn import read_svhn
 from robustperf.data.usps import read_usps
 from robustperf.files import held
 from robustperf.nets import checkpoint
-from robustperf.robustness.store import load_margins
+from robustperf.robustness.margin_run import load_margins
 
 
 @pytest.fixture(autouse=True)

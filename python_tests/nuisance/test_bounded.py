@@ -11,12 +11,14 @@ from robustperf.nuisance import (
     BackgroundColour,
     Brightness,
     Compose,
+    Contrast,
     GaussianNoise,
     ImpulseNoise,
     InBounds,
     L1Ball,
     L2Ball,
     LinfBall,
+    MnistC,
     Rotation,
     ShotNoise,
 )
@@ -58,6 +60,23 @@ def test_a_ball_is_in_the_units_of_x(ball, norm, bounds):
     clamped = InBounds(ball(0.7, clamp=True), bounds).draw(x, key=1, index=INDEX, draws=50)
     lower, upper = (torch.as_tensor(b).reshape(-1, 1, 1) for b in bounds)
     torch.testing.assert_close(clamped, (x + delta).clamp(lower, upper))
+
+
+@pytest.mark.parametrize("kernel", [Contrast((0, 4)), ImpulseNoise(0.2), MnistC("dotted_line"), MnistC("fog"),
+                                    LinfBall(0.5), ShotNoise(30)], ids=repr)
+def test_delta_is_the_kernels_own(kernel):
+    bounded, shape = InBounds(kernel, (-1, 3)), (1, 8, 8)
+    for method in ("bounds_for", "centre_for", "radius_for", "identity_for"):
+        assert torch.equal(getattr(bounded, method)(shape), getattr(kernel, method)(shape))
+    for name in ("differentiable_in_delta", "differentiable_in_x", "uniform", "law"):
+        assert getattr(bounded, name) == getattr(kernel, name)
+    assert bounded.ball is None  # which is of the unit cube
+
+
+def test_normalised_delta_in_another_box():
+    x, delta = 4 * images() - 1, torch.linspace(-1, 1, 6)[:, None]
+    made = InBounds(Contrast((0, 4)), (-1, 3)).normalised()(x, delta)
+    torch.testing.assert_close(made, 4 * Contrast((0, 4))((x + 1) / 4, 2 + 2 * delta) - 1, rtol=1e-5, atol=1e-5)
 
 
 def test_rho_on_normalised_images():

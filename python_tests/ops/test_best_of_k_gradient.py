@@ -162,3 +162,18 @@ def test_compiled_functions_have_the_gradient_of_eager_ones(backend, device, sel
         (gradient,) = torch.autograd.grad(loss.sum(), logits)
         expected = 2 * gradient_by_hand(2 * logits, target, index, torch.ones(6), 0.1)
         torch.testing.assert_close(gradient.cpu(), expected, rtol=1e-13, atol=1e-13)
+
+
+def test_torch_func():
+    """The functional gradient is that of `backward`, and the derivative along a direction follows from it."""
+    generator = torch.Generator().manual_seed(0)
+    logits, along = torch.randn(2, 5, 7, 4, dtype=torch.float64, generator=generator)
+    target = torch.randint(0, 4, (7,), generator=generator)
+
+    def loss(z):
+        return best_of_k(z, target, label_smoothing=0.1)[0].mean()
+
+    (expected,) = torch.autograd.grad(loss(logits.requires_grad_()), logits)
+    logits = logits.detach()
+    torch.testing.assert_close(torch.func.grad(loss)(logits), expected)
+    torch.testing.assert_close(torch.func.jvp(loss, (logits,), (along,))[1], (expected * along).sum())

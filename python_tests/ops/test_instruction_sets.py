@@ -66,9 +66,9 @@ for dtype in (torch.float32, torch.float64):
         root = given["roots"][rows, state[rows, FIELD["line"]].long()]
         logits = torch.stack([root - place + (root - place) ** 3, torch.zeros_like(place)], 1).to(dtype)
     out[f"closest {dtype}"] = closest
-near = {}
+known, near = {name: getattr(nuisance, name) for name in nuisance.__all__}, {}
 for name, (channels, kernels) in given["kernels"].items():
-    program = nuisance.Compose([eval(kernel, vars(nuisance)) for kernel in kernels]).parts[0].program
+    program = nuisance.Compose([eval(kernel, known) for kernel in kernels]).parts[0].program
     for height, width in ((9, 13), (41, 37)):
         shape = (channels, height, width)
         delta = ops.nuisance_sample(7, index, draw, program, shape, backend="native")

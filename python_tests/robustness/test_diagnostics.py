@@ -11,8 +11,8 @@ from robustperf import MarginCurve, margins, plot
 from robustperf.attacks import BG, FGSM, PGD, Adversarial, Attack
 from robustperf.attacks.attack import gap_at
 from robustperf.robustness.diagnostics import Diagnostics
+from robustperf.robustness.margin_run import load_margins, save_margins
 from robustperf.robustness.margins import Margins
-from robustperf.robustness.store import load_margins, save_margins
 
 PUBLISHED = [FGSM(), PGD(norm=2), BG()]
 

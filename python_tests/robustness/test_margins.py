@@ -104,7 +104,7 @@ def test_linear_classifier(norm):
     w, logits = (model.weight[1] - model.weight[0]).detach(), model(x).detach()
     truth = (logits[:, 0] - logits[:, 1]).abs() / torch.linalg.vector_norm(w, {1: math.inf, 2: 2, math.inf: 1}[norm])
     torch.testing.assert_close(found.distance, truth, rtol=1e-9, atol=1e-10)
-    assert found.shares == {"BG": 1.0}
+    assert found.fractions == {"BG": 1.0}
 
 
 def test_it_is_the_attacks_and_then_the_closest_boundary(net, x):
@@ -199,21 +199,21 @@ def test_nothing_found(net, x):
     assert not found.found.any() and (found.distance == math.inf).all() and (found.attack == -1).all()
     assert found.point.isnan().all() and (found.attack_evaluations == 3).all()
     assert torch.equal(found.evaluations, (torch.arange(30) % 4 == 0).long())
-    assert all(math.isnan(share) for share in found.shares.values())
+    assert all(math.isnan(fraction) for fraction in found.fractions.values())
 
 
 def test_shares(net, x):
     found = margins(net, x, attacks=[FGSM(0.3), Nowhere(), BG()])
-    assert list(found.shares) == ["FGSM", "Nowhere", "BG"] and sum(found.shares.values()) == pytest.approx(1)
-    assert found.shares["Nowhere"] == 0
-    assert found.shares["FGSM"] == pytest.approx((found.attack == 0).double().sum() / found.found.sum())
+    assert list(found.fractions) == ["FGSM", "Nowhere", "BG"] and sum(found.fractions.values()) == pytest.approx(1)
+    assert found.fractions["Nowhere"] == 0
+    assert found.fractions["FGSM"] == pytest.approx((found.attack == 0).double().sum() / found.found.sum())
 
 
 def test_shares_of_two_attacks_of_one_kind(net, x):
     """The share of none is lost, though both have one name."""
     found = margins(net, x, attacks=[Corner(1), Corner(2), Towards()])
     assert len(found.attack.unique()) > 1 and (found.attack < 2).any()
-    assert len(found.shares) == 3 and sum(found.shares.values()) == pytest.approx(1)
+    assert len(found.fractions) == 3 and sum(found.fractions.values()) == pytest.approx(1)
 
 
 def test_stream_gives_the_parts(net, x):

@@ -167,3 +167,13 @@ def test_errors(linear):
         Score(ball_family(1.0), H="certain", G="empirical")(linear, X, attacks=[BG()])
     with pytest.raises(ValueError, match="attacks: expected at least one, got none"):
         Score(ball_family(1.0), **margins)(linear, X, attacks=[])
+
+
+@pytest.mark.parametrize("kernel", [ball_family(1.0), L2Ball(0.01, clamp=True)], ids=["family", "ball"])
+def test_a_point_without_a_label_has_no_score(linear, kernel):
+    wrong = X[3, 0, 0, 0]
+    found = Score(kernel, H="certain", G="empirical", certain="margins")
+    with pytest.warns(RuntimeWarning, match="NaN logits"):
+        found = found(lambda x: linear(x).masked_fill(x[:, 0, 0, :1] == wrong, math.nan), X)
+    assert math.isnan(found.value) and math.isnan(found.area)
+    assert found.points.isnan().nonzero()[:, 0].tolist() == [3] and found.at.isnan().all()

@@ -10,7 +10,7 @@ from scipy.stats import beta, binom
 
 from robustperf import basic_robustness, random
 from robustperf.nuisance import LinfBall
-from robustperf.robustness.basic import looks_at
+from robustperf.robustness.basic_robustness import interim_stages
 from robustperf.robustness.sequential import unbiased
 
 
@@ -34,7 +34,7 @@ def test_against_all_paths_of_a_short_plan():
 
 def plan(samples, width, confidence):
     """(stages, whether the interval is wider than `width`, the intervals), by beta quantiles."""
-    stages = looks_at(samples, width, confidence)
+    stages = interim_stages(samples, width, confidence)
     tail, intervals = (1 - confidence) / len(stages) / 2, {}
     for n in stages:
         k = np.arange(n + 1)

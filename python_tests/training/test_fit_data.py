@@ -184,7 +184,7 @@ def test_a_random_data_set_is_resumed_to_the_same_bits(tmp_path, workers, after)
 def test_fit_names_an_objective_that_is_none():
     for objective, message in (
         (rp.training.MRT, r"objective: expected an Objective.*got the class MRT itself; make one: MRT\(\.\.\.\)"),
-        (torch.nn.CrossEntropyLoss, "got the class CrossEntropyLoss"),
+        (torch.nn.CrossEntropyLoss, r"got the class CrossEntropyLoss itself; ERM\(\) is the cross-entropy"),
         (torch.nn.CrossEntropyLoss(), r"got CrossEntropyLoss .*ERM\(\) is the cross-entropy"),
         (torch.nn.functional.cross_entropy, r"got cross_entropy .*ERM\(\)"),
         (lambda model, x, y: 0, "objective: .*key"),

@@ -180,3 +180,12 @@ def test_a_scaler_may_leave_out_steps(fresh_accelerator, clip):
 def test_a_loss_that_is_no_number_is_named_before_its_gradient():
     with pytest.raises(FloatingPointError, match=r"^loss: expected a finite number, got nan at step 2 "):
         train(net(), DATA, fails_at(1, math.nan))
+
+
+@pytest.mark.parametrize("make", [lambda: torch.optim.SGD(net().parameters(), lr=0.1),
+                                  lambda: lambda parameters: torch.optim.SGD(net().parameters(), lr=0.1)],
+                         ids=["optimizer", "function"])
+def test_an_optimizer_of_another_model_is_refused(make):
+    """It would train nothing."""
+    with pytest.raises(ValueError, match="optimizer: expected one of the model's parameters, got one that has none"):
+        train(net(), DATA, optimizer=make())

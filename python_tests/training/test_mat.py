@@ -18,6 +18,7 @@ from robustperf.nuisance import (
     Fog,
     GaussianNoise,
     ImpulseNoise,
+    InBounds,
     L2Ball,
     LabelAware,
     LinfBall,
@@ -60,6 +61,9 @@ CENTRES = [  # the kernel, the centre of its Delta by hand, and the point of it 
     (L2Ball(0.5), [0.0] * 192, [0.0] * 192),
     (LinfBall(0.5), [0.0] * 192, [0.0] * 192),
     (Fog((0, 0.5)), [0.25] + [0.5] * 404, [0.0] * 405),
+    (Compose([ImpulseNoise(0.2), Contrast((0, 4))]), [0.5] * 192 + [2.0], [0.5] * 192 + [0.0]),
+    (InBounds(Contrast((0, 4)), (-1, 3)), [2.0], [0.0]),
+    (InBounds(Contrast((0, 4)), (-1, 3)).normalised(), [0.0], [-1.0]),
 ]
 
 

@@ -215,7 +215,7 @@ def attack_by_hand(model, attack):
     for j, (x, y) in enumerate(zip(X, Y, strict=True)):
         point = x
         if attack.random_start:
-            point = (x + attack.draw(x[None], KEY, INDEX[j : j + 1])[0]).clamp(0, 1)
+            point = (x + attack.draw(x[None], attack.eps, KEY, INDEX[j : j + 1])[0]).clamp(0, 1)
         for _ in range(attack.steps):
             point = point.detach().requires_grad_()
             (gradient,) = torch.autograd.grad(loss_by_hand(model, point, y), point)
@@ -229,8 +229,10 @@ def attack_by_hand(model, attack):
 
 
 @pytest.mark.parametrize("attack", [
-    PGD(math.inf, eps=0.125, step=0.03, steps=7), PGD(math.inf, eps=0.125, step=0.03, steps=3, random_start=False),
-    PGD(2, eps=1.0, step=0.3, steps=7), PGD(2, eps=1.0, step=0.3, steps=3, random_start=False),
+    PGD(math.inf, eps=0.125, step=0.03, steps=7, loss="cross_entropy"),
+    PGD(math.inf, eps=0.125, step=0.03, steps=3, random_start=False, loss="cross_entropy"),
+    PGD(2, eps=1.0, step=0.3, steps=7, loss="cross_entropy"),
+    PGD(2, eps=1.0, step=0.3, steps=3, random_start=False, loss="cross_entropy"),
 ], ids=["linf", "linf-from-x", "l2", "l2-from-x"])  # fmt: skip
 def test_adversarial_training(attack):
     model = network()

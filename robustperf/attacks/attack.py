@@ -1,4 +1,4 @@
-"""What every attack shares: the checks, the evaluation mode, the bookkeeping."""
+"""The base of all attacks: argument checks, evaluation mode, losses and gradients."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from robustperf.ops.logit_gap import check_labels
 from robustperf.result import Result
 
 LOSSES = ("gap", "dlr", "cross_entropy")
-"""What an attack may ascend, see `loss_of`."""
+"""The losses that an attack can ascend, see `loss_of`."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -26,8 +26,8 @@ class Adversarial(Result):
         point: [B, ...] x', in the bounds; crossing or not.
         gap: [B] float64, `ops.logit_gap` at x': negative where the label has changed, NaN where it is not known.
         evaluations: [B] int64, forward passes for each point.
-        flat: [B] bool, where a gradient that the attack asked for was zero or not finite before the label had changed,
-            and so told nothing; None for an attack that asks for none.
+        flat: [B] bool, where a gradient that the attack computed was zero or not finite while the label had not yet
+            changed; None for an attack that uses no gradient.
     """
 
     point: torch.Tensor
@@ -55,19 +55,20 @@ class Attack(check.Settings):
         self, model: Classifier, x: torch.Tensor, labels: torch.Tensor, *, key: int = 0,
         index: torch.Tensor | None = None, bounds: Box = (0.0, 1.0),
     ) -> Adversarial:
-        """Searches x' with another label than `labels` near each point.
+        """Searches for x' near each point that the model labels differently from `labels`.
 
         Args:
             model: a classifier; run in eval mode, left as it was.
             x: [B, ...] float32 or float64, within `bounds`; a pixel beyond them by rounding is clamped.
-            labels: [B] int64, the labels to get away from.
-            key, index: of the random start: its 64-bit key and [B] int64, the points' numbers (0..B-1 by default).
+            labels: [B] int64, the labels that x' must not have.
+            key, index: of the random start: its 64-bit key and [B] int64, the points' sample ids (0..B-1 by default).
             bounds: (lower, upper), the box that x' must stay in: numbers, arrays [C] for each channel ([D] for each
                 feature), or arrays that broadcast to x[0]; ±inf where there is no bound.
 
-        Where `run` gives a point that is not finite, x takes its place, with a gap of NaN, and `flat` says so.
+        Where `run` returns a point that is not finite, x takes its place, with a gap of NaN, and `flat` is set.
 
-        Raises TypeError or ValueError for a wrong argument, RuntimeError inside `torch.inference_mode()` and for a
+        Raises TypeError or ValueError for a wrong argument, or for what `run` of a subclass returned: tensors of
+        another shape or dtype, or points outside the bounds; RuntimeError inside `torch.inference_mode()` and for a
         model whose logits have no gradient in x, where the attack needs one.
         """
         if torch.is_inference_mode_enabled():
@@ -82,15 +83,23 @@ class Attack(check.Settings):
         x = x.clone() if x.is_inference() else x.detach()  # an inference tensor takes no gradients, its copy does
         with evaluating(model):
             found = self.run(model, x, labels, key=random.key(key), index=index, bounds=bounds)
-        return _finite(found, x)
+        return self._checked(_finite(self.name, found, x), x, bounds)
+
+    def _checked(self, found: Adversarial, x: torch.Tensor, bounds: Box) -> Adversarial:
+        """What `run` returned, which a subclass of the caller's own wrote."""
+        for name, dtype in (("gap", torch.float64), ("evaluations", torch.int64)):
+            check.tensor(f"{self.name}: {name}", getattr(found, name), (len(x),), dtypes=(dtype,), device=x.device)
+        point = check.images(f"{self.name}: point", found.point, bounds)
+        return found if point is found.point else replace(found, point=point)
 
     def run(self, model, x, labels, *, key, index, bounds) -> Adversarial:
-        """The search behind the checks; `bounds` are two numbers, or two tensors that broadcast to an image."""
+        """The search, with checked arguments; `bounds` are two numbers, or two tensors that broadcast to an image."""
         raise NotImplementedError
 
 
-def _finite(found: Adversarial, x: torch.Tensor) -> Adversarial:
+def _finite(name: str, found: Adversarial, x: torch.Tensor) -> Adversarial:
     """`found` with x in place of points that are not finite, and `flat` for each point."""
+    check.tensor(f"{name}: point", found.point, tuple(x.shape), dtypes=(x.dtype,), device=x.device)
     wrong = ~found.point.flatten(1).isfinite().all(1)
     return replace(
         found,
@@ -115,8 +124,8 @@ def check_loss(loss: str) -> None:
 def loss_of(logits: torch.Tensor, labels: torch.Tensor, loss: str) -> torch.Tensor:
     """[B], what an attack ascends, of logits z [B, C] and labels y [B].
 
-    - "gap": max_{j≠y} z_j - z_y, minus the logit gap. Its gradient does not vanish however sure the model is, and a
-      step that takes the gradient's sign or direction does not depend on the scale of the logits.
+    - "gap": max_{j≠y} z_j - z_y, the negative logit gap. Its gradient does not vanish where the model is confident, and
+      a step along the gradient's sign or direction does not depend on the scale of the logits.
     - "dlr": the difference of logits ratio, (max_{j≠y} z_j - z_y) / (z_π1 - z_π3) with z_π1 >= z_π2 >= ... the sorted
       logits (Croce & Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free
       attacks", ICML 2020, equation 6). ValueError for fewer than three classes.

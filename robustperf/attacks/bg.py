@@ -32,7 +32,7 @@ class BG(Attack):
     Args:
         norm: 1, 2 or inf.
         overshoot: the scales s, each at least 1; without 1.0 among them the exact step is not tried.
-        classes: how many of the other classes, those with the highest logits, to go for; None for all.
+        classes: how many of the other classes, those with the highest logits, to target; None for all.
         steps: how many linearisations; 1 is the published attack.
     """
 
@@ -77,7 +77,7 @@ class BG(Attack):
         count = min(self.classes or logits.shape[1] - 1, logits.shape[1] - 1)
         target = logits.scatter(1, labels[:, None], -math.inf).topk(count, dim=1).indices  # [B, J]
         normal = gradients[batch[:, None], target] - gradients[batch, labels][:, None]  # ∇(f_j - f_y), [B, J, D]
-        # how far x is from the halfspace of each class: (f_y - f_j)(at) + <∇(f_j - f_y), at - x>, [B, J]
+        # the distance term of the halfspace of each class: (f_y - f_j)(at) + <∇(f_j - f_y), at - x>, [B, J]
         distance = (logits[batch, labels][:, None] - logits.gather(1, target)).double()
         if at is not x:
             distance = distance + torch.einsum("bjd,bd->bj", normal.double(), (at - x).flatten(1).double())
@@ -88,8 +88,8 @@ class BG(Attack):
         lower, upper = (b.expand(x.shape[1:]).flatten() if isinstance(b, torch.Tensor) else b for b in bounds)
 
         def step(rows: torch.Tensor, j: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-            wanted = torch.maximum(distance[rows, j] * scale, least[rows, j])
-            return ops.halfspace_box_projection(x[rows].flatten(1), normal[rows, j], wanted, norm=self.norm,
+            offset = torch.maximum(distance[rows, j] * scale, least[rows, j])
+            return ops.halfspace_box_projection(x[rows].flatten(1), normal[rows, j], offset, norm=self.norm,
                                                 lower=lower, upper=upper)[0]
 
         # The plans (class, scale) of each point, from the shortest step on.

@@ -17,8 +17,8 @@ Attacks = str | Attack | Sequence[str | Attack]
 
 
 def attacks_of(attacks: Attacks, norm: float) -> list[Attack]:
-    """The attacks that `attacks` names or holds; a name that stands for one with a norm takes `norm` unless it says
-    otherwise (PGD has no L1: it takes L2).
+    """The attacks that `attacks` names or holds; an attack with a norm takes `norm` unless its
+    name gives another (PGD has no L1: it takes L2).
 
     Raises ValueError that points at the place in a text, or for no attack at all; TypeError for what is neither.
     """

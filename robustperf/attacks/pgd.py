@@ -28,7 +28,7 @@ class PGD(Attack):
         step: of each ascent, in the units of x; None takes eps / 30 (inf) or 2.5 eps / steps (2).
         steps: how many.
         random_start: start at a draw from the ball, otherwise at x.
-        early_stop: leave a point as soon as its label has changed, which saves evaluations.
+        early_stop: stop at a point once its label has changed, which saves evaluations.
         loss: "gap", "dlr" or "cross_entropy", see `robustperf.attacks.attack.loss_of`.
     """
 
@@ -78,9 +78,9 @@ class PGD(Attack):
             flat[active] |= nothing
             found[active] = point
             if self.early_stop:
-                going = ~(gap[active] < 0)
-                if not going.all():
-                    active, point, gradient = active[going], point[going], gradient[going]
+                unchanged = ~(gap[active] < 0)
+                if not unchanged.all():
+                    active, point, gradient = active[unchanged], point[unchanged], gradient[unchanged]
                 if not active.numel():
                     break
             point = self.project(point + step * self.direction(gradient), x[active], eps, bounds)

@@ -26,7 +26,7 @@ def demo(
     from robustperf.attacks.named import attacks_of
     from robustperf.data import load
     from robustperf.nets import checkpoint
-    from robustperf.robustness.store import MarginRun
+    from robustperf.robustness.margin_run import MarginRun
     from robustperf.training import ERM, fit
 
     console = Console()

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from robustperf.attacks import Attack
     from robustperf.data import Dataset, ImageFolder
     from robustperf.robustness import MarginCurve, Margins
-    from robustperf.robustness.store import MarginRun
+    from robustperf.robustness.margin_run import MarginRun
 
 CONFIDENCE = 0.95
 
@@ -191,7 +191,7 @@ def _opened(out: Path, described: dict[str, Any], starts: Iterable[int], process
     the first process counts them."""
     from accelerate.utils import gather_object
 
-    from robustperf.robustness.store import MarginRun
+    from robustperf.robustness.margin_run import MarginRun
 
     with ExitStack() as stack:
         run, kept, fault = None, 0, None
@@ -231,7 +231,7 @@ def _summary(found: Margins, curve: MarginCurve, accuracy: float, seconds: float
         "diagnostics": None if found.diagnostics is None else {
             **asdict(found.diagnostics), "fractions": found.diagnostics.fractions,
             "messages": found.diagnostics.messages},
-        "closest_by_attack": found.shares,
+        "closest_by_attack": found.fractions,
         "evaluations": found.evaluations.double().mean().item(),
         "attack_evaluations": found.attack_evaluations.double().sum(0).mean().item(),
         "seconds": seconds, "batches_kept_from_before": kept,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 import torch
 
 from robustperf import check
@@ -11,24 +13,30 @@ from robustperf.nuisance.balls import BALLS
 
 
 class InBounds(Kernel):
-    """A kernel for images in [0, 1] on images in the box [lower, upper]: lower + (upper - lower) G((x - lower) / (upper
-    - lower), delta).
+    """A kernel for images in [0, 1], applied to images in another box [lower, upper].
 
-    For a norm ball, whose radius is a distance between images, it is x + delta, with the radius in the units of x;
-    `clamp=True` of the ball clamps to the bounds. What noise and the other kernels have in units of the pixel range is
-    in units of each value's own range.
+    The image is mapped to [0, 1], transformed by G, and mapped back: lower + (upper - lower) G((x - lower) / (upper -
+    lower), delta). So what a kernel measures in units of the pixel range, such as a noise's standard deviation, is
+    measured in units of each value's own range.
+
+    A norm ball's radius is a distance between images and stays in the units of x: x + delta. With `clamp=True` the
+    ball clamps to the bounds.
+
+    delta, its law and its range are the kernel's own.
 
     Args:
         kernel: L1Ball, L2Ball, LinfBall, or any kernel for images in [0, 1].
-        bounds: (lower, upper), each a number, an array [C] for each channel, or one that broadcasts to an image; ±inf
-            where there is no bound, which the balls alone take.
+        bounds: (lower, upper), each a number, an array [C] with one value per channel, or an array that broadcasts to
+            an image. ±inf, for no bound, is accepted for norm balls only.
 
-    Raises TypeError for something else than a kernel or bounds, ValueError unless lower < upper. x beyond the bounds,
-    but by rounding, bounds that do not fit the images, and infinite ones for a kernel that needs a range are
-    ValueErrors of the call.
+    Raises TypeError for anything but a kernel and bounds; ValueError unless lower < upper, and for infinite bounds with
+    a kernel that needs a range. A call raises ValueError for bounds that do not fit the images, and for x outside the
+    bounds by more than rounding.
 
-    Example: `basic_robustness(model, x, InBounds(L2Ball(0.5, clamp=True), (low, high)))`, where x is normalised and low
-    and high [3] are what 0 and 1 became.
+    Example, for images x normalised by a mean [3] and a standard deviation [3]:
+
+        low, high = (0 - mean) / std, (1 - mean) / std
+        basic_robustness(model, x, InBounds(L2Ball(0.5, clamp=True), (low, high)))
     """
 
     def __init__(self, kernel: Kernel, bounds: Box):
@@ -44,6 +52,22 @@ class InBounds(Kernel):
         if not self._adds and not (upper - lower).isfinite().all():
             raise ValueError(f"bounds: {kernel!r} expected finite ones, for it works in units of the range, got "
                              f"{bounds!r}")
+
+    @property
+    def differentiable_in_delta(self) -> bool:
+        return self.kernel.differentiable_in_delta
+
+    @property
+    def differentiable_in_x(self) -> bool:
+        return self.kernel.differentiable_in_x
+
+    @property
+    def uniform(self) -> bool:
+        return self.kernel.uniform
+
+    @property
+    def law(self) -> Hashable:
+        return self.kernel.law
 
     def dim_for(self, shape: Shape | None) -> int:
         return self.kernel.dim_for(shape)
@@ -79,8 +103,17 @@ class InBounds(Kernel):
     def project(self, delta: torch.Tensor, shape: Shape | None = None) -> torch.Tensor:
         return self.kernel.project(delta, shape)
 
+    def bounds_for(self, shape: Shape | None) -> torch.Tensor:
+        return self.kernel.bounds_for(shape)
+
+    def centre_for(self, shape: Shape | None) -> torch.Tensor:
+        return self.kernel.centre_for(shape)
+
     def radius_for(self, shape: Shape | None) -> torch.Tensor:
         return self.kernel.radius_for(shape)
+
+    def identity_for(self, shape: Shape | None) -> torch.Tensor:
+        return self.kernel.identity_for(shape)
 
     def _box(self, x):
         return check.box(self.bounds, x.shape[1:], x.dtype, x.device)

@@ -65,6 +65,13 @@ class KnownKernel(Kernel):
     def bounds_for(self, shape: Shape | None) -> torch.Tensor:
         return _bounds(self.program, shape).clone()
 
+    def identity_for(self, shape: Shape | None) -> torch.Tensor:
+        identity = super().identity_for(shape)
+        for step, own in _places(self.program, shape):
+            if step.transform in _CONSTANT_IN_DELTA:  # 0 is black: the pixel stays in the middle of [0, 1]
+                identity[own] = 0.5
+        return identity
+
     @property
     def law(self) -> tuple:
         return tuple(step[1:4] for step in _drawing(self.program))

@@ -75,6 +75,8 @@ def best_of_k(
             native(logits, target, loss, index, *settings)
         except (AttributeError, IndexError, TypeError, ValueError):
             pass
+        except RuntimeError:  # tensors without memory, those of torch.func: by the registered operator
+            plain = False
         else:
             return _with_gradient(logits, target, loss, index, *settings) if logits.requires_grad else (loss, index)
     _check_tensors(logits, target, running)

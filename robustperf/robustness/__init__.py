@@ -1,12 +1,12 @@
 """How robust a classifier is: margins and their curves (T section 3.2), scores from draws and what follows for the
 accuracy (T section 2)."""
 
-from robustperf.robustness.basic import BasicRobustness, basic_robustness
+from robustperf.robustness.basic_robustness import BasicRobustness, basic_robustness
 from robustperf.robustness.boundary import Boundary, LineSearch, closest_boundary, line_search
-from robustperf.robustness.bounds import LabelPreservation, accuracy_bound, label_preservation
-from robustperf.robustness.curves import Band, MarginCurve
+from robustperf.robustness.confidence import clopper_pearson
 from robustperf.robustness.diagnostics import Diagnostics
-from robustperf.robustness.interval import clopper_pearson
+from robustperf.robustness.label_preservation import LabelPreservation, accuracy_bound, label_preservation
+from robustperf.robustness.margin_curve import Band, MarginCurve
 from robustperf.robustness.margins import Margins, margins
 from robustperf.robustness.scores import Score, ScoreValue
 

@@ -18,18 +18,18 @@ from robustperf.ops.logit_gap import check_labels
 from robustperf.result import Result
 
 TOL = 2.0**-20
-FARTHEST = 32.0
-"""How many times its length a line goes on where the box has no edge."""
+MAX_EXTENSION = 32.0
+"""The factor by which a line is extended where the box has no edge."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LineSearch(Result):
     """Attributes:
-    step: [B] float64, the smallest ε found with f(x + ε (x' - x)) ≠ f(x), in (0, 1], above 1 where the line went on to
-        the edge of the box; inf where not `crossed`, 0 where the label given is not the model's at x.
+    step: [B] float64, the smallest ε found with f(x + ε (x' - x)) ≠ f(x), in (0, 1], above 1 where the line was
+        extended to the edge of the box; inf where not `crossed`, 0 where the label given is not the model's at x.
     point: [B, ...] the image there, which the model itself labels differently; NaN where not `crossed`.
     crossed: [B] bool.
-    evaluations: [B] int64, images that the model saw.
+    evaluations: [B] int64, images that the model evaluated.
     """
 
     step: torch.Tensor
@@ -48,7 +48,7 @@ class Boundary(Result):
         model's at x.
     point: [B, ...] the nearest point found that the model labels differently; NaN where there is none.
     candidate: [B] int64, whose line it is on; -1 where distance is 0 or inf.
-    evaluations: [B] int64, images that the model saw.
+    evaluations: [B] int64, images that the model evaluated.
     """
 
     distance: torch.Tensor
@@ -70,22 +70,23 @@ def line_search(
     of the images, up to the edge of their box.
 
     Searches the logit gap z_label - max of the others, which is continuous along the segment, with Chandrupatla's
-    bracketed inverse quadratic interpolation started by a secant. The point returned was seen by the model under
-    another label, by a gap beyond rounding (`ops.logit_gap`), and a point at most `tol` below it was not.
+    bracketed inverse quadratic interpolation started by a secant. The model has evaluated the point
+    returned and gives it another label, by a gap beyond rounding (`ops.logit_gap`); at a point at most `tol` below, it
+    has not.
 
     Args:
         model: a classifier; run in eval mode and left as it was.
         x: [B, ...] float32 or float64, finite.
         x_adv: x', of x's shape and dtype. Where f(x') = f(x), `crossed` is False without `bounds`.
         labels: [B] int64; None takes the model's own predictions at x (T postulate P2).
-        tol: the widest bracket, as a share of the segment, in (0, 1).
+        tol: the widest bracket, as a fraction of the segment, in (0, 1).
         method: "chandrupatla" or "bisection".
-        probes: look at so many equally spaced places first and take the first crossing, for lines that cross more
-            than one boundary.
-        gaps: what is known already, (`ops.logit_gap` at x [B] or None, at x' [B] or None), NaN where unknown; a gap
-            at x goes with `labels`.
-        bounds: (lower, upper) as in `margins`: a line that has not crossed at x' goes on until its first value leaves
-            the box, at most 32 times its length where it leaves none. None ends all lines at x'.
+        probes: evaluate this many equally spaced points first and take the first crossing, for lines that cross
+            more than one boundary.
+        gaps: the known gaps, (`ops.logit_gap` at x [B] or None, at x' [B] or None), NaN where unknown; a gap
+            at x needs `labels`.
+        bounds: (lower, upper) as in `margins`: a line that has not crossed at x' is extended until its first value
+            leaves the box, or to 32 times its length where none does. None ends all lines at x'.
         backend: of the step; None takes the best one.
 
     Raises TypeError or ValueError for a wrong argument, or logits that hold a NaN at x.
@@ -109,18 +110,18 @@ def closest_boundary(
 ) -> Boundary:
     """The nearest boundary point on the lines from x to any of the candidates (T section 3.2 and Fig. 2).
 
-    Every line gets a look where the nearest crossing known so far lies, if its end is farther (none, where `gaps` tell
-    of its end), and is dropped if it has not crossed by then. Then the line that promises the nearest crossing is
-    refined, step by step, until one has closed in on its crossing; the others get one look there and are dropped, or
-    searched on. Where a line crosses one boundary, the paper's assumption, the answer is, within the tolerance, that of
-    searching every line to the end. Given `bounds`, lines that have not crossed and end nearer than the crossing found
-    go on that far, within the box.
+    Every line is evaluated at the distance of the nearest crossing known so far, if its end is farther (not where
+    `gaps` give its end), and is dropped if it has not crossed by then. Then the line whose secant estimate is nearest
+    is refined, step by step, until its crossing is located; the others are evaluated once at that distance and are
+    dropped, or searched further. Where a line crosses one boundary, the paper's assumption, the answer is, within the
+    tolerance, that of searching every line to the end. Given `bounds`, lines that have not crossed and end nearer than
+    the crossing found are extended that far, within the box.
 
     Args:
         candidates: [A, B, ...] of x's dtype, the far ends of the lines, such as the attacks' points.
         norm: 1, 2 or inf, of the distance.
-        gaps: what is known already, (`ops.logit_gap` at x [B] or None, at the candidates [A, B] or None), NaN where
-            unknown; a gap at x goes with `labels`.
+        gaps: the known gaps, (`ops.logit_gap` at x [B] or None, at the candidates [A, B] or None), NaN where
+            unknown; a gap at x needs `labels`.
         model, x, labels, tol, method, probes, bounds, backend: as in `line_search`.
 
     Raises as `line_search`.
@@ -146,14 +147,14 @@ def distances(x: torch.Tensor, point: torch.Tensor, norm: float, dtype: torch.dt
 class _Found:
     state: torch.Tensor  # [B, fields]
     closest: torch.Tensor  # [B, ...]
-    first_looks: torch.Tensor  # [B], evaluations before the search
+    initial_evaluations: torch.Tensor  # [B], before the search
 
     def field(self, name: str) -> torch.Tensor:
         return self.state[:, FIELD[name]].clone()
 
     @property
     def evaluations(self) -> torch.Tensor:
-        return self.field("evaluations").long() + self.first_looks
+        return self.field("evaluations").long() + self.initial_evaluations
 
 
 @dataclass(frozen=True)
@@ -171,7 +172,7 @@ class _Search:
 
 
 def _run(model: Classifier, search: _Search, rows: torch.Tensor) -> None:
-    """Searches for the points `rows` [M] to the end. The model is evaluated only at what is not finished."""
+    """Runs the search of the points `rows` [M] until all are finished. Only unfinished points are evaluated."""
     points, logits = torch.empty_like(search.x[: rows.numel()]), None
     while rows.numel():
         search.step(logits, rows, search.labels, search.x, search.ends, search.lines, search.state, points,
@@ -193,12 +194,12 @@ def _in_box(x, bounds):
 
 
 def _search(model, x, candidates, labels, gaps, norm, tol, method, probes, box, backend) -> _Found:
-    """`norm=None` measures each line by its own length."""
+    """`norm=None`: each line's own length is the unit."""
     tol, probes = check.plain((tol, probes))
     check_search(tol, method, probes)
     x, candidates = x.detach(), candidates.detach()
     with evaluating(model), torch.no_grad():
-        labels, gap_x, missed, first_looks = _first_look(model, x, labels, None if gaps is None else gaps[0])
+        labels, gap_x, missed, initial = _evaluate_x(model, x, labels, None if gaps is None else gaps[0])
         gap_end = _known_gaps(None if gaps is None else gaps[1], len(candidates), x)
         lines, state = new_search(gap_x, _lengths(x, candidates, norm), gap_end)
         labels, flat, ends = labels.contiguous(), x.flatten(1).contiguous(), candidates.flatten(2).contiguous()
@@ -210,13 +211,13 @@ def _search(model, x, candidates, labels, gaps, norm, tol, method, probes, box, 
         search = _Search(labels, flat, ends, lines, state, closest, x.shape[1:], step)
         _run(model, search, (~missed).nonzero()[:, 0])
         if box is not None:
-            _go_on(model, search, norm, tol, box)
-    return _Found(state, closest.view_as(x), first_looks)
+            _extend(model, search, norm, tol, box)
+    return _Found(state, closest.view_as(x), initial)
 
 
-def _go_on(model: Classifier, done: _Search, norm: float | None, tol: float, box: Box) -> None:
-    """Searches the lines on beyond their ends, in the box and up to the nearest crossing found, and adds what that
-    finds to `done`. A line whose end is nearer than the nearest crossing has not crossed by then."""
+def _extend(model: Classifier, done: _Search, norm: float | None, tol: float, box: Box) -> None:
+    """Extends the lines beyond their ends, in the box and up to the nearest crossing found, searches them there, and
+    updates `done`. A line whose end is nearer than the nearest crossing has not crossed by then."""
     radius, length = done.state[:, FIELD["radius"]], done.lines[..., 0]
     rows = ((length * (1 + 2 * tol) < radius[:, None]).any(1) & (radius > 0)).nonzero()[:, 0]
     if not rows.numel():
@@ -226,26 +227,26 @@ def _go_on(model: Classifier, done: _Search, norm: float | None, tol: float, box
     direction = ends - x
     room = torch.where(direction > 0, upper - x, x - lower) / direction.abs()
     edge = room.where(direction != 0, math.inf).amin(2).T.double()  # [B, A], in lengths
-    stretch = torch.minimum(edge.where(edge.isfinite(), FARTHEST), radius / length)
-    longer = (length * (1 + 2 * tol) < radius) & (stretch > 1 + 2 * tol)
-    stretch = stretch.where(longer, 1.0)
-    far = torch.clamp(x + stretch.T[..., None].to(x.dtype) * direction, lower, upper)
+    factor = torch.minimum(edge.where(edge.isfinite(), MAX_EXTENSION), radius / length)
+    longer = (length * (1 + 2 * tol) < radius) & (factor > 1 + 2 * tol)
+    factor = factor.where(longer, 1.0)
+    far = torch.clamp(x + factor.T[..., None].to(x.dtype) * direction, lower, upper)
     lengths = _lengths(x, far, norm).where(longer, math.inf)
     lines, state = new_search(done.state[rows, FIELD["gap_x"]], lengths, torch.full_like(lengths, math.nan))
     state[:, FIELD["radius"]] = radius[:, 0]
-    on = _Search(done.labels[rows], x, far.contiguous(), lines, state, torch.full_like(x, math.nan), done.shape,
+    extended = _Search(done.labels[rows], x, far.contiguous(), lines, state, torch.full_like(x, math.nan), done.shape,
                  done.step)
-    _run(model, on, longer.any(1).nonzero()[:, 0])
+    _run(model, extended, longer.any(1).nonzero()[:, 0])
     done.state[rows, FIELD["evaluations"]] += state[:, FIELD["evaluations"]]
     better = (state[:, FIELD["best_line"]] >= 0).nonzero()[:, 0]
-    state[better, FIELD["best_step"]] *= stretch[better, state[better, FIELD["best_line"]].long()]
+    state[better, FIELD["best_step"]] *= factor[better, state[better, FIELD["best_line"]].long()]
     for name in ("radius", "best_step", "best_line"):
         done.state[rows[better], FIELD[name]] = state[better, FIELD[name]]
-    done.closest[rows[better]] = on.closest[better]
+    done.closest[rows[better]] = extended.closest[better]
 
 
-def _first_look(model, x, labels, gap_x):
-    """(labels, gap at x, which points are misclassified, evaluations) from one look at x, or from what is known."""
+def _evaluate_x(model, x, labels, gap_x):
+    """(labels, gap at x, which points are misclassified, evaluations) from one evaluation of x, or the known gap."""
     batch = x.shape[0]
     if labels is not None:
         check.tensor("labels", labels, (batch,), dtypes=(torch.int64,), device=x.device)
@@ -263,7 +264,7 @@ def _first_look(model, x, labels, gap_x):
     check_no_nan(logits)
     predicted = logits.argmax(1)
     labels = predicted if labels is None else labels
-    check_labels("labels", labels, logits.shape[1], wait=True)  # the search waits for the GPU in any case
+    check_labels("labels", labels, logits.shape[1], wait=True)  # the search synchronises with the GPU in any case
     return labels, ops.logit_gap(logits, labels), predicted != labels, torch.ones_like(labels)
 
 

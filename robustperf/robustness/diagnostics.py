@@ -1,4 +1,4 @@
-"""What makes margins doubtful: gradients that are not there, outputs that are no logits, a model that is noisy."""
+"""What makes margins doubtful: missing gradients, outputs that are no logits, a noisy model."""
 
 from __future__ import annotations
 
@@ -6,34 +6,34 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
 EVERY = 4
-"""Points whose number is a multiple of this are evaluated once more, for `changed` and `undercut`."""
+"""Points whose sample id is a multiple of this are evaluated again, for `changed` and `undercut`."""
 
 NEARER = 0.1
-"""By which share the nearest point must be nearer for the published attacks to count as undercut."""
+"""The fraction by which the nearest point must be nearer for the published attacks to count as undercut."""
 
-_UNDERCUT = 0.1  # of the points compared, from which on it is worth a word
+_UNDERCUT = 0.1  # the fraction of the points compared from which on it is reported
 
 
 @dataclass(frozen=True)
 class Diagnostics:
-    """Signs that margins are not what they seem, as numbers of points.
+    """Warning signs that margins may be wrong, as numbers of points.
 
     Attributes:
         points: N.
-        flat: for each attack the points where a gradient was zero or not finite: there it did not know where to go, and
-            distances are too large. Attacks that ask for none have 0.
-        probabilities: where the outputs at x are in [0, 1] and add up to 1, so that the model seems to end in a
-            softmax or sigmoid, whose gradients vanish where it is sure.
-        missing: where no adversarial example was found.
-        undefined: where a logit at x is NaN, or the label's and another one are the same infinity: no label, and so
-            no margin.
-        repeated: the points that were evaluated once more, and their adversarial examples with them: every fourth.
-        changed: at how many of them a label differed then, that of x or that of the adversarial example (which had
-            the label of x again): the model is noisy, or depends on the batch.
-        compared: of their adversarial examples the ones found by an attack that is not one of the published three (FGSM, PGD and BG with the
-            settings that they were published with), where there is a published one too.
-        undercut: how many of them are more than 10 % nearer than the published attacks' points: no line to these has
-            crossed at 1.1 times the distance (one evaluation for each line that is longer).
+        flat: for each attack the points where a gradient was zero or not finite. There the attack had no direction to
+            follow, and the distance is probably too large. Attacks that use no gradient have 0.
+        probabilities: points whose outputs are in [0, 1] and add up to 1: the model seems to end in a softmax or
+            sigmoid, whose gradients vanish where it is confident.
+        missing: points for which no adversarial example was found.
+        undefined: points without a label, and so without a margin: a logit is NaN, or the label's and another one are
+            the same infinity.
+        repeated: points evaluated a second time, together with their adversarial examples: every fourth point.
+        changed: those of `repeated` where the second evaluation gave another label to x, or gave the adversarial
+            example the label of x: the model is noisy, or its outputs depend on the batch.
+        compared: those of `repeated` whose nearest adversarial example came from an attack other than the published
+            three (FGSM, PGD and BG with the settings of their publications), where one of these ran too.
+        undercut: those of `compared` where it is more than 10 % nearer than what the published attacks found: none of
+            their lines has crossed a boundary at 1.1 times its distance (one evaluation for each longer line).
     """
 
     points: int = 0
@@ -48,7 +48,7 @@ class Diagnostics:
 
     @property
     def fractions(self) -> dict[str, float]:
-        """Each sign as a fraction, of the points that were looked at for it; 0 where there were none."""
+        """Each count as a fraction of the points that were checked for it; 0 where none were."""
 
         def of(count: int, all: int) -> float:
             return count / all if all else 0.0
@@ -62,45 +62,46 @@ class Diagnostics:
 
     @property
     def messages(self) -> list[str]:
-        """A line for each sign that there is, with its fraction; none where nothing is wrong."""
-        share = self.fractions
-        lines = [f"{name} had a zero or non-finite gradient at {share[f'flat {name}']:.2%} of the points: there it did "
-                 "not know where to go" for name, count in self.flat.items() if count]
+        """A sentence for each warning sign present, with its fraction; empty if there are none."""
+        fraction = self.fractions
+        lines = [f"{name} had a zero or non-finite gradient at {fraction[f'flat {name}']:.2%} of the points, where its "
+                 "distances may be too large" for name, count in self.flat.items() if count]
         if self.probabilities:
-            lines.append(f"the outputs look like probabilities at {share['probabilities']:.2%} of the points: leave "
-                         "out the last softmax or sigmoid, whose gradients vanish where the model is sure")
+            lines.append(f"the outputs look like probabilities at {fraction['probabilities']:.2%} of the points: leave "
+                         "out the last softmax or sigmoid, whose gradients vanish where the model is confident")
         if self.changed:
-            lines.append(f"at {share['changed']:.2%} of {self.repeated} points the label of x or of its adversarial "
-                         "example changed when evaluated once more: the model is noisy (dropout, random layers), or "
+            lines.append(f"at {fraction['changed']:.2%} of {self.repeated} points the label of x or of its adversarial "
+                         "example changed when evaluated again: the model is noisy (dropout, random layers), or "
                          "depends on the batch")
         if self.undefined:
-            lines.append(f"{share['undefined']:.2%} of the points have NaN logits: no label, and so no margin")
+            lines.append(f"{fraction['undefined']:.2%} of the points have NaN logits: no label, and so no margin")
         if self.missing:
-            lines.append(f"no adversarial example was found for {share['missing']:.2%} of the points: their margin "
+            lines.append(f"no adversarial example was found for {fraction['missing']:.2%} of the points: their margin "
                          "counts as the largest distance")
-        if share["undercut"] >= _UNDERCUT:
-            lines.append(f"{share['undercut']:.2%} of {self.compared} points found by other attacks are more than "
+        if fraction["undercut"] >= _UNDERCUT:
+            lines.append(f"{fraction['undercut']:.2%} of {self.compared} points found by other attacks are more than "
                          f"{NEARER:.0%} nearer than those of the published ones, which overestimate margins here")
         return lines
 
     @property
     def captions(self) -> tuple[str, ...]:
-        """`messages` in a few words, for a picture, without the points that were not found."""
-        share = self.fractions
-        words = [f"{name}: no gradient at {share[f'flat {name}']:.1%}" for name, count in self.flat.items() if count]
+        """`messages` in a few words, for the legend of a plot; without `missing`, which the plot shows itself."""
+        fraction = self.fractions
+        captions = [f"{name}: no gradient at {fraction[f'flat {name}']:.1%}"
+                    for name, count in self.flat.items() if count]
         if self.probabilities:
-            words.append(f"outputs look like probabilities at {share['probabilities']:.1%}")
+            captions.append(f"outputs look like probabilities at {fraction['probabilities']:.1%}")
         if self.changed:
-            words.append(f"noisy model: {share['changed']:.1%} changed their label")
+            captions.append(f"noisy model: {fraction['changed']:.1%} changed their label")
         if self.undefined:
-            words.append(f"NaN logits at {share['undefined']:.1%}, left out")
-        if share["undercut"] >= _UNDERCUT:
-            words.append(f"published attacks undercut at {share['undercut']:.1%}")
-        return tuple(words)
+            captions.append(f"NaN logits at {fraction['undefined']:.1%}, left out")
+        if fraction["undercut"] >= _UNDERCUT:
+            captions.append(f"published attacks undercut at {fraction['undercut']:.1%}")
+        return tuple(captions)
 
     @staticmethod
     def merge(parts: Sequence[Diagnostics]) -> Diagnostics:
-        """Those of all points of several parts."""
+        """The sum over several parts of the points."""
         names = dict.fromkeys(name for part in parts for name in part.flat)
         flat = {name: sum(part.flat.get(name, 0) for part in parts) for name in names}
         counts = {each.name: sum(getattr(part, each.name) for part in parts)

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+import numpy as np
 import torch
 
 from robustperf import check, ops, random
@@ -16,7 +17,7 @@ from robustperf.attacks import Adversarial, Attack
 from robustperf.attacks.attack import gap_at
 from robustperf.attacks.named import Attacks, attacks_of
 from robustperf.check import Box
-from robustperf.classifier import Classifier, evaluating, logits_of
+from robustperf.classifier import Classifier, Estimator, evaluating, logits_of
 from robustperf.names import PUBLISHED
 from robustperf.ops.logit_gap import check_labels
 from robustperf.progress import progress_bar
@@ -34,8 +35,8 @@ class Margins(Result):
             margin; inf where `found` is False, 0 where a label was given that is not the model's, NaN where the model
             gives x no label (NaN logits).
         attack: [N] int64, the position in `attacks` whose line it is on; -1 where distance is 0, inf or NaN.
-        evaluations: [N] int64, images that the model saw in the line search and for the diagnostics (not those of
-            the attacks).
+        evaluations: [N] int64, images that the model evaluated in the line search and for the diagnostics, without
+            those of the attacks.
         found: [N] bool, whether any adversarial example was found.
         point: [N, ...] those nearest points, NaN where not found; None unless they were kept.
         attack_evaluations: [A, N] int64, forward passes of each attack for each point.
@@ -57,8 +58,8 @@ class Margins(Result):
     diagnostics: Diagnostics | None = None
 
     @property
-    def shares(self) -> dict[str, float]:
-        """The share of the points with a closest point on a line, by attack (T Table 3); NaN if there is none."""
+    def fractions(self) -> dict[str, float]:
+        """The fraction of the found closest points that lie on each attack's line (T Table 3); NaN if there is none."""
         counts = torch.bincount(self.attack[self.attack >= 0], minlength=len(self.attacks)).double()
         return dict(zip(self.attacks, (counts / counts.sum()).tolist(), strict=True))
 
@@ -73,10 +74,10 @@ class Margins(Result):
         return len(self.distance)
 
     def summary(self) -> dict[str, float]:
-        """The result in plain numbers: points, norm, median, area (R, the mean of min(distance, diameter)), diameter,
-        not_found (how many points), undefined (how many have no label, and are in neither median nor area),
-        evaluations and attack_evaluations (a point's mean in the line search and in the attacks), and for each attack
-        its part in `shares`, as "closest_by NAME"."""
+        """The result as scalars: points, norm, median, area (R, the mean of min(distance, diameter)), diameter,
+        not_found (a number of points), undefined (the points without a label, which median and area leave out),
+        evaluations and attack_evaluations (the mean per point in the line search and in the attacks), and each attack's
+        entry of `fractions` as "closest_by NAME"."""
         return {
             "points": len(self),
             "norm": self.norm,
@@ -87,7 +88,7 @@ class Margins(Result):
             "undefined": int(self.distance.isnan().sum()),
             "evaluations": self.evaluations.double().mean().item(),
             "attack_evaluations": self.attack_evaluations.double().sum(0).mean().item(),
-            **{f"closest_by {name}": part for name, part in self.shares.items()},
+            **{f"closest_by {name}": fraction for name, fraction in self.fractions.items()},
         }
 
     def save(self, path: str | os.PathLike) -> None:
@@ -95,14 +96,14 @@ class Margins(Result):
 
         Raises FileNotFoundError where the folder of `path` does not exist, OSError where it cannot be written.
         """
-        from robustperf.robustness.store import save_margins
+        from robustperf.robustness.margin_run import save_margins
 
         save_margins(path, self)
 
     @staticmethod
     def load(path: str | os.PathLike) -> Margins:
         """What `save`, or `robustperf margins`, wrote. Raises FileNotFoundError; ValueError for another file."""
-        from robustperf.robustness.store import load_margins
+        from robustperf.robustness.margin_run import load_margins
 
         return load_margins(path)
 
@@ -124,7 +125,7 @@ class Margins(Result):
 
 
 def margins(
-    model: Classifier, x: torch.Tensor, *, attacks: Attacks = PUBLISHED, norm: float = 2,
+    model: Classifier | Estimator, x: torch.Tensor | np.ndarray, *, attacks: Attacks = PUBLISHED, norm: float = 2,
     labels: torch.Tensor | None = None, bounds: Box = (0.0, 1.0), key: int = 0,
     batch_size: int = 256, keep_points: bool = False, index: torch.Tensor | None = None, tol: float = TOL,
     probes: int = 0, progress: bool = False,
@@ -138,24 +139,24 @@ def margins(
         x: [N, ...] float32 or float64, within `bounds` (beyond them by rounding is clamped); on any device. Beside an
             estimator, a numpy array too.
         attacks: a list such as [FGSM(), PGD(norm=2), BG(norm=2)]; or their names, "fgsm,pgd(eps=2),bg", of which each
-            takes `norm` unless told otherwise (PGD has no L1: it takes L2). By default the paper's ensemble.
+            takes `norm` unless it names another (PGD has no L1: it takes L2). By default the paper's ensemble.
         norm: 1, 2 or inf, of the distance.
         labels: [N] int64; None takes the model's own predictions (T postulate P2: robustness is not accuracy). With
             true labels a misclassified point has margin 0.
         bounds: (lower, upper), the box that images live in: numbers, arrays [C] for each channel ([D] for each
             feature), or arrays that broadcast to x[0]; ±inf where there is no bound. Lines to points that have not
-            crossed go on to its edge.
+            crossed are extended to its edge.
         key: 64 bits, of the attacks' random starts.
-        batch_size: points handled at once; the memory beyond the results depends on it, the results only by the
-            rounding of the model itself, which may differ between batches (some 1e-5 of a distance in float32).
+        batch_size: points per batch. It sets the memory beyond the results. The results depend on it only through the
+            model's own rounding, which may differ between batches (some 1e-5 of a distance in float32).
         keep_points: keep the nearest points themselves.
-        index: [N] int64, the points' numbers in their data set, which the draws depend on; 0..N-1 by default.
+        index: [N] int64, the points' sample ids in their data set, which the draws depend on; 0..N-1 by default.
         tol, probes: of the search, as in `line_search`.
         progress: show a bar on standard error.
 
-    A point where the model has no label (NaN logits), or an attack no gradient, costs itself and no other. What makes
-    the margins doubtful is in `diagnostics`, and warned of (RuntimeWarning, once a call). That takes one more
-    evaluation of every fourth point (those whose index is a multiple of 4) and of its adversarial example.
+    A point where the model has no label (NaN logits), or an attack no gradient, does not affect other points. What
+    makes the margins doubtful is in `diagnostics` and in a RuntimeWarning, once a call. This needs one more evaluation
+    of every fourth point (those whose index is a multiple of 4) and of its adversarial example.
 
     Raises TypeError or ValueError for a wrong argument, pixels that are not finite or out of bounds.
 
@@ -180,7 +181,7 @@ def _as_module(model: Any, x: Any) -> tuple[Classifier, torch.Tensor]:
     """The module of a scikit-learn estimator, and its points as a tensor; anything else as it is."""
     if callable(model) or not hasattr(model, "get_params"):
         return model, x
-    from robustperf.transfer import module_from_sklearn, rows  # of a higher floor: for estimators alone
+    from robustperf.transfer import module_from_sklearn, rows  # a higher layer, needed for estimators only
 
     x = rows.as_tensor(x)
     module = module_from_sklearn(model, dtype=check.tensor("x", x, ("N", ...)).dtype)
@@ -193,7 +194,7 @@ def stream(
     batch_size: int = 256, keep_points: bool = False, index: torch.Tensor | None = None, tol: float = TOL,
     probes: int = 0,
 ) -> Iterator[Margins]:
-    """`margins`, a batch at a time as they are done (one empty result for no points), without its warning."""
+    """Yields the `margins` of each batch when it is done (one empty result for no points), without the warning."""
     check.tensor("x", x, ("N", ...))
     norm, bounds = check.norm(norm), check.box(bounds, x.shape[1:], x.dtype, x.device)
     check.positive("batch_size", batch_size, integer=True)
@@ -226,7 +227,7 @@ def _batch(model, x, attacks, norm, labels, bounds, key, index, keep_points, tol
             known = (~undefined).nonzero()[:, 0]
             part = _batch(model, x[known], attacks, norm, labels[known], bounds, key, index[known], keep_points, tol,
                           probes)
-            return _among(part, known, x if keep_points else None, len(x))
+            return _scattered(part, known, x if keep_points else None, len(x))
         gap = gap.where(predicted == labels, -math.inf)  # misclassified, by however little
         found = [
             attack(model, x, labels, key=random.fold_in(key, place), index=index, bounds=bounds)
@@ -244,11 +245,11 @@ def _batch(model, x, attacks, norm, labels, bounds, key, index, keep_points, tol
                                 probes=probes, bounds=bounds)
     counts = replace(counts, missing=int(boundary.distance.isinf().sum()))
     with evaluating(model), torch.no_grad():
-        counts, again = _evaluated_again(model, x, labels, index, attacks, found, boundary, norm, counts)
+        counts, further = _reevaluated(model, x, labels, index, attacks, found, boundary, norm, counts)
     return Margins(
         distance=boundary.distance.cpu(),
         attack=boundary.candidate.cpu(),
-        evaluations=(boundary.evaluations + again).cpu(),
+        evaluations=(boundary.evaluations + further).cpu(),
         found=boundary.distance.isfinite().cpu(),
         point=boundary.point.cpu() if keep_points else None,
         attack_evaluations=seen.cpu(),
@@ -264,9 +265,9 @@ def _probabilities(logits: torch.Tensor) -> torch.Tensor:
     return (logits >= 0).all(1) & (logits <= 1).all(1) & ((logits.double().sum(1) - 1).abs() < 1e-3)
 
 
-def _evaluated_again(model, x, labels, index, attacks: Sequence[Attack], found: Sequence[Adversarial],
+def _reevaluated(model, x, labels, index, attacks: Sequence[Attack], found: Sequence[Adversarial],
                      boundary: Boundary, norm, counts: Diagnostics) -> tuple[Diagnostics, torch.Tensor]:
-    """The diagnostics that need evaluations of their own: (with their counts, these evaluations [B])."""
+    """(`counts` with the diagnostics that need further evaluations, these evaluations [B])."""
     evaluations = torch.zeros_like(boundary.evaluations)
     rows = ((boundary.distance > 0) & (index % EVERY == 0)).nonzero()[:, 0]
     if not rows.numel():
@@ -286,7 +287,7 @@ def _evaluated_again(model, x, labels, index, attacks: Sequence[Attack], found: 
     rows = rows[~published[boundary.candidate[rows]]]
     if not published.any() or not rows.numel():
         return counts, evaluations
-    # of a published attack's line: whether it has crossed at 1.1 times the distance found
+    # whether a published attack's line has crossed at 1.1 times the distance found
     undercut = torch.ones(len(rows), dtype=torch.bool, device=x.device)
     radius = (1 + NEARER) * boundary.distance[rows]
     for place in published.nonzero()[:, 0].tolist():
@@ -302,20 +303,21 @@ def _evaluated_again(model, x, labels, index, attacks: Sequence[Attack], found: 
     return replace(counts, compared=len(rows), undercut=int(undercut.sum())), evaluations
 
 
-def _among(part: Margins, known: torch.Tensor, x: torch.Tensor | None, count: int) -> Margins:
-    """The margins of the points `known` among `count`, of which the others have none; x where points are kept."""
+def _scattered(part: Margins, known: torch.Tensor, x: torch.Tensor | None, count: int) -> Margins:
+    """`part`, the margins of the points `known`, scattered among `count` points, the others undefined; x where points
+    are kept."""
     known = known.cpu()
 
-    def spread(values: torch.Tensor, fill) -> torch.Tensor:
+    def scatter(values: torch.Tensor, fill) -> torch.Tensor:
         return values.new_full((*values.shape[:-1], count), fill).index_copy_(-1, known, values)
 
     point = part.point
     if x is not None:
         point = torch.full_like(x, math.nan, device="cpu").index_copy_(0, known, part.point)
     return replace(
-        part, distance=spread(part.distance, math.nan), attack=spread(part.attack, -1),
-        evaluations=spread(part.evaluations, 0), found=spread(part.found, False), point=point,
-        attack_evaluations=spread(part.attack_evaluations, 0),
+        part, distance=scatter(part.distance, math.nan), attack=scatter(part.attack, -1),
+        evaluations=scatter(part.evaluations, 0), found=scatter(part.found, False), point=point,
+        attack_evaluations=scatter(part.attack_evaluations, 0),
         diagnostics=replace(part.diagnostics, points=count, undefined=count - len(known)),
     )  # fmt: skip
 

@@ -19,16 +19,16 @@ from robustperf.kernel import Kernel
 from robustperf.names import PUBLISHED
 from robustperf.progress import progress_bar
 from robustperf.result import Result
-from robustperf.robustness.basic import basic_robustness
+from robustperf.robustness.basic_robustness import basic_robustness
 from robustperf.robustness.margins import margins
 
 Function = Callable[[torch.Tensor], torch.Tensor]
 
 _NAMED = {"identity": lambda rho: rho, "certain": lambda rho: (rho == 1).double()}
 _CERTAIN = ("draws", "margins")
-_POINTS, _LAMBDA = 0x706F696E, 0x6C616D62  # folded into the key: kernels draw under the numbers of the nodes
+_POINTS, _LAMBDA = 0x706F696E, 0x6C616D62  # folded into the key: kernels draw under the indices of the nodes
 _ROUNDING = 1e-9
-_COUNTING = 8  # drawn lambdas whose scatter is worth something
+_MIN_EFFECTIVE = 8  # drawn lambdas, for a meaningful standard error
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -36,16 +36,17 @@ class ScoreValue(Result):
     """A robustness score, estimated at N points.
 
     Attributes:
-        value: R. NaN where Q(. | x) does not exist for some point (`points` tells which).
+        value: R. NaN where Q(. | x) does not exist for some point, or, by margins, where the model gives one no label
+            (`points` tells which).
         standard_error: of `value`, from the scatter between the points and, where lambda was drawn, between its draws;
             NaN where that was one draw.
         area: the integral of R_{Q_lambda} over A without the density, as T equation 7 has it; the value itself where
             there is no family.
         points: [N] float64, each one's H(rho(x)) G(x), averaged over lambda: `value` is their mean.
-        lam: [L, k] float64, where the family was looked at; [0, 0] without one.
+        lam: [L, k] float64, where the family was evaluated; [0, 0] without one.
         at: [L] float64, R_{Q_lambda} there: over the radius of a ball with H = certain it is the margin curve (T
             Example 3).
-        draws: how many there were in all; 0 where margins were found instead.
+        draws: their total number; 0 where margins were computed instead.
     """
 
     value: float
@@ -72,20 +73,20 @@ class Score(check.Settings):
     in many dimensions draws find little of what `margins` finds by searching.
 
     For balls in the unit cube (`ball_family(d)`) and H = certain, the average over eps in [0, d], times d, is the
-    average margin (T equations 6 and 7, Examples 2 and 3). `certain="margins"` finds it so: rho is 1 in the balls below
-    a point's margin, which attacks and a line search bound from above; `area` is then `MarginCurve.area` of these
-    margins, to rounding. Balls that are not clamped look outside the cube, where no image and no margin is: the score
-    of a classifier that is the same everywhere in the cube may be well below the largest (0.5 for one that changes
-    right outside), and it is not the average margin.
+    average margin (T equations 6 and 7, Examples 2 and 3). `certain="margins"` computes it that way: rho is 1
+    in the balls below a point's margin, which attacks and a line search bound from above; `area` is then
+    `MarginCurve.area` of these margins, to rounding. Balls that are not clamped reach outside the cube, where no image
+    and no margin is: the score of a classifier that is the same everywhere in the cube may be well below the largest
+    (0.5 for one that changes right outside), and it is not the average margin.
 
     Args:
         kernel: Q, a `Kernel` or a `Family`.
-        H: "identity"; "certain", the indicator of rho = 1, which ends a point's draws at the first other label; or an
-            increasing function of rho [N] float64 in [0, 1] that gives [N] numbers >= 0.
+        H: "identity"; "certain", the indicator of rho = 1, which stops a point's draws at the first other label; or an
+            increasing function of rho [N] float64 in [0, 1] that gives [N] values >= 0.
         G: "uniform", G = 1 on the unit cube (type 1); "empirical", G = p, the density that the points are drawn from
             (type 2); or a function of images [N, C, H, W] that gives their weights [N] >= 0, on the unit cube.
-        nodes: L, at how many lambda of a family R_{Q_lambda} is found. Where they are drawn, the density must let 8 of
-            them count, or all of fewer: (sum_l q_l)^2 / sum_l q_l^2 is Kish's effective size.
+        nodes: L, the number of lambda at which R_{Q_lambda} is evaluated. Where they are drawn, the effective sample
+            size under the density must be at least min(8, L): (sum_l q_l)^2 / sum_l q_l^2 is Kish's effective size.
         certain: for H = certain, what shows that rho < 1: "draws", for any kernel; or "margins", for norm balls within
             the unit cube (clamp=True) of one norm. Where lambda is the radius and uniform, as in `ball_family`, the
             average over lambda is then exact.
@@ -146,7 +147,7 @@ class Score(check.Settings):
         else:
             x = self._cube(model, x, shape, points, index, key, bounds)
         weights = self._weights(x)
-        lam, volumes, shares = self._lambdas(key)
+        lam, volumes, fractions = self._lambdas(key)
         kernels = [self.kernel.at(each) for each in lam] if isinstance(self.kernel, Family) else [self.kernel]
         draws = 0
         if self.certain == "margins":
@@ -154,30 +155,31 @@ class Score(check.Settings):
                 raise ValueError(f"bounds: expected the unit cube's, (0, 1), where certain is margins, got {bounds!r}")
             norm, eps = _balls(kernels)
             distance = _margins(model, x, norm, attacks, key=key, batch_size=batch_size, index=index)
-            values = (distance > eps[:, None]) * weights  # [L, N]
+            certain = (distance > eps[:, None]).double()
+            values = certain.where(~distance.isnan(), torch.nan) * weights  # [L, N]
         elif attacks is not None:
             raise ValueError(f"attacks: expected None where certain is draws, got {attacks!r}")
         else:
             values = []
             with progress_bar(progress, "score", len(kernels) * len(x)) as advance:
-                for number, kernel in enumerate(kernels):
+                for place, kernel in enumerate(kernels):
                     found = basic_robustness(model, x, kernel, samples=samples, until_disagreement=self.H == "certain",
-                                             key=random.fold_in(key, number), batch_size=batch_size, index=index,
+                                             key=random.fold_in(key, place), batch_size=batch_size, index=index,
                                              progress=advance)
                     values.append(self._h(found.rho) * weights)
                     draws += int(found.draws.sum())
             values = torch.stack(values)
-        at, of_points = values.mean(1), shares @ values
+        at, of_points = values.mean(1), fractions @ values
         exact = self.certain == "margins" and len(lam) and self.kernel.density is None and torch.equal(eps, lam[:, 0])
         if exact:  # the integral of a step over the radius
             lower, upper = self.kernel.lower.item(), self.kernel.upper.item()
             of_points = (distance.clamp(lower, upper) - lower) / (upper - lower) * weights
         if isinstance(self.H, str) and isinstance(self.G, str):
-            of_points = of_points.clamp(max=1)  # the shares add up to 1 but for rounding
+            of_points = of_points.clamp(max=1)  # the fractions add up to 1 but for rounding
         value = of_points.mean().item()
         variance = of_points.var().item() / len(x) if len(x) > 1 else math.nan
         if isinstance(self.kernel, Family) and self.kernel.dim > 1:
-            variance += (shares * (at - value)).square().sum().item() if self.nodes > 1 else math.nan
+            variance += (fractions * (at - value)).square().sum().item() if self.nodes > 1 else math.nan
         at = at if len(lam) else at[:0]
         area = value * self.kernel.volume if exact else (volumes @ at).item() if len(lam) else value
         return ScoreValue(value, math.sqrt(variance), area, of_points, lam, at, draws)
@@ -213,10 +215,10 @@ class Score(check.Settings):
         """G at the points, [N] float64; 1 where they are drawn from it."""
         if isinstance(self.G, str):
             return torch.ones(len(x), dtype=torch.float64)
-        return _numbers("G", self.G(x), len(x)).cpu()
+        return _values("G", self.G(x), len(x)).cpu()
 
     def _lambdas(self, key):
-        """(lambda [L, k], its share of A's volume [L], its share of the average [L])."""
+        """(lambda [L, k], its fraction of A's volume [L], its fraction of the average [L])."""
         if isinstance(self.kernel, Kernel):
             return torch.empty(0, 0, dtype=torch.float64), None, torch.ones(1, dtype=torch.float64)
         if self.kernel.dim == 1:
@@ -224,26 +226,26 @@ class Score(check.Settings):
         else:
             lam = self.kernel.draws(self.nodes, random.fold_in(key, _LAMBDA))
             volumes = torch.full((self.nodes,), self.kernel.volume / self.nodes, dtype=torch.float64)
-        shares = volumes * self.kernel.density_at(lam)
-        total = shares.sum().item()
-        counting = total**2 / shares.square().sum().item() if total else 0
-        few = abs(total - 1) > 0.1 if self.kernel.dim == 1 else counting < min(_COUNTING, self.nodes) - _ROUNDING
+        fractions = volumes * self.kernel.density_at(lam)
+        total = fractions.sum().item()
+        effective = total**2 / fractions.square().sum().item() if total else 0
+        few = abs(total - 1) > 0.1 if self.kernel.dim == 1 else effective < min(_MIN_EFFECTIVE, self.nodes) - _ROUNDING
         if total == 0 or few:
             raise ValueError(f"nodes: expected enough of them for the density, got {self.nodes}, by which its integral "
-                             f"is {total:.3g} and {counting:.3g} of them count")
-        return lam, volumes, shares / total
+                             f"is {total:.3g} and {effective:.3g} of them count")
+        return lam, volumes, fractions / total
 
     def _h(self, rho):
         known = rho.nan_to_num(0)
-        values = _NAMED[self.H](known) if isinstance(self.H, str) else _numbers("H", self.H(known), len(rho)).cpu()
+        values = _NAMED[self.H](known) if isinstance(self.H, str) else _values("H", self.H(known), len(rho)).cpu()
         return values.where(~rho.isnan(), torch.nan)
 
     def _check_h(self, samples):
-        """At all values that a share of so many draws can have."""
+        """Checks H at all values that a fraction of `samples` draws can have."""
         if isinstance(self.H, str):
             return
         rho = torch.arange(samples + 1, dtype=torch.float64) / samples
-        values = _numbers("H", self.H(rho), samples + 1)
+        values = _values("H", self.H(rho), samples + 1)
         falls = (values.diff() < -_ROUNDING * values.max()).nonzero()
         if len(falls):
             place = int(falls[0])
@@ -265,7 +267,7 @@ def _margins(model, x, norm, attacks, **arguments) -> torch.Tensor:
     return margins(model, x, attacks=PUBLISHED if attacks is None else attacks, norm=norm, **arguments).distance
 
 
-def _numbers(name: str, values, size: int) -> torch.Tensor:
+def _values(name: str, values, size: int) -> torch.Tensor:
     """[size] float64, finite and >= 0."""
     values = torch.as_tensor(values, dtype=torch.float64)
     if values.shape != (size,):

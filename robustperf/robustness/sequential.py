@@ -1,4 +1,4 @@
-"""An unbiased estimate of a probability from trials that stop by themselves (Girshick, Mosteller and Savage 1946)."""
+"""An unbiased estimate of a probability from trials with a stopping rule (Girshick, Mosteller and Savage 1946)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def unbiased(successes: torch.Tensor, trials: torch.Tensor, stages: Sequence[int
         continues: [m + 1] bool for each stage m but the last, whether the rule continues after 0..m successes.
     """
     successes, trials, continues = successes.numpy(), trials.numpy(), [each.numpy() for each in continues]
-    matters = [np.zeros(n + 1, bool) for n in stages]  # the numbers of successes whose u and s are wanted
+    matters = [np.zeros(n + 1, bool) for n in stages]  # the numbers of successes whose u and s are needed
     for own, n in zip(matters, stages, strict=True):
         own[successes[trials == n]] = True
     for place in range(len(stages) - 1, 0, -1):
@@ -64,8 +64,8 @@ def _next(u, s, m, n, numbers):
         j = j.clip(0, m)
         i = (k - j).clip(0, n - m)
         logs = _choose(factorials, m, j) + _choose(factorials, n - m, i) - _choose(factorials, n, k)
-        share = np.exp(np.where(there, logs, -math.inf))
-        found[:, some] = (share * u[j]).sum(1), (share * s[j]).sum(1)
+        probability = np.exp(np.where(there, logs, -math.inf))
+        found[:, some] = (probability * u[j]).sum(1), (probability * s[j]).sum(1)
     return found
 
 

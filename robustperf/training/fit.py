@@ -26,6 +26,7 @@ from robustperf.training.cotrain import CoTrain
 from robustperf.training.evaluate import check_takes, evaluate
 from robustperf.training.folder import TrainingFolder, describe, describe_data, describe_model
 from robustperf.training.learner import Learner
+from robustperf.training.objective import Objective
 from robustperf.training.optimizers import Optimizer, Rate, build_optimizer, check_rate
 from robustperf.training.progress import TrainingBar
 
@@ -338,9 +339,11 @@ def _accuracy(predicted: list[torch.Tensor], y: torch.Tensor) -> torch.Tensor:
 def _check_objective(objective: Any) -> None:
     """TypeError that says what an objective is."""
     what = "an Objective, such as ERM(), or a function of (model, x, y, key=, index=) that gives the loss"
+    instead = "ERM() is the cross-entropy of the model's logits"
     if isinstance(objective, type):
-        raise TypeError(f"objective: expected {what}, got the class {objective.__name__} itself; make one: "
-                        f"{objective.__name__}(...)")
+        if issubclass(objective, Objective):
+            instead = f"make one: {objective.__name__}(...)"
+        raise TypeError(f"objective: expected {what}, got the class {objective.__name__} itself; {instead}")
     if not callable(objective):
         raise TypeError(f"objective: expected {what}, got {type(objective).__name__}")
     try:
@@ -350,7 +353,7 @@ def _check_objective(objective: Any) -> None:
         pass
     except TypeError as error:
         raise TypeError(f"objective: expected {what}, got {getattr(objective, '__name__', type(objective).__name__)} "
-                        f"({error}); ERM() is the cross-entropy of the model's logits") from None
+                        f"({error}); {instead}") from None
 
 
 def _batch_size(batch_size: int | None, train: Any) -> int:

@@ -20,15 +20,25 @@ Optimizer = str | optim.Optimizer | Callable[[Iterable[torch.nn.Parameter]], opt
 
 def build_optimizer(optimizer: Optimizer, parameters: Iterable[torch.nn.Parameter]) -> optim.Optimizer:
     """The optimizer of a name in `names.OPTIMIZERS`, of a function of the parameters, or the one that is given."""
+    parameters = list(parameters)
     if isinstance(optimizer, optim.Optimizer):
-        return optimizer
+        return _of_these(optimizer, parameters)
     if isinstance(optimizer, str):
         kind, rate = OPTIMIZERS[check_name("optimizer", optimizer, OPTIMIZERS)]
         return getattr(optim, kind)(parameters, lr=rate)
     made = optimizer(parameters) if callable(optimizer) else optimizer
     if not isinstance(made, optim.Optimizer):
         raise TypeError(f"optimizer: expected a name, an Optimizer or a function that makes one, got {optimizer!r}")
-    return made
+    return _of_these(made, parameters)
+
+
+def _of_these(optimizer: optim.Optimizer, parameters: list[torch.nn.Parameter]) -> optim.Optimizer:
+    """`optimizer`, if it has one of the parameters at least; ValueError for one that would leave them as they are."""
+    own = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    if parameters and own.isdisjoint(map(id, parameters)):
+        raise ValueError("optimizer: expected one of the model's parameters, got one that has none of them: was it "
+                         "made for another model, or a copy of this one?")
+    return optimizer
 
 
 def check_rate(rate: Rate) -> None:

@@ -18,7 +18,7 @@ _BATCH = 4096  # points that `predict` works on at a time
 _ACTIVATIONS = {"identity": nn.Identity, "logistic": nn.Sigmoid, "relu": nn.ReLU, "tanh": nn.Tanh}
 
 
-def module_from_sklearn(estimator: Any, *, dtype: torch.dtype = torch.float32) -> nn.Module:
+def module_from_sklearn(estimator: Any, *, dtype: torch.dtype = torch.float32) -> EstimatorModule | SVMModule:
     """The `torch.nn.Module` of a fitted scikit-learn classifier, exactly: the argmax of its logits [B, C] on images
     [B, ...], flattened, is the label that `predict` gives, `classes_` names them, and `predict` takes tensors and
     arrays.

@@ -11,20 +11,20 @@ import torch
 from robustperf import check
 from robustperf.classifier import Labeller, labels_of
 from robustperf.kernel import Kernel
-from robustperf.robustness.basic import BasicRobustness, agreement
-from robustperf.robustness.interval import hoeffding
+from robustperf.robustness.basic_robustness import BasicRobustness, agreement
+from robustperf.robustness.confidence import hoeffding
 
 
 @dataclass(frozen=True)
 class LabelPreservation:
-    """How far a kernel is from keeping the labels of points drawn from P.
+    """How often a kernel changes the label of points drawn from P.
 
     Attributes:
-        eps: the estimate of the least eps for which Q is (P, eps)-label preserving: the mean share of draws that lose
-            the label; NaN where Q(. | x) does not exist for some point.
+        eps: the estimate of the least eps for which Q is (P, eps)-label preserving: the mean fraction of draws that
+            lose the label; NaN where Q(. | x) does not exist for some point.
         lower, upper: the confidence interval of eps over P, Hoeffding's, for points drawn independently.
         confidence: of that interval, and of those of `points`.
-        points: for each point the share of draws that keep its label.
+        points: for each point the fraction of draws that keep its label.
     """
 
     eps: float
@@ -68,7 +68,7 @@ def accuracy_bound(accuracy: float, eps: float, delta: float) -> float:
             with that confidence.
         delta: 1 - R with R the score of H = identity and G = empirical, see `Score`.
 
-    Raises ValueError for what is no number in [0, 1].
+    Raises ValueError for a value that is no number in [0, 1].
     """
     for name, value in (("accuracy", accuracy), ("eps", eps), ("delta", delta)):
         if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 <= value <= 1:

@@ -13,10 +13,10 @@ from robustperf.classifier import Classifier, check_no_nan, evaluating, laid_out
 from robustperf.kernel import Kernel, check_kernel
 from robustperf.progress import progress_bar
 from robustperf.result import Result
-from robustperf.robustness.interval import check_confidence, clopper_pearson
+from robustperf.robustness.confidence import check_confidence, clopper_pearson
 from robustperf.robustness.sequential import unbiased
 
-_FIRST_LOOK = 32
+_FIRST_STAGE = 32
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -28,7 +28,7 @@ class BasicRobustness(Result):
             `width` was given; NaN where Q(. | x) does not exist.
         lower, upper: [N] float64, each point's own confidence interval; NaN where rho is.
         agreed: [N] int64, the draws with the label of x.
-        draws: [N] int64, those that were looked at.
+        draws: [N] int64, those that were evaluated.
         label: [N] int64, f(x).
         confidence: of the intervals.
     """
@@ -61,28 +61,28 @@ def basic_robustness(
         kernel: Q.
         samples: draws of each point, at most.
         confidence: of each point's interval.
-        width: stop at a point once its interval is no wider. It is looked at after 32, 64, 128, ... draws, and as
-            looking L times costs confidence, the intervals are those of 1 - (1 - confidence) / L: they hold at all
-            looks together. Where `samples` do not suffice an interval stays wider than this. The fraction of
-            the draws would be biased by such a rule, by up to 0.005 for a width of 0.1 (it stops early where the draws
-            are luckily alike); `rho` is the unbiased estimate of Girshick, Mosteller and Savage (1946), cut to the
+        width: stop at a point once its interval is no wider. The interim analyses are after 32, 64, 128, ... draws.
+            With L of them the intervals are those of 1 - (1 - confidence) / L, so that they hold at all analyses
+            simultaneously. Where `samples` do not suffice an interval stays wider than this. Such a rule would bias the
+            fraction of the draws, by up to 0.005 for a width of 0.1 (it stops early where the draws happen to agree);
+            `rho` is the unbiased estimate of Girshick, Mosteller and Savage (1946), cut to the
             interval, whose bias is below 1e-5.
         until_disagreement: stop at a point at the first draw with another label, from which on ρ < 1: all that
-            H = 1 wants to know (T section 2). The intervals are exact for this rule; `rho`, then (n - 1) / n for n
-            draws, is the likeliest value but below the true one on average.
+            H = 1 needs (T section 2). The intervals are exact for this rule; `rho`, then (n - 1) / n for n
+            draws, is the maximum likelihood estimate, biased low.
         key: 64 bits, of the draws.
         batch_size: images in one forward pass; neither it nor the order or the division of the points changes a draw. A
             label may change where the model itself rounds differently in another batch.
-        index: [N] int64, the points' numbers in their data set, which the draws depend on; 0..N-1 by default.
-        progress: show a bar on standard error; or a function that is called with how many more points are done.
+        index: [N] int64, the points' sample ids in their data set, which the draws depend on; 0..N-1 by default.
+        progress: show a bar on standard error; or a function that is called with the number of points newly done.
 
     Raises TypeError or ValueError for a wrong argument, a kernel that does not take these images, or logits that hold
     a NaN.
     """
 
-    def label_of(images, numbers):
+    def label_of(images, ids):
         logits = logits_of(model, laid_out(model, images))
-        check_no_nan(logits, numbers)
+        check_no_nan(logits, ids)
         return logits.argmax(1)
 
     check.tensor("x", x, ("N", "C", "H", "W"))
@@ -98,22 +98,22 @@ def agreement(
     confidence: float, width: float | None, until_disagreement: bool, key: int, batch_size: int,
     index: torch.Tensor | None, advance: Callable[[int], None] | None = None,
 ) -> BasicRobustness:
-    """`basic_robustness` of a function from images [B, ...] and their points' numbers [B] to labels [B]."""
+    """`basic_robustness` of a function from images [B, ...] and their sample ids [B] to labels [B]."""
     check.tensor("x", x, ("N", "C", "H", "W"))
     check_kernel(kernel)
     check.positive("samples", samples, integer=True)
     check.positive("batch_size", batch_size, integer=True)
     if width is not None and until_disagreement:
-        raise ValueError("width: expected None beside until_disagreement=True, which is another rule to stop by, "
+        raise ValueError("width: expected None beside until_disagreement=True, which is another stopping rule, "
                          f"got {width}")
-    looks = looks_at(samples, width, check_confidence(confidence))
+    stages = interim_stages(samples, width, check_confidence(confidence))
     key, total = random.key(key), len(x)
     index = torch.arange(total, device=x.device) if index is None else index
     check.tensor("index", index, (total,), dtypes=(torch.int64,), device=x.device)
     check.images("x", x)
 
-    level = 1 - (1 - confidence) / len(looks)
-    continues = [_wider(look, level, width) for look in looks[:-1]]
+    level = 1 - (1 - confidence) / len(stages)
+    continues = [_wider(stage, level, width) for stage in stages[:-1]]
     agreed, draws, label = torch.zeros(3, total, dtype=torch.int64, device=x.device)
     defined = torch.ones(total, dtype=torch.bool, device=x.device)
     for start in range(0, total, batch_size):
@@ -122,9 +122,9 @@ def agreement(
         defined[part] = kernel.defined(x[part])
         active = start + defined[part].nonzero()[:, 0]
         done = 0
-        for place, look in enumerate(looks):
-            while done < look and active.numel():
-                count = min(look - done, max(1, batch_size // len(active)))
+        for place, stage in enumerate(stages):
+            while done < stage and active.numel():
+                count = min(stage - done, max(1, batch_size // len(active)))
                 images = kernel.draw(x[active], key=key, index=index[active],
                                      draws=torch.arange(done, done + count, device=x.device))
                 done += count
@@ -149,27 +149,27 @@ def agreement(
         lower = ((1 - level) / 2) ** (1 / agreed.double())
     rho = agreed / draws.double()
     if continues:
-        rho = unbiased(agreed.where(defined, 0), draws.where(defined, looks[0]), looks, continues).clamp(lower, upper)
+        rho = unbiased(agreed.where(defined, 0), draws.where(defined, stages[0]), stages, continues).clamp(lower, upper)
     rho, lower, upper = (torch.where(defined, value, torch.nan) for value in (rho, lower, upper))
     return BasicRobustness(rho, lower, upper, agreed, draws, label, confidence)
 
 
-def looks_at(samples: int, width: float | None, confidence: float) -> list[int]:
-    """After how many draws the interval is looked at: 32, 64, ..., `samples`, from where `width` can be reached, which
-    is where all draws agree, to where it is for sure; `samples` alone where no width is asked for."""
+def interim_stages(samples: int, width: float | None, confidence: float) -> list[int]:
+    """The numbers of draws at which the interval is analysed: 32, 64, ..., `samples`, from the first at which `width`
+    can be reached (all draws agree) to the first at which it must be; only `samples` where no width is given."""
     if width is None:
         return [samples]
     if check.positive("width", width) >= 1:
         raise ValueError(f"width: expected a number in (0, 1), got {width}")
-    looks, look = [], _FIRST_LOOK
-    while look < samples:
-        if _width(look, look, confidence) <= width:
-            looks.append(look)
-        look *= 2
-    looks.append(samples)
-    level = 1 - (1 - confidence) / len(looks)
-    widest = [_width(look // 2, look, level) for look in looks]
-    return [look for place, look in enumerate(looks) if place == 0 or widest[place - 1] > width]
+    stages, stage = [], _FIRST_STAGE
+    while stage < samples:
+        if _width(stage, stage, confidence) <= width:
+            stages.append(stage)
+        stage *= 2
+    stages.append(samples)
+    level = 1 - (1 - confidence) / len(stages)
+    widest = [_width(stage // 2, stage, level) for stage in stages]
+    return [stage for place, stage in enumerate(stages) if place == 0 or widest[place - 1] > width]
 
 
 def _wider(draws: int, confidence: float, width: float) -> torch.Tensor:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from robustperf.robustness import clopper_pearson
-from robustperf.robustness.interval import hoeffding
+from robustperf.robustness.confidence import hoeffding
 
 
 def binomial(k, n, p):

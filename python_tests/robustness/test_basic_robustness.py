@@ -10,7 +10,7 @@ import robustperf as rp
 from robustperf import basic_robustness
 from robustperf.kernel import Kernel
 from robustperf.nuisance import Brightness, Compose, L2Ball, LinfBall, Rotation
-from robustperf.robustness.basic import looks_at
+from robustperf.robustness.basic_robustness import interim_stages
 
 INDEX = torch.tensor([7, 2**40, 0, 3, 12, 5, 2])
 X = torch.rand(7, 1, 5, 6, generator=torch.Generator().manual_seed(0))
@@ -117,20 +117,20 @@ def test_draws_go_on_until_the_interval_is_narrow():
     width = 0.12
     found = basic_robustness(threshold, GREYS, LinfBall(RADIUS), samples=4000, width=width, batch_size=3001)
     assert (found.upper - found.lower <= width).all()
-    assert looks_at(4000, width, 0.95)[:-1] == [32, 64, 128, 256, 512]
+    assert interim_stages(4000, width, 0.95)[:-1] == [32, 64, 128, 256, 512]
     assert found.draws.unique().tolist() == [64, 128, 256, 512]  # 32 would do for one look, but not for all of them
     short = basic_robustness(threshold, GREYS[1400:1500], LinfBall(RADIUS), samples=100, width=width, batch_size=3001)
     assert (short.upper - short.lower > width).all() and (short.draws == 100).all()
 
 
 def test_when_it_is_looked_at():
-    assert looks_at(1000, None, 0.95) == [1000]
+    assert interim_stages(1000, None, 0.95) == [1000]
     # half of 256 draws give an interval of 0.129, of 512 one of 0.090, at any level that six looks leave below 0.17
-    assert looks_at(10**6, 0.17, 0.95) == looks_at(2000, 0.17, 0.95) == [32, 64, 128, 256, 512]
+    assert interim_stages(10**6, 0.17, 0.95) == interim_stages(2000, 0.17, 0.95) == [32, 64, 128, 256, 512]
     # 1 - 0.025^(1/n) for n = 32, 64: 0.109, 0.056
-    assert looks_at(300, 0.11, 0.95) == [32, 64, 128, 256, 300]
-    assert looks_at(256, 0.10, 0.95) == [64, 128, 256]
-    assert looks_at(20, 0.5, 0.95) == [20]
+    assert interim_stages(300, 0.11, 0.95) == [32, 64, 128, 256, 300]
+    assert interim_stages(256, 0.10, 0.95) == [64, 128, 256]
+    assert interim_stages(20, 0.5, 0.95) == [20]
 
 
 def test_a_constant_classifier_is_maximally_robust(kernel):

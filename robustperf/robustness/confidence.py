@@ -13,7 +13,7 @@ from robustperf import check
 def clopper_pearson(successes: torch.Tensor, trials: torch.Tensor,
                     confidence: float) -> tuple[torch.Tensor, torch.Tensor]:
     """(lower, upper) float64 of the probability of success, which they hold with probability >= `confidence`, whatever
-    it is (Clopper and Pearson 1934: the quantiles of two beta distributions). No trials tell nothing: (0, 1).
+    it is (Clopper and Pearson 1934: the quantiles of two beta distributions). Without trials it is (0, 1).
 
     Args:
         successes, trials: int64 of one shape, 0 <= successes <= trials; the number of trials was fixed beforehand.
@@ -21,7 +21,7 @@ def clopper_pearson(successes: torch.Tensor, trials: torch.Tensor,
 
     Raises TypeError for a wrong dtype, ValueError for a wrong number, shape or device.
     """
-    from scipy.special import betaincinv  # as long to import as all of this package
+    from scipy.special import betaincinv  # takes as long to import as this package
 
     check.tensor("trials", trials, dtypes=(torch.int64,))
     check.tensor("successes", successes, tuple(trials.shape), dtypes=(torch.int64,), device=trials.device)
@@ -29,7 +29,7 @@ def clopper_pearson(successes: torch.Tensor, trials: torch.Tensor,
         raise ValueError("successes: expected numbers in 0..trials, got others")
     tail = (1 - check_confidence(confidence)) / 2
     k, n = successes.double().cpu().numpy(), trials.double().cpu().numpy()
-    # a beta distribution has no parameter 0: those ends are put in
+    # a beta distribution has no parameter 0: those ends are set below
     lower, upper = betaincinv(k.clip(1), n - k + 1, tail), betaincinv(k + 1, (n - k).clip(1), 1 - tail)
     lower, upper = (torch.as_tensor(end, device=trials.device) for end in (lower, upper))
     return torch.where(successes == 0, 0.0, lower), torch.where(successes == trials, 1.0, upper)

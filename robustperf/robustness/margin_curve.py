@@ -1,4 +1,4 @@
-"""Margin curves, the area under them, and how far a sample of points may miss both (Tibo et al. 2021, Example 3)."""
+"""Margin curves, the area under them, and confidence bands of both (Tibo et al. 2021, Example 3)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class MarginCurve(Result):
-    """The share of points that have no adversarial example at distance <= ε, as a function of ε.
+    """The fraction of points without an adversarial example at distance <= ε, as a function of ε.
 
     The empirical R_{Q_ε,1,p} of Tibo et al. 2021, Example 3, from the margins m_1..m_N of N points:
 
@@ -31,7 +31,7 @@ class MarginCurve(Result):
         distances: [N] float64 on the CPU, ascending, in the units of the norm that measured them; inf where no
             adversarial example was found. Such a point counts as a margin of at least d.
         upper: d, where the integral ends; the diameter of the input space, √m for the L2 norm on [0, 1]^m.
-        notes: what makes the margins doubtful, in a few words each, for the caption of a picture.
+        notes: what makes the margins doubtful, as short captions for a figure.
     """
 
     distances: torch.Tensor
@@ -79,12 +79,12 @@ class MarginCurve(Result):
 
     @property
     def missing(self) -> int:
-        """How many points have no adversarial example that was found (margin inf)."""
+        """The number of points for which no adversarial example was found (margin inf)."""
         return int(self.distances.isinf().sum())
 
     @property
     def clipped(self) -> int:
-        """How many finite margins exceed `upper`; R counts them as `upper`."""
+        """The number of finite margins above `upper`; R counts them as `upper`."""
         return int((self.distances > self.upper).sum()) - self.missing
 
     @property
@@ -101,7 +101,7 @@ class MarginCurve(Result):
         return self.distances[(self.count - 1) // 2].item()
 
     def at(self, eps):
-        """The share of points with margin > eps, that is with no adversarial example at distance <= eps.
+        """The fraction of points with margin > eps, that is with no adversarial example at distance <= eps.
 
         Args:
             eps: distances >= 0: a number, or a tensor or array of any shape.
@@ -112,10 +112,10 @@ class MarginCurve(Result):
         return _level(self, eps, shift=0.0)
 
     def band(self, confidence: float = 0.95) -> Band:
-        """The band that holds the curve of the whole population with probability >= `confidence`, at all ε at once.
+        """The band that holds the population's curve with probability >= `confidence`, simultaneously at all ε.
 
         Dvoretzky-Kiefer-Wolfowitz with Massart's constant: P(sup_ε |at(ε) - truth(ε)| > t) <= 2 exp(-2 N t²), for
-        points drawn independently. How far attacks overestimate margins is not part of it.
+        points drawn independently. It does not cover how far attacks overestimate margins.
 
         Raises ValueError unless 0 < confidence < 1.
         """
@@ -127,7 +127,7 @@ class MarginCurve(Result):
         """Draws the curve as a step function and returns the axes; None draws on a new figure (`axes.figure`).
 
         Args:
-            ax: matplotlib axes. Their x-axis ends where the curves reach their floor, not at d, far to the right.
+            ax: matplotlib axes. Their x-axis ends where the curves reach their lowest level, not at d.
             label: for the legend.
             band: shade the 95 % band.
             kwargs: for the line, as in `Axes.plot`.
@@ -176,7 +176,7 @@ class Band(Result):
 
     def _area_below(self, shift: float) -> float:
         count, end = self.curve.count, torch.tensor([self.curve.upper], dtype=torch.float64)
-        # between the i-th and the next margin the curve stands at (N - i) / N
+        # between the i-th and the next margin the curve is (N - i) / N
         widths = torch.cat([self.curve.distances.clamp(max=self.curve.upper), end]).diff(prepend=torch.zeros_like(end))
         levels = torch.arange(count, -1, -1, dtype=torch.float64) / count
         return torch.dot(widths, (levels + shift).clamp(0, 1)).item()

@@ -1,4 +1,4 @@
-"""Margins on disk: a run keeps each part as it is done, so that a killed one goes on where it stopped."""
+"""Margins on disk: a run saves each finished part, so that a killed run can resume."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from robustperf.robustness.margins import Margins
 
 
 def save_margins(path: str | os.PathLike, margins: Margins) -> None:
-    """Writes every field of `margins` to an npz file, whole or not at all; points that were not kept are left out."""
+    """Writes every field of `margins` to an npz file, atomically; points that were not kept are left out."""
     arrays = {}
     for field in fields(Margins):
         value = getattr(margins, field.name)
@@ -57,10 +57,10 @@ def _text(value: Any) -> np.ndarray:
 
 
 class MarginRun:
-    """A folder that collects the parts of one run, then holds its result in margins.npz.
+    """The folder of one run: its finished parts, then its result in margins.npz.
 
-    `settings` says everything that the results depend on. A folder with an earlier run is gone on with only when
-    `resume` is true and its settings are the same.
+    `settings` holds everything that the results depend on. An earlier run in the folder is resumed only when `resume`
+    is true and its settings are the same.
 
     Raises ValueError otherwise, naming what differs.
     """
@@ -79,15 +79,15 @@ class MarginRun:
         (folder / SETTINGS).unlink(missing_ok=True)
 
     def done(self, start: int) -> bool:
-        """Whether the part that begins at point `start` is kept."""
+        """Whether the part that begins at point `start` has been saved."""
         return self.result.exists() or self._part(start).exists()
 
     def keep(self, start: int, part: Margins) -> None:
-        """Keeps the part that begins at point `start`."""
+        """Saves the part that begins at point `start`."""
         save_margins(self._part(start), part)
 
     def collect(self, starts: Iterable[int]) -> Margins:
-        """The result; the first time it is put together from the parts, which it then replaces."""
+        """The result. The first call concatenates the parts and removes them."""
         if not self.result.exists():
             save_margins(self.result, Margins.concatenate([load_margins(self._part(start)) for start in starts]))
         shutil.rmtree(self.parts, ignore_errors=True)

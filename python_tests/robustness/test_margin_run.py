@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from robustperf.robustness import Margins
-from robustperf.robustness.store import MarginRun, load_margins, save_margins
+from robustperf.robustness.margin_run import MarginRun, load_margins, save_margins
 
 
 def some_margins(count=3, points=True):

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import kstwo
 
-from robustperf.robustness.curves import MarginCurve
+from robustperf.robustness.margin_curve import MarginCurve
 
 # ties, zeros, missing ones and margins beyond d are all likely
 MARGINS = st.lists(
