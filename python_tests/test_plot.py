@@ -147,6 +147,7 @@ def test_a_curve_plots_itself_on_the_axes_given(curves):
 
 
 @pytest.mark.parametrize("change, error, message", [
+    ({"curves": [1]}, TypeError, "curves must map names to MarginCurves, .*, got list"),
     ({"curves": {}}, ValueError, "curves must name at least one"),
     ({"curves": {"a": torch.ones(3)}}, TypeError, r"curves\['a'\] must be a MarginCurve, got Tensor"),
     ({"norm": 3}, ValueError, "norm must be 1, 2 or inf, got 3"),

@@ -55,6 +55,9 @@ def margin_curves(curves: Mapping[str, Any], path: str | os.PathLike | None = No
         ValueError: curves are empty, or confidence or norm is none of those above.
         FileNotFoundError: the folder of path does not exist.
     """
+    if not isinstance(curves, Mapping):
+        raise TypeError("curves must map names to MarginCurves, such as {'model': curve}, got "
+                        f"{type(curves).__name__}")
     if not curves:
         raise ValueError("curves must name at least one margin curve, got none")
     for name, curve in curves.items():

@@ -101,7 +101,7 @@ def test_ctrl_c_says_where_it_goes_on(tmp_path, monkeypatch):
     assert "no checkpoint yet" in train(*arguments, code=130)
     calls.clear()
     output = train(*arguments, "--resume", "--checkpoint-steps", 2, code=130)
-    assert "--resume goes on behind step 4" in output and str(tmp_path / "run" / "checkpoint.safetensors") in output
+    assert "--resume continues after step 4" in output and str(tmp_path / "run" / "checkpoint.safetensors") in output
     monkeypatch.undo()
     train(*arguments, "--resume")
     train(*DIGITS, "--out", tmp_path / "whole")

@@ -361,7 +361,7 @@ def altered(**changes):
     (SVR(), TypeError, r"svc: expected a fitted sklearn.svm.SVC or NuSVC, got SVR"),
     (LogisticRegression(), TypeError, r"svc: expected .*, got LogisticRegression"),
     (SimpleNamespace(kernel="rbf"), TypeError, r"svc: expected .*, got SimpleNamespace"),
-    (SVC, TypeError, r"svc: expected .*, got ABCMeta"),
+    (SVC, TypeError, r"svc: expected .*, got the class SVC; robustperf.transfer.module_from_sklearn"),
     (SVC(), ValueError, r"svc: expected a fitted SVC, got one that is not fitted"),
     (SVC(kernel=lambda a, b: a @ b.T).fit(*overlapping(3, 30)), ValueError, r"svc: expected .* got a function"),
     (SVC(kernel="sigmoid").fit(*overlapping(3, 30)), ValueError, r"svc: expected the kernel .*, got 'sigmoid'"),

@@ -69,7 +69,7 @@ def margins(
                                            "true one, when a misclassified point has margin 0.")] = Labels.model,
     batch_size: Annotated[int, typer.Option(min=1)] = 256,
     seed: Annotated[int, typer.Option(min=0, help="Of the attacks' random starts.")] = 0,
-    device: Annotated[str, typer.Option(help="Such as cpu or cuda, of which each process takes its own.")] = "cpu",
+    device: Annotated[str, typer.Option(help="cpu or cuda; under torchrun each process has its own GPU.")] = "cpu",
     keep_points: Annotated[bool, typer.Option("--keep-points", help="Write the adversarial examples too.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that DIR holds.")] = False,
 ) -> None:

@@ -167,7 +167,7 @@ def parse_rate(text: str) -> Rate:
 def kept(folder: TrainingFolder) -> str:
     """What there is in the folder of an interrupted run, for --resume."""
     if not folder.state.exists():
-        return "There is no checkpoint yet: --resume begins at the first step."
+        return "There is no checkpoint yet: --resume starts at the first step."
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -175,7 +175,7 @@ def kept(folder: TrainingFolder) -> str:
             steps = file.get_slice("further.steps").get_shape()[0]
     except (SafetensorError, OSError) as error:
         return f"{folder.state} cannot be resumed from: {error}"
-    return f"--resume goes on behind step {steps}, from {folder.state}."
+    return f"--resume continues after step {steps}, from {folder.state}."
 
 
 def _table(data: str, objective: Objective, model: nn.Module, fitted: Fitted) -> Table:

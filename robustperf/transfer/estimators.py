@@ -48,7 +48,8 @@ def module_from_sklearn(estimator: Any, *, dtype: torch.dtype = torch.float32) -
     from sklearn.utils.validation import check_is_fitted
 
     if not isinstance(estimator, BaseEstimator):
-        raise TypeError(f"estimator: expected a fitted scikit-learn classifier, got {type(estimator).__name__}")
+        got = f"the class {estimator.__name__}" if isinstance(estimator, type) else type(estimator).__name__
+        raise TypeError(f"estimator: expected a fitted scikit-learn classifier, got {got}")
     try:
         check_is_fitted(estimator)
     except NotFittedError as error:

@@ -86,8 +86,9 @@ class SVMModule(torch.nn.Module):
 
             return module_from_sklearn(svc, dtype=dtype)
         if not isinstance(svc, (SVC, NuSVC)):
-            raise TypeError(f"svc: expected a fitted sklearn.svm.SVC or NuSVC, got {type(svc).__name__}; see "
-                            "module_from_sklearn for others")
+            got = f"the class {svc.__name__}" if isinstance(svc, type) else type(svc).__name__
+            raise TypeError(f"svc: expected a fitted sklearn.svm.SVC or NuSVC, got {got}; "
+                            "robustperf.transfer.module_from_sklearn takes other classifiers")
         if dtype not in check.REAL:
             raise TypeError(f"dtype: expected {' or '.join(map(str, check.REAL))}, got {dtype}")
         if callable(svc.kernel):
