@@ -196,16 +196,10 @@ class Kernel(ABC):
         return out.copy_(drawn.detach())
 
 
-class Normalised(Kernel):
-    """`kernel.normalised()`: the same kernel with delta in [-1, 1]^q."""
+class Wrapper(Kernel):
+    """A kernel that applies another one, `kernel`. What a subclass does not override is that kernel's."""
 
-    uniform, law = True, ("uniform", -1, 1)
-
-    def __init__(self, kernel: Kernel):
-        if not kernel.uniform:
-            raise ValueError("kernel: expected one whose delta is uniform between bounds, for [-1, 1]^q to be "
-                             f"mapped onto, got {kernel!r}")
-        self.kernel = kernel
+    kernel: Kernel
 
     @property
     def differentiable_in_delta(self) -> bool:
@@ -215,14 +209,56 @@ class Normalised(Kernel):
     def differentiable_in_x(self) -> bool:
         return self.kernel.differentiable_in_x
 
+    @property
+    def uniform(self) -> bool:
+        return self.kernel.uniform
+
+    @property
+    def law(self) -> Hashable:
+        return self.kernel.law
+
     def dim_for(self, shape: Shape | None) -> int:
         return self.kernel.dim_for(shape)
+
+    def sample_for(self, shape, key, index, draws, *, backend=None):
+        return self.kernel.sample_for(shape, key, index, draws, backend=backend)
 
     def shape_after(self, shape: Shape) -> Shape:
         return self.kernel.shape_after(shape)
 
     def defined(self, x: torch.Tensor) -> torch.Tensor:
         return self.kernel.defined(x)
+
+    def check_delta(self, delta: torch.Tensor, shape: Shape) -> None:
+        self.kernel.check_delta(delta, shape)
+
+    def project(self, delta: torch.Tensor, shape: Shape | None = None) -> torch.Tensor:
+        return self.kernel.project(delta, shape)
+
+    def bounds_for(self, shape: Shape | None) -> torch.Tensor:
+        return self.kernel.bounds_for(shape)
+
+    def centre_for(self, shape: Shape | None) -> torch.Tensor:
+        return self.kernel.centre_for(shape)
+
+    def radius_for(self, shape: Shape | None) -> torch.Tensor:
+        return self.kernel.radius_for(shape)
+
+    def identity_for(self, shape: Shape | None) -> torch.Tensor:
+        return self.kernel.identity_for(shape)
+
+
+class Normalised(Wrapper):
+    """`kernel.normalised()`: the same kernel with delta in [-1, 1]^q."""
+
+    uniform, law = True, ("uniform", -1, 1)
+    centre_for, radius_for = Kernel.centre_for, Kernel.radius_for  # of its own bounds
+
+    def __init__(self, kernel: Kernel):
+        if not kernel.uniform:
+            raise ValueError("kernel: expected one whose delta is uniform between bounds, for [-1, 1]^q to be "
+                             f"mapped onto, got {kernel!r}")
+        self.kernel = kernel
 
     def sample_for(self, shape, key, index, draws, *, backend=None):
         return 2 * random.uniform(key, index, draws, self.dim_for(shape), backend=backend) - 1

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-
 import torch
 
 from robustperf import check
 from robustperf.check import Box
-from robustperf.kernel import Kernel, Shape, check_kernel
+from robustperf.kernel import Kernel, Wrapper, check_kernel
 from robustperf.nuisance.balls import BALLS
 
 
-class InBounds(Kernel):
+class InBounds(Wrapper):
     """A kernel for images in [0, 1], applied to images in another box [lower, upper].
 
     The image is mapped to [0, 1], transformed by G, and mapped back: lower + (upper - lower) G((x - lower) / (upper -
@@ -53,28 +51,6 @@ class InBounds(Kernel):
             raise ValueError(f"bounds: {kernel!r} expected finite ones, for it works in units of the range, got "
                              f"{bounds!r}")
 
-    @property
-    def differentiable_in_delta(self) -> bool:
-        return self.kernel.differentiable_in_delta
-
-    @property
-    def differentiable_in_x(self) -> bool:
-        return self.kernel.differentiable_in_x
-
-    @property
-    def uniform(self) -> bool:
-        return self.kernel.uniform
-
-    @property
-    def law(self) -> Hashable:
-        return self.kernel.law
-
-    def dim_for(self, shape: Shape | None) -> int:
-        return self.kernel.dim_for(shape)
-
-    def sample_for(self, shape, key, index, draws, *, backend=None):
-        return self.kernel.sample_for(shape, key, index, draws, backend=backend)
-
     def transform(self, x, delta, *, backend=None):
         box = self._box(x)
         x = check.images("x", x, box) if x.device.type == "cpu" else x
@@ -91,29 +67,8 @@ class InBounds(Kernel):
         made = self.kernel.draw_for(self._to_unit(x, box), key, index, draws, backend=backend)
         return self._out_of_unit(made, x, box)
 
-    def shape_after(self, shape: Shape) -> Shape:
-        return self.kernel.shape_after(shape)
-
     def defined(self, x: torch.Tensor) -> torch.Tensor:
         return self.kernel.defined(x if self._adds else self._to_unit(x, self._box(x)))
-
-    def check_delta(self, delta: torch.Tensor, shape: Shape) -> None:
-        self.kernel.check_delta(delta, shape)
-
-    def project(self, delta: torch.Tensor, shape: Shape | None = None) -> torch.Tensor:
-        return self.kernel.project(delta, shape)
-
-    def bounds_for(self, shape: Shape | None) -> torch.Tensor:
-        return self.kernel.bounds_for(shape)
-
-    def centre_for(self, shape: Shape | None) -> torch.Tensor:
-        return self.kernel.centre_for(shape)
-
-    def radius_for(self, shape: Shape | None) -> torch.Tensor:
-        return self.kernel.radius_for(shape)
-
-    def identity_for(self, shape: Shape | None) -> torch.Tensor:
-        return self.kernel.identity_for(shape)
 
     def _box(self, x):
         return check.box(self.bounds, x.shape[1:], x.dtype, x.device)
