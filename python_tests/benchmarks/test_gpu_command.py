@@ -37,6 +37,8 @@ def test_a_pass_from_end_to_end_without_a_gpu(tmp_path, which):
     outcomes = {row["part"]: row["outcome"] for row in found["parts"]}
     assert outcomes.pop(not_here) == "could not run: this is not a GPU"
     beyond = {"best_of_k": "done, but for 2 of its parts"}  # launches are counted on a GPU alone
+    if importlib.util.find_spec("kornia") is None:  # four colours and affine are then without their peer
+        beyond["colours"] = "done, but for 2 of its parts"
     assert outcomes == {name: beyond.get(name, "done") for name in outcomes}
     assert not found["failures"] and not found["not_reached"] and found["asked"]
     for row in found["times"]:
