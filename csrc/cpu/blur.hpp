@@ -9,7 +9,7 @@ template <typename T>
 inline Taps<T> taps_of(int radius, double sigma) {
   Taps<T> taps{};
   taps.radius = radius;
-  Bell bells[kMostRadius + 1];
+  Bell bells[kMostRadius + 1]{};
   for (int j = 0; j <= radius; ++j) bells[j] = bell_at(j, sigma);
   const Bell sum = sum_of_bells(bells, radius);
   for (int j = 0; j <= radius; ++j) set_tap(taps, j, bells[j], sum);
