@@ -27,13 +27,18 @@ from gpu.results import Results
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    options = argparse.ArgumentParser(description=__doc__.splitlines()[0],
-                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    options = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
     options.add_argument("--pass", dest="which", choices=PASSES, required=True)
     options.add_argument("--out", type=Path, required=True, help="folder for gpu.json, gpu.md and logs.tgz")
     options.add_argument("--parts", nargs="+", help="only these of the pass")
-    options.add_argument("--modules", type=Path, help="folder of prebuilt modules, which are copied into the package; "
-                         "without it those beside the package serve, and what is missing is built")
+    options.add_argument(
+        "--modules",
+        type=Path,
+        help="folder of prebuilt modules, which are copied into the package; "
+        "without it those beside the package serve, and what is missing is built",
+    )
     options.add_argument("--seconds", type=float, help="after which it has ended, instead of the pass's own")
     options.add_argument("--device", choices=BACKENDS, default="cuda")
     options.add_argument("--small", action="store_true", help="sizes that show that it runs, and no more")
@@ -57,14 +62,22 @@ def main(arguments: list[str] | None = None) -> int:
                 prebuilt(options.modules, options.device)
             machine = describe(folder, (START + BUILD) * factor)  # a first import of torch can take long
             if options.device == "cuda" and machine["gpu"] is None:
-                raise CouldNotRun("there is no GPU that torch can use here: nothing is measured and nothing written; "
-                                  "--device cpu --small shows that the command works")
+                raise CouldNotRun(
+                    "there is no GPU that torch can use here: nothing is measured and nothing written; "
+                    "--device cpu --small shows that the command works"
+                )
         except (CouldNotRun, ValueError) as reason:
             print(reason, file=sys.stderr)
             return 2
         where = machine["gpu"] if options.device == "cuda" else "a CPU: a trial of the command, no figures"
-        results = Results(options.out, f"{options.which.capitalize()} on {where}", BACKENDS[options.device], machine,
-                          [(part.name, part.limit) for stage in stages for part in stage], folder)
+        results = Results(
+            options.out,
+            f"{options.which.capitalize()} on {where}",
+            BACKENDS[options.device],
+            machine,
+            [(part.name, part.limit) for stage in stages for part in stage],
+            folder,
+        )
         for number in (signal.SIGTERM, signal.SIGINT):  # what was found is written, and the rest reported as not run
             signal.signal(number, lambda *_: stop_all())
         ends = began + total * factor
@@ -74,9 +87,11 @@ def main(arguments: list[str] | None = None) -> int:
                 results.machine = describe(folder, (START + BUILD) * factor)  # a first import of torch can take long
         run(stages[1:], results, ends)
         print("\n".join(results.asked() + results.parts_table()))
-    print(f"{options.out / 'gpu.md'}: {len(results.rows['failures'])} failures, "
-          f"{len(results.rows['could_not_run'])} things could not run, "
-          f"{sum(len(row['names']) for row in results.rows['not_reached'])} were not reached")
+    print(
+        f"{options.out / 'gpu.md'}: {len(results.rows['failures'])} failures, "
+        f"{len(results.rows['could_not_run'])} things could not run, "
+        f"{sum(len(row['names']) for row in results.rows['not_reached'])} were not reached"
+    )
     return 1 if results.rows["failures"] else 0
 
 

@@ -29,8 +29,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def interleave(contenders: dict[str, Callable[[], Any]], repeats: int = 21, warmup: int = 2,
-               failed: Callable[[str, Exception], None] | None = None) -> dict[str, float]:
+def interleave(
+    contenders: dict[str, Callable[[], Any]],
+    repeats: int = 21,
+    warmup: int = 2,
+    failed: Callable[[str, Exception], None] | None = None,
+) -> dict[str, float]:
     """Median seconds of each contender, called in turn. With `failed`, which is told, one that raises is left out."""
 
     def timed(call: Callable[[], Any]) -> float:
@@ -44,8 +48,9 @@ def interleave(contenders: dict[str, Callable[[], Any]], repeats: int = 21, warm
     return {name: statistics.median(values[warmup:]) for name, values in times.items()}
 
 
-def take_turns(timed: dict[str, Callable[[], float]], turns: int,
-               failed: Callable[[str, Exception], None] | None = None) -> dict[str, list[float]]:
+def take_turns(
+    timed: dict[str, Callable[[], float]], turns: int, failed: Callable[[str, Exception], None] | None = None
+) -> dict[str, list[float]]:
     """What each function returned in its turns; as in `interleave`, `failed` hears of those that raise."""
     times: dict[str, list[float]] = {name: [] for name in timed}
     for _ in range(turns):

@@ -39,8 +39,9 @@ def machine() -> dict[str, Any]:
 def _output(*command: str) -> str | None:
     """What a command prints; None where it is not there or fails."""
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30,
-                              cwd=Path(__file__).parent).stdout.strip()
+        return subprocess.run(
+            command, capture_output=True, text=True, check=True, timeout=30, cwd=Path(__file__).parent
+        ).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None
 

@@ -1,6 +1,6 @@
 """A trained MNIST classifier for the benchmarks, made once and kept as safetensors.
 
-    python benchmarks/mnist_cnn.py --out FILE [--data-root DIR] [--epochs N]
+python benchmarks/mnist_cnn.py --out FILE [--data-root DIR] [--epochs N]
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 
 from robustperf import nets
 from robustperf.data import Dataset, load
-from robustperf.nets import checkpoint
+from robustperf.nets import weights_file
 from robustperf.training import ERM, fit
 
 CHECKPOINT = Path(__file__).parent.parent / "runs" / "mnist-small-cnn.safetensors"
@@ -24,11 +24,19 @@ def trained(data_root: Path | None = None, path: Path = CHECKPOINT, epochs: int 
     if not path.exists():
         torch.manual_seed(0)
         model = nets.build("small-cnn")
-        fit(model, ERM(), load("mnist", "train", data_root), validation=None, epochs=epochs, batch_size=128,
-            optimizer="adam", lr=2e-3)
+        fit(
+            model,
+            ERM(),
+            load("mnist", "train", data_root),
+            validation=None,
+            epochs=epochs,
+            batch_size=128,
+            optimizer="adam",
+            lr=2e-3,
+        )
         path.parent.mkdir(parents=True, exist_ok=True)
-        checkpoint.save(path, model)
-    return checkpoint.load(path).eval(), test
+        weights_file.save(path, model)
+    return weights_file.load(path).eval(), test
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ from robustperf.ops import registry
 try:
     from hypothesis import settings
 except ModuleNotFoundError:  # the tests that need it skip, the others of their files run
+
     def _given(*_, **__):
         def skipped():
             pytest.skip("hypothesis is not installed")
@@ -32,10 +33,18 @@ _ran, _files_run, _files_skipped, _skipped = set(), set(), set(), Counter()
 
 
 def pytest_addoption(parser):
-    parser.addoption("--require-backends", default="", metavar="NAMES",
-                     help="comma-separated backends; fail unless a test ran on each of them")
-    parser.addoption("--forbid-skips", default="", metavar="FILES",
-                     help="comma-separated names of files; fail unless all of their tests ran")
+    parser.addoption(
+        "--require-backends",
+        default="",
+        metavar="NAMES",
+        help="comma-separated backends; fail unless a test ran on each of them",
+    )
+    parser.addoption(
+        "--forbid-skips",
+        default="",
+        metavar="FILES",
+        help="comma-separated names of files; fail unless all of their tests ran",
+    )
 
 
 def pytest_runtest_logreport(report):

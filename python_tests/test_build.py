@@ -20,8 +20,14 @@ def test_the_knob_fails_at_once(tmp_path, wanted, message):
     shutil.copy(ROOT / "setup.py", tmp_path)
     environment = {**os.environ, "ROBUSTPERF_CUDA": wanted, "PATH": str(tmp_path), "CUDA_HOME": str(tmp_path)}
     environment.pop("CUDACXX", None)
-    process = subprocess.run([sys.executable, "setup.py", "build_ext"], cwd=tmp_path, env=environment,
-                             capture_output=True, text=True, check=False)
+    process = subprocess.run(
+        [sys.executable, "setup.py", "build_ext"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert process.returncode != 0
     assert message in process.stderr
 

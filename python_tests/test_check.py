@@ -16,10 +16,19 @@ def test_tensors_that_fit(shape):
     assert check.tensor("x", value, shape, device=torch.device("cpu")) is value
 
 
-@pytest.mark.parametrize(("shape", "text"), [
-    ((3, 3), "[3, 3]"), ((2,), "[2]"), ((2, 3, 1), "[2, 3, 1]"), (("B", 4), "[B, 4]"), (("A", "B", "C"), "[A, B, C]"),
-    ((3, ...), "[3, ...]"), ((2, 3, "C", ...), "[2, 3, C, ...]"), ((), "[]"),
-])
+@pytest.mark.parametrize(
+    ("shape", "text"),
+    [
+        ((3, 3), "[3, 3]"),
+        ((2,), "[2]"),
+        ((2, 3, 1), "[2, 3, 1]"),
+        (("B", 4), "[B, 4]"),
+        (("A", "B", "C"), "[A, B, C]"),
+        ((3, ...), "[3, ...]"),
+        ((2, 3, "C", ...), "[2, 3, C, ...]"),
+        ((), "[]"),
+    ],
+)
 def test_tensors_of_another_shape(shape, text):
     with pytest.raises(ValueError) as error:
         check.tensor("x", torch.zeros(2, 3), shape)
@@ -41,10 +50,20 @@ def test_tensors_of_another_kind():
     assert check.tensor("x", scalar, ()) is scalar
 
 
-@pytest.mark.parametrize(("value", "number"), [
-    (1, 1.0), (2, 2.0), (2.0, 2.0), ("2", 2.0), ("1", 1.0), ("inf", math.inf), (math.inf, math.inf), (np.inf, math.inf),
-    (np.float32(2), 2.0),
-])
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [
+        (1, 1.0),
+        (2, 2.0),
+        (2.0, 2.0),
+        ("2", 2.0),
+        ("1", 1.0),
+        ("inf", math.inf),
+        (math.inf, math.inf),
+        (np.inf, math.inf),
+        (np.float32(2), 2.0),
+    ],
+)
 def test_norms(value, number):
     assert check.norm(value) == number and isinstance(check.norm(value), float)
 
@@ -73,8 +92,10 @@ def test_bounds_that_hold_no_box(value):
         check.bounds(value)
 
 
-@pytest.mark.parametrize(("value", "integer"), [(1, False), (0.1, False), (5e-324, False), (np.float64(0.3), False),
-                                                (1, True), (10**30, True)])
+@pytest.mark.parametrize(
+    ("value", "integer"),
+    [(1, False), (0.1, False), (5e-324, False), (np.float64(0.3), False), (1, True), (10**30, True)],
+)
 def test_positive_numbers(value, integer):
     got = check.positive("eps", value, integer=integer)
     assert got == value and type(got) in (int, float)  # Python's own

@@ -96,18 +96,21 @@ def test_logits(dtype):
     assert logits_of(lambda images: images.flatten(1), x[:0]).shape == (0, 4)
 
 
-@pytest.mark.parametrize(("answer", "error", "match"), [
-    (lambda x: x.tolist(), TypeError, r"model\(x\): expected a tensor, got list"),
-    (lambda x: (x, x), TypeError, r"model\(x\): expected a tensor, got tuple"),
-    (lambda x: x.long(), TypeError, r"model\(x\): .*got torch.int64"),
-    (lambda x: x.to(torch.complex64), TypeError, r"model\(x\): .*got torch.complex64"),
-    (lambda x: x[:, 0], ValueError, r"model\(x\): expected shape \[5, C\], got \[5\]"),
-    (lambda x: x[:4], ValueError, r"model\(x\): expected shape \[5, C\], got \[4, 3\]"),
-    (lambda x: x[..., None], ValueError, r"model\(x\): expected shape \[5, C\], got \[5, 3, 1\]"),
-    (lambda x: x[:, :1], ValueError, r"model\(x\): .*at least two classes, got shape \[5, 1\]"),
-    (lambda x: x[:, :0], ValueError, r"model\(x\): .*at least two classes, got shape \[5, 0\]"),
-    (lambda x: x.to("meta"), ValueError, r"model\(x\): expected a tensor on cpu, got one on meta"),
-])
+@pytest.mark.parametrize(
+    ("answer", "error", "match"),
+    [
+        (lambda x: x.tolist(), TypeError, r"model\(x\): expected a tensor, got list"),
+        (lambda x: (x, x), TypeError, r"model\(x\): expected a tensor, got tuple"),
+        (lambda x: x.long(), TypeError, r"model\(x\): .*got torch.int64"),
+        (lambda x: x.to(torch.complex64), TypeError, r"model\(x\): .*got torch.complex64"),
+        (lambda x: x[:, 0], ValueError, r"model\(x\): expected shape \[5, C\], got \[5\]"),
+        (lambda x: x[:4], ValueError, r"model\(x\): expected shape \[5, C\], got \[4, 3\]"),
+        (lambda x: x[..., None], ValueError, r"model\(x\): expected shape \[5, C\], got \[5, 3, 1\]"),
+        (lambda x: x[:, :1], ValueError, r"model\(x\): .*at least two classes, got shape \[5, 1\]"),
+        (lambda x: x[:, :0], ValueError, r"model\(x\): .*at least two classes, got shape \[5, 0\]"),
+        (lambda x: x.to("meta"), ValueError, r"model\(x\): expected a tensor on cpu, got one on meta"),
+    ],
+)
 def test_wrong_logits(answer, error, match):
     with pytest.raises(error, match=match):
         logits_of(answer, torch.rand(5, 3))
@@ -249,14 +252,33 @@ def of_a_global(x):
     return GLOBAL(x)
 
 
-@pytest.mark.parametrize("hide", [
-    lambda net: lambda x: net(x), lambda net: functools.partial(with_default, net=net), Wrapper,
-    lambda net: Wrapper(net).forward, lambda net: net.forward, lambda net: (lambda x, net=net: net(x)),
-    lambda net: lambda x: (lambda images: net(images))(x), lambda net: functools.partial(Wrapper(lambda x: net(x))),
-    lambda net: (lambda nets: lambda x: sum(one(x) for one in nets) / len(nets))([net, net]),
-    lambda net: (lambda nets: lambda x: nets["a"][0](x))({"a": (net,)}),
-], ids=["closure", "partial", "object", "bound method", "forward", "default", "nested", "partial of an object",
-        "ensemble", "dict of tuples"])
+@pytest.mark.parametrize(
+    "hide",
+    [
+        lambda net: lambda x: net(x),
+        lambda net: functools.partial(with_default, net=net),
+        Wrapper,
+        lambda net: Wrapper(net).forward,
+        lambda net: net.forward,
+        lambda net: lambda x, net=net: net(x),
+        lambda net: lambda x: (lambda images: net(images))(x),
+        lambda net: functools.partial(Wrapper(lambda x: net(x))),
+        lambda net: (lambda nets: lambda x: sum(one(x) for one in nets) / len(nets))([net, net]),
+        lambda net: (lambda nets: lambda x: nets["a"][0](x))({"a": (net,)}),
+    ],
+    ids=[
+        "closure",
+        "partial",
+        "object",
+        "bound method",
+        "forward",
+        "default",
+        "nested",
+        "partial of an object",
+        "ensemble",
+        "dict of tuples",
+    ],
+)
 def test_modules_in_other_callables(model, hide):
     """They too are in eval mode for a while, and left as they were."""
     hidden = hide(model.train())

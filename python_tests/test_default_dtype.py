@@ -79,8 +79,14 @@ def test_kernels(make, on):
         kernel, shape = make(), (3, 16, 16)
         delta = kernel.sample(KEY, INDEX, 2, shape=shape, backend=on)
         made = kernel(X, delta, backend=on)
-        return (delta, made, kernel.draw(X, key=KEY, index=INDEX, draws=2, backend=on), kernel.radius_for(shape),
-                kernel.project(delta, shape), kernel.defined(X))
+        return (
+            delta,
+            made,
+            kernel.draw(X, key=KEY, index=INDEX, draws=2, backend=on),
+            kernel.radius_for(shape),
+            kernel.project(delta, shape),
+            kernel.defined(X),
+        )
 
     assert_not_reached(function)
 
@@ -111,8 +117,16 @@ def test_fit_and_evaluate(optimizer, tmp_path):
     def function():
         model = network()
         folder = tmp_path / str(torch.get_default_dtype())
-        fitted = training.fit(model, training.MRT(nuisance.Brightness(), k=2), (X.numpy(), Y.numpy()), epochs=2,
-                              batch_size=4, optimizer=optimizer, progress=False, out=folder)
+        fitted = training.fit(
+            model,
+            training.MRT(nuisance.Brightness(), k=2),
+            (X.numpy(), Y.numpy()),
+            epochs=2,
+            batch_size=4,
+            optimizer=optimizer,
+            progress=False,
+            out=folder,
+        )
         return fitted.steps, model.state_dict(), training.evaluate(model, (X, Y))
 
     assert_not_reached(function)
@@ -123,8 +137,15 @@ def test_cotraining():
         model = network()
         torch.manual_seed(1)
         generator = nets.TiboGenerator(3, width=4, layers=1)
-        training.fit(model, training.CoTrain(model, generator, 1.0), (X, Y), epochs=1, batch_size=4, validation=None,
-                     progress=False)
+        training.fit(
+            model,
+            training.CoTrain(model, generator, 1.0),
+            (X, Y),
+            epochs=1,
+            batch_size=4,
+            validation=None,
+            progress=False,
+        )
         return model.state_dict(), generator.state_dict()
 
     assert_not_reached(function)
@@ -133,8 +154,13 @@ def test_cotraining():
 @pytest.mark.parametrize("norm", [1, 2, math.inf])
 def test_margins(norm):
     def function():
-        found = rp.margins(network(), X, attacks=[FGSM(), PGD(steps=3), PGD(2, steps=3), BG(norm, steps=2)], norm=norm,
-                           keep_points=True)
+        found = rp.margins(
+            network(),
+            X,
+            attacks=[FGSM(), PGD(steps=3), PGD(2, steps=3), BG(norm, steps=2)],
+            norm=norm,
+            keep_points=True,
+        )
         return found, MarginCurve.from_margins(found)
 
     assert_not_reached(function)
@@ -144,9 +170,11 @@ def test_margins(norm):
 def test_searches(on):
     def function():
         model, other = network(), X.flip(0)
-        return (line_search(model, X, other, backend=on),
-                line_search(model, X, other, method="bisection", probes=2, backend=on),
-                closest_boundary(model, X, torch.stack([other, 1 - X]), backend=on))
+        return (
+            line_search(model, X, other, backend=on),
+            line_search(model, X, other, method="bisection", probes=2, backend=on),
+            closest_boundary(model, X, torch.stack([other, 1 - X]), backend=on),
+        )
 
     assert_not_reached(function)
 
@@ -155,9 +183,11 @@ def test_robustness_and_scores():
     def function():
         model, ball = network(), nuisance.L2Ball(1.0)
         family = nuisance.ball_family(1.0)
-        return (basic_robustness(model, X, ball, samples=64, width=0.3),
-                Score(family, G="empirical", nodes=3)(model, X, samples=8),
-                Score(ball)(model, shape=(3, 16, 16), points=8, samples=8))
+        return (
+            basic_robustness(model, X, ball, samples=64, width=0.3),
+            Score(family, G="empirical", nodes=3)(model, X, samples=8),
+            Score(ball)(model, shape=(3, 16, 16), points=8, samples=8),
+        )
 
     assert_not_reached(function)
 
@@ -184,11 +214,14 @@ def test_draws_and_operations():
         w = torch.rand(12, 9, dtype=torch.float32, generator=torch.Generator().manual_seed(1)) - 0.5
         out = [rp.random.uniform(KEY, INDEX, 2, 3), rp.random.normal(KEY, INDEX, 2, 3)]
         for backend in (None, "reference"):
-            out += [rp.ops.best_of_k(logits, Y, backend=backend), rp.ops.logit_gap(logits[0], Y),
-                    rp.ops.halfspace_box_projection(w.abs(), w, torch.full((12,), 0.1, dtype=torch.float64),
-                                                    backend=backend),
-                    rp.ops.rbf_decision(w, w[:5], w[:5].T[:3].contiguous(), w[0, :3].contiguous(), 0.5,
-                                        backend=backend)]
+            out += [
+                rp.ops.best_of_k(logits, Y, backend=backend),
+                rp.ops.logit_gap(logits[0], Y),
+                rp.ops.halfspace_box_projection(
+                    w.abs(), w, torch.full((12,), 0.1, dtype=torch.float64), backend=backend
+                ),
+                rp.ops.rbf_decision(w, w[:5], w[:5].T[:3].contiguous(), w[0, :3].contiguous(), 0.5, backend=backend),
+            ]
         return out
 
     assert_not_reached(function)
@@ -216,7 +249,14 @@ def test_data(tmp_path):
 
     def function():
         folder, digits = rp.data.load(tmp_path, "train", size=8), rp.data.load("digits", "train").limit(8)
-        return (folder.read(), folder[0], digits, digits.resized(12), digits.rgb(), rp.data.brightness(digits.x),
-                rp.data.contrast(digits.x))
+        return (
+            folder.read(),
+            folder[0],
+            digits,
+            digits.resized(12),
+            digits.rgb(),
+            rp.data.brightness(digits.x),
+            rp.data.contrast(digits.x),
+        )
 
     assert_not_reached(function)

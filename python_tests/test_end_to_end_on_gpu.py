@@ -37,8 +37,11 @@ def test_margins_are_those_of_the_cpu(net):
     assert (net(points).argmax(1) != net(x[got.found]).argmax(1)).all()
 
 
-@pytest.mark.parametrize("objective", [ERM(), MRT(KERNEL), MRT(KERNEL, selection="batch"), MRT(KERNEL, chunk=3),
-                                       MDA(KERNEL), MAT(KERNEL, 3)], ids=lambda o: f"{type(o).__name__}")
+@pytest.mark.parametrize(
+    "objective",
+    [ERM(), MRT(KERNEL), MRT(KERNEL, selection="batch"), MRT(KERNEL, chunk=3), MDA(KERNEL), MAT(KERNEL, 3)],
+    ids=lambda o: f"{type(o).__name__}",
+)
 def test_a_loss_and_its_gradients_are_those_of_the_cpu(net, objective):
     x, y, index = images(16), torch.arange(16) % 10, torch.arange(16)
     found = {}
@@ -69,7 +72,16 @@ def test_training_learns(mixed_precision, tmp_path):
         x[y == label, :, top : top + 14, left : left + 14] += 0.6
     torch.manual_seed(0)
     net = nets.SmallCNN(size=28, classes=4)
-    fitted = fit(net, MRT(Brightness(0.2), k=3), Dataset("quarters", x, y, 4), epochs=3, validation=None,
-                 optimizer="adam", mixed_precision=mixed_precision, out=tmp_path, progress=False)
+    fitted = fit(
+        net,
+        MRT(Brightness(0.2), k=3),
+        Dataset("quarters", x, y, 4),
+        epochs=3,
+        validation=None,
+        optimizer="adam",
+        mixed_precision=mixed_precision,
+        out=tmp_path,
+        progress=False,
+    )
     assert next(net.parameters()).is_cuda and fitted.steps.isfinite().all()
     assert evaluate(net, Dataset("quarters", x, y, 4)).top(1) > 0.9

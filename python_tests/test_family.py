@@ -14,8 +14,9 @@ def rotations(density=None):
 
 
 def pairs(density=None):
-    return rp.Family(lambda angle, shift: Compose([Rotation(angle), Translation(shift)]), (10, 30), (0.1, 0.6),
-                     density=density)
+    return rp.Family(
+        lambda angle, shift: Compose([Rotation(angle), Translation(shift)]), (10, 30), (0.1, 0.6), density=density
+    )
 
 
 def test_at_makes_the_kernel():
@@ -83,9 +84,12 @@ def test_densities_of_two_variables_that_need_more_draws():
         with pytest.raises(ValueError, match="density: expected an integral of 1 over the ranges, got"):
             squares(0.25, factor)
     for factor in (1, 1.8):
-        with pytest.raises(ValueError, match=r"density: expected one whose integral 1,048,576 draws determine, "
-                                             r"got .* \+- "
-                                             "0.*; a smaller box around it may help"):
+        with pytest.raises(
+            ValueError,
+            match=r"density: expected one whose integral 1,048,576 draws determine, "
+            r"got .* \+- "
+            "0.*; a smaller box around it may help",
+        ):
             squares(0.01, factor)
 
 

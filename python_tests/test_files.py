@@ -27,8 +27,9 @@ with alone_in(sys.argv[2]), written_whole(sys.argv[1]) as partial:
 @pytest.fixture
 def writer(tmp_path):
     """A process that is writing tmp_path/file and has the folder tmp_path/run."""
-    process = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path / "file"), str(tmp_path / "run")],
-                               stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(tmp_path / "file"), str(tmp_path / "run")], stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout.readline() == "writing\n"
     yield process
     process.kill()

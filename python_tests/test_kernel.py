@@ -85,24 +85,27 @@ def test_sample_with_a_shape(shape):
     assert PerPixel().sample(0, INDEX, 2, shape=shape).shape == (2, 5, 72)
 
 
-@pytest.mark.parametrize("change, error, message", [
-    ({"draws": 0}, ValueError, "draws: expected an integer above 0, got 0"),
-    ({"draws": -3}, ValueError, "draws: expected an integer above 0, got -3"),
-    ({"draws": 2.0}, ValueError, "draws: expected an integer above 0, got 2.0"),
-    ({"draws": True}, ValueError, "draws: expected an integer above 0, got True"),
-    ({"draws": torch.zeros(0, dtype=torch.int64)}, ValueError, "draws: expected at least one draw, got none"),
-    ({"draws": torch.tensor(3)}, ValueError, r"draws?: expected shape \[K\], got \[\]"),
-    ({"draws": torch.tensor([0.0])}, TypeError, "draws?: expected torch.int64, got torch.float32"),
-    ({"draws": torch.tensor([0, -1])}, ValueError, r"draws?: expected numbers in 0..4294967295, got -1 to 0"),
-    ({"draws": torch.tensor([2**32])}, ValueError, "draws?: expected numbers in 0..4294967295"),
-    ({"index": [0, 1]}, TypeError, "index: expected a tensor, got list"),
-    ({"index": torch.arange(5.0)}, TypeError, "index: expected torch.int64, got torch.float32"),
-    ({"index": torch.arange(6).view(2, 3)}, ValueError, r"index: expected shape \[B\], got \[2, 3\]"),
-    ({"index": -INDEX}, ValueError, "index: expected numbers in 0.."),
-    ({"key": -1}, ValueError, r"key: expected an integer in 0..2\^64-1, got -1"),
-    ({"key": 2**64}, ValueError, "key: expected an integer"),
-    ({"key": 0.5}, ValueError, "key: expected an integer"),
-])
+@pytest.mark.parametrize(
+    "change, error, message",
+    [
+        ({"draws": 0}, ValueError, "draws: expected an integer above 0, got 0"),
+        ({"draws": -3}, ValueError, "draws: expected an integer above 0, got -3"),
+        ({"draws": 2.0}, ValueError, "draws: expected an integer above 0, got 2.0"),
+        ({"draws": True}, ValueError, "draws: expected an integer above 0, got True"),
+        ({"draws": torch.zeros(0, dtype=torch.int64)}, ValueError, "draws: expected at least one draw, got none"),
+        ({"draws": torch.tensor(3)}, ValueError, r"draws?: expected shape \[K\], got \[\]"),
+        ({"draws": torch.tensor([0.0])}, TypeError, "draws?: expected torch.int64, got torch.float32"),
+        ({"draws": torch.tensor([0, -1])}, ValueError, r"draws?: expected numbers in 0..4294967295, got -1 to 0"),
+        ({"draws": torch.tensor([2**32])}, ValueError, "draws?: expected numbers in 0..4294967295"),
+        ({"index": [0, 1]}, TypeError, "index: expected a tensor, got list"),
+        ({"index": torch.arange(5.0)}, TypeError, "index: expected torch.int64, got torch.float32"),
+        ({"index": torch.arange(6).view(2, 3)}, ValueError, r"index: expected shape \[B\], got \[2, 3\]"),
+        ({"index": -INDEX}, ValueError, "index: expected numbers in 0.."),
+        ({"key": -1}, ValueError, r"key: expected an integer in 0..2\^64-1, got -1"),
+        ({"key": 2**64}, ValueError, "key: expected an integer"),
+        ({"key": 0.5}, ValueError, "key: expected an integer"),
+    ],
+)
 def test_errors_of_sample_and_draw(change, error, message):
     arguments = {"key": 0, "index": INDEX, "draws": 2} | change
     with pytest.raises(error, match=message):
@@ -129,19 +132,22 @@ def test_the_result_has_the_dtype_of_x(x_dtype, delta_dtype):
     assert Fade().draw(X.to(x_dtype), key=0, index=INDEX).dtype == x_dtype
 
 
-@pytest.mark.parametrize("x, delta, error, message", [
-    (X, torch.zeros(5, 3), ValueError, r"delta: expected shape \[5, 2\], got \[5, 3\]"),
-    (X, torch.zeros(4, 2), ValueError, r"delta: expected shape \[5, 2\], got \[4, 2\]"),
-    (X, torch.zeros(7, 4, 2), ValueError, r"delta: expected shape \[K, 5, 2\], got \[7, 4, 2\]"),
-    (X, torch.zeros(2), ValueError, r"delta: expected shape \[5, 2\], got \[2\]"),
-    (X, torch.zeros(1, 1, 5, 2), ValueError, r"delta: expected shape \[5, 2\], got \[1, 1, 5, 2\]"),
-    (X, [[0.0, 0.0]] * 5, TypeError, "delta: expected a tensor, got list"),
-    (X, torch.zeros(5, 2, dtype=torch.int64), TypeError, "delta: expected torch.float32 or torch.float64"),
-    (X, torch.zeros(5, 2, dtype=torch.float16), TypeError, "delta: expected torch.float32 or torch.float64"),
-    (X[0], torch.zeros(5, 2), ValueError, r"x: expected shape \[B, C, H, W\], got \[3, 4, 6\]"),
-    (X.numpy(), torch.zeros(5, 2), TypeError, "x: expected a tensor, got ndarray"),
-    ((255 * X).byte(), torch.zeros(5, 2), TypeError, "x: expected torch.float32 or torch.float64, got torch.uint8"),
-])
+@pytest.mark.parametrize(
+    "x, delta, error, message",
+    [
+        (X, torch.zeros(5, 3), ValueError, r"delta: expected shape \[5, 2\], got \[5, 3\]"),
+        (X, torch.zeros(4, 2), ValueError, r"delta: expected shape \[5, 2\], got \[4, 2\]"),
+        (X, torch.zeros(7, 4, 2), ValueError, r"delta: expected shape \[K, 5, 2\], got \[7, 4, 2\]"),
+        (X, torch.zeros(2), ValueError, r"delta: expected shape \[5, 2\], got \[2\]"),
+        (X, torch.zeros(1, 1, 5, 2), ValueError, r"delta: expected shape \[5, 2\], got \[1, 1, 5, 2\]"),
+        (X, [[0.0, 0.0]] * 5, TypeError, "delta: expected a tensor, got list"),
+        (X, torch.zeros(5, 2, dtype=torch.int64), TypeError, "delta: expected torch.float32 or torch.float64"),
+        (X, torch.zeros(5, 2, dtype=torch.float16), TypeError, "delta: expected torch.float32 or torch.float64"),
+        (X[0], torch.zeros(5, 2), ValueError, r"x: expected shape \[B, C, H, W\], got \[3, 4, 6\]"),
+        (X.numpy(), torch.zeros(5, 2), TypeError, "x: expected a tensor, got ndarray"),
+        ((255 * X).byte(), torch.zeros(5, 2), TypeError, "x: expected torch.float32 or torch.float64, got torch.uint8"),
+    ],
+)
 def test_errors_of_a_call(x, delta, error, message):
     with pytest.raises(error, match=message):
         Fade()(x, delta)

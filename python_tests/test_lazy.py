@@ -75,12 +75,19 @@ def test_type_checkers_see_the_same_names(package):
     for node in ast.parse(Path(package.__file__).read_text()).body:
         if isinstance(node, ast.If):
             assert node.test.id == "TYPE_CHECKING"
-            known |= {alias.asname or alias.name for each in node.body if isinstance(each, ast.ImportFrom)
-                      for alias in each.names}
+            known |= {
+                alias.asname or alias.name
+                for each in node.body
+                if isinstance(each, ast.ImportFrom)
+                for alias in each.names
+            }
             known |= {each.target.id for each in node.body if isinstance(each, ast.AnnAssign)}
         known |= {node.name} if isinstance(node, ast.FunctionDef) else set()
-        known |= {target.id for target in node.targets if isinstance(target, ast.Name)} if isinstance(
-            node, ast.Assign) else set()
+        known |= (
+            {target.id for target in node.targets if isinstance(target, ast.Name)}
+            if isinstance(node, ast.Assign)
+            else set()
+        )
     assert set(package.__all__) <= known
 
 

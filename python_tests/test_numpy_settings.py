@@ -12,7 +12,7 @@ from sklearn.svm import SVC
 
 import robustperf as rp
 from robustperf import attacks, check, nets, nuisance, training
-from robustperf.nets import checkpoint
+from robustperf.nets import weights_file
 from robustperf.robustness import Score, basic_robustness, line_search
 
 INTEGER, FLOAT, DOUBLE = np.int64(2), np.float32(0.25), np.float64(0.25)
@@ -115,8 +115,8 @@ def test_networks_and_their_files(tmp_path):
         if name in ("small-cnn", "tibo-cnn", "resnet20"):
             given["width"] = np.int64(2)
         model = nets.build(name, **given)
-        checkpoint.save(tmp_path / "model.safetensors", model)
-        assert checkpoint.load(tmp_path / "model.safetensors").architecture == (name, check.plain(given))
+        weights_file.save(tmp_path / "model.safetensors", model)
+        assert weights_file.load(tmp_path / "model.safetensors").architecture == (name, check.plain(given))
         type(model)(**given)  # the constructor itself
     nets.TiboGenerator(np.int64(1), np.int64(2), np.int64(1))
 
@@ -124,8 +124,21 @@ def test_networks_and_their_files(tmp_path):
 def test_functions_take_them():
     model, kernel, index = linear(), nuisance.Brightness(0.25), torch.arange(8)
     pairs = [
-        (lambda i, f: rp.margins(model, X[:8], attacks=[attacks.FGSM()], norm=i, bounds=(0 * f, 4 * f), key=i,
-                                 batch_size=i, probes=i, tol=f).distance),
+        (
+            lambda i, f: (
+                rp.margins(
+                    model,
+                    X[:8],
+                    attacks=[attacks.FGSM()],
+                    norm=i,
+                    bounds=(0 * f, 4 * f),
+                    key=i,
+                    batch_size=i,
+                    probes=i,
+                    tol=f,
+                ).distance
+            )
+        ),
         (lambda i, f: line_search(model, X[:8], X[8:16], tol=f, probes=i).step.nan_to_num(posinf=2)),
         (lambda i, f: basic_robustness(model, X[:8], kernel, samples=i, confidence=f, key=i, batch_size=i).rho),
         (lambda i, f: training.evaluate(model, (X, Y), batch_size=i).loss),
@@ -133,8 +146,15 @@ def test_functions_take_them():
         (lambda i, f: kernel.sample(i, index, i)),
         (lambda i, f: nuisance.L1Ball(f).sample(i, index, i, shape=(i, i, i))),
         (lambda i, f: rp.random.uniform(i, index, i, i)),
-        (lambda i, f: rp.ops.best_of_k(torch.stack([model(X), model(X) + X[:, 0, 0, :4]]).detach(), Y, first=i,
-                                       label_smoothing=f, ignore_index=i)[0]),
+        (
+            lambda i, f: rp.ops.best_of_k(
+                torch.stack([model(X), model(X) + X[:, 0, 0, :4]]).detach(),
+                Y,
+                first=i,
+                label_smoothing=f,
+                ignore_index=i,
+            )[0]
+        ),
     ]
     for function in pairs:
         want = function(int(INTEGER), float(FLOAT))
@@ -145,9 +165,15 @@ def test_functions_take_them():
 def test_an_estimator_takes_them_and_keeps_its_parameters():
     shape = tuple(np.array([1, 8, 8]))
     rows, labels = X.flatten(1).numpy(), Y.numpy()
-    estimator = rp.transfer.TransferClassifier(SVC(), image_shape=shape, epochs=np.int64(1), batch_size=np.int64(32),
-                                               lr=np.float64(1e-3), bounds=(np.float32(0), np.float32(1)),
-                                               random_state=np.int64(0))
+    estimator = rp.transfer.TransferClassifier(
+        SVC(),
+        image_shape=shape,
+        epochs=np.int64(1),
+        batch_size=np.int64(32),
+        lr=np.float64(1e-3),
+        bounds=(np.float32(0), np.float32(1)),
+        random_state=np.int64(0),
+    )
     assert estimator.fit(rows, labels).adapt(rows).image_shape_ == (1, 8, 8)
     assert clone(estimator).get_params()["image_shape"] == shape
     for wrong in ((1, 8), (0, 8, 8), (1.5, 8, 8), "188", 8, None):

@@ -17,8 +17,10 @@ def curves():
     rng = np.random.default_rng(0)
     attacked = rng.gamma(8, 0.14, 60)
     attacked[:7] = math.inf
-    return {"plain": MarginCurve.from_margins(rng.gamma(6, 0.12, 50), 28.0),
-            "robust": MarginCurve.from_margins(attacked, 28.0)}
+    return {
+        "plain": MarginCurve.from_margins(rng.gamma(6, 0.12, 50), 28.0),
+        "robust": MarginCurve.from_margins(attacked, 28.0),
+    }
 
 
 def legend_texts(figure):
@@ -29,8 +31,9 @@ def last_step(curve):
     return curve.distances[curve.distances < curve.upper].max().item()
 
 
-@pytest.mark.parametrize("suffix, start", [(".png", b"\x89PNG"), (".pdf", b"%PDF"), (".svg", b"<?xml"),
-                                           ("", b"\x89PNG")])
+@pytest.mark.parametrize(
+    "suffix, start", [(".png", b"\x89PNG"), (".pdf", b"%PDF"), (".svg", b"<?xml"), ("", b"\x89PNG")]
+)
 def test_the_picture_is_written_in_its_suffix_format_and_nothing_else_is_left(tmp_path, curves, suffix, start):
     path = tmp_path / f"curves{suffix}"
     plot.margin_curves(curves, path)
@@ -146,14 +149,17 @@ def test_a_curve_plots_itself_on_the_axes_given(curves):
     assert axes.get_xlim() == (0, pytest.approx(1.05 * last))
 
 
-@pytest.mark.parametrize("change, error, message", [
-    ({"curves": [1]}, TypeError, "curves must map names to MarginCurves, .*, got list"),
-    ({"curves": {}}, ValueError, "curves must name at least one"),
-    ({"curves": {"a": torch.ones(3)}}, TypeError, r"curves\['a'\] must be a MarginCurve, got Tensor"),
-    ({"norm": 3}, ValueError, "norm must be 1, 2 or inf, got 3"),
-    ({"norm": "inf"}, ValueError, "norm must be 1, 2 or inf, got 'inf'"),
-    ({"confidence": 95}, ValueError, "confidence must be .* got 95"),
-])
+@pytest.mark.parametrize(
+    "change, error, message",
+    [
+        ({"curves": [1]}, TypeError, "curves must map names to MarginCurves, .*, got list"),
+        ({"curves": {}}, ValueError, "curves must name at least one"),
+        ({"curves": {"a": torch.ones(3)}}, TypeError, r"curves\['a'\] must be a MarginCurve, got Tensor"),
+        ({"norm": 3}, ValueError, "norm must be 1, 2 or inf, got 3"),
+        ({"norm": "inf"}, ValueError, "norm must be 1, 2 or inf, got 'inf'"),
+        ({"confidence": 95}, ValueError, "confidence must be .* got 95"),
+    ],
+)
 def test_errors_name_the_argument_and_its_value(curves, change, error, message):
     with pytest.raises(error, match=message):
         plot.margin_curves(**{"curves": curves, **change})
@@ -230,8 +236,13 @@ def test_names_stand_above_the_columns(drawn):
 @pytest.mark.parametrize("draws", [1, 12])
 def test_no_text_of_the_grid_overlaps_or_leaves_the_picture(draws):
     title = " + ".join(["brightness((-0.4, 0.4))"] * 6)
-    figure = plot.image_grid(torch.rand(2, 1, 8, 8), torch.rand(draws, 2, 1, 8, 8),
-                             torch.full((draws, 2, 3), -0.0012345), title=title, labels=["point 1234", "point 98765"])
+    figure = plot.image_grid(
+        torch.rand(2, 1, 8, 8),
+        torch.rand(draws, 2, 1, 8, 8),
+        torch.full((draws, 2, 3), -0.0012345),
+        title=title,
+        labels=["point 1234", "point 98765"],
+    )
     figure.canvas.draw()
     (heading,) = figure.texts
     assert heading.get_text().replace("\n", " ") == title
@@ -261,15 +272,18 @@ def test_images_with_gradients_are_fine(drawn):
     plot.image_grid(drawn[0].requires_grad_(), drawn[1].requires_grad_(), torch.zeros(5, 3, 1).requires_grad_())
 
 
-@pytest.mark.parametrize("x, draws, delta, message", [
-    ((3, 2, 8, 8), (5, 3, 1, 8, 8), None, r"x: expected images with 1, 3 or 4 channels, got shape \[3, 2, 8, 8\]"),
-    ((3, 8, 8), (5, 3, 1, 8, 8), None, "x: expected images"),
-    ((0, 1, 8, 8), (5, 0, 1, 8, 8), None, "x: expected images"),
-    ((3, 1, 8, 8), (0, 3, 1, 8, 8), None, "drawn: expected images"),
-    ((3, 1, 8, 8), (3, 1, 8, 8), None, r"drawn: expected images .* got shape \[3, 1, 8, 8\]"),
-    ((3, 1, 8, 8), (5, 2, 1, 8, 8), None, "drawn: expected draws of 3 images, got 2"),
-    ((3, 1, 8, 8), (5, 3, 1, 8, 8), (3, 5, 1), r"delta: expected shape \[5, 3, q\], got \[3, 5, 1\]"),
-])
+@pytest.mark.parametrize(
+    "x, draws, delta, message",
+    [
+        ((3, 2, 8, 8), (5, 3, 1, 8, 8), None, r"x: expected images with 1, 3 or 4 channels, got shape \[3, 2, 8, 8\]"),
+        ((3, 8, 8), (5, 3, 1, 8, 8), None, "x: expected images"),
+        ((0, 1, 8, 8), (5, 0, 1, 8, 8), None, "x: expected images"),
+        ((3, 1, 8, 8), (0, 3, 1, 8, 8), None, "drawn: expected images"),
+        ((3, 1, 8, 8), (3, 1, 8, 8), None, r"drawn: expected images .* got shape \[3, 1, 8, 8\]"),
+        ((3, 1, 8, 8), (5, 2, 1, 8, 8), None, "drawn: expected draws of 3 images, got 2"),
+        ((3, 1, 8, 8), (5, 3, 1, 8, 8), (3, 5, 1), r"delta: expected shape \[5, 3, q\], got \[3, 5, 1\]"),
+    ],
+)
 def test_errors_of_the_grid(x, draws, delta, message):
     with pytest.raises(ValueError, match=message):
         plot.image_grid(torch.zeros(x), torch.zeros(draws), None if delta is None else torch.zeros(delta))

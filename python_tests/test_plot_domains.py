@@ -37,16 +37,24 @@ def test_bars_shades_and_texts(x, values, tmp_path):
     figure = plot.domain_overview(x, values, EDGES, "brightness", RANGES, path, "a title")
     bars = figure.axes[0].containers[0]
     assert [bar.get_height() for bar in bars] == [
-        int(((values >= low) & (values < low + 13)).sum()) for low in range(0, 260, 13)]
+        int(((values >= low) & (values < low + 13)).sum()) for low in range(0, 260, 13)
+    ]
     assert [(bar.get_x(), bar.get_width()) for bar in bars] == [(low, 13) for low in range(0, 260, 13)]
     shades = [patch for patch in figure.axes[0].patches if patch not in bars.patches]
     assert [(shade.get_x(), shade.get_x() + shade.get_width()) for shade in shades] == [(0, 40), (85, 125), (170, 260)]
     assert figure.axes[0].get_xlabel() == "brightness"
     texts = [text.get_text() for text in figure.texts]
-    assert texts == ["a title", *(f"{name}\n{words}\n{int(count)} images" for name, words, count in (
-        ("low", "brightness < 40", (values < 40).sum()),
-        ("medium", "85 < brightness < 125", ((values > 85) & (values < 125)).sum()),
-        ("high", "brightness > 170", (values > 170).sum())))]
+    assert texts == [
+        "a title",
+        *(
+            f"{name}\n{words}\n{int(count)} images"
+            for name, words, count in (
+                ("low", "brightness < 40", (values < 40).sum()),
+                ("medium", "85 < brightness < 125", ((values > 85) & (values < 125)).sum()),
+                ("high", "brightness > 170", (values > 170).sum()),
+            )
+        ),
+    ]
     colours = [matplotlib.colors.to_hex(text.get_color()) for text in figure.texts[1:]]
     assert colours == [matplotlib.colors.to_hex(shade.get_facecolor()) for shade in shades]
     assert path.read_bytes().startswith(b"\x89PNG")
@@ -73,8 +81,9 @@ def test_images_stand_under_their_bins_and_beside_their_domain(x, values):
 def test_nothing_overlaps(x, values):
     figure = plot.domain_overview(x, values, EDGES, "contrast", RANGES, title="a title")
     renderer = figure.canvas.get_renderer()
-    boxes = [axes.get_tightbbox(renderer) for axes in figure.axes] + [text.get_window_extent(renderer)
-                                                                      for text in figure.texts]
+    boxes = [axes.get_tightbbox(renderer) for axes in figure.axes] + [
+        text.get_window_extent(renderer) for text in figure.texts
+    ]
     assert all(not one.overlaps(other) for number, one in enumerate(boxes) for other in boxes[:number])
     width, height = figure.bbox.size
     assert all(0 <= box.x0 and box.x1 <= width and 0 <= box.y0 and box.y1 <= height for box in boxes)

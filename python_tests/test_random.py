@@ -7,9 +7,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plain_philox import plain_philox
 from scipy import stats
 
+from python_tests.support.philox import plain_philox
 from robustperf import ops, random
 
 M = 0xFFFFFFFF

@@ -35,8 +35,17 @@ CURVE = MarginCurve(DISTANCES, 4.0)
 
 
 def found(distance=DISTANCES, points=None):
-    return Margins(distance, torch.tensor([0, 1, 1, -1]), FOUR, distance.isfinite(), points, FOUR.repeat(2, 1),
-                   ("FGSM", "BG"), 2.0, 4.0)
+    return Margins(
+        distance,
+        torch.tensor([0, 1, 1, -1]),
+        FOUR,
+        distance.isfinite(),
+        points,
+        FOUR.repeat(2, 1),
+        ("FGSM", "BG"),
+        2.0,
+        4.0,
+    )
 
 
 ROWS = [{"epoch": n, "step": 9 * n, "loss": 2 / n, "accuracy": 0.5, "validation_accuracy": 0.25 * n} for n in (1, 2)]
@@ -46,14 +55,22 @@ RESULTS = [
     (Band(CURVE, 0.95, 0.25), "Band(confidence=0.95, half width=0.25, area=(0.884, 2.76))"),
     (rp.data.load("digits").limit(3), "Dataset(digits, n=3, shape=(1, 8, 8), classes=10)"),
     (Evaluation(FOUR, DISTANCES[:4].nan_to_num(posinf=0.5), FOUR), "Evaluation(n=4, top-1=0.25, top-5=1, loss=1.01)"),
-    (Fitted(torch.zeros(18, 2), ROWS, 2),
-     "Fitted(epochs=2, steps=18, best=2, loss=1, accuracy=0.5, validation accuracy=0.5)"),
-    (Fitted(torch.zeros(9, 2), [{"epoch": 1, "loss": 0.5, "accuracy": math.nan}], 1),
-     "Fitted(epochs=1, steps=9, best=1, loss=0.5)"),
-    (ScoreValue(0.98765, 0.01, 0.9, DISTANCES, torch.zeros(0, 0), DISTANCES[:0], 4000),
-     "ScoreValue(0.988, standard error=0.01, n=4, draws=4000)"),
-    (BasicRobustness(DISTANCES[:2] / 10, DISTANCES[:2], DISTANCES[:2], FOUR[:2], FOUR[1:3], FOUR[:2], 0.9),
-     "BasicRobustness(n=2, mean rho=0.0767, draws=3, confidence=0.9)"),
+    (
+        Fitted(torch.zeros(18, 2), ROWS, 2),
+        "Fitted(epochs=2, steps=18, best=2, loss=1, accuracy=0.5, validation accuracy=0.5)",
+    ),
+    (
+        Fitted(torch.zeros(9, 2), [{"epoch": 1, "loss": 0.5, "accuracy": math.nan}], 1),
+        "Fitted(epochs=1, steps=9, best=1, loss=0.5)",
+    ),
+    (
+        ScoreValue(0.98765, 0.01, 0.9, DISTANCES, torch.zeros(0, 0), DISTANCES[:0], 4000),
+        "ScoreValue(0.988, standard error=0.01, n=4, draws=4000)",
+    ),
+    (
+        BasicRobustness(DISTANCES[:2] / 10, DISTANCES[:2], DISTANCES[:2], FOUR[:2], FOUR[1:3], FOUR[:2], 0.9),
+        "BasicRobustness(n=2, mean rho=0.0767, draws=3, confidence=0.9)",
+    ),
     (LineSearch(DISTANCES, torch.zeros(4, 1), DISTANCES.isfinite(), FOUR), "LineSearch(n=4, crossed=3)"),
     (Boundary(DISTANCES, torch.full((4, 1), math.nan), FOUR, FOUR), "Boundary(n=4, found=3)"),
     (Adversarial(torch.zeros(4, 1), DISTANCES - 1, FOUR), "Adversarial(n=4, crossed=1)"),
@@ -118,8 +135,9 @@ def test_margins_summed_up_and_on_disk(tmp_path):
     with pytest.raises(ValueError, match="margins"):
         (tmp_path / "margins.npz").write_bytes((tmp_path / "margins.npz").read_bytes()[:-50])
         Margins.load(tmp_path / "margins.npz")
-    empty = Margins(*(torch.empty(0),) * 3, torch.empty(0, dtype=torch.bool), None, torch.empty(1, 0), ("FGSM",), 2.0,
-                    4.0)
+    empty = Margins(
+        *(torch.empty(0),) * 3, torch.empty(0, dtype=torch.bool), None, torch.empty(1, 0), ("FGSM",), 2.0, 4.0
+    )
     assert len(empty) == 0 and math.isnan(empty.median)
     assert repr(empty) == "Margins(n=0, norm=2, median=nan, not found=0)"
 
@@ -131,9 +149,17 @@ KERNELS = [
     Brightness((0, 5)).normalised(), LabelAware(Rotation(3), torch.nn.Linear(2, 2)),
     OnManifold(torch.rand(3, 1, 4, 4), 1.0),
 ]  # fmt: skip
-OTHERS = [FGSM(), PGD(2, steps=3), BG(), ERM(), MRT(Rotation(30) + MnistC("fog"), k=3), AdversarialTraining(),
-          CoTrain(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2), 0.5), rp.Score(ball_family(1.0)),
-          ball_family(2, 1, True)]
+OTHERS = [
+    FGSM(),
+    PGD(2, steps=3),
+    BG(),
+    ERM(),
+    MRT(Rotation(30) + MnistC("fog"), k=3),
+    AdversarialTraining(),
+    CoTrain(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2), 0.5),
+    rp.Score(ball_family(1.0)),
+    ball_family(2, 1, True),
+]
 
 
 @pytest.mark.parametrize("thing", KERNELS + OTHERS, ids=lambda thing: type(thing).__name__)
@@ -154,8 +180,9 @@ def test_kernels_compose_as_they_print():
     assert repr(kernel) == "rotation((-30, 30)) + brightness((-0.4, 0.4)) + contrast((-0.2, 0.2))"
     assert kernel == Compose([Rotation(30), Brightness(0.4), Contrast(0.2)])
     x, index = torch.rand(2, 1, 8, 8), torch.arange(2)
-    one, two = (each.draw(x, key=1, index=index) for each in (kernel, Compose([Rotation(30), Brightness(0.4),
-                                                                                 Contrast(0.2)])))
+    one, two = (
+        each.draw(x, key=1, index=index) for each in (kernel, Compose([Rotation(30), Brightness(0.4), Contrast(0.2)]))
+    )
     assert torch.equal(one, two)
     with pytest.raises(TypeError):
         Rotation(30) + 1
@@ -186,9 +213,11 @@ def test_attacks_by_name():
     torch.manual_seed(0)
     model, x = rp.nets.build("small-cnn", size=8), rp.data.load("digits").x[:6]
     for names, norm, attacks in (
-        (None, 2, [FGSM(), PGD(2), BG(2)]), (None, math.inf, [FGSM(), PGD(math.inf), BG(math.inf)]),
+        (None, 2, [FGSM(), PGD(2), BG(2)]),
+        (None, math.inf, [FGSM(), PGD(math.inf), BG(math.inf)]),
         ("fgsm,pgd(eps=2, steps=3),bg", 1, [FGSM(), PGD(2, eps=2, steps=3), BG(1)]),
-        (["fgsm", BG(2, steps=2)], 2, [FGSM(), BG(2, steps=2)]), (FGSM(0.1), 2, [FGSM(0.1)]),
+        (["fgsm", BG(2, steps=2)], 2, [FGSM(), BG(2, steps=2)]),
+        (FGSM(0.1), 2, [FGSM(0.1)]),
         (["fgsm, bg", "pgd(2, 4.0, steps=2)"], 2, [FGSM(), BG(2), PGD(2, 4.0, steps=2)]),
     ):
         given = {} if names is None else {"attacks": names}

@@ -37,7 +37,7 @@ images: torch.Tensor = rp.data.load("digits").x
 image, label = rp.data.load("digits")[0]
 logits: torch.Tensor = rp.transfer.module_from_sklearn(svc)(x)
 version: str = rp.__version__
-rp.nets.checkpoint.save("model.safetensors", rp.nets.build("lenet"))
+rp.nets.weights_file.save("model.safetensors", rp.nets.build("lenet"))
 drawn: torch.Tensor = (rp.nuisance.KERNELS["fog"]() + rp.nuisance.mnist_c("fog")).draw(x, key=key, index=index)
 """
 
@@ -51,7 +51,11 @@ def test_the_examples(tmp_path):
     for number, example in enumerate([*examples, FURTHER]):
         (tmp_path / f"example{number}.py").write_text(GIVEN + example)
     (tmp_path / "pyrightconfig.json").write_text(json.dumps({"extraPaths": [str(ROOT)]}))
-    done = subprocess.run([pyright, "--pythonpath", sys.executable, "--outputjson", "-p", str(tmp_path)],
-                          capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [pyright, "--pythonpath", sys.executable, "--outputjson", "-p", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     found = [each for each in json.loads(done.stdout)["generalDiagnostics"] if each["severity"] == "error"]
     assert not found, found

@@ -20,8 +20,14 @@ Box = tuple[float, float] | tuple[torch.Tensor, torch.Tensor]
 _ROUNDING = 1e-6  # of the box's width: more than the rounding of normalising an image in float32
 
 
-def tensor(name: str, value, shape: tuple[int | str, ...] | None = None, *, dtypes: tuple[torch.dtype, ...] = REAL,
-           device: torch.device | None = None) -> torch.Tensor:
+def tensor(
+    name: str,
+    value,
+    shape: tuple[int | str, ...] | None = None,
+    *,
+    dtypes: tuple[torch.dtype, ...] = REAL,
+    device: torch.device | None = None,
+) -> torch.Tensor:
     """`value` if it is a tensor of one of `dtypes`, of `shape` (a text or an Ellipsis at the end fits any size) and on
     `device`; TypeError for no tensor or a wrong dtype, ValueError for the rest."""
     if not isinstance(value, torch.Tensor):
@@ -85,8 +91,10 @@ def box(value, shape: Sequence[int], dtype: torch.dtype, device: torch.device) -
     lower, upper = torch.broadcast_tensors(lower, upper)
     wrong = ~(lower < upper)
     if wrong.any():
-        raise ValueError(f"bounds: expected lower < upper, got ({lower[wrong][0].item():g}, "
-                         f"{upper[wrong][0].item():g})" + f" at {wrong.nonzero()[0].tolist()}" * (lower.dim() > 0))
+        raise ValueError(
+            f"bounds: expected lower < upper, got ({lower[wrong][0].item():g}, "
+            f"{upper[wrong][0].item():g})" + f" at {wrong.nonzero()[0].tolist()}" * (lower.dim() > 0)
+        )
     if not lower.dim():
         return rounded((lower.item(), upper.item()), dtype)
     return lower.to(device, dtype).contiguous(), upper.to(device, dtype).contiguous()
@@ -102,8 +110,9 @@ def _to_image(bound: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
     trailing = zip(reversed(bound.shape), reversed(shape), strict=False)
     if bound.dim() > len(shape) or any(size not in (1, whole) for size, whole in trailing):
         channels = shape[0] if len(shape) else 1
-        raise ValueError(f"bounds: expected a number, [{channels}], or a shape that broadcasts to {list(shape)}, got "
-                         f"{given}")
+        raise ValueError(
+            f"bounds: expected a number, [{channels}], or a shape that broadcasts to {list(shape)}, got {given}"
+        )
     return bound
 
 
@@ -193,8 +202,10 @@ def images(name: str, value, bounds: Box | None = None) -> torch.Tensor:
     if wrong.any():
         place = tuple(torch.unravel_index(beyond.where(wrong, 0).argmax(), value.shape))
         low, high = (bound.expand(value.shape)[place].item() for bound in (lower, upper))
-        raise ValueError(f"{name}: expected pixels within [{low:g}, {high:g}], got {value[place].item()} at "
-                         f"{[int(at) for at in place]} (and {int(wrong.sum()) - 1} more)")
+        raise ValueError(
+            f"{name}: expected pixels within [{low:g}, {high:g}], got {value[place].item()} at "
+            f"{[int(at) for at in place]} (and {int(wrong.sum()) - 1} more)"
+        )
     return clamped
 
 

@@ -87,8 +87,10 @@ def _output_of(model: Classifier, x: torch.Tensor) -> torch.Tensor:
     if writes is None:  # writes by way of x.data or of NumPy are not counted
         _WRITES[model] = wrote or not torch.equal(given, x)
     elif wrote:
-        raise RuntimeError("model: expected one that leaves its input as it is, got one that wrote into x; it may not "
-                           "work in place (inplace=True, x.sub_(...), x[...] = ...) on what it is given")
+        raise RuntimeError(
+            "model: expected one that leaves its input as it is, got one that wrote into x; it may not "
+            "work in place (inplace=True, x.sub_(...), x[...] = ...) on what it is given"
+        )
     return output
 
 
@@ -161,8 +163,10 @@ def check_no_nan(logits: torch.Tensor, index: torch.Tensor | None = None) -> Non
     wrong = logits.isnan().any(1).nonzero()[:, 0]
     if wrong.numel():
         first = (wrong if index is None else index[wrong])[:5].tolist()
-        raise ValueError(f"model(x): expected numbers, got NaN logits for {wrong.numel()} of {logits.shape[0]} points, "
-                         f"the first at {first}")
+        raise ValueError(
+            f"model(x): expected numbers, got NaN logits for {wrong.numel()} of {logits.shape[0]} points, "
+            f"the first at {first}"
+        )
 
 
 def device_of(model: Classifier) -> torch.device:

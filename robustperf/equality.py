@@ -17,11 +17,18 @@ def same(one: Any, other: Any) -> bool:
     if type(one) is not type(other):
         return False
     if isinstance(one, torch.Tensor):
-        return (one.dtype == other.dtype and one.shape == other.shape and one.device == other.device
-                and bool(((one == other) | ((one != one) & (other != other))).all()))
+        return (
+            one.dtype == other.dtype
+            and one.shape == other.shape
+            and one.device == other.device
+            and bool(((one == other) | ((one != one) & (other != other))).all())
+        )
     if isinstance(one, np.ndarray):
-        return (one.dtype == other.dtype and one.shape == other.shape
-                and bool(np.all((one == other) | ((one != one) & (other != other)))))
+        return (
+            one.dtype == other.dtype
+            and one.shape == other.shape
+            and bool(np.all((one == other) | ((one != one) & (other != other))))
+        )
     if isinstance(one, torch.nn.Module):
         return same(dict(one.state_dict()), dict(other.state_dict()))
     if isinstance(one, partial):

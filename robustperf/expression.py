@@ -87,8 +87,9 @@ def _value(node: ast.expr, text: str) -> Any:
     try:
         return ast.literal_eval(node)
     except (TypeError, ValueError):
-        raise _at(text, node.col_offset,
-                  "expected a number, a word in quotes, True, False, None or a tuple of these") from None
+        raise _at(
+            text, node.col_offset, "expected a number, a word in quotes, True, False, None or a tuple of these"
+        ) from None
 
 
 def _at(text: str, place: int, message: str) -> ValueError:

@@ -69,8 +69,9 @@ class Family:
         """Q_lambda for lambda [k]; TypeError where `kernel` returns something else."""
         made = self.kernel(*lam.tolist())
         if not isinstance(made, Kernel):
-            raise TypeError("kernel: expected a function that makes a kernel, got one that makes "
-                            f"{type(made).__name__}")
+            raise TypeError(
+                f"kernel: expected a function that makes a kernel, got one that makes {type(made).__name__}"
+            )
         return made
 
     def density_at(self, lam: torch.Tensor) -> torch.Tensor:
@@ -82,8 +83,9 @@ class Family:
             raise ValueError(f"density: expected shape [{len(lam)}], got {list(values.shape)}")
         wrong = ~((values >= 0) & values.isfinite())
         if wrong.any():
-            raise ValueError(f"density: expected finite numbers >= 0, got {values[wrong][0]:g} at "
-                             f"{lam[wrong][0].tolist()}")
+            raise ValueError(
+                f"density: expected finite numbers >= 0, got {values[wrong][0]:g} at {lam[wrong][0].tolist()}"
+            )
         return values
 
     def nodes(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -128,7 +130,9 @@ class Family:
                 if error < _MAX_ERROR:
                     break
             else:
-                raise ValueError(f"density: expected one whose integral {count:,} draws determine, got {total:.3g} +- "
-                                 f"{error:.2g}; a smaller box around it may help")
+                raise ValueError(
+                    f"density: expected one whose integral {count:,} draws determine, got {total:.3g} +- "
+                    f"{error:.2g}; a smaller box around it may help"
+                )
         if abs(total - 1) > 1e-3 + error:
             raise ValueError(f"density: expected an integral of 1 over the ranges, got {total:.4g}")

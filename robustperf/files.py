@@ -24,8 +24,13 @@ SETTINGS = "settings.json"
 
 _LOCK_TIMEOUT = 1.0  # seconds; a process that removes stale parts holds a new file briefly
 _PART = re.compile(r"\..+\.\d+\.part", re.DOTALL | re.ASCII)  # what `written_whole` writes to
-_KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device",
-          stat.S_IFBLK: "a device"}
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 
 
 def user_path(path: str | os.PathLike) -> Path:
@@ -164,8 +169,10 @@ def _read_settings(path: Path) -> dict[str, Any]:
         if not isinstance(settings, dict):
             raise ValueError(f"expected an object, found {type(settings).__name__}")
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"out: {path} is damaged ({error}), so that its run cannot be resumed; the other files in "
-                         f"{path.parent} are as they were: name another folder, or put that file back") from error
+        raise ValueError(
+            f"out: {path} is damaged ({error}), so that its run cannot be resumed; the other files in "
+            f"{path.parent} are as they were: name another folder, or put that file back"
+        ) from error
     return settings
 
 

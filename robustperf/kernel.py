@@ -47,8 +47,9 @@ class Kernel(ABC):
         q depends on the shape."""
 
     @abstractmethod
-    def sample_for(self, shape: Shape | None, key: Key, index: torch.Tensor, draws: torch.Tensor, *,
-                   backend: str | None = None) -> torch.Tensor:
+    def sample_for(
+        self, shape: Shape | None, key: Key, index: torch.Tensor, draws: torch.Tensor, *, backend: str | None = None
+    ) -> torch.Tensor:
         """`sample` for images of this shape and draw indices [K]."""
 
     @abstractmethod
@@ -110,8 +111,15 @@ class Kernel(ABC):
         """q = dim(Delta); ValueError where it depends on the images' shape (see `dim_for`)."""
         return self.dim_for(None)
 
-    def sample(self, key: Key, index: torch.Tensor, draws: int | torch.Tensor, *, shape: Shape | None = None,
-               backend: str | None = None) -> torch.Tensor:
+    def sample(
+        self,
+        key: Key,
+        index: torch.Tensor,
+        draws: int | torch.Tensor,
+        *,
+        shape: Shape | None = None,
+        backend: str | None = None,
+    ) -> torch.Tensor:
         """delta ~ P(Delta), the same for a sample whatever the batch, the order, the chunk or the process.
 
         Args:
@@ -149,8 +157,16 @@ class Kernel(ABC):
         out = self.transform(x, (delta if several else delta[None]).to(x.dtype), backend=backend)
         return out if several else out[0]
 
-    def draw(self, x: torch.Tensor, *, key: Key, index: torch.Tensor, draws: int | torch.Tensor = 1,
-             out: torch.Tensor | None = None, backend: str | None = None) -> torch.Tensor:
+    def draw(
+        self,
+        x: torch.Tensor,
+        *,
+        key: Key,
+        index: torch.Tensor,
+        draws: int | torch.Tensor = 1,
+        out: torch.Tensor | None = None,
+        backend: str | None = None,
+    ) -> torch.Tensor:
         """`self(x, self.sample(key, index, draws))`, bit for bit.
 
         Arguments as in `sample` and `__call__`. The result is written into `out`, contiguous and of the result's
@@ -184,8 +200,16 @@ class Kernel(ABC):
         """What equality compares: all attributes, unless a subclass overrides this."""
         return vars(self)
 
-    def draw_for(self, x: torch.Tensor, key: Key, index: torch.Tensor, draws: torch.Tensor, *,
-                 out: torch.Tensor | None = None, backend: str | None = None) -> torch.Tensor:
+    def draw_for(
+        self,
+        x: torch.Tensor,
+        key: Key,
+        index: torch.Tensor,
+        draws: torch.Tensor,
+        *,
+        out: torch.Tensor | None = None,
+        backend: str | None = None,
+    ) -> torch.Tensor:
         """`draw` with checked arguments; a kernel with a fused draw overrides it."""
         check_draws(key, index, draws)
         delta = self.sample_for(tuple(x.shape[1:]), key, index, draws, backend=backend)
@@ -256,8 +280,10 @@ class Normalised(Wrapper):
 
     def __init__(self, kernel: Kernel):
         if not kernel.uniform:
-            raise ValueError("kernel: expected one whose delta is uniform between bounds, for [-1, 1]^q to be "
-                             f"mapped onto, got {kernel!r}")
+            raise ValueError(
+                "kernel: expected one whose delta is uniform between bounds, for [-1, 1]^q to be "
+                f"mapped onto, got {kernel!r}"
+            )
         self.kernel = kernel
 
     def sample_for(self, shape, key, index, draws, *, backend=None):

@@ -8,8 +8,9 @@ from importlib import import_module
 from typing import Any
 
 
-def lazily(package: str, names: Iterable[str],
-           modules: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+def lazily(
+    package: str, names: Iterable[str], modules: Mapping[str, str]
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """The `__getattr__` and `__dir__` of a package that offers `names`.
 
     Args:

@@ -25,7 +25,7 @@ PRECISIONS = ("no", "bf16", "fp16")
 
 
 def did_you_mean(value: object, known: Iterable[str]) -> str:
-    """"; did you mean 'fgsm'?" for the name in `known` closest to the text `value`, case aside, or nothing."""
+    """ "; did you mean 'fgsm'?" for the name in `known` closest to the text `value`, case aside, or nothing."""
     folded = {name.lower(): name for name in known}
     close = get_close_matches(value.lower(), folded, n=1) if isinstance(value, str) else []
     return f"; did you mean {folded[close[0]]!r}?" if close else ""
@@ -36,6 +36,7 @@ def check_name(argument: str, value: str, known: Iterable[str], further: str = "
     may be given as well), what came and what it may have been meant to be."""
     known = tuple(known)
     if value not in known:
-        raise ValueError(f"{argument}: expected one of {', '.join(known)}{further}, got {value!r}"
-                         f"{did_you_mean(value, known)}")
+        raise ValueError(
+            f"{argument}: expected one of {', '.join(known)}{further}, got {value!r}{did_you_mean(value, known)}"
+        )
     return value

@@ -32,8 +32,13 @@ _LITERAL = {"parse_math": False, "usetex": False}
 _MOST_NAMED = 3  # components of delta above a picture
 
 
-def margin_curves(curves: Mapping[str, Any], path: str | os.PathLike | None = None, confidence: float = 0.95,
-                  norm: float = 2, title: str | None = None) -> Figure:
+def margin_curves(
+    curves: Mapping[str, Any],
+    path: str | os.PathLike | None = None,
+    confidence: float = 0.95,
+    norm: float = 2,
+    title: str | None = None,
+) -> Figure:
     """Several margin curves in one figure, after Figure 3 of Tibo et al. 2021.
 
     The legend gives R, the area under each curve over [0, d], the number of points without an adversarial example, and
@@ -56,8 +61,9 @@ def margin_curves(curves: Mapping[str, Any], path: str | os.PathLike | None = No
         FileNotFoundError: the folder of path does not exist.
     """
     if not isinstance(curves, Mapping):
-        raise TypeError("curves must map names to MarginCurves, such as {'model': curve}, got "
-                        f"{type(curves).__name__}")
+        raise TypeError(
+            f"curves must map names to MarginCurves, such as {{'model': curve}}, got {type(curves).__name__}"
+        )
     if not curves:
         raise ValueError("curves must name at least one margin curve, got none")
     for name, curve in curves.items():
@@ -75,9 +81,16 @@ def margin_curves(curves: Mapping[str, Any], path: str | os.PathLike | None = No
         draw_margin_curve(axes, curve, label=name, confidence=confidence)
     cut_at_floor(axes, curves.values())
     # below the axes, where no curve can run under it
-    legend = axes.figure.legend(axes.lines, [" "] * len(curves), loc="outside lower center", frameon=False,
-                                fontsize="small", title_fontsize="small", alignment="left",
-                                title=f"R: area under the curve; shaded: {100 * confidence:g} % confidence band")
+    legend = axes.figure.legend(
+        axes.lines,
+        [" "] * len(curves),
+        loc="outside lower center",
+        frameon=False,
+        fontsize="small",
+        title_fontsize="small",
+        alignment="left",
+        title=f"R: area under the curve; shaded: {100 * confidence:g} % confidence band",
+    )
     for text, (name, curve) in zip(legend.get_texts(), curves.items(), strict=True):
         text.set(text=_legend(name, curve), **_LITERAL)  # as a label, a name that begins with _ would be left out
     if path is not None:
@@ -85,8 +98,12 @@ def margin_curves(curves: Mapping[str, Any], path: str | os.PathLike | None = No
     return axes.figure
 
 
-def training_curves(epochs: Sequence[Mapping[str, float]], path: str | os.PathLike | None = None,
-                    best: int | None = None, title: str | None = None) -> Figure:
+def training_curves(
+    epochs: Sequence[Mapping[str, float]],
+    path: str | os.PathLike | None = None,
+    best: int | None = None,
+    title: str | None = None,
+) -> Figure:
     """Loss and accuracy over the epochs of a training run, side by side.
 
     Args:
@@ -140,8 +157,9 @@ def margin_axes(height: float = 4.2, norm: float | None = None, title: str | Non
     return axes
 
 
-def draw_margin_curve(axes: Axes, curve: Any, *, label: str | None = None, confidence: float | None = 0.95,
-                      **kwargs) -> None:
+def draw_margin_curve(
+    axes: Axes, curve: Any, *, label: str | None = None, confidence: float | None = 0.95, **kwargs
+) -> None:
     """Draws one margin curve over [0, d] on `axes` as a step function, with its band unless `confidence` is None.
 
     `kwargs` go to the line (`Axes.plot`).
@@ -151,8 +169,15 @@ def draw_margin_curve(axes: Axes, curve: Any, *, label: str | None = None, confi
     (line,) = axes.plot(eps.numpy(), curve.at(eps).numpy(), **{"drawstyle": "steps-post", "label": label, **kwargs})
     if confidence is not None:
         band = curve.band(confidence)
-        axes.fill_between(eps.numpy(), band.lower(eps).numpy(), band.upper(eps).numpy(), step="post",
-                          color=line.get_color(), alpha=0.15, linewidth=0)
+        axes.fill_between(
+            eps.numpy(),
+            band.lower(eps).numpy(),
+            band.upper(eps).numpy(),
+            step="post",
+            color=line.get_color(),
+            alpha=0.15,
+            linewidth=0,
+        )
 
 
 def cut_at_floor(axes: Axes, curves: Iterable[Any]) -> None:
@@ -168,9 +193,15 @@ def cut_at_floor(axes: Axes, curves: Iterable[Any]) -> None:
     axes.set_xlim(0, right)
 
 
-def image_grid(x: torch.Tensor, drawn: torch.Tensor, delta: torch.Tensor | None = None,
-               path: str | os.PathLike | None = None, title: str | None = None,
-               labels: Sequence[str] | None = None, names: Sequence[str] | None = None) -> Figure:
+def image_grid(
+    x: torch.Tensor,
+    drawn: torch.Tensor,
+    delta: torch.Tensor | None = None,
+    path: str | os.PathLike | None = None,
+    title: str | None = None,
+    labels: Sequence[str] | None = None,
+    names: Sequence[str] | None = None,
+) -> Figure:
     """Images and draws of a nuisance kernel: one row per image, x first, then its draws.
 
     Args:
@@ -216,8 +247,14 @@ def image_grid(x: torch.Tensor, drawn: torch.Tensor, delta: torch.Tensor | None 
             from_below = height - top - (row + 1) * pitch
             axes = figure.add_axes((from_left / width, from_below / height, cell / width, (pitch - above) / height))
             pixels = image.detach().clamp(0, 1).movedim(0, -1).cpu().numpy()
-            axes.imshow(pixels, cmap="gray", vmin=0, vmax=1, aspect="auto",
-                        interpolation="nearest" if max(pixels.shape) <= 64 else None)  # small ones as squares
+            axes.imshow(
+                pixels,
+                cmap="gray",
+                vmin=0,
+                vmax=1,
+                aspect="auto",
+                interpolation="nearest" if max(pixels.shape) <= 64 else None,
+            )  # small ones as squares
             axes.set(xticks=[], yticks=[])
             axes.spines[:].set_linewidth(0.3)
             if column == 0:
@@ -233,9 +270,15 @@ def image_grid(x: torch.Tensor, drawn: torch.Tensor, delta: torch.Tensor | None 
     return figure
 
 
-def domain_overview(x: torch.Tensor, values: torch.Tensor, edges: torch.Tensor, measure: str,
-                    ranges: Mapping[str, tuple[float, float]] | None = None, path: str | os.PathLike | None = None,
-                    title: str | None = None) -> Figure:
+def domain_overview(
+    x: torch.Tensor,
+    values: torch.Tensor,
+    edges: torch.Tensor,
+    measure: str,
+    ranges: Mapping[str, tuple[float, float]] | None = None,
+    path: str | os.PathLike | None = None,
+    title: str | None = None,
+) -> Figure:
     """The distribution of a measure over a data set, after Figures 22 to 25 of Robey et al. 2020: its histogram with
     the domains shaded, images under the bins that they are in, and a few rows of images from each domain.
 
@@ -275,12 +318,18 @@ def domain_overview(x: torch.Tensor, values: torch.Tensor, edges: torch.Tensor, 
     width, height = left + across + gap, top + 3 * tall + gap + rows * len(ranges)
     figure = _figure(width, height)
     if title is not None:
-        figure.suptitle(title, fontsize=10, x=(left + across / 2) / width, y=1 - 0.08 / height, va="top",
-                        **_LITERAL)
+        figure.suptitle(title, fontsize=10, x=(left + across / 2) / width, y=1 - 0.08 / height, va="top", **_LITERAL)
 
     axes = figure.add_axes((left / width, 1 - (above + 2.15) / height, across / width, 2.15 / height))
-    axes.bar([low for low, _ in bins], [len(each) for each in of_bin], [high - low for low, high in bins],
-             align="edge", color="0.45", edgecolor="white", linewidth=0.5)
+    axes.bar(
+        [low for low, _ in bins],
+        [len(each) for each in of_bin],
+        [high - low for low, high in bins],
+        align="edge",
+        color="0.45",
+        edgecolor="white",
+        linewidth=0.5,
+    )
     axes.set_xlim(bins[0][0], bins[-1][1])
     axes.set_xlabel(measure, fontsize=8, labelpad=1, **_LITERAL)
     axes.set_ylabel("images", fontsize=8)
@@ -290,16 +339,26 @@ def domain_overview(x: torch.Tensor, values: torch.Tensor, edges: torch.Tensor, 
         start, end = max(low, bins[0][0]), min(high, bins[-1][1])
         if start < end:
             axes.axvspan(start, end, color=colour, alpha=0.2, linewidth=0)
-            axes.text((start + end) / 2, 1.01, name, color=colour, fontsize=8, ha="center", va="bottom",
-                      transform=axes.get_xaxis_transform(), **_LITERAL)
+            axes.text(
+                (start + end) / 2,
+                1.01,
+                name,
+                color=colour,
+                fontsize=8,
+                ha="center",
+                va="bottom",
+                transform=axes.get_xaxis_transform(),
+                **_LITERAL,
+            )
 
     cells = {(row, column): index for column, each in enumerate(of_bin) for row, index in enumerate(_spread(each, 3))}
     _tile(figure, x, cells, len(bins), (left, top, across, 3 * tall))
     top += 3 * tall + gap
     for (name, bounds), colour, each in zip(ranges.items(), colours, of_range, strict=True):
         text = f"{name}\n{_between(measure, *bounds)}\n{len(each):,} images"
-        figure.text((left - 0.1) / width, 1 - top / height, text, color=colour, fontsize=7, ha="right", va="top",
-                    **_LITERAL)
+        figure.text(
+            (left - 0.1) / width, 1 - top / height, text, color=colour, fontsize=7, ha="right", va="top", **_LITERAL
+        )
         cells = {divmod(place, len(bins)): index for place, index in enumerate(_spread(each, 2 * len(bins)))}
         _tile(figure, x, cells, len(bins), (left, top, across, 2 * tall))
         top += rows
@@ -324,8 +383,9 @@ def check_path(path: str | os.PathLike) -> Path:
 
     formats = FigureCanvasBase.get_supported_filetypes()
     if _format(path) not in formats:
-        raise ValueError(f"path: expected a picture's suffix, such as .png, .pdf or .svg of {', '.join(formats)}, got "
-                         f"{path}")
+        raise ValueError(
+            f"path: expected a picture's suffix, such as .png, .pdf or .svg of {', '.join(formats)}, got {path}"
+        )
     path = user_path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"path: expected one in a folder that exists, got {path}")
@@ -376,8 +436,13 @@ def _spread(rows: torch.Tensor, most: int) -> list[int]:
     return few.tolist()
 
 
-def _tile(figure: Figure, x: torch.Tensor, cells: Mapping[tuple[int, int], int], columns: int,
-          box: tuple[float, float, float, float]) -> None:
+def _tile(
+    figure: Figure,
+    x: torch.Tensor,
+    cells: Mapping[tuple[int, int], int],
+    columns: int,
+    box: tuple[float, float, float, float],
+) -> None:
     """Draws images of `x` in cells (row, column), in a box (left, top, width, height) in inches from the top left."""
     if not cells:
         return
@@ -386,8 +451,14 @@ def _tile(figure: Figure, x: torch.Tensor, cells: Mapping[tuple[int, int], int],
     axes = figure.add_axes((left / width, 1 - (top + down) / height, across / width, down / height))
     for (row, column), index in cells.items():
         pixels = x[index].detach().clamp(0, 1).movedim(0, -1).cpu().numpy()
-        axes.imshow(pixels, cmap="gray", vmin=0, vmax=1, aspect="auto",
-                    extent=(column + 0.04, column + 0.96, row + 0.96, row + 0.04))
+        axes.imshow(
+            pixels,
+            cmap="gray",
+            vmin=0,
+            vmax=1,
+            aspect="auto",
+            extent=(column + 0.04, column + 0.96, row + 0.96, row + 0.04),
+        )
     high = x.shape[2] / x.shape[3] * across / columns  # of a cell, in inches
     axes.set(xlim=(0, columns), ylim=(down / high, 0))
     axes.set_axis_off()

@@ -22,8 +22,13 @@ def progress_bar(shown: bool, task: str, total: int) -> Iterator[Callable[[int],
         TimeRemainingColumn,
     )
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-               TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True)) as bar:
         number = bar.add_task(task, total=total)
         yield lambda done: bar.advance(number, done)

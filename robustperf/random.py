@@ -34,8 +34,9 @@ def fold_in(key: Key, number: int | torch.Tensor) -> Key:
     return lo | hi << 32
 
 
-def uniform(key: Key, index: torch.Tensor, draws: int | torch.Tensor, dim: int, *,
-            backend: str | None = None) -> torch.Tensor:
+def uniform(
+    key: Key, index: torch.Tensor, draws: int | torch.Tensor, dim: int, *, backend: str | None = None
+) -> torch.Tensor:
     """Uniforms in [0, 1), multiples of 2^-24.
 
     Args:
@@ -49,8 +50,9 @@ def uniform(key: Key, index: torch.Tensor, draws: int | torch.Tensor, dim: int, 
     return ops.draws(key, index, draw_indices(draws, index), dim, backend=backend)
 
 
-def normal(key: Key, index: torch.Tensor, draws: int | torch.Tensor, dim: int, *,
-           backend: str | None = None) -> torch.Tensor:
+def normal(
+    key: Key, index: torch.Tensor, draws: int | torch.Tensor, dim: int, *, backend: str | None = None
+) -> torch.Tensor:
     """Standard normals from the same words as `uniform`, one word a normal (the quantile function, |z| < 5.5).
 
     Arguments, result and errors as in `uniform`.

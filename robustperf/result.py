@@ -21,8 +21,10 @@ class Result:
 
     def _repr_html_(self) -> str:
         """A table, which notebooks show."""
-        rows = "".join(f"<tr><th style='text-align: left'>{escape(name or 'name')}</th><td>{escape(_text(value))}</td>"
-                       "</tr>" for name, value in self._facts().items())
+        rows = "".join(
+            f"<tr><th style='text-align: left'>{escape(name or 'name')}</th><td>{escape(_text(value))}</td></tr>"
+            for name, value in self._facts().items()
+        )
         return f"<table><caption>{type(self).__name__}</caption>{rows}</table>"
 
     def __eq__(self, other: object) -> bool:

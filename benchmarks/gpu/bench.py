@@ -51,8 +51,9 @@ class Bench:
         except Exception as error:
             self.failed(what, error)
 
-    def sound(self, case: str, ours: Callable[[str], torch.Tensor], truth: Callable[[], torch.Tensor],
-              tolerance: float = 1e-4) -> list[str]:
+    def sound(
+        self, case: str, ours: Callable[[str], torch.Tensor], truth: Callable[[], torch.Tensor], tolerance: float = 1e-4
+    ) -> list[str]:
         """The backends that give, on average within `tolerance` of its largest number, what the reference gives on the
         CPU, which is independent of the device; a time of something else is no figure."""
         good = []
@@ -67,14 +68,29 @@ class Bench:
                     good.append(backend)
         return good
 
-    def race(self, case: str, floor: tuple[float, str], ours: dict[str, Callable], peers: dict[str, Callable],
-             repeats: int = 11) -> dict[str, float]:
+    def race(
+        self,
+        case: str,
+        floor: tuple[float, str],
+        ours: dict[str, Callable],
+        peers: dict[str, Callable],
+        repeats: int = 11,
+    ) -> dict[str, float]:
         """Times of all, in turn; writes the row."""
-        times = device_times({**ours, **peers}, self.device, repeats=3 if self.small else repeats,
-                             failed=lambda name, error: self.failed(f"{case}, {name}", error))
+        times = device_times(
+            {**ours, **peers},
+            self.device,
+            repeats=3 if self.small else repeats,
+            failed=lambda name, error: self.failed(f"{case}, {name}", error),
+        )
         mine = {name: times[name] for name in ours if name in times}
-        self.figures.time(case, floor, mine, {name: times[name] for name in peers if name in times},
-                          self.launches(case, {name: ours[name] for name in mine}))
+        self.figures.time(
+            case,
+            floor,
+            mine,
+            {name: times[name] for name in peers if name in times},
+            self.launches(case, {name: ours[name] for name in mine}),
+        )
         return times
 
     def launches(self, case: str, calls: dict[str, Callable | list[Callable]]) -> dict[str, int]:
@@ -89,8 +105,9 @@ class Bench:
         has = {name: times[peer] / times[name] for name in self.backends if name in times and peer in times}
         self.figures.asked(f"{figure}, {peer} over ours", wanted, has, "×")
 
-    def fraction(self, figure: str, wanted: float, times: dict[str, float], moved: int, direction: str,
-                 predicted: str) -> None:
+    def fraction(
+        self, figure: str, wanted: float, times: dict[str, float], moved: int, direction: str, predicted: str
+    ) -> None:
         bandwidth = getattr(self.limits, direction)
         has = {name: 100 * moved / times[name] / bandwidth for name in self.backends if name in times}
         self.figures.asked(f"{figure}, percentage of {direction} bandwidth", wanted, has, "%", predicted=predicted)

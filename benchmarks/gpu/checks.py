@@ -77,8 +77,10 @@ def prebuilt(folder: Path, device: str) -> list[Path]:
     suffix = get_config_var("EXT_SUFFIX")
     found = [folder / f"{name}{suffix}" for name in modules_for(device)]
     if lacking := [path.name for path in found if not path.is_file()]:
-        raise CouldNotRun(f"--modules {folder}: expected {', '.join(lacking)} there, found "
-                          f"{', '.join(sorted(path.name for path in folder.glob('*'))) or 'nothing'}")
+        raise CouldNotRun(
+            f"--modules {folder}: expected {', '.join(lacking)} there, found "
+            f"{', '.join(sorted(path.name for path in folder.glob('*'))) or 'nothing'}"
+        )
     return found
 
 
@@ -108,8 +110,18 @@ def _build_commands(name: str, folder: Path) -> list[list[object]]:
     """CMakeLists.txt's build of one module, put in its place in the package."""
     import pybind11
 
-    configure = ["cmake", "-S", ROOT, "-B", folder, "-G", "Ninja", f"-DPython_EXECUTABLE={sys.executable}",
-                 f"-Dpybind11_DIR={pybind11.get_cmake_dir()}", f"-DROBUSTPERF_MODULE={name}"]
+    configure = [
+        "cmake",
+        "-S",
+        ROOT,
+        "-B",
+        folder,
+        "-G",
+        "Ninja",
+        f"-DPython_EXECUTABLE={sys.executable}",
+        f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
+        f"-DROBUSTPERF_MODULE={name}",
+    ]
     if name == "_native_cuda":
         nvcc = os.environ.get("CUDACXX") or shutil.which("nvcc") or shutil.which("nvcc", path="/usr/local/cuda/bin")
         configure += [f"-DCMAKE_CUDA_COMPILER={nvcc}"] * bool(nvcc)
@@ -118,12 +130,20 @@ def _build_commands(name: str, folder: Path) -> list[list[object]]:
 
 def _shared_rows(what: str, found: Shared, log: str) -> Rows:
     """What a shared list has in every part: those that died, and those not reached."""
-    rows = {"failures": [{"name": f"{name}, {what}", "last_lines": [f"its process ended in it: {how} (all in {log})"]}
-                         for name, how in found.died.items()],
-            "not_reached": [{"what": what, "names": found.not_reached}] if found.not_reached else []}
+    rows = {
+        "failures": [
+            {"name": f"{name}, {what}", "last_lines": [f"its process ended in it: {how} (all in {log})"]}
+            for name, how in found.died.items()
+        ],
+        "not_reached": [{"what": what, "names": found.not_reached}] if found.not_reached else [],
+    }
     if found.reasons:
-        rows["could_not_run"] = [{"what": f"{len(found.reasons)} of the processes of {what}",
-                                  "because": f"{found.reasons[0]} (all in {log})"}]
+        rows["could_not_run"] = [
+            {
+                "what": f"{len(found.reasons)} of the processes of {what}",
+                "because": f"{found.reasons[0]} (all in {log})",
+            }
+        ]
     return rows
 
 
@@ -139,12 +159,22 @@ def operations(place: Place, backend: str, fraction: float, limit: float) -> Row
 
 
 def operation_rows(backend: str, found: Shared, log: str) -> Rows:
-    wrong = [{"name": f"{name}, {backend}", "last_lines": [outcome["wrong"]]}
-             for name, outcome in found.outcomes.items() if outcome["wrong"]]
+    wrong = [
+        {"name": f"{name}, {backend}", "last_lines": [outcome["wrong"]]}
+        for name, outcome in found.outcomes.items()
+        if outcome["wrong"]
+    ]
     rows = _shared_rows(f"every operation once, {backend}", found, log)
     rows["failures"] += wrong
-    rows["checks"] = [{"check": f"every operation once, {backend}", "passed": len(found.outcomes) - len(wrong),
-                       "failed": len(wrong) + len(found.died), "skipped": 0, "not_reached": len(found.not_reached)}]
+    rows["checks"] = [
+        {
+            "check": f"every operation once, {backend}",
+            "passed": len(found.outcomes) - len(wrong),
+            "failed": len(wrong) + len(found.died),
+            "skipped": 0,
+            "not_reached": len(found.not_reached),
+        }
+    ]
     return rows
 
 
@@ -171,9 +201,10 @@ def speed(place: Place, name: str, compiles: bool, limit: float) -> Rows:
     limits = found.pop("limits", None)
     rows = {**found, "limits": [{"part": name, **limits}] if limits else []}
     if status != 0:
-        rows["could_not_run"] = [*rows.get("could_not_run", []),
-                                 {"what": f"the rest of {name}" if found.get("times") else name,
-                                  "because": why(status, limit, log)}]
+        rows["could_not_run"] = [
+            *rows.get("could_not_run", []),
+            {"what": f"the rest of {name}" if found.get("times") else name, "because": why(status, limit, log)},
+        ]
     return rows
 
 
@@ -188,8 +219,10 @@ def merged(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
         by_name: dict[str, dict] = {}
         for row in (*first.get(kind, ()), *second.get(kind, ())):
             before = by_name.get(row[key], {})
-            by_name[row[key]] = {name: {**before.get(name, {}), **value} if isinstance(value, dict) else value
-                                 for name, value in row.items()}
+            by_name[row[key]] = {
+                name: {**before.get(name, {}), **value} if isinstance(value, dict) else value
+                for name, value in row.items()
+            }
         rows[kind] = list(by_name.values())
     return rows
 
@@ -199,16 +232,31 @@ def test_files(device: str, small: bool) -> list[Path]:
     tests = ROOT / "python_tests"
     if device == "cpu":
         return [tests / "ops" / f"test_{name}.py" for name in ("logit_gap", "draws")[: 1 if small else 2]]
-    return sorted(file for file in tests.rglob("test_*.py")
-                  if re.search(r"^OP = |mark\.gpu", file.read_text(), re.MULTILINE))
+    return sorted(
+        file for file in tests.rglob("test_*.py") if re.search(r"^OP = |mark\.gpu", file.read_text(), re.MULTILINE)
+    )
 
 
 def tests(place: Place, fraction: float, limit: float, files: Sequence[Path] | None = None) -> Rows:
     """`pytest -m gpu`, shared by several processes."""
     chosen = ["-m", "gpu"] if place.device == "cuda" else ["-m", "not gpu", "-k", "native or reference"]
-    command = [sys.executable, "-m", "pytest", "-q", "--no-summary", "-p", "gpu.shared_tests", "-p", "no:cacheprovider",
-               "-o", "faulthandler_timeout=60", "--device", place.device, *chosen,
-               *(files or test_files(place.device, place.small))]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "--no-summary",
+        "-p",
+        "gpu.shared_tests",
+        "-p",
+        "no:cacheprovider",
+        "-o",
+        "faulthandler_timeout=60",
+        "--device",
+        place.device,
+        *chosen,
+        *(files or test_files(place.device, place.small)),
+    ]
     found = run_shared(command, place.processes(fraction), place.folder, "tests", limit, **ALONE)
     if not found.outcomes and not found.died:
         raise CouldNotRun(_no_outcome(found, limit, place.folder / "tests-0.log"))
@@ -218,17 +266,25 @@ def tests(place: Place, fraction: float, limit: float, files: Sequence[Path] | N
 def test_rows(found: Shared, backends: tuple[str, str], log: str) -> Rows:
     """A row for each file and backend; tests that name neither backend count as the first's."""
     counts: dict[str, Counter] = {}
-    named = [*((name, outcome["outcome"]) for name, outcome in found.outcomes.items()),
-             *((name, "failed") for name in found.died), *((name, "not_reached") for name in found.not_reached)]
+    named = [
+        *((name, outcome["outcome"]) for name, outcome in found.outcomes.items()),
+        *((name, "failed") for name in found.died),
+        *((name, "not_reached") for name in found.not_reached),
+    ]
     for name, outcome in named:
         second = re.search(rf"(?<![a-z]){backends[1]}(?![a-z])", name)
         check = f"{name.partition('::')[0]}, {backends[1] if second else backends[0]}"
         counts.setdefault(check, Counter())[outcome] += 1
     rows = _shared_rows("tests", found, log)
-    rows["failures"] += [{"name": name, "last_lines": outcome["last_lines"]}
-                         for name, outcome in found.outcomes.items() if outcome["outcome"] == "failed"]
-    rows["checks"] = [{"check": check, **{kind: counts[check][kind] for kind in (
-        "passed", "failed", "skipped", "not_reached")}} for check in sorted(counts)]
+    rows["failures"] += [
+        {"name": name, "last_lines": outcome["last_lines"]}
+        for name, outcome in found.outcomes.items()
+        if outcome["outcome"] == "failed"
+    ]
+    rows["checks"] = [
+        {"check": check, **{kind: counts[check][kind] for kind in ("passed", "failed", "skipped", "not_reached")}}
+        for check in sorted(counts)
+    ]
     return rows
 
 
@@ -243,13 +299,32 @@ def sanitizer(place: Place, tool: str, fraction: float, limit: float) -> Rows:
     # before 2024 the filter had another name
     asked = subprocess.run([program, "--help"], capture_output=True, text=True, timeout=LEAST * 5)
     only = "--kernel-regex" if "--kernel-name" not in asked.stdout + asked.stderr else "--kernel-name"
-    command = [program, "--tool", tool, "--error-exitcode", "99", "--print-limit", "20", only, "kns=robustperf",
-               "--target-processes", "application-only", "--check-exit-code", "no",
-               "--destroy-on-device-error", "kernel",  # and the context lives on
-               sys.executable, "-m", "gpu.operations", "--backend", "cuda"]
+    command = [
+        program,
+        "--tool",
+        tool,
+        "--error-exitcode",
+        "99",
+        "--print-limit",
+        "20",
+        only,
+        "kns=robustperf",
+        "--target-processes",
+        "application-only",
+        "--check-exit-code",
+        "no",
+        "--destroy-on-device-error",
+        "kernel",  # and the context lives on
+        sys.executable,
+        "-m",
+        "gpu.operations",
+        "--backend",
+        "cuda",
+    ]
     # torch's allocator hands out parts of large blocks, between which no tool sees an end
-    found = run_shared(command, place.processes(fraction), place.folder, tool, limit,
-                       PYTORCH_NO_CUDA_MEMORY_CACHING="1", **ALONE)
+    found = run_shared(
+        command, place.processes(fraction), place.folder, tool, limit, PYTORCH_NO_CUDA_MEMORY_CACHING="1", **ALONE
+    )
     logs = sorted(place.folder.glob(f"{tool}-*.log"))
     lines = [line for log in logs for line in log.read_text(errors="replace").splitlines()]
     reports = [line for line in lines if re.match(r"=+ \S", line)]
@@ -259,9 +334,15 @@ def sanitizer(place: Place, tool: str, fraction: float, limit: float) -> Rows:
         raise CouldNotRun(_no_outcome(found, limit, logs[0]) if logs else "it did not begin")
     clean = 99 not in found.statuses and not (None in found.statuses and reports)
     rows = _shared_rows(tool, found, f"{tool}-*.log")
-    rows["checks"] = [{"check": f"compute-sanitizer {tool}, {len(found.outcomes)} operations: {'; '.join(summaries)}",
-                       "passed": int(clean), "failed": int(not clean), "skipped": 0,
-                       "not_reached": len(found.not_reached)}]
+    rows["checks"] = [
+        {
+            "check": f"compute-sanitizer {tool}, {len(found.outcomes)} operations: {'; '.join(summaries)}",
+            "passed": int(clean),
+            "failed": int(not clean),
+            "skipped": 0,
+            "not_reached": len(found.not_reached),
+        }
+    ]
     if not clean:
         rows["failures"] += [{"name": f"compute-sanitizer {tool}", "last_lines": [*reports[:30], *summaries[-1:]]}]
     return rows

@@ -20,8 +20,15 @@ class Figures:
         self.found["limits"] = best
         self._write()
 
-    def time(self, case: str, floor: tuple[float, str], ours: dict[str, float], beside: dict[str, float] | None = None,
-             launches: dict[str, int] | None = None, **more: Any) -> None:
+    def time(
+        self,
+        case: str,
+        floor: tuple[float, str],
+        ours: dict[str, float],
+        beside: dict[str, float] | None = None,
+        launches: dict[str, int] | None = None,
+        **more: Any,
+    ) -> None:
         """Seconds of each backend, over a floor (seconds, its model in a line), and of whatever ran beside them."""
         self._add("times", {"case": case, "floor_us": floor[0] * 1e6, "floor_is": floor[1],
                             "us": {name: seconds * 1e6 for name, seconds in ours.items()},
@@ -29,8 +36,15 @@ class Figures:
                             "beside_us": {name: seconds * 1e6 for name, seconds in (beside or {}).items()},
                             "launches": launches or {}, **more})  # fmt: skip
 
-    def asked(self, figure: str, wanted: float, has: dict[str, float], unit: str, at_most: bool = False,
-              predicted: str | None = None) -> None:
+    def asked(
+        self,
+        figure: str,
+        wanted: float,
+        has: dict[str, float],
+        unit: str,
+        at_most: bool = False,
+        predicted: str | None = None,
+    ) -> None:
         """A figure with what was asked of it, for each backend, and what the code was predicted to reach."""
         met = {name: value <= wanted if at_most else value >= wanted for name, value in has.items()}
         asked = f"{'≤' if at_most else '≥'} {wanted:g} {unit}".strip()

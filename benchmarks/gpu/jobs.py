@@ -38,8 +38,10 @@ def search(bench: Bench) -> None:
     torch.backends.cudnn.allow_tf32 = False
     torch.manual_seed(0)
     points = 32 if bench.small else 256
-    networks = {f"SmallCNN, {points} points of 1x28x28": (nets.SmallCNN(), (points, 1, 28, 28)),
-                f"ResNet-20, {4 * points} points of 3x32x32": (nets.build("resnet20"), (4 * points, 3, 32, 32))}
+    networks = {
+        f"SmallCNN, {points} points of 1x28x28": (nets.SmallCNN(), (points, 1, 28, 28)),
+        f"ResNet-20, {4 * points} points of 3x32x32": (nets.build("resnet20"), (4 * points, 3, 32, 32)),
+    }
     for name, (model, shape) in list(networks.items())[: 1 if bench.small else 2]:
         with bench.attempt(name):
             model = model.eval().requires_grad_(False)
@@ -78,9 +80,12 @@ def _whole_search(bench: Bench, name: str, cpu_model: torch.nn.Module, x: torch.
                     for each in seen:
                         model(each)
 
-            times = interleave({"forwards": forwards, backend: partial(ours, backend), "bisection": bisection},
-                               2 if bench.small else 11, warmup=1 if bench.small else 8,
-                               failed=lambda who, error: bench.failed(f"{case}, {who}", error))
+            times = interleave(
+                {"forwards": forwards, backend: partial(ours, backend), "bisection": bisection},
+                2 if bench.small else 11,
+                warmup=1 if bench.small else 8,
+                failed=lambda who, error: bench.failed(f"{case}, {who}", error),
+            )
             has[backend] = times[backend] / times["forwards"]
             beside = {"bisection of every line": times["bisection"]} if "bisection" in times else {}
             bench.figures.time(
@@ -115,8 +120,12 @@ def _step(bench: Bench, name: str, model: torch.nn.Module, x: torch.Tensor, cand
     case = f"line_search_step, {name}"
     good = bench.sound(case, lambda backend: stepped(backend, bench.device), lambda: stepped("reference", "cpu"))
     there, seen, times = [each.to(bench.device) for each in fixed], logits.to(bench.device), {}
-    calls = {backend: [partial(step, seen, there, [each.to(bench.device, copy=True) for each in state], backend)
-                       for _ in range(13)] for backend in good}
+    calls = {
+        backend: [
+            partial(step, seen, there, [each.to(bench.device, copy=True) for each in state], backend) for _ in range(13)
+        ]
+        for backend in good
+    }
     count = bench.launches(case, calls)
     for backend in good:
         with bench.attempt(f"{case}, {backend}"):
@@ -145,8 +154,12 @@ def mrt(bench: Bench) -> None:
     calls |= {name: training.step(loss_of, bench.device) for name, loss_of in sides.items()}
     calls |= {backend: partial(on, backend, training.step(ours, bench.device)) for backend in bench.backends}
     calls[f"bfloat16 selection, {kernel_on}"] = partial(on, kernel_on, training.step(half, bench.device))
-    times = interleave(calls, 2 if bench.small else 21, warmup=1 if bench.small else 2,
-                       failed=lambda name, error: bench.failed(f"{case}, {name}", error))
+    times = interleave(
+        calls,
+        2 if bench.small else 21,
+        warmup=1 if bench.small else 2,
+        failed=lambda name, error: bench.failed(f"{case}, {name}", error),
+    )
     floor = bench.limits.floor(0)
     if alone in times:
         floor = times.pop(alone), f"{k} forwards, two batches' forward and backward, the optimizer, alone"
@@ -157,8 +170,9 @@ def mrt(bench: Bench) -> None:
     for backend in mine:
         with bench.attempt(f"{case}, draws chosen by {backend}"), bench.preferring(backend):
             same[backend] = _equal_selections(bench, k, batches)
-    bench.figures.asked(f"{case}, batches of {batches} where the draw chosen is the published loop's", batches, same,
-                        "batches")
+    bench.figures.asked(
+        f"{case}, batches of {batches} where the draw chosen is the published loop's", batches, same, "batches"
+    )
 
 
 def _model_work(bench: Bench, k: int):

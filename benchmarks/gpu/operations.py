@@ -53,8 +53,9 @@ def logit_gap(dtype, backend, device):
 def best_of_k(dtype, selection, classes, backend, device):
     logits, target = normals(5, 37, classes, dtype=dtype).to(device), labels(37, classes).to(device)
     running = ops.best_of_k(logits[:3].contiguous(), target, selection=selection, backend=backend)
-    return ops.best_of_k(logits[3:].contiguous(), target, selection=selection, running=running, first=3,
-                         backend=backend)
+    return ops.best_of_k(
+        logits[3:].contiguous(), target, selection=selection, running=running, first=3, backend=backend
+    )
 
 
 def projection(dtype, norm, dim, backend, device):
@@ -78,8 +79,14 @@ def closest(method, backend, device):
 
 def rbf_decision(dtype, backend, device):
     x, support = (uniforms(count, 30, dtype=dtype).to(device) for count in (19, 257))
-    decision = ops.rbf_decision(x.requires_grad_(), support, normals(3, 257, dtype=dtype).to(device),
-                                normals(3, dtype=dtype).to(device), 0.5, backend=backend)
+    decision = ops.rbf_decision(
+        x.requires_grad_(),
+        support,
+        normals(3, 257, dtype=dtype).to(device),
+        normals(3, dtype=dtype).to(device),
+        0.5,
+        backend=backend,
+    )
     return decision.detach(), *torch.autograd.grad(decision.square().sum(), x)
 
 
@@ -105,15 +112,20 @@ def there_and_back(kernel, shape, dtype, backend, device):
 def kernels() -> dict[str, nuisance.Compose]:
     """Each known kernel that is a program, and chains of them."""
     needing = {"l2_ball": (2.5,), "linf_ball": (0.1,), "background_colour": ((0,) * 3, (1,) * 3, "corner")}
-    alone = {name: kind(*needing.get(name, ())) for name, kind in nuisance.KERNELS.items()
-             if issubclass(kind, nuisance.KnownKernel)}
+    alone = {
+        name: kind(*needing.get(name, ()))
+        for name, kind in nuisance.KERNELS.items()
+        if issubclass(kind, nuisance.ProgramKernel)
+    }
     chains = {
         "four colours": ("brightness", "contrast", "saturation", "hue"),
         "warp, colours, noise": ("affine", "brightness", "contrast", "gaussian_noise"),
         "of much": ("rotation", "contrast", "blur", "fog", "affine", "gamma", "hue", "impulse_noise", "shot_noise"),
     }
-    return {name: nuisance.Compose([alone[part] for part in parts])
-            for name, parts in {**{name: (name,) for name in alone}, **chains}.items()}
+    return {
+        name: nuisance.Compose([alone[part] for part in parts])
+        for name, parts in {**{name: (name,) for name in alone}, **chains}.items()
+    }
 
 
 def calls() -> Iterator[tuple[str, Make]]:

@@ -107,8 +107,9 @@ class Shared(NamedTuple):
     reasons: list[str]
 
 
-def run_shared(command: Sequence[object], processes: int, folder: Path, name: str, limit: float,
-               **environment: str) -> Shared:
+def run_shared(
+    command: Sequence[object], processes: int, folder: Path, name: str, limit: float, **environment: str
+) -> Shared:
     """Runs `command` in several processes that share a list of work (`shared_work.SharedWork`).
 
     A process that ends before the list does is started again and takes what is left, unless it took nothing. What they
@@ -121,8 +122,9 @@ def run_shared(command: Sequence[object], processes: int, folder: Path, name: st
     def keep_running(number: int) -> None:
         log, before = folder / f"{name}-{number}.log", 0
         while (left := ends - time.monotonic()) >= LEAST:
-            status = run_child([*command, "--share", work, "--process", number, "--processes", processes], left, log,
-                               **environment)
+            status = run_child(
+                [*command, "--share", work, "--process", number, "--processes", processes], left, log, **environment
+            )
             statuses.append(status)
             begun = read_begun(work, number)
             if status is None:

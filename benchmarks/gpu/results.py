@@ -25,12 +25,21 @@ class Results:
         logs: the folder whose *.log files are kept.
     """
 
-    def __init__(self, out: Path, title: str, backends: Sequence[str], machine: dict[str, Any],
-                 parts: Sequence[tuple[str, float]], logs: Path):
+    def __init__(
+        self,
+        out: Path,
+        title: str,
+        backends: Sequence[str],
+        machine: dict[str, Any],
+        parts: Sequence[tuple[str, float]],
+        logs: Path,
+    ):
         self.out, self.title, self.backends, self.machine, self.logs = out, title, backends, machine, logs
         self.rows: dict[str, list[dict]] = {kind: [] for kind in KINDS}
-        self.parts = {name: {"part": name, "limit": round(limit, 1), "seconds": None, "outcome": "not reached"}
-                      for name, limit in parts}
+        self.parts = {
+            name: {"part": name, "limit": round(limit, 1), "seconds": None, "outcome": "not reached"}
+            for name, limit in parts
+        }
         self._lock = threading.Lock()
         out.mkdir(parents=True, exist_ok=True)
         self.write()
@@ -46,10 +55,18 @@ class Results:
 
     def write(self) -> None:
         with self._lock:
-            content = {"title": self.title, "machine": self.machine, "backends": self.backends, **self.rows,
-                       "parts": list(self.parts.values())}
-            for name, data in (("gpu.json", (json.dumps(content, indent=1) + "\n").encode()),
-                               ("gpu.md", self.markdown().encode()), ("logs.tgz", pack(self.logs, LARGEST))):
+            content = {
+                "title": self.title,
+                "machine": self.machine,
+                "backends": self.backends,
+                **self.rows,
+                "parts": list(self.parts.values()),
+            }
+            for name, data in (
+                ("gpu.json", (json.dumps(content, indent=1) + "\n").encode()),
+                ("gpu.md", self.markdown().encode()),
+                ("logs.tgz", pack(self.logs, LARGEST)),
+            ):
                 waiting = self.out / f"{name}.part"
                 waiting.write_bytes(data)
                 waiting.replace(self.out / name)
@@ -59,35 +76,75 @@ class Results:
         lines = [f"# {self.title}", ""]
         lines += [f"- {name}: {value}" for name, value in machine.items() if value and name != "packages"]
         lines += self.asked()
-        columns = [*(f"{name} μs" for name in self.backends), *(f"{name} / floor" for name in self.backends),
-                   *(f"{name} launches" for name in self.backends)]
-        lines += _table("Times", ["case", "floor μs", "floor", *columns, "beside, μs"], [
-            [row["case"], row["floor_us"], row["floor_is"],
-             *(row[kind].get(name) for kind in ("us", "over_floor", "launches") for name in self.backends),
-             ", ".join(f"{name} {text(value)}" for name, value in row["beside_us"].items())]
-            for row in self.rows["times"]])
-        lines += _table("Limits", ["in the part", "copy GB/s", "read GB/s", "a launch μs"], [
-            [row["part"], row["copy"] / 1e9, row["read"] / 1e9, row["launch"] * 1e6] for row in self.rows["limits"]])
-        lines += _table("Checks", ["check", "passed", "failed", "skipped", "not reached"], [
-            [row[kind] for kind in ("check", "passed", "failed", "skipped", "not_reached")]
-            for row in self.rows["checks"]])
-        lines += _list("Failed", [f"{row['name']}: {row['last_lines'][-1] if row['last_lines'] else 'no word'}"
-                                  for row in self.rows["failures"]])
-        lines += _list("Could not run", [f"could not run: {row['what']} because {row['because']}"
-                                         for row in self.rows["could_not_run"]])
-        lines += _list("Not reached", [
-            f"{row['what']}, {len(row['names'])}: {', '.join(row['names'][:_SHOWN])}"
-            f"{', ... (all in gpu.json)' if len(row['names']) > _SHOWN else ''}" for row in self.rows["not_reached"]])
+        columns = [
+            *(f"{name} μs" for name in self.backends),
+            *(f"{name} / floor" for name in self.backends),
+            *(f"{name} launches" for name in self.backends),
+        ]
+        lines += _table(
+            "Times",
+            ["case", "floor μs", "floor", *columns, "beside, μs"],
+            [
+                [
+                    row["case"],
+                    row["floor_us"],
+                    row["floor_is"],
+                    *(row[kind].get(name) for kind in ("us", "over_floor", "launches") for name in self.backends),
+                    ", ".join(f"{name} {text(value)}" for name, value in row["beside_us"].items()),
+                ]
+                for row in self.rows["times"]
+            ],
+        )
+        lines += _table(
+            "Limits",
+            ["in the part", "copy GB/s", "read GB/s", "a launch μs"],
+            [[row["part"], row["copy"] / 1e9, row["read"] / 1e9, row["launch"] * 1e6] for row in self.rows["limits"]],
+        )
+        lines += _table(
+            "Checks",
+            ["check", "passed", "failed", "skipped", "not reached"],
+            [
+                [row[kind] for kind in ("check", "passed", "failed", "skipped", "not_reached")]
+                for row in self.rows["checks"]
+            ],
+        )
+        lines += _list(
+            "Failed",
+            [
+                f"{row['name']}: {row['last_lines'][-1] if row['last_lines'] else 'no word'}"
+                for row in self.rows["failures"]
+            ],
+        )
+        lines += _list(
+            "Could not run",
+            [f"could not run: {row['what']} because {row['because']}" for row in self.rows["could_not_run"]],
+        )
+        lines += _list(
+            "Not reached",
+            [
+                f"{row['what']}, {len(row['names'])}: {', '.join(row['names'][:_SHOWN])}"
+                f"{', ... (all in gpu.json)' if len(row['names']) > _SHOWN else ''}"
+                for row in self.rows["not_reached"]
+            ],
+        )
         return "\n".join(lines + self.parts_table()) + "\n"
 
     def asked(self) -> list[str]:
-        return _table("What was asked", ["figure", "asked", "predicted from the code", *self.backends], [
-            [row["figure"], row["asked"], row["predicted"], *(_verdict(row, name) for name in self.backends)]
-            for row in self.rows["asked"]])
+        return _table(
+            "What was asked",
+            ["figure", "asked", "predicted from the code", *self.backends],
+            [
+                [row["figure"], row["asked"], row["predicted"], *(_verdict(row, name) for name in self.backends)]
+                for row in self.rows["asked"]
+            ],
+        )
 
     def parts_table(self) -> list[str]:
-        return _table("Parts", ["part", "its limit, s", "seconds", "outcome"], [
-            [row["part"], row["limit"], row["seconds"], row["outcome"]] for row in self.parts.values()])
+        return _table(
+            "Parts",
+            ["part", "its limit, s", "seconds", "outcome"],
+            [[row["part"], row["limit"], row["seconds"], row["outcome"]] for row in self.parts.values()],
+        )
 
 
 def pack(folder: Path, most: int) -> bytes:

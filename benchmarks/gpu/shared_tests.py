@@ -46,8 +46,11 @@ class _Sharing:
             failed = [report for report in self.reports if report.failed]
             skipped = [report for report in self.reports if report.skipped]
             text = "\n".join(report.longreprtext for report in failed)
-            self.work.note(name, outcome="failed" if failed else "skipped" if skipped else "passed",
-                           last_lines=[line for line in text.splitlines() if line.strip()][-_LAST_LINES:])
+            self.work.note(
+                name,
+                outcome="failed" if failed else "skipped" if skipped else "passed",
+                last_lines=[line for line in text.splitlines() if line.strip()][-_LAST_LINES:],
+            )
             if failed:
                 terminal.write_line(f"\n{name}\n{text}")
                 if not context_lives(self.config.getoption("device")):

@@ -109,8 +109,12 @@ def noise(bench: Bench) -> None:
         with bench.attempt(case):
             draw, last, truth = _drawing(kernel, x, index, out)
             good = bench.sound(case, last, truth, 1e-3)
-            bench.race(case, bench.limits.floor(image_bytes(x, out), "copy", WORD * words),
-                       {each: partial(draw, each) for each in good}, {"copy": lambda: out[0].copy_(x)})
+            bench.race(
+                case,
+                bench.limits.floor(image_bytes(x, out), "copy", WORD * words),
+                {each: partial(draw, each) for each in good},
+                {"copy": lambda: out[0].copy_(x)},
+            )
 
 
 def draws(bench: Bench) -> None:
@@ -124,11 +128,19 @@ def draws(bench: Bench) -> None:
         def make(backend, index=index, draw=draw, normal=normal):
             return ops.draws(images.KEY, index, draw, dim, normal=normal, backend=backend)
 
-        good = bench.sound(case, lambda backend, make=make: make(backend)[:, -COMPARED:],
-                           lambda make=make: make("reference", index[-COMPARED:].cpu(), draw.cpu()), 1e-6)
+        good = bench.sound(
+            case,
+            lambda backend, make=make: make(backend)[:, -COMPARED:],
+            lambda make=make: make("reference", index[-COMPARED:].cpu(), draw.cpu()),
+            1e-6,
+        )
         floor = bench.limits.floor(image_bytes(peer), "copy", WORD * peer.numel())
-        bench.race(case, floor, {name: partial(make, name) for name in good},
-                   {"torch's own": peer.normal_ if normal else peer.uniform_})
+        bench.race(
+            case,
+            floor,
+            {name: partial(make, name) for name in good},
+            {"torch's own": peer.normal_ if normal else peer.uniform_},
+        )
 
 
 def backward(bench: Bench) -> None:
@@ -150,13 +162,15 @@ def backward(bench: Bench) -> None:
                 last = (x[-COMPARED:], delta[:, -COMPARED:], grad[:, -COMPARED:])
                 return gradients("reference", *[each.detach().cpu().requires_grad_() for each in last])()[0]
 
-            good = bench.sound(case, lambda backend, gradients=gradients: gradients(backend)()[0][-COMPARED:], truth,
-                               1e-3)
+            good = bench.sound(
+                case, lambda backend, gradients=gradients: gradients(backend)()[0][-COMPARED:], truth, 1e-3
+            )
             peers = {}
             with bench.attempt(f"{case}, autograd of the formulas"):
                 peers["autograd of the reference"] = gradients("reference")
-            bench.race(case, bench.limits.floor(image_bytes(x, grad, x)), {each: gradients(each) for each in good},
-                       peers)
+            bench.race(
+                case, bench.limits.floor(image_bytes(x, grad, x)), {each: gradients(each) for each in good}, peers
+            )
             del peers
 
 
@@ -181,17 +195,24 @@ def _best(bench, case, logits, target, selection, large):
     def ours(backend, each, target=target):
         return ops.best_of_k(each, target, selection=selection, backend=backend)
 
-    good = bench.sound(case, lambda backend: ours(backend, logits[0])[0],
-                       lambda: ours("reference", logits[0].cpu(), target.cpu())[0])
+    good = bench.sound(
+        case, lambda backend: ours(backend, logits[0])[0], lambda: ours("reference", logits[0].cpu(), target.cpu())[0]
+    )
     moved = image_bytes(logits[0])
-    peers = {"cross_entropy + max": [partial(eager, each, target) for each in logits],
-             "sum": [each.sum for each in logits]}
+    peers = {
+        "cross_entropy + max": [partial(eager, each, target) for each in logits],
+        "sum": [each.sum for each in logits],
+    }
     full = logits[0].dtype == torch.float32
     if full and bench.compiles:
         compiled = torch.compile(eager, dynamic=False)
         peers["torch.compile of it"] = [partial(compiled, each, target) for each in logits]
-    times = bench.race(case, bench.limits.floor(moved, "read"),
-                       {name: [partial(ours, name, each) for each in logits] for name in good}, peers)
+    times = bench.race(
+        case,
+        bench.limits.floor(moved, "read"),
+        {name: [partial(ours, name, each) for each in logits] for name in good},
+        peers,
+    )
     if not full:
         return
     if large:
@@ -224,15 +245,22 @@ def projection(bench: Bench) -> None:
             return ops.halfspace_box_projection(x, w, c, norm=norm, backend=backend)
 
         with bench.attempt(case):
-            good = bench.sound(case, lambda backend, ours=ours: ours(backend, *sets[0])[0][last],
-                               lambda ours=ours: ours("reference", *[each[last] for each in on_cpu[0]])[0])
+            good = bench.sound(
+                case,
+                lambda backend, ours=ours: ours(backend, *sets[0])[0][last],
+                lambda ours=ours: ours("reference", *[each[last] for each in on_cpu[0]])[0],
+            )
             peers = {"sort-based PyTorch": [partial(sort, *each, norm) for each in sets]}
             if bench.compiles:
                 compiled = torch.compile(sort)
                 peers["torch.compile of it"] = [partial(compiled, *each, norm) for each in sets]
             x, w, _ = sets[0]
-            times = bench.race(case, bench.limits.floor(image_bytes(x, w, x)),
-                               {name: [partial(ours, name, *each) for each in sets] for name in good}, peers)
+            times = bench.race(
+                case,
+                bench.limits.floor(image_bytes(x, w, x)),
+                {name: [partial(ours, name, *each) for each in sets] for name in good},
+                peers,
+            )
             bench.faster(case, 10, times, "sort-based PyTorch")
 
 
@@ -241,8 +269,9 @@ def rbf(bench: Bench) -> None:
     products alone, float32 as they are (no TF32)."""
     batch, supports, dim, machines = bench.size((1024, 10_000, 784, 45), (16, 128, 49, 3))
     torch.backends.cuda.matmul.allow_tf32 = False
-    x, support = (torch.rand(count, dim, device=bench.device, generator=bench.generator())
-                  for count in (batch, supports))
+    x, support = (
+        torch.rand(count, dim, device=bench.device, generator=bench.generator()) for count in (batch, supports)
+    )
     dual = torch.randn(machines, supports, device=bench.device, generator=bench.generator()) / supports
     intercept, gamma = torch.zeros(machines, device=bench.device), 2.0 / dim
     values = torch.empty(batch, supports, device=bench.device)
@@ -263,18 +292,28 @@ def rbf(bench: Bench) -> None:
         return partial(torch.autograd.grad, out.square().sum(), points, retain_graph=True)
 
     case, last = f"rbf_decision [{batch}, {dim}], {supports} vectors, {machines} machines", slice(-COMPARED, None)
-    good = bench.sound(case, lambda backend: ours(backend)[last],
-                       lambda: ours("reference", x[last].cpu(), [each.cpu() for each in (support, dual, intercept)]))
-    products = device_times({"products": lambda: torch.mm(torch.mm(x, support.T, out=values), dual.T)}, bench.device,
-                            failed=lambda name, error: bench.failed(f"{case}, {name}", error))
+    good = bench.sound(
+        case,
+        lambda backend: ours(backend)[last],
+        lambda: ours("reference", x[last].cpu(), [each.cpu() for each in (support, dual, intercept)]),
+    )
+    products = device_times(
+        {"products": lambda: torch.mm(torch.mm(x, support.T, out=values), dual.T)},
+        bench.device,
+        failed=lambda name, error: bench.failed(f"{case}, {name}", error),
+    )
     floor = (products["products"], "its two matrix products alone") if products else bench.limits.floor(0)
     peers = {"cdist + exp": with_cdist, "matmul + exp": with_matmul}
     if bench.compiles:
         peers["torch.compile of matmul + exp"] = torch.compile(with_matmul)
     bench.race(case, floor, {name: partial(ours, name) for name in good}, peers)
     with bench.attempt(f"{case}, gradient in x"):
-        bench.race(f"{case}, gradient in x", floor, {name: gradient(partial(ours, name)) for name in good},
-                   {"autograd of matmul + exp": gradient(with_matmul)})
+        bench.race(
+            f"{case}, gradient in x",
+            floor,
+            {name: gradient(partial(ours, name)) for name in good},
+            {"autograd of matmul + exp": gradient(with_matmul)},
+        )
 
 
 PARTS: dict[str, Callable[[Bench], None]] = {
@@ -294,8 +333,9 @@ def main() -> None:
     arguments = options.parse_args()
     if arguments.small:
         torch.set_num_threads(1)
-    PARTS[arguments.part](Bench(arguments.device, arguments.small, Figures(arguments.out), arguments.without,
-                                not arguments.no_compile))
+    PARTS[arguments.part](
+        Bench(arguments.device, arguments.small, Figures(arguments.out), arguments.without, not arguments.no_compile)
+    )
     synchronise(arguments.device)
 
 

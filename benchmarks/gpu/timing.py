@@ -29,8 +29,13 @@ _CYCLES_PER_SECOND, _LONGEST_SLEEP = 2e9, 0.2
 _INTEGER_LANES = 64
 
 
-def device_times(contenders: dict[str, Call | Sequence[Call]], device: str, *, repeats: int = 11,
-                 failed: Callable[[str, Exception], None]) -> dict[str, float]:
+def device_times(
+    contenders: dict[str, Call | Sequence[Call]],
+    device: str,
+    *,
+    repeats: int = 11,
+    failed: Callable[[str, Exception], None],
+) -> dict[str, float]:
     """Median seconds of one call of each contender, in batches that take turns.
 
     A contender is a call, or several that differ in their operands, which leaves no operand in the cache. One that
@@ -90,8 +95,11 @@ def launches(call: Call) -> list[tuple[str, float]]:
     with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as seen:
         call()
         torch.cuda.synchronize()
-    found = [(event.name, event.time_range.elapsed_us() / 1e6) for event in seen.events()
-             if event.device_type == DeviceType.CUDA]
+    found = [
+        (event.name, event.time_range.elapsed_us() / 1e6)
+        for event in seen.events()
+        if event.device_type == DeviceType.CUDA
+    ]
     if not found:
         raise RuntimeError("the profiler saw nothing on the GPU")
     return found
@@ -132,11 +140,14 @@ class Limits:
         """(seconds, the model in a line): the bytes at the bandwidth of `direction`, the integer operations or a
         launch, whichever takes longest."""
         bandwidth = getattr(self, direction)
-        floors = [(moved / bandwidth, f"{moved / 1e6:.4g} MB / {direction} {bandwidth / 1e9:.4g} GB/s"),
-                  (self.launch, "a launch")]
+        floors = [
+            (moved / bandwidth, f"{moved / 1e6:.4g} MB / {direction} {bandwidth / 1e9:.4g} GB/s"),
+            (self.launch, "a launch"),
+        ]
         if operations and self.integers:
-            floors.append((operations / self.integers,
-                           f"{operations:.3g} integer operations / {self.integers / 1e12:.3g} T/s"))
+            floors.append(
+                (operations / self.integers, f"{operations:.3g} integer operations / {self.integers / 1e12:.3g} T/s")
+            )
         return max(floors)
 
 
@@ -148,8 +159,9 @@ def limits(device: str, small: bool) -> Limits:
     def failed(name, error):
         raise RuntimeError(f"{name}: {because(error)}") from error
 
-    times = device_times({"copy": lambda: copy.copy_(x), "sum": x.sum, "launch": lambda: one.add_(1)}, device,
-                       failed=failed)
+    times = device_times(
+        {"copy": lambda: copy.copy_(x), "sum": x.sum, "launch": lambda: one.add_(1)}, device, failed=failed
+    )
     size = x.numel() * x.element_size()
     return Limits(2 * size / times["copy"], size / times["sum"], times["launch"], _integers(device))
 
@@ -158,8 +170,13 @@ def _integers(device: str) -> float | None:
     if device == "cpu":
         return None
     try:
-        megahertz = subprocess.run(["nvidia-smi", "--query-gpu=clocks.max.sm", "--format=csv,noheader,nounits"],
-                                   capture_output=True, text=True, check=True, timeout=20).stdout.split()[0]
+        megahertz = subprocess.run(
+            ["nvidia-smi", "--query-gpu=clocks.max.sm", "--format=csv,noheader,nounits"],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=20,
+        ).stdout.split()[0]
         return float(megahertz) * 1e6 * _INTEGER_LANES * torch.cuda.get_device_properties(0).multi_processor_count
     except (OSError, subprocess.SubprocessError, ValueError, IndexError):
         return None

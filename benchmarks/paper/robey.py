@@ -49,8 +49,9 @@ FULL = Scale(width=32, epochs=100, samples=None, tests=None, seeds=5)
 
 def parser(description: str) -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    options.add_argument("--scale", choices=["smoke", "cpu", "full"], default="cpu",
-                         help="cpu: minutes on two cores; full: the paper's")
+    options.add_argument(
+        "--scale", choices=["smoke", "cpu", "full"], default="cpu", help="cpu: minutes on two cores; full: the paper's"
+    )
     options.add_argument("--data-root", type=Path, help="folder of the data sets; ROBUSTPERF_DATA by default")
     options.add_argument("--out", type=Path, help="folder for the JSON, the table and the picture")
     options.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
@@ -95,8 +96,10 @@ def accuracies(methods: Mapping[str, Objective], dataset: Dataset, test: Dataset
     for name, method in methods.items():
         began = time.perf_counter()
         found[name] = [100 * evaluate(train(method, dataset, scale, seed), test).top(1) for seed in range(scale.seeds)]
-        print(f"{dataset.name}: {name} {statistics.mean(found[name]):.1f} ({time.perf_counter() - began:.0f} s)",
-              file=sys.stderr)
+        print(
+            f"{dataset.name}: {name} {statistics.mean(found[name]):.1f} ({time.perf_counter() - began:.0f} s)",
+            file=sys.stderr,
+        )
     return found
 
 
@@ -104,9 +107,16 @@ def table_rows(report: Report, case: str, found: dict[str, list], paper: Mapping
     """A row for each method: ours, and the paper's figure beside it."""
     for name, values in found.items():
         spread = {"deviation": statistics.stdev(values)} if len(values) > 1 else {}
-        report.add(case=f"{case}, {name}", **{"accuracy %": statistics.mean(values)}, **spread,
-                   **{"above ERM": statistics.mean(values) - statistics.mean(found["ERM"]) if "ERM" in found else None,
-                      "paper %": paper.get(name), "paper above ERM": _above(paper, name)})
+        report.add(
+            case=f"{case}, {name}",
+            **{"accuracy %": statistics.mean(values)},
+            **spread,
+            **{
+                "above ERM": statistics.mean(values) - statistics.mean(found["ERM"]) if "ERM" in found else None,
+                "paper %": paper.get(name),
+                "paper above ERM": _above(paper, name),
+            },
+        )
 
 
 def _above(paper: Mapping[str, float | None], name: str) -> float | None:

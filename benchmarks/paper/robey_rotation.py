@@ -1,6 +1,6 @@
 """Rotation of MNIST (R equation 4.2): accuracy over the angle, ERM beside MRT, as a table and a picture.
 
-    python benchmarks/paper/robey_rotation.py [--scale cpu|full] [--most 60] [--data-root DIR] [--out DIR]
+python benchmarks/paper/robey_rotation.py [--scale cpu|full] [--most 60] [--data-root DIR] [--out DIR]
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from robey import sample
 from robustperf import nets
 from robustperf.attacks import BG, FGSM, PGD
 from robustperf.data import Dataset, load
-from robustperf.nets import checkpoint
+from robustperf.nets import weights_file
 from robustperf.robustness import Margins
 from robustperf.robustness import margins as margins_of
 from robustperf.robustness.margin_run import MarginRun
@@ -54,12 +54,23 @@ class Scale:
 
 
 SCALES = {
-    "smoke": Scale(width=4, hidden=16, resnet=4, generator=4, epochs=2, cifar_epochs=2, samples=512, tests=256,
-                   points=32),
-    "cpu": Scale(width=8, hidden=64, resnet=8, generator=8, epochs=10, cifar_epochs=20, samples=6000, tests=None,
-                 points=1000),
-    "full": Scale(width=128, hidden=1024, resnet=16, generator=128, epochs=10, cifar_epochs=200, samples=None,
-                  tests=None, points=None),
+    "smoke": Scale(
+        width=4, hidden=16, resnet=4, generator=4, epochs=2, cifar_epochs=2, samples=512, tests=256, points=32
+    ),
+    "cpu": Scale(
+        width=8, hidden=64, resnet=8, generator=8, epochs=10, cifar_epochs=20, samples=6000, tests=None, points=1000
+    ),
+    "full": Scale(
+        width=128,
+        hidden=1024,
+        resnet=16,
+        generator=128,
+        epochs=10,
+        cifar_epochs=200,
+        samples=None,
+        tests=None,
+        points=None,
+    ),
 }
 
 
@@ -82,19 +93,40 @@ class Trained:
 
 def parser(description: str) -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    options.add_argument("--scale", choices=list(SCALES), default="cpu",
-                         help="cpu: minutes on two cores; full: the paper's")
+    options.add_argument(
+        "--scale", choices=list(SCALES), default="cpu", help="cpu: minutes on two cores; full: the paper's"
+    )
     options.add_argument("--data", nargs="+", default=list(DATA), choices=DATA)
     options.add_argument("--data-root", type=Path, help="folder of the data sets; ROBUSTPERF_DATA by default")
-    options.add_argument("--runs", type=Path, default=Path(__file__).parents[2] / "runs" / "tibo",
-                         help="folder of the trained models, which the three scripts share; what is there is not "
-                              "trained again")
-    options.add_argument("--hein", nargs="+", type=float, default=[0.01, 0.03, 0.1], metavar="LAMBDA",
-                         help="weights of Hein's regulariser, of which the largest is tried first")
-    options.add_argument("--cotrain", nargs="+", type=float, default=[1.0, 3.0, 10.0, 30.0], metavar="LAMBDA",
-                         help="weights of co-training, likewise")
-    options.add_argument("--within", type=float, default=1.0, metavar="POINTS",
-                         help="the first weight is chosen that costs at most so much accuracy")
+    options.add_argument(
+        "--runs",
+        type=Path,
+        default=Path(__file__).parents[2] / "runs" / "tibo",
+        help="folder of the trained models, which the three scripts share; what is there is not trained again",
+    )
+    options.add_argument(
+        "--hein",
+        nargs="+",
+        type=float,
+        default=[0.01, 0.03, 0.1],
+        metavar="LAMBDA",
+        help="weights of Hein's regulariser, of which the largest is tried first",
+    )
+    options.add_argument(
+        "--cotrain",
+        nargs="+",
+        type=float,
+        default=[1.0, 3.0, 10.0, 30.0],
+        metavar="LAMBDA",
+        help="weights of co-training, likewise",
+    )
+    options.add_argument(
+        "--within",
+        type=float,
+        default=1.0,
+        metavar="POINTS",
+        help="the first weight is chosen that costs at most so much accuracy",
+    )
     options.add_argument("--pgd", choices=["2", "inf"], default="2", help="norm of PGD's ball; T does not say which")
     options.add_argument("--seed", type=int, default=0, help="of the initial weights, the batches and the subsets")
     options.add_argument("--out", type=Path, help="folder for the JSON, the table and the picture")
@@ -116,12 +148,17 @@ def chosen_models(arguments: argparse.Namespace) -> Iterator[tuple[str, Dataset,
         found = {"no reg.": trained("no reg.", None, train, test, scale, folder, arguments.seed)}
         least = found["no reg."].accuracy - arguments.within
         for method, weights in (("Hein", arguments.hein), ("co-training", arguments.cotrain)):
-            models = (trained(method, weight, train, test, scale, folder, arguments.seed)
-                      for weight in sorted(weights, reverse=True))
+            models = (
+                trained(method, weight, train, test, scale, folder, arguments.seed)
+                for weight in sorted(weights, reverse=True)
+            )
             found[method] = choice(models, least)
             largest = found[method].weight == max(weights) and found[method].accuracy >= least
-            print(f"{name}: {method}: lambda = {found[method].weight:g} is chosen"
-                  + ", the largest weight tried: larger ones may keep the accuracy too" * largest, file=sys.stderr)
+            print(
+                f"{name}: {method}: lambda = {found[method].weight:g} is chosen"
+                + ", the largest weight tried: larger ones may keep the accuracy too" * largest,
+                file=sys.stderr,
+            )
         yield name, test, found
 
 
@@ -136,16 +173,29 @@ def choice(models: Iterable[Trained], least: float) -> Trained:
     return max(seen, key=lambda model: model.accuracy)
 
 
-def trained(method: str, weight: float | None, train: Dataset, test: Dataset, scale: Scale, folder: Path,
-            seed: int) -> Trained:
+def trained(
+    method: str, weight: float | None, train: Dataset, test: Dataset, scale: Scale, folder: Path, seed: int
+) -> Trained:
     """The classifier of T A.1 after T A.1's training, from `folder` where it was trained before: Adam, batches of 32,
     a tenth held out to choose the epoch on."""
     folder = folder / (FOLDERS[method] if weight is None else f"{FOLDERS[method]}-{weight:g}")
     began = time.perf_counter()
     torch.manual_seed(seed)
     model, epochs, rates = classifier(train, scale)
-    fit(model, objective(method, weight, model, train, scale), train, validation=0.1, epochs=epochs, batch_size=32,
-        optimizer="adam", lr=rates, seed=seed, out=folder, resume=True, progress=False)
+    fit(
+        model,
+        objective(method, weight, model, train, scale),
+        train,
+        validation=0.1,
+        epochs=epochs,
+        batch_size=32,
+        optimizer="adam",
+        lr=rates,
+        seed=seed,
+        out=folder,
+        resume=True,
+        progress=False,
+    )
     accuracy = 100 * evaluate(model, test).top(1)
     print(f"{folder}: accuracy {accuracy:.2f} % ({time.perf_counter() - began:.0f} s)", file=sys.stderr)
     return Trained(model.eval(), weight, accuracy, folder)
@@ -159,8 +209,9 @@ def classifier(train: Dataset, scale: Scale) -> tuple[torch.nn.Module, int, dict
         model = nets.build("resnet20", in_channels=channels, classes=train.classes, width=scale.resnet)
     else:
         epochs, rates = scale.epochs, {0: 1e-3, 0.5: 1e-4}
-        model = nets.build("tibo-cnn", in_channels=channels, size=size, classes=train.classes, width=scale.width,
-                           hidden=scale.hidden)
+        model = nets.build(
+            "tibo-cnn", in_channels=channels, size=size, classes=train.classes, width=scale.width, hidden=scale.hidden
+        )
     return model, epochs, {round(share * epochs): rate for share, rate in rates.items()}
 
 
@@ -179,7 +230,7 @@ def margins(trained: Trained, test: Dataset, arguments: argparse.Namespace) -> M
     loss = "cross_entropy"  # as they were published
     attacks = (FGSM(loss=loss), PGD(norm=float(arguments.pgd), loss=loss), BG(norm=2))
     run = MarginRun(trained.folder / f"margins-pgd-{arguments.pgd}", {
-        "checkpoint": checkpoint.digest(trained.folder / "model.safetensors"), "points": len(points),
+        "checkpoint": weights_file.digest(trained.folder / "model.safetensors"), "points": len(points),
         "attacks": [repr(attack) for attack in attacks],
     }, resume=True)  # fmt: skip
     device = next(trained.model.parameters()).device
@@ -187,6 +238,8 @@ def margins(trained: Trained, test: Dataset, arguments: argparse.Namespace) -> M
     for start in starts:
         if not run.done(start):
             index = torch.arange(start, min(start + BATCH, len(points)))
-            run.keep(start, margins_of(trained.model, points.x[index].to(device), attacks=attacks, norm=2,
-                                       index=index.to(device)))
+            run.keep(
+                start,
+                margins_of(trained.model, points.x[index].to(device), attacks=attacks, norm=2, index=index.to(device)),
+            )
     return run.collect(starts)

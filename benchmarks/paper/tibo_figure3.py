@@ -16,8 +16,7 @@ from robustperf import MarginCurve, Margins, plot
 
 def main() -> None:
     arguments = parser(__doc__.splitlines()[0]).parse_args()
-    report = Report("tibo_figure3", f"T Figure 3, PGD in L{arguments.pgd}, {SCALES[arguments.scale]}",
-                    arguments.out)
+    report = Report("tibo_figure3", f"T Figure 3, PGD in L{arguments.pgd}, {SCALES[arguments.scale]}", arguments.out)
     for name, test, models in chosen_models(arguments):
         found = {method: margins(trained, test, arguments) for method, trained in models.items()}
         curves = {method: MarginCurve.from_margins(each) for method, each in found.items()}

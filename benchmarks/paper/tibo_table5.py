@@ -1,6 +1,6 @@
 """T Table 5: the SVM on each set of MNIST-C, PLAIN, GAUSS and TRANSFER.
 
-    python benchmarks/paper/tibo_table5.py [--scale smoke|cpu|full] [--data-root DIR] [--out DIR] [--runs DIR]
+python benchmarks/paper/tibo_table5.py [--scale smoke|cpu|full] [--data-root DIR] [--out DIR] [--runs DIR]
 """
 
 from tibo_transfer import by_set

@@ -36,8 +36,24 @@ from robustperf.nuisance import mnist_c
 from robustperf.training import ERM, GaussianAugmentation, fit
 from robustperf.transfer import PairedAutoencoder, SVMModule
 
-SETS = ("brightness", "canny_edges", "dotted_line", "fog", "glass_blur", "identity", "impulse_noise", "motion_blur",
-        "rotate", "scale", "shear", "shot_noise", "spatter", "stripe", "translate", "zigzag")  # in the tables' order
+SETS = (
+    "brightness",
+    "canny_edges",
+    "dotted_line",
+    "fog",
+    "glass_blur",
+    "identity",
+    "impulse_noise",
+    "motion_blur",
+    "rotate",
+    "scale",
+    "shear",
+    "shot_noise",
+    "spatter",
+    "stripe",
+    "translate",
+    "zigzag",
+)  # in the tables' order
 CORRUPTIONS = tuple(name for name in SETS if name != "identity")
 HALF = "half"
 SIGMA = 0.1  # of GAUSS
@@ -79,12 +95,17 @@ SCALES = {
 
 def parser(description: str) -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    options.add_argument("--scale", choices=SCALES, default="cpu",
-                         help="cpu: about three hours on two cores; full: the paper's")
+    options.add_argument(
+        "--scale", choices=SCALES, default="cpu", help="cpu: about three hours on two cores; full: the paper's"
+    )
     options.add_argument("--data-root", type=Path, help="folder of the data sets; ROBUSTPERF_DATA by default")
     options.add_argument("--out", type=Path, help="folder for the JSON, the table and the picture")
-    options.add_argument("--runs", type=Path, help="folder for the accuracies as they are found: a run that was "
-                         "stopped goes on there, and the three tables share it; runs/tibo-transfer/SCALE by default")
+    options.add_argument(
+        "--runs",
+        type=Path,
+        help="folder for the accuracies as they are found: a run that was "
+        "stopped goes on there, and the three tables share it; runs/tibo-transfer/SCALE by default",
+    )
     return options
 
 
@@ -104,8 +125,10 @@ def split(scale: Scale, count: int | str, seed: int) -> tuple[torch.Tensor, dict
         return clean, {name: rest for name in SETS}
     first = scale.images - len(CORRUPTIONS) * count
     if first < 0:
-        raise ValueError(f"count: expected at most {scale.images // len(CORRUPTIONS)} images of each corruption, of "
-                         f"{scale.images} in all, got {count}")
+        raise ValueError(
+            f"count: expected at most {scale.images // len(CORRUPTIONS)} images of each corruption, of "
+            f"{scale.images} in all, got {count}"
+        )
     parts = dict(zip(CORRUPTIONS, order[first:].split(count), strict=False)) if count else {}
     return order[:first], parts | {"identity": order[first : first + count]}
 
@@ -120,8 +143,18 @@ def nn_labels(train: Dataset, gauss: bool, scale: Scale, seed: int) -> Labels:
         nn.Conv2d(1, 32, 3), nn.ReLU(), nn.Conv2d(32, 64, 3), nn.ReLU(), nn.MaxPool2d(2), Dropout(0.25), nn.Flatten(),
         nn.Linear(64 * 12 * 12, 128), nn.ReLU(), Dropout(0.5), nn.Linear(128, 10),
     )  # fmt: skip
-    fit(model, GaussianAugmentation(SIGMA) if gauss else ERM(), train, validation=0.1, epochs=scale.classifier_epochs,
-        batch_size=32, optimizer="adam", lr=1e-3, seed=seed, progress=False)
+    fit(
+        model,
+        GaussianAugmentation(SIGMA) if gauss else ERM(),
+        train,
+        validation=0.1,
+        epochs=scale.classifier_epochs,
+        batch_size=32,
+        optimizer="adam",
+        lr=1e-3,
+        seed=seed,
+        progress=False,
+    )
 
     @torch.no_grad()
     def labels(x: torch.Tensor) -> torch.Tensor:
@@ -155,8 +188,12 @@ def column(method: str, count: int | str) -> str:
 
 def columns(scale: Scale) -> list[str]:
     """The tables' columns."""
-    return ["PLAIN", "GAUSS", column("TRANSFER", 0),
-            *(column(method, count) for method in ("SEPARATE", "JOINT") for count in scale.shifted)]
+    return [
+        "PLAIN",
+        "GAUSS",
+        column("TRANSFER", 0),
+        *(column(method, count) for method in ("SEPARATE", "JOINT") for count in scale.shifted),
+    ]
 
 
 class Evaluation:
@@ -177,13 +214,24 @@ class Evaluation:
         """{classifier: {column: {set: an accuracy for each seed}}}"""
         for seed in range(self.scale.seeds):
             for name, sets, transfer in self._columns(seed):
-                lacking = [kind for kind in classifiers
-                           if any(self._key(kind, name, each, seed) not in self.found for each in sets)]
+                lacking = [
+                    kind
+                    for kind in classifiers
+                    if any(self._key(kind, name, each, seed) not in self.found for each in sets)
+                ]
                 if lacking:
                     self._evaluate(lacking, name, sets, seed, transfer)
             self.labels.cache_clear()
-        return {kind: {name: {each: [self.found[self._key(kind, name, each, seed)] for seed in range(self.scale.seeds)]
-                              for each in SETS} for name in columns(self.scale)} for kind in classifiers}
+        return {
+            kind: {
+                name: {
+                    each: [self.found[self._key(kind, name, each, seed)] for seed in range(self.scale.seeds)]
+                    for each in SETS
+                }
+                for name in columns(self.scale)
+            }
+            for kind in classifiers
+        }
 
     def _columns(self, seed: int) -> Iterator[tuple[str, tuple[str, ...], Callable[[], PairedAutoencoder] | None]]:
         """(column, sets to test on, what makes its auto-encoder), of one seed."""
@@ -212,12 +260,18 @@ class Evaluation:
     def _autoencoder(self, seed: int, count: int | str, names: tuple[str, ...]) -> PairedAutoencoder:
         clean, originals = split(self.scale, count, seed)
         key = random.fold_in(random.key(seed), 1)
-        shifted = [images_of(self.train, name, originals[name], random.fold_in(key, SETS.index(name)))
-                   for name in names]
+        shifted = [
+            images_of(self.train, name, originals[name], random.fold_in(key, SETS.index(name))) for name in names
+        ]
         torch.manual_seed(seed)
         model = PairedAutoencoder(width=self.scale.width, hidden=self.scale.hidden)
-        model.fit(self.train.x[clean], torch.cat(shifted) if shifted else None, epochs=self.scale.epochs, seed=seed,
-                  progress=False)
+        model.fit(
+            self.train.x[clean],
+            torch.cat(shifted) if shifted else None,
+            epochs=self.scale.epochs,
+            seed=seed,
+            progress=False,
+        )
         return model
 
     def _labels(self, kind: str, gauss: bool, seed: int) -> Labels:
@@ -270,16 +324,27 @@ def by_set(name: str, kind: str, number: int, description: str) -> None:
     found = evaluation.run([kind])[kind]
     report = Report(name, f"T Table {number}, {kind}, accuracy in % (the paper's), {evaluation.scale}", arguments.out)
     for each in SETS:
-        report.add(set=each, **{column: cell(values[each], paper_of(kind, column, each))
-                                for column, values in found.items()})
-    report.add(set="average", **{column: cell(averages(values), paper_of(kind, column))
-                                 for column, values in found.items()})
+        report.add(
+            set=each, **{column: cell(values[each], paper_of(kind, column, each)) for column, values in found.items()}
+        )
+    report.add(
+        set="average", **{column: cell(averages(values), paper_of(kind, column)) for column, values in found.items()}
+    )
     report.show()
 
 
 PLAIN_SVM = 69.7  # the average: T prints that in place of the figures, and the clean one in Table 2
-PAPER_COLUMNS = ("PLAIN", "GAUSS", "TRANSFER 0", "SEPARATE 128", "SEPARATE 1024", "SEPARATE half", "JOINT 128",
-                 "JOINT 1024", "JOINT half")
+PAPER_COLUMNS = (
+    "PLAIN",
+    "GAUSS",
+    "TRANSFER 0",
+    "SEPARATE 128",
+    "SEPARATE 1024",
+    "SEPARATE half",
+    "JOINT 128",
+    "JOINT 1024",
+    "JOINT half",
+)
 PAPER = {
     "NN": {
         "brightness": (98.8, 75.1, 98.8, 98.6, 98.6, 98.9, 98.7, 98.9, 98.9),

@@ -58,8 +58,13 @@ def main() -> None:
     times = interleave(sides, arguments.repeats, warmup=1)
     report = Report("autoencoder", f"An epoch of the paired auto-encoder, {arguments.images} images", arguments.out)
     for side, seconds in times.items():
-        report.add(case=side, **{"ms a step": 1e3 * seconds / (arguments.images // BATCH),
-                                 "x the plain loop's speed": times["plain loop"] / seconds})
+        report.add(
+            case=side,
+            **{
+                "ms a step": 1e3 * seconds / (arguments.images // BATCH),
+                "x the plain loop's speed": times["plain loop"] / seconds,
+            },
+        )
     report.show(bars=("case", "x the plain loop's speed"))
 
 

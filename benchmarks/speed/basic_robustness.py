@@ -53,8 +53,11 @@ def main() -> None:
     def ours(**rule):
         return rp.basic_robustness(model, x, kernel, samples=samples, batch_size=arguments.batch_size, **rule)
 
-    rules = {"basic_robustness": {}, f"intervals no wider than {arguments.width}": {"width": arguments.width},
-             "until the first other label (H = 1)": {"until_disagreement": True}}
+    rules = {
+        "basic_robustness": {},
+        f"intervals no wider than {arguments.width}": {"width": arguments.width},
+        "until the first other label (H = 1)": {"until_disagreement": True},
+    }
 
     def run(name):
         found[name] = ours(**rules[name])
@@ -64,8 +67,11 @@ def main() -> None:
 
     calls = {name: lambda name=name: run(name) for name in rules}
     times = interleave({"plain loop": loop, **calls}, arguments.repeats, warmup=1)
-    report = Report("basic_robustness", f"ρ of {len(x)} MNIST points, {samples} draws each, an L2 ball of radius "
-                    f"{arguments.eps:g}", arguments.out)
+    report = Report(
+        "basic_robustness",
+        f"ρ of {len(x)} MNIST points, {samples} draws each, an L2 ball of radius {arguments.eps:g}",
+        arguments.out,
+    )
     for name in ("plain loop", *rules):
         values = found[name]
         draws = len(x) * samples if name == "plain loop" else int(values.draws.sum())

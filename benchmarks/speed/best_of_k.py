@@ -1,6 +1,6 @@
 """The worst of k draws beside cross_entropy and max in PyTorch, their compiled form, and a sum over the logits.
 
-    python benchmarks/speed/best_of_k.py [--all-instruction-sets] [--out DIR]
+python benchmarks/speed/best_of_k.py [--all-instruction-sets] [--out DIR]
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The halfspace-box projection beside a sort-based PyTorch implementation, its compiled form, and a copy.
 
-    python benchmarks/speed/halfspace_box_projection.py [--all-instruction-sets] [--out DIR]
+python benchmarks/speed/halfspace_box_projection.py [--all-instruction-sets] [--out DIR]
 """
 
 from __future__ import annotations
@@ -65,8 +65,11 @@ def main() -> None:
     arguments = options.parse_args()
     torch.set_num_threads(arguments.threads)
     generator = torch.Generator().manual_seed(0)
-    report = Report(f"halfspace_box_projection_{_native.isa()}",
-                    f"halfspace_box_projection [{arguments.batch}, {arguments.dim}], {_native.isa()}", arguments.out)
+    report = Report(
+        f"halfspace_box_projection_{_native.isa()}",
+        f"halfspace_box_projection [{arguments.batch}, {arguments.dim}], {_native.isa()}",
+        arguments.out,
+    )
     for dtype in (torch.float32, torch.float64):
         x, w, c = operands(arguments.batch, arguments.dim, dtype, generator)
         for norm in (2.0, float("inf"), 1.0):

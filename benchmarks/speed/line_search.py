@@ -76,15 +76,16 @@ def main() -> None:
     calls = {
         "bisection of every line": lambda model: bisect_every_line(model, x, candidates),
         "closest_boundary, candidates only": lambda model: rp.closest_boundary(model, x, candidates).distance,
-        "closest_boundary, gaps passed on": lambda model: rp.closest_boundary(
-            model, x, candidates, labels=labels, gaps=(gap, gap_end)
-        ).distance,
+        "closest_boundary, gaps passed on": lambda model: (
+            rp.closest_boundary(model, x, candidates, labels=labels, gaps=(gap, gap_end)).distance
+        ),
     }
     times = interleave({name: lambda call=call: call(model) for name, call in calls.items()}, arguments.repeats)
     slowest = times["bisection of every line"]
     truth = calls["bisection of every line"](model)
-    report = Report("line_search", f"Closest of three candidates, {len(x)} MNIST points, tolerance 2^-20",
-                    arguments.out)
+    report = Report(
+        "line_search", f"Closest of three candidates, {len(x)} MNIST points, tolerance 2^-20", arguments.out
+    )
     for name, call in calls.items():
         shares = []
         for _ in range(arguments.repeats):

@@ -29,8 +29,11 @@ from robustperf.robustness.boundary import distances
 
 LOSS = "cross_entropy"  # foolbox's too
 PUBLISHED = (FGSM(eps=0.25, loss=LOSS), PGD(norm=2, eps=3.0, steps=40, loss=LOSS), BG(norm=2))
-KEEN = (FGSM(eps=0.25, loss=LOSS), PGD(norm=2, eps=3.0, steps=40, random_start=False, early_stop=True, loss=LOSS),
-        BG(norm=2, steps=5))
+KEEN = (
+    FGSM(eps=0.25, loss=LOSS),
+    PGD(norm=2, eps=3.0, steps=40, random_start=False, early_stop=True, loss=LOSS),
+    BG(norm=2, steps=5),
+)
 
 
 def foolbox_attacks(model, x):
@@ -97,13 +100,15 @@ def main() -> None:
     def foolbox_bisected():
         margins["foolbox + bisection"] = bisect_every_line(model, x, foolbox_attacks(model, x))
 
-    names = {"published": "rp.margins, published attacks", "keen": "rp.margins, PGD from x and BG(steps=5)",
-             "foolbox": "foolbox, closest of the ensemble",
-             "foolbox + bisection": "foolbox, then 20 halvings of every line"}
+    names = {
+        "published": "rp.margins, published attacks",
+        "keen": "rp.margins, PGD from x and BG(steps=5)",
+        "foolbox": "foolbox, closest of the ensemble",
+        "foolbox + bisection": "foolbox, then 20 halvings of every line",
+    }
     calls = {"published": published, "keen": keen, "foolbox": foolbox_closest, "foolbox + bisection": foolbox_bisected}
     times = interleave(calls, arguments.repeats, warmup=1)
-    report = Report("margins", f"Margins of {len(x)} MNIST points, FGSM + PGD-40 + BG or DeepFool, L2",
-                    arguments.out)
+    report = Report("margins", f"Margins of {len(x)} MNIST points, FGSM + PGD-40 + BG or DeepFool, L2", arguments.out)
     for key, name in names.items():
         report.add(**{
             "way": name, "seconds": times[key], "x faster": times["foolbox + bisection"] / times[key],
@@ -113,8 +118,11 @@ def main() -> None:
     report.show(bars=("way", "seconds"))
     memory = Report("margins_memory", "Peak memory of rp.margins beyond that of a first 4,096 points", arguments.out)
     for points in (4096, 8192, 16384, 32768):
-        memory.add(points=points, images_MiB=points * x[0].numel() * 4 / 2**20,
-                   more_MiB=peak_mib(points, arguments.checkpoint, arguments.data_root))
+        memory.add(
+            points=points,
+            images_MiB=points * x[0].numel() * 4 / 2**20,
+            more_MiB=peak_mib(points, arguments.checkpoint, arguments.data_root),
+        )
     memory.show()
 
 

@@ -77,19 +77,22 @@ def main() -> None:
     index, out, rng = torch.arange(len(x)), torch.empty(1, *x.shape), np.random.default_rng(0)
     digits = x[: arguments.peer_points, 0].double().numpy()
 
-    report = Report("mnist_c", f"MNIST-C's corruptions of {len(x):,} images, {arguments.threads} threads",
-                    arguments.out)
+    report = Report(
+        "mnist_c", f"MNIST-C's corruptions of {len(x):,} images, {arguments.threads} threads", arguments.out
+    )
     total = 0.0
     for name in CORRUPTIONS:
         kernel = mnist_c(name)
-        seconds = interleave({"": lambda kernel=kernel: kernel.draw(x, key=KEY, index=index, out=out)},
-                             arguments.repeats, warmup=1)[""]
+        seconds = interleave(
+            {"": lambda kernel=kernel: kernel.draw(x, key=KEY, index=index, out=out)}, arguments.repeats, warmup=1
+        )[""]
         total += seconds
         row = {"corruption": name, "ms": 1e3 * seconds, "images/s": len(x) / seconds}
         if name in LOOPS:
             loop = LOOPS[name]
-            of_loop = interleave({"": lambda loop=loop: [loop(image, rng) for image in digits]}, arguments.repeats,
-                                 warmup=0)[""] / len(digits)
+            of_loop = interleave(
+                {"": lambda loop=loop: [loop(image, rng) for image in digits]}, arguments.repeats, warmup=0
+            )[""] / len(digits)
             row["x plain loop"] = of_loop * len(x) / seconds
         report.add(**row)
     report.add(corruption="all", ms=1e3 * total, **{"images/s": len(x) * len(CORRUPTIONS) / total})

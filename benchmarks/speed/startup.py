@@ -41,8 +41,11 @@ def main() -> None:
     torch_alone = times["import torch"]
     report = Report("startup", "Import and start, medians of whole processes", arguments.out)
     for name, seconds in times.items():
-        report.add(what=name, seconds=seconds, **{"beside import torch": seconds / torch_alone,
-                                                  "seconds beyond it": seconds - torch_alone})
+        report.add(
+            what=name,
+            seconds=seconds,
+            **{"beside import torch": seconds / torch_alone, "seconds beyond it": seconds - torch_alone},
+        )
     report.show(bars=("what", "seconds"))
 
 

@@ -77,13 +77,24 @@ def main() -> None:
             int((module.classes_[largest.numpy()] != labels).sum()),
             float(np.abs(ours.double().numpy() - decisions).max()),
         )  # fmt: skip
-    report = Report("svm", f"SVC(rbf) of {arguments.fit} MNIST images, {len(svc.support_)} support vectors, on "
-                    f"{len(points)} points, {arguments.threads} threads", arguments.out)
+    report = Report(
+        "svm",
+        f"SVC(rbf) of {arguments.fit} MNIST images, {len(svc.support_)} support vectors, on "
+        f"{len(points)} points, {arguments.threads} threads",
+        arguments.out,
+    )
     for name in calls:
         others, largest, error = off.get(name, (None, None, None))
-        report.add(**{"way": name, "μs a point": each[name] * 1e6,
-                      "x faster than scikit-learn": each["scikit-learn, SVC.predict"] / each[name],
-                      "other labels": others, "other largest outputs": largest, "decision error": error})
+        report.add(
+            **{
+                "way": name,
+                "μs a point": each[name] * 1e6,
+                "x faster than scikit-learn": each["scikit-learn, SVC.predict"] / each[name],
+                "other labels": others,
+                "other largest outputs": largest,
+                "decision error": error,
+            }
+        )
     report.show(bars=("way", "x faster than scikit-learn"))
 
 

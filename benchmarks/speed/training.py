@@ -147,8 +147,12 @@ def cost_of_fit(repeats: int) -> dict[str, float | str]:
         fit(model_of(), ERM(), data, validation=None, epochs=1, batch_size=BATCH, progress=False)
 
     times = interleave({"fit": fitted, "bare": bare}, repeats)
-    return {"case": "ERM, 20 steps, the CNN without batch norm", "fit s": times["fit"], "bare loop s": times["bare"],
-            "fit costs %": 100 * (times["fit"] / times["bare"] - 1)}
+    return {
+        "case": "ERM, 20 steps, the CNN without batch norm",
+        "fit s": times["fit"],
+        "bare loop s": times["bare"],
+        "fit costs %": 100 * (times["fit"] / times["bare"] - 1),
+    }
 
 
 def main() -> None:
@@ -167,8 +171,11 @@ def main() -> None:
             sides = contenders(name, k)
             times = interleave({side: step(loss_of) for side, loss_of in sides.items()}, arguments.repeats)
             for side in sides:
-                row = {"case": f"{name}-{k} {side}", "ms": times[side] * 1e3,
-                       "x faster than published": times["published"] / times[side]}
+                row = {
+                    "case": f"{name}-{k} {side}",
+                    "ms": times[side] * 1e3,
+                    "x faster than published": times["published"] / times[side],
+                }
                 report.add(**row, **{"peak MiB": peak_memory(name, side, k)})
     if report.rows:
         report.show(bars=("case", "x faster than published"))

@@ -12,10 +12,14 @@ namespace robustperf {
 // Calls run(logit, dtype) with the type of the logits' numbers, float unless they are of another one.
 template <typename Run>
 void by_logits(const TensorView& logits, Run&& run) {
-  if (logits.is(DType::float64)) run(double{}, DType::float64);
-  else if (logits.is(DType::bfloat16)) run(BFloat16{}, DType::bfloat16);
-  else if (logits.is(DType::float16)) run(Float16{}, DType::float16);
-  else run(float{}, DType::float32);
+  if (logits.is(DType::float64))
+    run(double{}, DType::float64);
+  else if (logits.is(DType::bfloat16))
+    run(BFloat16{}, DType::bfloat16);
+  else if (logits.is(DType::float16))
+    run(Float16{}, DType::float16);
+  else
+    run(float{}, DType::float32);
 }
 
 inline GapArgs gap_args(Device device, const TensorView& logits, DType dtype, py::handle label, py::handle gap,

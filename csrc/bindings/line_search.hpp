@@ -39,8 +39,8 @@ void def_line_search_step(py::module_& m) {
       args.rows = rows.data<int64_t>(DType::int64, {kAny});
       args.active = rows.size(0);
       args.label = view(label_, "label").template data<int64_t>(DType::int64, {args.points});
-      args.lines = view(lines_, "lines")
-                       .template data<double>(DType::float64, {args.points, args.ensemble, host::kLineFields});
+      args.lines =
+          view(lines_, "lines").template data<double>(DType::float64, {args.points, args.ensemble, host::kLineFields});
       args.state = view(state_, "state").template data<double>(DType::float64, {args.points, host::kSearchFields});
       args.next = view(next_, "next").template data<T>(dtype, {args.active, args.dim});
       args.closest = view(closest_, "closest").template data<T>(dtype, {args.points, args.dim});
@@ -65,8 +65,10 @@ void def_line_search_step(py::module_& m) {
               throw py::value_error("state: expected lines below " + std::to_string(args.ensemble));
         }
       }
-      if (wide) Backend{}.template run<T, double>(args, where);
-      else Backend{}.template run<T, float>(args, where);
+      if (wide)
+        Backend{}.template run<T, double>(args, where);
+      else
+        Backend{}.template run<T, float>(args, where);
     });
   };
   m.def("line_search_step", step);

@@ -27,12 +27,13 @@ TensorView cpu(py::handle tensor, const char* name) { return TensorView(tensor, 
 void logit_gap(py::handle logits_, py::handle label, py::handle gap, double allowance) {
   const TensorView logits = cpu(logits_, "logits");
   const bool wide = logits.is(DType::float64);
-  const GapArgs args =
-      gap_args(Device::cpu, logits, wide ? DType::float64 : DType::float32, label, gap, allowance);
+  const GapArgs args = gap_args(Device::cpu, logits, wide ? DType::float64 : DType::float32, label, gap, allowance);
   py::gil_scoped_release release;
   with_kernels([&](auto kernels) {
-    if (wide) kernels.template logit_gap<double>(args);
-    else kernels.template logit_gap<float>(args);
+    if (wide)
+      kernels.template logit_gap<double>(args);
+    else
+      kernels.template logit_gap<float>(args);
   });
 }
 
@@ -46,8 +47,8 @@ struct LineSearchOnCpu {
   }
 };
 
-void halfspace_box_projection(py::handle x_, py::handle w, py::handle c, py::handle delta, py::handle feasible, int norm,
-                              double lower, double upper, int threads) {
+void halfspace_box_projection(py::handle x_, py::handle w, py::handle c, py::handle delta, py::handle feasible,
+                              int norm, double lower, double upper, int threads) {
   const TensorView x = cpu(x_, "x");
   by_dtype(x, [&](auto zero, DType dtype) {
     using T = decltype(zero);

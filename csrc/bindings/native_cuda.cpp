@@ -1,4 +1,5 @@
-// robustperf._native_cuda: the GPU operations. What is launched goes on the stream that is handed in, and nothing waits.
+// robustperf._native_cuda: the GPU operations. What is launched goes on the stream that is handed in, and nothing
+// waits.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -39,8 +40,8 @@ struct LineSearchOnGpu {
   }
 };
 
-void halfspace_box_projection(py::handle x_, py::handle w, py::handle c, py::handle delta, py::handle feasible, int norm,
-                              double lower, double upper, int64_t stream) {
+void halfspace_box_projection(py::handle x_, py::handle w, py::handle c, py::handle delta, py::handle feasible,
+                              int norm, double lower, double upper, int64_t stream) {
   const TensorView x = gpu(x_, "x");
   by_dtype(x, [&](auto zero, DType dtype) {
     using T = decltype(zero);
@@ -61,8 +62,9 @@ void best_of_k(py::handle logits_, py::handle target, py::handle loss, py::handl
     BestOfKArgs<T> args = best_of_k_args<T>(kDevice, logits, dtype, target, loss, index, first, fresh, whole_batch,
                                             label_smoothing, ignore_index);
     if (whole_batch) {
-      args.losses = gpu(losses, "losses")
-                        .data<T>(sizeof(T) == sizeof(double) ? DType::float64 : DType::float32, {args.draws, args.rows});
+      args.losses =
+          gpu(losses, "losses")
+              .data<T>(sizeof(T) == sizeof(double) ? DType::float64 : DType::float32, {args.draws, args.rows});
       args.done = reinterpret_cast<unsigned*>(gpu(done, "done").data<int64_t>(DType::int64, {1}));
     }
     py::gil_scoped_release release;
@@ -83,8 +85,10 @@ void rbf_kernel(py::handle products_, py::handle squares_of_x, py::handle square
 // An integer, or a tensor that holds its bits.
 template <typename Args>
 void set_key(Args& args, py::handle key) {
-  if (py::isinstance<py::int_>(key)) args.key = key.cast<uint64_t>();
-  else args.device_key = gpu(key, "key").data<int64_t>(DType::int64, {});
+  if (py::isinstance<py::int_>(key))
+    args.key = key.cast<uint64_t>();
+  else
+    args.device_key = gpu(key, "key").data<int64_t>(DType::int64, {});
 }
 
 void draws(py::handle index, py::handle draw, py::handle out, py::handle key, bool normal, int64_t stream) {
@@ -186,14 +190,18 @@ PYBIND11_MODULE(_native_cuda, m) {
   m.def("nuisance_scratch", &nuisance_scratch);
   m.def("nuisance", &nuisance);
   m.def("nuisance_backward", &nuisance_backward);
-  m.def("devices", [] {
-    int count = 0, driver = 0;
-    cuda::check(cudaGetDeviceCount(&count), "cudaGetDeviceCount");
-    cuda::check(cudaDriverGetVersion(&driver), "cudaDriverGetVersion");
-    if (driver < 12010)
-      throw std::runtime_error("the driver is for CUDA " + std::to_string(driver / 1000) + "." +
-                               std::to_string(driver % 1000 / 10) + ": driver version is insufficient for CUDA runtime " +
-                               "version 12.1, whose kernels take more than 4 KiB of arguments");
-    return count;
-  }, "The number of GPUs that this module can use; raises RuntimeError with the driver's reason.");
+  m.def(
+      "devices",
+      [] {
+        int count = 0, driver = 0;
+        cuda::check(cudaGetDeviceCount(&count), "cudaGetDeviceCount");
+        cuda::check(cudaDriverGetVersion(&driver), "cudaDriverGetVersion");
+        if (driver < 12010)
+          throw std::runtime_error("the driver is for CUDA " + std::to_string(driver / 1000) + "." +
+                                   std::to_string(driver % 1000 / 10) +
+                                   ": driver version is insufficient for CUDA runtime " +
+                                   "version 12.1, whose kernels take more than 4 KiB of arguments");
+        return count;
+      },
+      "The number of GPUs that this module can use; raises RuntimeError with the driver's reason.");
 }

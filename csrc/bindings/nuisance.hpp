@@ -45,8 +45,8 @@ inline Program program_of(const std::vector<int64_t>& codes, const std::vector<d
     step.offset = code[3];
     step.word = word;
     if (step.dim < 1 || step.dim >= int64_t{1} << 31 || (step.law == kBox && step.dim > kBounds))
-      refuse_step(s, "its delta cannot have " + std::to_string(step.dim) + " components under law " +
-                         std::to_string(code[1]));
+      refuse_step(
+          s, "its delta cannot have " + std::to_string(step.dim) + " components under law " + std::to_string(code[1]));
     const bool shared = step.law == kShared;
     if (shared ? step.offset < 0 || step.offset > program.dim - step.dim : step.offset != program.dim)
       refuse_step(s, "its delta cannot begin at " + std::to_string(step.offset));

@@ -133,13 +133,20 @@ class TensorView {
   static DType dtype_of(dlpack::DataType type) {
     if (type.lanes != 1) return DType::other;
     switch (type.code << 8 | type.bits) {
-      case dlpack::kFloat << 8 | 32: return DType::float32;
-      case dlpack::kFloat << 8 | 64: return DType::float64;
-      case dlpack::kFloat << 8 | 16: return DType::float16;
-      case dlpack::kBFloat << 8 | 16: return DType::bfloat16;
-      case dlpack::kInt << 8 | 64: return DType::int64;
-      case dlpack::kBool << 8 | 8: return DType::boolean;
-      default: return DType::other;
+      case dlpack::kFloat << 8 | 32:
+        return DType::float32;
+      case dlpack::kFloat << 8 | 64:
+        return DType::float64;
+      case dlpack::kFloat << 8 | 16:
+        return DType::float16;
+      case dlpack::kBFloat << 8 | 16:
+        return DType::bfloat16;
+      case dlpack::kInt << 8 | 64:
+        return DType::int64;
+      case dlpack::kBool << 8 | 8:
+        return DType::boolean;
+      default:
+        return DType::other;
     }
   }
 
@@ -170,8 +177,10 @@ class TensorView {
 // Calls run(zero, dtype) with the type of x's numbers, float unless they are double.
 template <typename Run>
 void by_dtype(const TensorView& x, Run&& run) {
-  if (x.is(DType::float64)) run(double{}, DType::float64);
-  else run(float{}, DType::float32);
+  if (x.is(DType::float64))
+    run(double{}, DType::float64);
+  else
+    run(float{}, DType::float32);
 }
 
 }  // namespace robustperf

@@ -73,7 +73,7 @@ ROBUSTPERF_HD inline Place<T> place_of(const Warp& w, bool border, int64_t y, in
   // so written that a NaN ends up at the low end
   const T cu = smaller(u > low ? u : low, most_x) + T(1), cv = smaller(v > low ? v : low, most_y) + T(1);
   const int iu = static_cast<int>(cu), iv = static_cast<int>(cv);
-  return {iu - 1, iv - 1, cu - static_cast<T>(iu), cv - static_cast<T>(iv), u > low && u < most_x, v > low && v < most_y};
+  return {iu - 1, iv - 1, cu - static_cast<T>(iu), cv - static_cast<T>(iv), u > low && u<most_x, v> low && v < most_y};
 }
 
 // Sums over the pixels of the gradients in u and v, alone and times x and y.
@@ -83,7 +83,7 @@ struct WarpGradient {
 
 // Adds the gradient in delta to d_delta.
 ROBUSTPERF_HD inline void warp_backward(const Step& step, const WarpParameters& p, const Warp& w, const WarpGradient& g,
-                          int64_t height, int64_t width, double* d_delta) {
+                                        int64_t height, int64_t width, double* d_delta) {
   const double d_xx = g.ux - w.mid_x * g.u, d_xy = g.uy - w.mid_y * g.u, d_yx = g.vx - w.mid_x * g.v,
                d_yy = g.vy - w.mid_y * g.v;
   double d[kAffineParameters];

@@ -19,22 +19,22 @@ struct GapArgs {
   const int64_t* label;  // [rows]
   double* gap;           // [rows]
   int64_t rows, classes;
-  double allowance;      // for rounding, relative to the largest |logit|
+  double allowance;  // for rounding, relative to the largest |logit|
 };
 
 template <typename T>
 struct LineSearchArgs {
-  const void* logits;     // [active, classes], float or double; null at the start
-  const int64_t* rows;    // [active], which point each row belongs to
-  const int64_t* label;   // [points]
-  const T* x;             // [points, dim]
-  const T* candidates;    // [ensemble, points, dim]
-  double* lines;          // [points, ensemble, kLineFields]
-  double* state;          // [points, kSearchFields]
-  T* next;                // [active, dim], where each active point looks next
-  T* closest;             // [points, dim], the nearest verified point so far
+  const void* logits;    // [active, classes], float or double; null at the start
+  const int64_t* rows;   // [active], which point each row belongs to
+  const int64_t* label;  // [points]
+  const T* x;            // [points, dim]
+  const T* candidates;   // [ensemble, points, dim]
+  double* lines;         // [points, ensemble, kLineFields]
+  double* state;         // [points, kSearchFields]
+  T* next;               // [active, dim], where each active point looks next
+  T* closest;            // [points, dim], the nearest verified point so far
   int64_t active, points, ensemble, dim, classes;
-  double allowance;       // for rounding, relative to the largest |logit|
+  double allowance;  // for rounding, relative to the largest |logit|
   double tol;
   bool bisection;
   int64_t probes;
@@ -50,7 +50,7 @@ struct ProjectionArgs {
   bool* feasible;   // [rows]
   double* scratch;  // [threads, projection_scratch(dim)]
   int64_t rows, dim;
-  int norm;         // Norm
+  int norm;  // Norm
   double lower, upper;
 };
 
@@ -65,9 +65,9 @@ struct BestOfKArgs {
   double* totals;         // [draws], scratch; for whole_batch on the CPU alone
   unsigned* done;         // one count of blocks, scratch; for whole_batch on a GPU alone
   int64_t draws, rows, classes;
-  int64_t first;          // the number of the first draw
-  bool fresh;             // nothing came before
-  bool whole_batch;       // one draw for all rows, the one of the largest summed loss
+  int64_t first;     // the number of the first draw
+  bool fresh;        // nothing came before
+  bool whole_batch;  // one draw for all rows, the one of the largest summed loss
   double label_smoothing;
   int64_t ignore_index;
 };
@@ -88,9 +88,9 @@ struct RbfArgs {
 struct DrawArgs {
   uint64_t key;
   const int64_t* device_key;  // the key's bits; null: `key`. On a GPU alone
-  const int64_t* index;  // [samples]
-  const int64_t* draw;   // [draws]
-  float* out;            // [draws, samples, dim]
+  const int64_t* index;       // [samples]
+  const int64_t* draw;        // [draws]
+  float* out;                 // [draws, samples, dim]
   int64_t draws, samples, dim;
 };
 
@@ -110,32 +110,32 @@ enum Fault : uint8_t { kPixel = 1, kDelta = 2 };  // x not in [0, 1], delta not 
 
 template <typename T>
 struct NuisanceArgs {
-  const Step* steps;        // [count]
+  const Step* steps;  // [count]
   int64_t count;
   int64_t batch, draws, dim, height, width;
   int channels, channels_out, channels_most;
-  const T* x;               // [batch, channels, height, width]
-  const T* delta;           // [draws, batch, dim]; null: drawn from the words of index and draw under key
-  T* out;                   // [draws, batch, channels_out, height, width]
+  const T* x;      // [batch, channels, height, width]
+  const T* delta;  // [draws, batch, dim]; null: drawn from the words of index and draw under key
+  T* out;          // [draws, batch, channels_out, height, width]
   uint64_t key;
-  const int64_t* index;     // [batch]
-  const int64_t* draw;      // [draws]
-  const T* grad;            // of out; the way back alone
-  T* grad_x;                // of x
-  T* grad_delta;            // of delta
-  T* scratch;               // [threads, layout.total]
+  const int64_t* index;  // [batch]
+  const int64_t* draw;   // [draws]
+  const T* grad;         // of out; the way back alone
+  T* grad_x;             // of x
+  T* grad_delta;         // of delta
+  T* scratch;            // [threads, layout.total]
   NuisanceLayout layout;
-  uint8_t* faults;          // [draws, batch], Fault bits
+  uint8_t* faults;  // [draws, batch], Fault bits
 };
 
 struct NuisanceSampleArgs {
-  const Step* steps;      // [count]
+  const Step* steps;  // [count]
   int64_t count;
   uint64_t key;
   const int64_t* device_key;  // as in DrawArgs
-  const int64_t* index;   // [samples]
-  const int64_t* draw;    // [draws]
-  float* delta;           // [draws, samples, dim]
+  const int64_t* index;       // [samples]
+  const int64_t* draw;        // [draws]
+  float* delta;               // [draws, samples, dim]
   int64_t draws, samples, dim;
 };
 

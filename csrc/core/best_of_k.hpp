@@ -11,14 +11,20 @@ namespace robustperf::ROBUSTPERF_ISA {
 
 // V is float, double or the CPU's vector of either. NaN is left to the sum.
 template <typename V>
-ROBUSTPERF_HD inline V top_of(V top, V z) { return z > top ? z : top; }
+ROBUSTPERF_HD inline V top_of(V top, V z) {
+  return z > top ? z : top;
+}
 
 template <typename V>
-ROBUSTPERF_HD inline V power_term(V z, V top) { return exp_below_zero(z - top); }
+ROBUSTPERF_HD inline V power_term(V z, V top) {
+  return exp_below_zero(z - top);
+}
 
 // `share` is s / C.
 template <typename V>
-ROBUSTPERF_HD inline V smoothing_term(V z, V top, typename Parts<V>::Number share) { return (top - z) * share; }
+ROBUSTPERF_HD inline V smoothing_term(V z, V top, typename Parts<V>::Number share) {
+  return (top - z) * share;
+}
 
 // What the sums over a row come to.
 template <typename T>
@@ -29,6 +35,8 @@ ROBUSTPERF_HD inline T cross_entropy(T powers, T top, T at_target, T smoothing, 
 
 // Whether a draw's loss takes the place of the best so far, which is NaN while there is none. NaN never does.
 template <typename T>
-ROBUSTPERF_HD constexpr bool worse(T loss, T best) { return loss > best || (best != best && loss == loss); }
+ROBUSTPERF_HD constexpr bool worse(T loss, T best) {
+  return loss > best || (best != best && loss == loss);
+}
 
 }  // namespace robustperf::ROBUSTPERF_ISA

@@ -36,10 +36,11 @@ ROBUSTPERF_HD inline Bell sum_of_bells(const Bell* bells, int radius) {
 template <typename T>
 ROBUSTPERF_HD inline void set_tap(Taps<T>& taps, int j, Bell bell, Bell sum) {
   taps.weight[j] = static_cast<T>(bell.value / sum.value);
-  taps.slope[j] =
-      static_cast<T>(bell.value > 0 ? (bell.slope - bell.value * sum.slope / sum.value) / sum.value : 0);
+  taps.slope[j] = static_cast<T>(bell.value > 0 ? (bell.slope - bell.value * sum.slope / sum.value) / sum.value : 0);
 }
 
-ROBUSTPERF_HD inline int64_t mirrored(int64_t i, int64_t size) { return i < 0 ? -i : i >= size ? 2 * (size - 1) - i : i; }
+ROBUSTPERF_HD inline int64_t mirrored(int64_t i, int64_t size) {
+  return i < 0 ? -i : i >= size ? 2 * (size - 1) - i : i;
+}
 
 }  // namespace robustperf::ROBUSTPERF_ISA

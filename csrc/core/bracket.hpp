@@ -97,10 +97,14 @@ ROBUSTPERF_HD inline void begin(Search& s, Line* lines, int64_t count, const Met
   for (int64_t i = 0; i < count; ++i) {
     Line& line = lines[i];
     line.a = 0.0, line.gap_a = s.gap_x;
-    if (!finite(line.length)) line.stage = kClosed;
-    else if (method.probes > 0 || line.gap_end != line.gap_end) line.stage = kUnseen;
-    else if (has_crossed(line.gap_end)) open_bracket(line, 1.0, line.gap_end);
-    else line.stage = kClosed;
+    if (!finite(line.length))
+      line.stage = kClosed;
+    else if (method.probes > 0 || line.gap_end != line.gap_end)
+      line.stage = kUnseen;
+    else if (has_crossed(line.gap_end))
+      open_bracket(line, 1.0, line.gap_end);
+    else
+      line.stage = kClosed;
   }
 }
 
@@ -140,8 +144,10 @@ ROBUSTPERF_HD inline bool choose(Search& s, Line* lines, int64_t count, const Me
       if (end <= line.a) {
         line.stage = kClosed;
       } else if (place == 1.0 && line.gap_end == line.gap_end) {  // known already
-        if (has_crossed(line.gap_end)) open_bracket(line, 1.0, line.gap_end);
-        else line.stage = kClosed;
+        if (has_crossed(line.gap_end))
+          open_bracket(line, 1.0, line.gap_end);
+        else
+          line.stage = kClosed;
       } else {
         s.line = static_cast<double>(unseen), s.step = place;
         return nearer;
@@ -182,8 +188,10 @@ ROBUSTPERF_HD inline bool advance(Search& s, double gap, Line* lines, int64_t co
   } else {
     const bool probe = s.step == (line.probe + 1.0) / static_cast<double>(method.probes + 1);
     line.a = s.step, line.gap_a = gap;
-    if (probe && s.step < 1.0) line.probe += 1.0;
-    else line.stage = kClosed;
+    if (probe && s.step < 1.0)
+      line.probe += 1.0;
+    else
+      line.stage = kClosed;
   }
   return choose(s, lines, count, method);
 }

@@ -37,15 +37,21 @@ ROBUSTPERF_HD constexpr double grey_weight(int channel, int channels) {
 }
 
 template <typename T>
-ROBUSTPERF_HD constexpr T grey_of(Pixel<T> p) { return T(kGreyRed) * p.r + T(kGreyGreen) * p.g + T(kGreyBlue) * p.b; }
+ROBUSTPERF_HD constexpr T grey_of(Pixel<T> p) {
+  return T(kGreyRed) * p.r + T(kGreyGreen) * p.g + T(kGreyBlue) * p.b;
+}
 
 template <typename T>
-ROBUSTPERF_HD constexpr T sum_of(Pixel<T> p) { return p.r + p.g + p.b; }
+ROBUSTPERF_HD constexpr T sum_of(Pixel<T> p) {
+  return p.r + p.g + p.b;
+}
 
 // Brightness, contrast and saturation: factor times a value and 1 - factor times another (0, the image's mean grey, the
 // pixel's grey); `other` is that second part.
 template <typename T>
-ROBUSTPERF_HD inline T blended(T x, T factor, T other) { return unit(factor * x + other); }
+ROBUSTPERF_HD inline T blended(T x, T factor, T other) {
+  return unit(factor * x + other);
+}
 
 template <typename T>
 ROBUSTPERF_HD inline Pixel<T> saturated(Pixel<T> p, T factor) {
@@ -84,7 +90,8 @@ ROBUSTPERF_HD inline Hexcone<T> hexcone_of(Pixel<T> p) {
   return {least, chroma, inverse, difference, difference * inverse + sector, red, green};
 }
 
-// The one of a and b that is not negative, the lesser if both are: as unsigned integers negative numbers are the greater.
+// The one of a and b that is not negative, the lesser if both are: as unsigned integers negative numbers are the
+// greater.
 ROBUSTPERF_HD inline float least_positive(float a, float b) {
   return bits_as<float>(smaller(bits_as<uint32_t>(a), bits_as<uint32_t>(b)));
 }
@@ -141,8 +148,7 @@ ROBUSTPERF_HD inline Pixel<T> turned_backward(Pixel<T> p, T shift, Pixel<T> grad
   to_g = p.r == c.least ? zero : to_g;
   // A grey has no hue: it stays, and so does its gradient.
   const bool coloured = c.chroma > zero;
-  return {coloured ? r + to_r : grad.r, coloured ? g + to_g : grad.g,
-          coloured ? b + (d_least - to_r - to_g) : grad.b};
+  return {coloured ? r + to_r : grad.r, coloured ? g + to_g : grad.g, coloured ? b + (d_least - to_r - to_g) : grad.b};
 }
 
 // x^gamma. In float from logarithm and exponential by additions and multiplications, so that it is equal everywhere.

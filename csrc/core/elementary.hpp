@@ -82,8 +82,8 @@ struct Parts<float> : PartsOfNumber<float, uint32_t> {};
 template <>
 struct Parts<double> : PartsOfNumber<double, uint64_t> {};
 
-// 2^r for |r| <= 1/2 and exactly 1 at 0: minimax polynomials, relative error 1e-7 and 4e-18 before rounding. Their terms
-// are paired (Estrin), for a processor waits for each step of Horner's rule.
+// 2^r for |r| <= 1/2 and exactly 1 at 0: minimax polynomials, relative error 1e-7 and 4e-18 before rounding. Their
+// terms are paired (Estrin), for a processor waits for each step of Horner's rule.
 template <typename V>
 ROBUSTPERF_HD inline V power_of_two(V r, float) {
   const V square = r * r;
@@ -105,8 +105,8 @@ ROBUSTPERF_HD inline V power_of_two(V r, double) {
   return ((p10 * square + p8) * fourth + (p6 * square + p4)) * fourth + (p2 * square + p0);
 }
 
-// e^x for x <= 0, some 2^-126 (-1022 for double) at the least, NaN where x is. Quicker than exp_of: its error grows with
-// |x| relative to e^x, but not beside e^0 in a sum of powers. V is float, double or the CPU's vector of either.
+// e^x for x <= 0, some 2^-126 (-1022 for double) at the least, NaN where x is. Quicker than exp_of: its error grows
+// with |x| relative to e^x, but not beside e^0 in a sum of powers. V is float, double or the CPU's vector of either.
 template <typename V>
 ROBUSTPERF_HD inline V exp_below_zero(V x) {
   using T = typename Parts<V>::Number;

@@ -15,11 +15,15 @@ ROBUSTPERF_HD constexpr int64_t fog_offset(int octave) {
 static_assert(fog_offset(kOctaves) == kFogNodes);
 
 // 1, 1/2, 1/4, ... brought to the sum 1.
-ROBUSTPERF_HD constexpr double fog_weight(int octave) { return (1 << (kOctaves - 1 - octave)) / double((1 << kOctaves) - 1); }
+ROBUSTPERF_HD constexpr double fog_weight(int octave) {
+  return (1 << (kOctaves - 1 - octave)) / double((1 << kOctaves) - 1);
+}
 
 // Steps of the lattice for a pixel.
 template <typename T>
-ROBUSTPERF_HD inline T pitch(int cells, int64_t size) { return size > 1 ? T(cells) / static_cast<T>(size - 1) : T(0); }
+ROBUSTPERF_HD inline T pitch(int cells, int64_t size) {
+  return size > 1 ? T(cells) / static_cast<T>(size - 1) : T(0);
+}
 
 // Where a pixel lies on one axis of a lattice: after which node, and which share of the way to the next.
 template <typename T>

@@ -16,8 +16,10 @@ struct GapParts {
   ROBUSTPERF_HD static double max_or_nan(double a, double b) { return (b > a || b != b) ? b : a; }
 
   ROBUSTPERF_HD void add(double z, bool is_label) {
-    if (is_label) label = z;
-    else other = max_or_nan(other, z);
+    if (is_label)
+      label = z;
+    else
+      other = max_or_nan(other, z);
     const double size = magnitude(z);
     if (finite(z) && size > scale) scale = size;
   }

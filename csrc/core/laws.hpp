@@ -14,7 +14,8 @@ ROBUSTPERF_HD inline float between(float lower, float upper, float u) {
 // Component j of a step's delta from its random word; of a ball's, before that is scaled.
 ROBUSTPERF_HD inline float component_of(const Step& step, int64_t j, uint32_t word) {
   const int bounds = step.law == kBox ? static_cast<int>(j) : 0;
-  const float lower = static_cast<float>(step.numbers[bounds]), upper = static_cast<float>(step.numbers[kBounds + bounds]);
+  const float lower = static_cast<float>(step.numbers[bounds]),
+              upper = static_cast<float>(step.numbers[kBounds + bounds]);
   if (step.law == kBall) return normal_of(word);
   if (step.law == kNormal) return upper * normal_of(word);
   return step.law == kFogLaw && j > 0 ? uniform_of(word) : between(lower, upper, uniform_of(word));
@@ -44,6 +45,8 @@ ROBUSTPERF_HD inline double poisson_quantile(double mean, double u) {
 
 // Salt and pepper: u below half of the share is black, above 1 - half is white.
 template <typename T>
-ROBUSTPERF_HD constexpr T salted(T x, T u, T half) { return u < half ? T(0) : u >= T(1) - half ? T(1) : x; }
+ROBUSTPERF_HD constexpr T salted(T x, T u, T half) {
+  return u < half ? T(0) : u >= T(1) - half ? T(1) : x;
+}
 
 }  // namespace robustperf::ROBUSTPERF_ISA

@@ -22,9 +22,13 @@ namespace robustperf::ROBUSTPERF_ISA {
 
 // std::min and friends would be emitted under one name for all instruction sets.
 template <typename T>
-ROBUSTPERF_HD constexpr T smaller(T a, T b) { return b < a ? b : a; }
+ROBUSTPERF_HD constexpr T smaller(T a, T b) {
+  return b < a ? b : a;
+}
 template <typename T>
-ROBUSTPERF_HD constexpr T larger(T a, T b) { return a < b ? b : a; }
+ROBUSTPERF_HD constexpr T larger(T a, T b) {
+  return a < b ? b : a;
+}
 
 ROBUSTPERF_HD inline float magnitude(float v) { return ::fabsf(v); }
 ROBUSTPERF_HD inline double magnitude(double v) { return ::fabs(v); }

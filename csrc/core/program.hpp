@@ -26,12 +26,12 @@ enum Transform : int64_t {
 // How a step's delta is drawn; kShared: it is that of an earlier step.
 enum Law : int64_t { kBox, kEverywhere, kNormal, kBall, kFogLaw, kShared, kLaws };
 
-constexpr int kBounds = 6;      // numbers[0..5]: the lower bounds of delta, numbers[6..11]: the upper ones
-constexpr int kSettings = 12;   // numbers[12..15]: what else a step wants to know
+constexpr int kBounds = 6;     // numbers[0..5]: the lower bounds of delta, numbers[6..11]: the upper ones
+constexpr int kSettings = 12;  // numbers[12..15]: what else a step wants to know
 constexpr int kNumbers = 16;
 constexpr int kMostSteps = 32;
 constexpr int kMostRadius = 64;  // of blur, in pixels
-constexpr int kStepCodes = 4;   // transform, law, components of delta, where they begin
+constexpr int kStepCodes = 4;    // transform, law, components of delta, where they begin
 
 // Fog's lattices of random numbers: 3, 5, 9 and 17 nodes a side, each weighing half of the one before.
 constexpr int kOctaves = 4;
@@ -57,12 +57,15 @@ namespace ROBUSTPERF_ISA {
 ROBUSTPERF_HD constexpr double setting(const Step& step, int i) { return step.numbers[kSettings + i]; }
 
 // An image after this step has so many channels.
-ROBUSTPERF_HD constexpr int channels_after(Transform transform, int channels) { return transform == kBackground ? 3 : channels; }
+ROBUSTPERF_HD constexpr int channels_after(Transform transform, int channels) {
+  return transform == kBackground ? 3 : channels;
+}
 
 // Components of delta; pixels = channels * height * width of the image that comes in.
 ROBUSTPERF_HD constexpr int64_t components(const Step& step, int64_t pixels) {
   switch (step.transform) {
-    case kBackground: return 3;
+    case kBackground:
+      return 3;
     case kAffine: {
       int64_t count = 0;
       for (int64_t mask = static_cast<int64_t>(setting(step, 0)); mask > 0; mask >>= 1) count += mask & 1;
@@ -70,9 +73,12 @@ ROBUSTPERF_HD constexpr int64_t components(const Step& step, int64_t pixels) {
     }
     case kAdd:
     case kImpulse:
-    case kShot: return pixels;
-    case kFog: return 1 + kFogNodes;
-    default: return 1;
+    case kShot:
+      return pixels;
+    case kFog:
+      return 1 + kFogNodes;
+    default:
+      return 1;
   }
 }
 

@@ -25,7 +25,9 @@ struct Rows {
 
 // Contiguous rows as T: themselves, or widened into `scratch`.
 template <typename T>
-const T* as_numbers(const T* logits, int64_t, T*) { return logits; }
+const T* as_numbers(const T* logits, int64_t, T*) {
+  return logits;
+}
 
 template <typename T, typename L>
 const T* as_numbers(const L* logits, int64_t count, T* scratch) {
@@ -207,8 +209,7 @@ void worst_of_the_batch(const BestOfKArgs<T>& args, int threads) {
     if (worse(args.totals[draw], best)) best = args.totals[winner = draw];
   if (winner < 0) return;
   memcpy(args.loss, args.losses + winner * args.rows, args.rows * sizeof(T));
-  for (int64_t b = 0; b < args.rows; ++b)
-    args.index[b] = args.target[b] == args.ignore_index ? 0 : args.first + winner;
+  for (int64_t b = 0; b < args.rows; ++b) args.index[b] = args.target[b] == args.ignore_index ? 0 : args.first + winner;
 }
 
 }  // namespace

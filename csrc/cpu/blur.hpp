@@ -66,8 +66,8 @@ inline void blur(const T* image, const Taps<T>& taps, int channels, int64_t heig
   filter(between, out, taps.weight, taps.radius, channels, height, width);
 }
 
-// `grad`, of the result, becomes that of `image`; `between` and `spare` are two more images. Returns that of sigma, which
-// is in the weights of the rows and in those of the columns.
+// `grad`, of the result, becomes that of `image`; `between` and `spare` are two more images. Returns that of sigma,
+// which is in the weights of the rows and in those of the columns.
 template <typename T>
 inline double blur_backward(const T* image, const Taps<T>& taps, int channels, int64_t height, int64_t width, T* grad,
                             T* between, T* spare) {

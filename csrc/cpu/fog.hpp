@@ -29,42 +29,42 @@ inline void each_fog_row(int64_t first, int64_t n, int64_t height, int64_t width
 template <typename T>
 inline void fog_field(const T* lattices, int64_t first, int64_t n, int64_t height, int64_t width, T* field) {
   for (int64_t i = 0; i < n; ++i) field[i] = 0;
-  each_fog_row<T>(first, n, height, width, [&](int o, int cells, int row, T share, int64_t column, int64_t done,
-                                               int64_t count) {
-    const T* upper = lattices + fog_offset(o) + row * (cells + 1);
-    T nodes[kFinest];
-    for (int i = 0; i <= cells; ++i) nodes[i] = upper[i] + share * (upper[i + cells + 1] - upper[i]);
-    const T step = pitch<T>(cells, width), weight = static_cast<T>(fog_weight(o));
+  each_fog_row<T>(
+      first, n, height, width, [&](int o, int cells, int row, T share, int64_t column, int64_t done, int64_t count) {
+        const T* upper = lattices + fog_offset(o) + row * (cells + 1);
+        T nodes[kFinest];
+        for (int i = 0; i <= cells; ++i) nodes[i] = upper[i] + share * (upper[i + cells + 1] - upper[i]);
+        const T step = pitch<T>(cells, width), weight = static_cast<T>(fog_weight(o));
 #pragma omp simd
-    for (int64_t i = 0; i < count; ++i) {
-      const T u = static_cast<T>(static_cast<int32_t>(column + i)) * step;
-      const int32_t left = smaller(static_cast<int32_t>(u), cells - 1);
-      field[done + i] += weight * (nodes[left] + (u - static_cast<T>(left)) * (nodes[left + 1] - nodes[left]));
-    }
-  });
+        for (int64_t i = 0; i < count; ++i) {
+          const T u = static_cast<T>(static_cast<int32_t>(column + i)) * step;
+          const int32_t left = smaller(static_cast<int32_t>(u), cells - 1);
+          field[done + i] += weight * (nodes[left] + (u - static_cast<T>(left)) * (nodes[left + 1] - nodes[left]));
+        }
+      });
 }
 
 // Adds the gradient in the lattices to d_lattices.
 template <typename T>
 inline void fog_backward(const T* d_field, int64_t first, int64_t n, int64_t height, int64_t width,
                          double* d_lattices) {
-  each_fog_row<T>(first, n, height, width, [&](int o, int cells, int row, T share, int64_t column, int64_t done,
-                                               int64_t count) {
-    double nodes[kFinest] = {};
-    const T step = pitch<T>(cells, width), weight = static_cast<T>(fog_weight(o));
-    for (int64_t i = 0; i < count; ++i) {
-      const T u = static_cast<T>(static_cast<int32_t>(column + i)) * step;
-      const int left = smaller(static_cast<int>(u), cells - 1);
-      const T right = u - static_cast<T>(left), g = weight * d_field[done + i];
-      nodes[left] += (T(1) - right) * g;
-      nodes[left + 1] += right * g;
-    }
-    double* upper = d_lattices + fog_offset(o) + row * (cells + 1);
-    for (int i = 0; i <= cells; ++i) {
-      upper[i] += (1.0 - share) * nodes[i];
-      upper[i + cells + 1] += share * nodes[i];
-    }
-  });
+  each_fog_row<T>(first, n, height, width,
+                  [&](int o, int cells, int row, T share, int64_t column, int64_t done, int64_t count) {
+                    double nodes[kFinest] = {};
+                    const T step = pitch<T>(cells, width), weight = static_cast<T>(fog_weight(o));
+                    for (int64_t i = 0; i < count; ++i) {
+                      const T u = static_cast<T>(static_cast<int32_t>(column + i)) * step;
+                      const int left = smaller(static_cast<int>(u), cells - 1);
+                      const T right = u - static_cast<T>(left), g = weight * d_field[done + i];
+                      nodes[left] += (T(1) - right) * g;
+                      nodes[left + 1] += right * g;
+                    }
+                    double* upper = d_lattices + fog_offset(o) + row * (cells + 1);
+                    for (int i = 0; i <= cells; ++i) {
+                      upper[i] += (1.0 - share) * nodes[i];
+                      upper[i + cells + 1] += share * nodes[i];
+                    }
+                  });
 }
 
 }  // namespace robustperf::ROBUSTPERF_ISA

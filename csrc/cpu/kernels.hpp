@@ -12,21 +12,29 @@ constexpr int64_t projection_scratch(int64_t dim) { return 2 * ((dim + 15) / 16 
 constexpr int64_t kTile = 512;
 
 // T: the dtype of the images, L: of the logits.
-#define ROBUSTPERF_DECLARE_KERNELS(isa)                                                                         \
-  namespace isa {                                                                                               \
-  struct Kernels {                                                                                              \
-    template <typename L> static void logit_gap(const GapArgs& args);                                           \
-    template <typename T, typename L> static void line_search_step(const LineSearchArgs<T>& args, int threads); \
-    template <typename T> static void halfspace_box_projection(const ProjectionArgs<T>& args, int threads);     \
-    template <typename T, typename L> static void best_of_k(const BestOfKArgs<T>& args, int threads);           \
-    template <typename T> static void rbf_kernel(const RbfArgs<T>& args, int threads);                          \
-    template <typename T> static void rbf_sums(const RbfArgs<T>& args, int threads);                            \
-    template <typename T> static void nuisance(const NuisanceArgs<T>& args, int threads);                       \
-    template <typename T> static void nuisance_backward(const NuisanceArgs<T>& args, int threads);              \
-    static void nuisance_sample(const NuisanceSampleArgs& args, int threads);                                   \
-    static void uniform(const DrawArgs& args, int threads);                                                     \
-    static void normal(const DrawArgs& args, int threads);                                                      \
-  };                                                                                                            \
+#define ROBUSTPERF_DECLARE_KERNELS(isa)                                               \
+  namespace isa {                                                                     \
+  struct Kernels {                                                                    \
+    template <typename L>                                                             \
+    static void logit_gap(const GapArgs& args);                                       \
+    template <typename T, typename L>                                                 \
+    static void line_search_step(const LineSearchArgs<T>& args, int threads);         \
+    template <typename T>                                                             \
+    static void halfspace_box_projection(const ProjectionArgs<T>& args, int threads); \
+    template <typename T, typename L>                                                 \
+    static void best_of_k(const BestOfKArgs<T>& args, int threads);                   \
+    template <typename T>                                                             \
+    static void rbf_kernel(const RbfArgs<T>& args, int threads);                      \
+    template <typename T>                                                             \
+    static void rbf_sums(const RbfArgs<T>& args, int threads);                        \
+    template <typename T>                                                             \
+    static void nuisance(const NuisanceArgs<T>& args, int threads);                   \
+    template <typename T>                                                             \
+    static void nuisance_backward(const NuisanceArgs<T>& args, int threads);          \
+    static void nuisance_sample(const NuisanceSampleArgs& args, int threads);         \
+    static void uniform(const DrawArgs& args, int threads);                           \
+    static void normal(const DrawArgs& args, int threads);                            \
+  };                                                                                  \
   }
 
 ROBUSTPERF_DECLARE_KERNELS(baseline)

@@ -10,8 +10,8 @@ namespace {
 template <typename T>
 using BitsOf = std::conditional_t<sizeof(T) == 4, uint32_t, uint64_t>;
 
-// Whether all values are in [0, 1]. First as unsigned integers, where 1 minus a number has the sign bit if that is above
-// 1, NaN too, and a number below 0 has it itself; so has -0, which a second look lets pass.
+// Whether all values are in [0, 1]. First as unsigned integers, where 1 minus a number has the sign bit if that is
+// above 1, NaN too, and a number below 0 has it itself; so has -0, which a second look lets pass.
 template <typename T>
 bool in_range(const T* x, int64_t count) {
   const BitsOf<T> one = bits_as<BitsOf<T>>(T(1));

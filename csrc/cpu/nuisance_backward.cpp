@@ -52,8 +52,10 @@ void segment_backward(const NuisanceArgs<T>& args, int64_t first, int64_t end, c
     inputs[0] = {image + pixel, pixels};
     for (int64_t s = first; s < end - 1; ++s) {
       const Planes<T> to{scratch.tiles + (s - first) * tile_size, kTile};
-      if (s == first && warps) warp_tile(warp, border, scratch.padded, head.channels, size, pixel, n, to);
-      else step_forward(site(s), inputs[s - first], to, n);
+      if (s == first && warps)
+        warp_tile(warp, border, scratch.padded, head.channels, size, pixel, n, to);
+      else
+        step_forward(site(s), inputs[s - first], to, n);
       inputs[s - first + 1] = {to.first, to.stride};
     }
     const Planes<T> at{grad + pixel, pixels};
@@ -128,8 +130,10 @@ void Kernels::nuisance_backward(const NuisanceArgs<T>& args, int threads) {
           segment_backward(args, firsts[s], firsts[s + 1], inputs[s], delta, scratch, wholes[firsts[s]], grad,
                            args.grad_delta + row * args.dim);
         if (grad == grad_x) continue;
-        if (k == 0) memcpy(grad_x, grad, size_in * sizeof(T));
-        else add_to(grad_x, grad, size_in);
+        if (k == 0)
+          memcpy(grad_x, grad, size_in * sizeof(T));
+        else
+          add_to(grad_x, grad, size_in);
       }
     }
   });

@@ -10,13 +10,13 @@ namespace {
 // One row, ready to be solved.
 template <typename T>
 struct Row {
-  T* weight;      // |w| times a power of two, padded with zeros to a multiple of kLanes
-  double* h;      // the room, padded with zeros
+  T* weight;  // |w| times a power of two, padded with zeros to a multiple of kLanes
+  double* h;  // the room, padded with zeros
   int64_t padded;
-  double mass;    // sum of weight * h
-  double slope;   // of F at 0
-  double largest; // weight
-  double faults;  // coordinates out of the box, infinite or not a number
+  double mass;     // sum of weight * h
+  double slope;    // of F at 0
+  double largest;  // weight
+  double faults;   // coordinates out of the box, infinite or not a number
 };
 
 // Two sums over the row in one pass: term(weight, h) gives what to add to each.
@@ -89,8 +89,7 @@ Row<T> prepare(const T* x, const T* w, double scale, const ProjectionArgs<T>& ar
 template <Norm P, typename T>
 void move_all(const Row<T>& row, const T* w, double t, T* delta, int64_t dim) {
 #pragma omp simd
-  for (int64_t i = 0; i < dim; ++i)
-    delta[i] = signed_move(smaller(reach<P>(t, double{row.weight[i]}), row.h[i]), w[i]);
+  for (int64_t i = 0; i < dim; ++i) delta[i] = signed_move(smaller(reach<P>(t, double{row.weight[i]}), row.h[i]), w[i]);
 }
 
 template <Norm P, typename T>
@@ -106,15 +105,14 @@ double multiplier(const Row<T>& row, double c) {
 template <typename T>
 void move_heaviest(const Row<T>& row, const T* w, double c, T* delta, int64_t dim) {
   constexpr int kFew = 16;
-  const Selection s = weighted_select(
-      c, from_bits(bits_of(row.largest) + 1), static_cast<double>(row.padded), kFew, [&](double t) {
+  const Selection s =
+      weighted_select(c, from_bits(bits_of(row.largest) + 1), static_cast<double>(row.padded), kFew, [&](double t) {
         const auto sums =
             reduce(row, [=](Doubles v, Doubles h) { return mass_of(broadcast(t), v, h, broadcast(1.0)); });
         return Mass<double>{sums.first, sums.second};
       });
 #pragma omp simd
-  for (int64_t i = 0; i < dim; ++i)
-    delta[i] = signed_move(double{row.weight[i]} >= s.high ? row.h[i] : 0.0, w[i]);
+  for (int64_t i = 0; i < dim; ++i) delta[i] = signed_move(double{row.weight[i]} >= s.high ? row.h[i] : 0.0, w[i]);
   int64_t order[kFew];  // of the few inside, the heaviest first
   int count = 0;
   double left = c - s.mass;
@@ -173,9 +171,9 @@ bool project(const T* x, const T* w, double c, const ProjectionArgs<T>& args, do
 template <Norm P, typename T>
 void project_rows(const ProjectionArgs<T>& args, int threads) {
   parallel_rows(args.rows, threads, [&](int64_t row) {
-    args.feasible[row] = project<P>(args.x + row * args.dim, args.w + row * args.dim, args.c[row], args,
-                                    args.scratch + thread_number() * projection_scratch(args.dim),
-                                    args.delta + row * args.dim);
+    args.feasible[row] =
+        project<P>(args.x + row * args.dim, args.w + row * args.dim, args.c[row], args,
+                   args.scratch + thread_number() * projection_scratch(args.dim), args.delta + row * args.dim);
   });
 }
 
@@ -183,9 +181,12 @@ void project_rows(const ProjectionArgs<T>& args, int threads) {
 
 template <typename T>
 void Kernels::halfspace_box_projection(const ProjectionArgs<T>& args, int threads) {
-  if (args.norm == static_cast<int>(Norm::two)) project_rows<Norm::two>(args, threads);
-  else if (args.norm == static_cast<int>(Norm::inf)) project_rows<Norm::inf>(args, threads);
-  else project_rows<Norm::one>(args, threads);
+  if (args.norm == static_cast<int>(Norm::two))
+    project_rows<Norm::two>(args, threads);
+  else if (args.norm == static_cast<int>(Norm::inf))
+    project_rows<Norm::inf>(args, threads);
+  else
+    project_rows<Norm::one>(args, threads);
 }
 
 template void Kernels::halfspace_box_projection<float>(const ProjectionArgs<float>&, int);

@@ -25,15 +25,20 @@ struct QuadOf<double> {
 };
 
 template <typename Vector, typename T>
-inline void take(Vector& to, const T* from) { memcpy(&to, from, sizeof to); }
+inline void take(Vector& to, const T* from) {
+  memcpy(&to, from, sizeof to);
+}
 template <typename Vector, typename T>
-inline void put(T* to, const Vector& from) { memcpy(to, &from, sizeof from); }
+inline void put(T* to, const Vector& from) {
+  memcpy(to, &from, sizeof from);
+}
 
 // Rows i of four quads become columns.
 template <typename T>
 inline void transpose(typename QuadOf<T>::Quad (&q)[4]) {
   using P [[maybe_unused]] = typename QuadOf<T>::Places;
-  const auto low01 = ROBUSTPERF_SHUFFLE(P, q[0], q[1], 0, 4, 1, 5), low23 = ROBUSTPERF_SHUFFLE(P, q[2], q[3], 0, 4, 1, 5),
+  const auto low01 = ROBUSTPERF_SHUFFLE(P, q[0], q[1], 0, 4, 1, 5),
+             low23 = ROBUSTPERF_SHUFFLE(P, q[2], q[3], 0, 4, 1, 5),
              high01 = ROBUSTPERF_SHUFFLE(P, q[0], q[1], 2, 6, 3, 7),
              high23 = ROBUSTPERF_SHUFFLE(P, q[2], q[3], 2, 6, 3, 7);
   q[0] = ROBUSTPERF_SHUFFLE(P, low01, low23, 0, 1, 4, 5);

@@ -52,7 +52,8 @@ inline void sample_step(const Step& step, uint64_t key, uint64_t index, uint32_t
       fill(0, step.dim, delta, uniform);
       delta[0] = between(lower, upper, delta[0]);
       break;
-    default: break;  // shared: drawn by another step
+    default:
+      break;  // shared: drawn by another step
   }
 }
 

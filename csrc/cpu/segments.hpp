@@ -119,8 +119,10 @@ inline void run_segment(const NuisanceArgs<T>& args, int64_t first, int64_t end,
     for (; s < end; ++s) {
       const bool two = s + 1 < end && is_line(args.steps[s]) && is_line(args.steps[s + 1]);
       const Planes<T> to = s + two == end - 1 ? last : tile;
-      if (two) lines_forward(site(s), site(s + 1), in, to, n);
-      else step_forward(site(s), in, to, n);
+      if (two)
+        lines_forward(site(s), site(s + 1), in, to, n);
+      else
+        step_forward(site(s), in, to, n);
       s += two;
       in = {to.first, to.stride};
     }

@@ -30,7 +30,7 @@ struct Site {
   const Step& step;
   const T* delta;  // the step's own components
   Whole whole;
-  int64_t first;   // the tile's first pixel
+  int64_t first;  // the tile's first pixel
   int64_t height, width;
 };
 
@@ -84,9 +84,8 @@ inline Line<T> line_of(const Site<T>& site) {
 // Two such steps in one loop; `out` may be `in`.
 template <typename T>
 inline void lines_forward(const Site<T>& first, const Site<T>& second, Planes<const T> in, Planes<T> out, int64_t n) {
-  each_value(in, out, first.step.channels, n, [one = line_of(first), two = line_of(second)](T x) {
-    return two(one(x));
-  });
+  each_value(in, out, first.step.channels, n,
+             [one = line_of(first), two = line_of(second)](T x) { return two(one(x)); });
 }
 
 // One step over n pixels; `out` may be `in`.
@@ -151,8 +150,8 @@ inline void step_forward(const Site<T>& site, Planes<const T> in, Planes<T> out,
       const double rate = setting(step, 0);
       for (int c = 0; c < channels; ++c)
         for (int64_t i = 0; i < n; ++i)
-          out[c][i] = unit(static_cast<T>(poisson_quantile(rate * static_cast<double>(in[c][i]),
-                                                           static_cast<double>(delta[c][i])) / rate));
+          out[c][i] = unit(static_cast<T>(
+              poisson_quantile(rate * static_cast<double>(in[c][i]), static_cast<double>(delta[c][i])) / rate));
       return;
     }
     case kFog: {
@@ -167,7 +166,8 @@ inline void step_forward(const Site<T>& site, Planes<const T> in, Planes<T> out,
       }
       return;
     }
-    default: return;  // affine and blur look at more than one pixel
+    default:
+      return;  // affine and blur look at more than one pixel
   }
 }
 
@@ -359,7 +359,8 @@ inline void step_backward(const Site<T>& site, Planes<const T> in, Planes<T> gra
       fog_backward(d_field, site.first, n, site.height, site.width, to.small + 1);
       return;
     }
-    default: return;
+    default:
+      return;
   }
 }
 

@@ -113,8 +113,10 @@ inline void warp_tile(const Warp& w, bool border, const T* padded, int channels,
       }
       transpose<T>(q);
       for (int l = 0; l < count; ++l) {
-        if (i + 4 <= n) put(out[c + l] + i, q[l]);
-        else for (int64_t rest = i; rest < n; ++rest) out[c + l][rest] = q[l][rest - i];
+        if (i + 4 <= n)
+          put(out[c + l] + i, q[l]);
+        else
+          for (int64_t rest = i; rest < n; ++rest) out[c + l][rest] = q[l][rest - i];
       }
     }
   }

@@ -1,8 +1,8 @@
 // The worst of k draws: a group of lanes takes a row of logits, a block some draws of some samples side by side.
 //
 // A row stays in registers between the look for its largest logit and the sum of powers, so that it is read once; rows
-// too long for that are read again, from the cache. For one draw of the whole batch the losses are written down, and the
-// block that ends last adds them up: which one that is makes no difference.
+// too long for that are read again, from the cache. For one draw of the whole batch the losses are written down, and
+// the block that ends last adds them up: which one that is makes no difference.
 #include "../core/best_of_k.hpp"
 
 #include "../core/half.hpp"
@@ -136,7 +136,8 @@ __global__ void __launch_bounds__(kMostThreads)
       const bool looks = there && draw < args.draws;
       // who has nothing to look at goes along with the others of the warp, at the first row
       const L* row = static_cast<const L*>(args.logits) + (looks ? draw * args.rows + b : 0) * args.classes;
-      const T found = loss_of<W>(row, args.classes, ignored ? 0 : label, smoothing, share), loss = ignored ? T(0) : found;
+      const T found = loss_of<W>(row, args.classes, ignored ? 0 : label, smoothing, share),
+              loss = ignored ? T(0) : found;
       if (!looks) continue;
       if (args.whole_batch) {
         if (lane == 0) args.losses[draw * args.rows + b] = loss;
@@ -176,8 +177,7 @@ void run(const BestOfKArgs<T>& args, cudaStream_t stream) {
   const int threads = (W::kLanes * side * samples + kWarp - 1) / kWarp * kWarp;
   const int64_t blocks = blocks_for(args.rows, samples);
   if (args.whole_batch && !alone) check(cudaMemsetAsync(args.done, 0, sizeof *args.done, stream), "best_of_k");
-  launch("best_of_k", best_of_k_kernel<W, T, L>, alone ? 1 : blocks, threads, 1, stream, args, side, samples,
-         blocks);
+  launch("best_of_k", best_of_k_kernel<W, T, L>, alone ? 1 : blocks, threads, 1, stream, args, side, samples, blocks);
 }
 
 }  // namespace
@@ -187,9 +187,12 @@ void best_of_k(const BestOfKArgs<T>& args, cudaStream_t stream) {
   constexpr int kVector = 16 / sizeof(L);
   if (args.rows == 0) return;
   const bool aligned = rows_of_16_bytes(args.classes, static_cast<const L*>(args.logits));
-  if (args.classes <= 64) run<Way<8, 1, 8>, T, L>(args, stream);
-  else if (aligned) run<Way<kWarp, kVector, 8>, T, L>(args, stream);
-  else run<Way<kWarp, 1, sizeof(L) == 8 ? 16 : 32>, T, L>(args, stream);
+  if (args.classes <= 64)
+    run<Way<8, 1, 8>, T, L>(args, stream);
+  else if (aligned)
+    run<Way<kWarp, kVector, 8>, T, L>(args, stream);
+  else
+    run<Way<kWarp, 1, sizeof(L) == 8 ? 16 : 32>, T, L>(args, stream);
 }
 
 template void best_of_k<float, float>(const BestOfKArgs<float>&, cudaStream_t);

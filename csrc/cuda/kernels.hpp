@@ -31,7 +31,8 @@ void draws(const DrawArgs& args, bool normal, cudaStream_t stream);
 
 void nuisance_sample(const NuisanceSampleArgs& args, cudaStream_t stream);
 
-// The arguments' steps are in the host's memory. Bytes of scratch that `nuisance` or, `back`, `nuisance_backward` wants.
+// The arguments' steps are in the host's memory. Bytes of scratch that `nuisance` or, `back`, `nuisance_backward`
+// wants.
 template <typename T>
 int64_t nuisance_scratch(const NuisanceArgs<T>& args, bool back);
 

@@ -10,7 +10,9 @@ namespace robustperf::cuda {
 // A grid holds no more; kernels whose blocks may be more take them in turns.
 constexpr int64_t kMostBlocks = (int64_t{1} << 31) - 1;
 
-ROBUSTPERF_HD constexpr int64_t blocks_for(int64_t items, int64_t per_block) { return (items + per_block - 1) / per_block; }
+ROBUSTPERF_HD constexpr int64_t blocks_for(int64_t items, int64_t per_block) {
+  return (items + per_block - 1) / per_block;
+}
 
 // `cluster` neighbouring blocks run side by side and may wait for each other; 1: no block waits for another.
 struct Launch {

@@ -96,8 +96,7 @@ void line_search_step(const LineSearchArgs<T>& args, cudaStream_t stream) {
   const auto kernel = rows_of_16_bytes(args.dim, args.x, args.candidates, args.next, args.closest)
                           ? step_kernel<16 / sizeof(T), T, L>
                           : step_kernel<1, T, L>;
-  launch("line_search_step", kernel, blocks_for(args.active, kWarpsPerBlock), kWarp * kWarpsPerBlock, 1,
-         stream, args);
+  launch("line_search_step", kernel, blocks_for(args.active, kWarpsPerBlock), kWarp * kWarpsPerBlock, 1, stream, args);
 }
 
 template <typename L>

@@ -22,9 +22,7 @@ __device__ inline bool is_first(const Team& team) { return team.slice == 0 && th
 constexpr int kMostSums = 8;
 
 // Sums over the pixels that the gradient in a step's delta takes.
-__device__ inline int sums_of(const Step& step) {
-  return has_image(step) ? 0 : step.transform == kBackground ? 3 : 1;
-}
+__device__ inline int sums_of(const Step& step) { return has_image(step) ? 0 : step.transform == kBackground ? 3 : 1; }
 
 // What the gradient in what a step wanted to know of the image adds to that of one of its values.
 template <typename T, bool kRare>
@@ -34,7 +32,8 @@ __device__ T behind_whole(const Work<T, kRare>& work, int s, int64_t pixel, int 
   if (step.transform == kContrast)
     return static_cast<T>(d_whole[0] * grey_weight(channel, step.channels) / static_cast<double>(work.plane()));
   if (step.transform == kFog)
-    return static_cast<double>(channel * work.plane() + pixel) == work.shared.places[s] ? static_cast<T>(d_whole[0]) : T(0);
+    return static_cast<double>(channel * work.plane() + pixel) == work.shared.places[s] ? static_cast<T>(d_whole[0])
+                                                                                        : T(0);
   return pixel == 0 ? static_cast<T>(d_whole[channel]) : T(0);
 }
 
@@ -280,9 +279,7 @@ __global__ void __launch_bounds__(kPlanThreads, 1)
     T *grad_x = args.grad_x + row * args.channels * plane, *grad_delta = args.grad_delta + row * args.dim;
     work.each_place(args.dim, [&](int64_t j) { grad_delta[j] = 0; });
     // image(2 + s): what comes into stretch 1 + s; behind them the place for a blur's rows
-    const auto input = [&](int s) -> const T* {
-      return s == 0 ? args.x + b * args.channels * plane : image(1 + s);
-    };
+    const auto input = [&](int s) -> const T* { return s == 0 ? args.x + b * args.channels * plane : image(1 + s); };
     for (int s = 0; s < plan.count; ++s) {
       run_stretch<kPixels, true>(work, plan.stretches[s], input(s), image(1 + plan.count),
                                  s + 1 < plan.count ? image(2 + s) : nullptr);

@@ -52,7 +52,8 @@ Grid grid_of(const NuisanceArgs<T>& args, const Plan& plan, const NuisanceKernel
   };
   TeamScratch& s = grid.scratch;
   s.image = (values * static_cast<int64_t>(sizeof(T)) + 15) / 16 * 16;
-  const int64_t kept = plan.count - 1 + 2 + (plan.blurs > 0);  // the stretches' inputs, gradients, between rows and columns
+  const int64_t kept =
+      plan.count - 1 + 2 + (plan.blurs > 0);  // the stretches' inputs, gradients, between rows and columns
   s.images = place(s.image * (back ? kept : plan.count + plan.blurs > 1 ? 1 : 0));
   s.fields = place(back ? plan.fogs * pixels * sizeof(T) : 0);
   s.fixed = place(back && plan.warps > 0 ? values * sizeof(int64_t) : 0);

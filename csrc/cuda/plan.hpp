@@ -1,9 +1,9 @@
 // How a nuisance program is run on a GPU.
 //
-// A team, one block or several, takes an image under a draw. Steps that look at one pixel at a time are run on pixels in
-// registers; a stretch of them, with a warp before it or not, needs no image in between. What a step wants to know of the
-// whole image is found in a pass of its own over the stretch's beginning, whose input is in the cache by then. Only a
-// warp or a blur behind other steps makes the image be written down.
+// A team, one block or several, takes an image under a draw. Steps that look at one pixel at a time are run on pixels
+// in registers; a stretch of them, with a warp before it or not, needs no image in between. What a step wants to know
+// of the whole image is found in a pass of its own over the stretch's beginning, whose input is in the cache by then.
+// Only a warp or a blur behind other steps makes the image be written down.
 #pragma once
 
 #include "../core/arguments.hpp"

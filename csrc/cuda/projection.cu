@@ -46,8 +46,7 @@ struct Row {
       const Pack<T, kVector> xs = read<kVector>(x + i), ws = read<kVector>(w + i);
       Pack<T, kVector> moved;
 #pragma unroll
-      for (int v = 0; v < kVector; ++v)
-        moved[v] = signed_move(move(weight_of(ws[v]), room_of(xs[v], ws[v])), ws[v]);
+      for (int v = 0; v < kVector; ++v) moved[v] = signed_move(move(weight_of(ws[v]), room_of(xs[v], ws[v])), ws[v]);
       write(delta + i, moved);
     }
   }
@@ -77,9 +76,9 @@ __device__ void move_all(const Row<T, kVector>& row, double t, T* delta) {
 // lower index first.
 template <typename T, int kVector>
 __device__ void move_heaviest(const Row<T, kVector>& row, double c, double largest, T* delta) {
-  const Selection s = weighted_select(
-      c, from_bits(bits_of(largest) + 1), static_cast<double>(row.dim), 1.0,
-      [&](double t) { return row.add_up([=](double v, double h) { return mass_of(t, v, h, 1.0); }); });
+  const Selection s =
+      weighted_select(c, from_bits(bits_of(largest) + 1), static_cast<double>(row.dim), 1.0,
+                      [&](double t) { return row.add_up([=](double v, double h) { return mass_of(t, v, h, 1.0); }); });
   row.move(delta, [&](double weight, double h) { return weight >= s.high ? h : 0.0; });
   __syncthreads();  // all is written that the first warp now writes again
   if (threadIdx.x >= kWarp) return;
@@ -161,8 +160,10 @@ void halfspace_box_projection(const ProjectionArgs<T>& args, cudaStream_t stream
     launch("halfspace_box_projection", kernel, args.rows, kThreads, 1, stream, args);
   };
   constexpr int kVector = sizeof(T) == 4 ? 4 : 1;  // doubles, two at a time, would spill
-  if (rows_of_16_bytes(args.dim, args.x, args.w, args.delta)) run(std::integral_constant<int, kVector>{});
-  else run(std::integral_constant<int, 1>{});
+  if (rows_of_16_bytes(args.dim, args.x, args.w, args.delta))
+    run(std::integral_constant<int, kVector>{});
+  else
+    run(std::integral_constant<int, 1>{});
 }
 
 template void halfspace_box_projection<float>(const ProjectionArgs<float>&, cudaStream_t);

@@ -103,7 +103,8 @@ template <typename T, int kPixels>
 __device__ void fog_fields(const Site<T>& site, T (&field)[kPixels]) {
   for (int p = 0; p < kPixels; ++p) {
     const int64_t pixel = site.pixel + p;
-    field[p] = fog_at(site.delta + site.step.offset + 1, pixel / site.width, pixel % site.width, site.height, site.width);
+    field[p] =
+        fog_at(site.delta + site.step.offset + 1, pixel / site.width, pixel % site.width, site.height, site.width);
   }
 }
 
@@ -154,7 +155,8 @@ __device__ void step_forward(const Site<T>& site, Bundle<T, kPixels>& b) {
       const T half = static_cast<T>(setting(step, 0)) / 2;
       return each_value(b, depth, [&](T& x, int c, int p) { x = salted(x, site.delta[site.value(c, p)], half); });
     }
-    default: break;  // affine and blur look at more than one pixel
+    default:
+      break;  // affine and blur look at more than one pixel
   }
   if constexpr (kRare) {
     if (step.transform == kShot) {
@@ -248,8 +250,9 @@ __device__ void step_backward(const Site<T>& site, const Bundle<T, kPixels>& in,
         s[0] += d_share * (more * from.slope.r - (x.r - from.source.r) * from.inverse);
         s[1] += d_share * (more * from.slope.g - (x.g - from.source.g) * from.inverse);
         s[2] += d_share * (more * from.slope.b - (x.b - from.source.b) * from.inverse);
-        put(g, p, grey ? Pixel<T>{d_share, T(0), T(0)}
-                       : Pixel<T>{d_share * from.slope.r, d_share * from.slope.g, d_share * from.slope.b});
+        put(g, p,
+            grey ? Pixel<T>{d_share, T(0), T(0)}
+                 : Pixel<T>{d_share * from.slope.r, d_share * from.slope.g, d_share * from.slope.b});
       }
       for (int c = 0; c < 3; ++c) {
         to.small[c] += static_cast<double>(d[c]);
@@ -278,7 +281,8 @@ __device__ void step_backward(const Site<T>& site, const Bundle<T, kPixels>& in,
     case kShot:  // counts jump
       each_value(g, depth, [](T& grad, int, int) { grad = 0; });
       return;
-    default: break;
+    default:
+      break;
   }
   if constexpr (kRare) {
     if (step.transform != kFog) return;

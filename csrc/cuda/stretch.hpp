@@ -14,16 +14,18 @@ struct Team {
 
   // All threads of the team must come here.
   __device__ void sync() const {
-    if (together) sync_cluster();
-    else __syncthreads();
+    if (together)
+      sync_cluster();
+    else
+      __syncthreads();
   }
 
   // The team's threads take turns at the items.
   __device__ int64_t first() const { return static_cast<int64_t>(slice) * kPlanThreads + threadIdx.x; }
   __device__ int64_t stride() const { return static_cast<int64_t>(slices) * kPlanThreads; }
 
-  // As join_threads, over all blocks. `turn`: every other call takes the other half of `exchange`, so that nobody writes
-  // what somebody may still read.
+  // As join_threads, over all blocks. `turn`: every other call takes the other half of `exchange`, so that nobody
+  // writes what somebody may still read.
   template <typename Join>
   __device__ double join(double value, double* between, int& turn, Join how) const {
     value = join_threads(value, between, how);
@@ -69,7 +71,9 @@ struct Work {
 
   __device__ double join(double value) { return join(value, Add{}); }
   template <typename Join>
-  __device__ double join(double value, Join how) { return team.join(value, shared.between, turn, how); }
+  __device__ double join(double value, Join how) {
+    return team.join(value, shared.between, turn, how);
+  }
 
   __device__ Site<T> site(int s, int64_t pixel, int channel) const {
     return {plan.steps[s], delta, shared.wholes[s], pixel, channel, args.height, args.width};
@@ -165,7 +169,8 @@ __device__ Bundle<T, kPixels> input_at(const Work<T, kRare>& work, const Step& h
 
 // Steps first ... end - 1 on a bundle.
 template <typename T, bool kRare, int kPixels>
-__device__ void run_steps(const Work<T, kRare>& work, int first, int end, int64_t pixel, int channel, Bundle<T, kPixels>& b) {
+__device__ void run_steps(const Work<T, kRare>& work, int first, int end, int64_t pixel, int channel,
+                          Bundle<T, kPixels>& b) {
   for (int s = first; s < end; ++s) step_forward<kRare>(work.site(s, pixel, channel), b);
 }
 
@@ -197,8 +202,8 @@ __device__ T along_column(const Work<T, kRare>& work, const T* image, Spot at, c
   return filtered(image + at.plane + at.x, work.args.width, at.y, work.args.height, w, work.shared.taps.radius);
 }
 
-// From `in` to `out`; a blur's rows go to `between`. All of them whole images, apart. Where `out` is null, what the steps
-// want to know is found out and nothing else. kPlaces: so is where fog's greatest value lies.
+// From `in` to `out`; a blur's rows go to `between`. All of them whole images, apart. Where `out` is null, what the
+// steps want to know is found out and nothing else. kPlaces: so is where fog's greatest value lies.
 template <int kPixels, bool kPlaces, typename T, bool kRare>
 __device__ void run_stretch(Work<T, kRare>& work, Stretch stretch, const T* in, T* between, T* out) {
   const Step* steps = work.plan.steps;
@@ -246,8 +251,10 @@ __device__ void run_stretch(Work<T, kRare>& work, Stretch stretch, const T* in, 
         });
       }
     };
-    if (!corner) work.template each_bundle<kPixels>(head.channels, look);
-    else if (threadIdx.x == 0) look(0, 0);
+    if (!corner)
+      work.template each_bundle<kPixels>(head.channels, look);
+    else if (threadIdx.x == 0)
+      look(0, 0);
     if (asks == nullptr) return;
     if (asks->transform == kContrast) {
       const double mean = work.join(sum) / static_cast<double>(work.plane());

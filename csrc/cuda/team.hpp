@@ -11,11 +11,15 @@ constexpr unsigned kAllLanes = 0xffffffffu;
 
 struct Add {
   template <typename V>
-  __device__ V operator()(V a, V b) const { return a + b; }
+  __device__ V operator()(V a, V b) const {
+    return a + b;
+  }
 };
 struct Larger {
   template <typename V>
-  __device__ V operator()(V a, V b) const { return a < b ? b : a; }
+  __device__ V operator()(V a, V b) const {
+    return a < b ? b : a;
+  }
 };
 
 // Over groups of kLanes neighbouring lanes; all lanes of the warp must come here.

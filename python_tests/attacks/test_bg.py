@@ -118,8 +118,11 @@ def test_linear_classifiers(norm, classes, scale):
     found = BG(norm=norm, overshoot=(scale,))(model, x, labels, bounds=WIDE)
     for row in range(30):
         y = labels[row]
-        steps = [free_step(model.weight[j].detach() - model.weight[y].detach(), logits[row, y] - logits[row, j], norm)
-                 for j in range(classes) if j != y]
+        steps = [
+            free_step(model.weight[j].detach() - model.weight[y].detach(), logits[row, y] - logits[row, j], norm)
+            for j in range(classes)
+            if j != y
+        ]
         nearest = min(steps, key=lambda step: torch.linalg.vector_norm(step, norm).item())
         torch.testing.assert_close(found.point[row] - x[row], scale * nearest, rtol=1e-9, atol=1e-10)
     assert (found.gap < 0).all() and (found.evaluations == 2).all()
@@ -159,7 +162,8 @@ def all_plans(net, x, labels, attack, bounds):
     logits = net(x0)
     gradients = torch.stack(
         [torch.autograd.grad(logits[:, j].sum(), x0, retain_graph=True)[0].flatten(1) for j in range(logits.shape[1])],
-        1)
+        1,
+    )
     rows = torch.arange(len(x))
     steps, crossing = [], []
     for other in range(1, logits.shape[1]):
@@ -167,8 +171,9 @@ def all_plans(net, x, labels, attack, bounds):
         w = gradients[rows, j] - gradients[rows, labels]
         c = (logits[rows, labels] - logits[rows, j]).detach()
         for scale in attack.overshoot:
-            step, _ = ops.halfspace_box_projection(x.flatten(1), w, c * scale, norm=attack.norm, lower=bounds[0],
-                                                   upper=bounds[1], backend="reference")
+            step, _ = ops.halfspace_box_projection(
+                x.flatten(1), w, c * scale, norm=attack.norm, lower=bounds[0], upper=bounds[1], backend="reference"
+            )
             steps.append(step)
             with torch.no_grad():
                 crossing.append(net((x.flatten(1) + step).view_as(x).clamp(*bounds)).argmax(1) != labels)
@@ -249,8 +254,9 @@ def test_more_steps_never_harm_and_help_where_the_network_bends(norm):
         net[1].weight.mul_(4)
     labels = net(x).argmax(1)
     found = [BG(norm=norm, overshoot=(1.01, 1.3, 1.7), steps=steps)(net, x, labels) for steps in (1, 2, 4)]
-    length = torch.stack([torch.linalg.vector_norm((f.point - x).flatten(1), norm, dim=1).where(f.gap < 0, math.inf)
-                          for f in found])
+    length = torch.stack(
+        [torch.linalg.vector_norm((f.point - x).flatten(1), norm, dim=1).where(f.gap < 0, math.inf) for f in found]
+    )
     assert (length[1] <= length[0]).all() and (length[2] <= length[1]).all() and (length[2] < length[0] - 1e-6).any()
     assert (found[2].evaluations > found[1].evaluations).all()
     for f in found:
@@ -287,17 +293,20 @@ def test_published_defaults():
     assert attack.steps == 1
 
 
-@pytest.mark.parametrize(("arguments", "match"), [
-    ({"norm": 3}, "norm: expected 1, 2 or inf, got 3"),
-    ({"overshoot": ()}, "overshoot: "),
-    ({"overshoot": (0.9,)}, "overshoot: expected finite scales of at least 1, got"),
-    ({"overshoot": (1.2, math.inf)}, "overshoot: "),
-    ({"overshoot": (1.2, math.nan)}, "overshoot: "),
-    ({"classes": 0}, "classes: expected an integer above 0, got 0"),
-    ({"classes": 1.0}, "classes: "),
-    ({"steps": 0}, "steps: expected an integer above 0, got 0"),
-    ({"steps": 1.5}, "steps: "),
-])
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        ({"norm": 3}, "norm: expected 1, 2 or inf, got 3"),
+        ({"overshoot": ()}, "overshoot: "),
+        ({"overshoot": (0.9,)}, "overshoot: expected finite scales of at least 1, got"),
+        ({"overshoot": (1.2, math.inf)}, "overshoot: "),
+        ({"overshoot": (1.2, math.nan)}, "overshoot: "),
+        ({"classes": 0}, "classes: expected an integer above 0, got 0"),
+        ({"classes": 1.0}, "classes: "),
+        ({"steps": 0}, "steps: expected an integer above 0, got 0"),
+        ({"steps": 1.5}, "steps: "),
+    ],
+)
 def test_wrong_settings(arguments, match):
     with pytest.raises(ValueError, match=match):
         BG(**arguments)

@@ -60,8 +60,10 @@ def test_it_raises_the_loss(net):
     x = torch.rand(20, 1, 3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
     labels = net(x).argmax(1)
     found = FGSM(0.05, "cross_entropy")(net, x, labels)
-    assert (functional.cross_entropy(net(found.point), labels, reduction="none")
-            > functional.cross_entropy(net(x), labels, reduction="none")).all()
+    assert (
+        functional.cross_entropy(net(found.point), labels, reduction="none")
+        > functional.cross_entropy(net(x), labels, reduction="none")
+    ).all()
 
 
 def test_key_and_index_play_no_part(net):
@@ -72,10 +74,17 @@ def test_key_and_index_play_no_part(net):
     assert torch.equal(found.point, other.point)
 
 
-@pytest.mark.parametrize(("bounds", "eps"), [
-    ((0.0, 1.0), 0.25), ((0.0, 255.0), 63.75), ((-1.0, 1.0), 0.5), ((-math.inf, math.inf), 0.25), ((0, math.inf), 0.25),
-    ((torch.tensor([0.0]), torch.tensor([[[1.0, 2.0, 3.0, 4.0]]])), 0.25 * 2.5),
-])
+@pytest.mark.parametrize(
+    ("bounds", "eps"),
+    [
+        ((0.0, 1.0), 0.25),
+        ((0.0, 255.0), 63.75),
+        ((-1.0, 1.0), 0.5),
+        ((-math.inf, math.inf), 0.25),
+        ((0, math.inf), 0.25),
+        ((torch.tensor([0.0]), torch.tensor([[[1.0, 2.0, 3.0, 4.0]]])), 0.25 * 2.5),
+    ],
+)
 def test_the_default_step_is_a_quarter_of_the_mean_width(net, bounds, eps):
     x = torch.full((1, 1, 3, 4), 0.5, dtype=torch.float64)
     label = net(x).argmax(1)

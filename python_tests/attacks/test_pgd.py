@@ -59,13 +59,16 @@ def plain_loop(net, image, label, norm, eps, step, steps, stop, bounds=(0.0, 1.0
 
 @pytest.mark.parametrize("loss", ["gap", "cross_entropy"])
 @pytest.mark.parametrize("stop", [False, True])
-@pytest.mark.parametrize(("norm", "eps", "step"), [(2, 0.8, 0.3), (2, 5.0, 0.2), (math.inf, 0.3, 0.05),
-                                                   (math.inf, 0.1, 0.15)])
+@pytest.mark.parametrize(
+    ("norm", "eps", "step"), [(2, 0.8, 0.3), (2, 5.0, 0.2), (math.inf, 0.3, 0.05), (math.inf, 0.1, 0.15)]
+)
 def test_plain_loop(net, x, labels, norm, eps, step, stop, loss):
     attack = PGD(norm=norm, eps=eps, step=step, steps=12, random_start=False, early_stop=stop, loss=loss)
     found = attack(net, x, labels)
-    loops = [plain_loop(net, image, label, norm, eps, step, 12, stop, loss=loss)
-             for image, label in zip(x, labels, strict=True)]
+    loops = [
+        plain_loop(net, image, label, norm, eps, step, 12, stop, loss=loss)
+        for image, label in zip(x, labels, strict=True)
+    ]
     torch.testing.assert_close(found.point, torch.stack([point for point, _ in loops]), rtol=1e-9, atol=1e-10)
     assert found.evaluations.tolist() == [passes for _, passes in loops]
     torch.testing.assert_close(found.gap, ops.logit_gap(net(found.point).detach(), labels), rtol=1e-9, atol=1e-10)
@@ -75,8 +78,10 @@ def test_plain_loop(net, x, labels, norm, eps, step, stop, loss):
 
 def test_plain_loop_in_other_bounds(net, x, labels):
     found = PGD(eps=0.4, step=0.1, steps=9, random_start=False, early_stop=False)(net, x, labels, bounds=(-1, 1.5))
-    loops = [plain_loop(net, image, label, math.inf, 0.4, 0.1, 9, False, (-1, 1.5))[0]
-             for image, label in zip(x, labels, strict=True)]
+    loops = [
+        plain_loop(net, image, label, math.inf, 0.4, 0.1, 9, False, (-1, 1.5))[0]
+        for image, label in zip(x, labels, strict=True)
+    ]
     torch.testing.assert_close(found.point, torch.stack(loops), rtol=1e-9, atol=1e-10)
     assert found.point.min() < 0 and found.point.max() > 1
 
@@ -104,12 +109,12 @@ def test_early_stop_leaves_points_where_they_first_crossed(net, x, labels):
     assert (stopped.gap < 0).all() and (to_the_end.evaluations == 41).all()
     for row, passes in enumerate(stopped.evaluations.tolist()):
         # the trajectory after `passes - 1` steps crosses, and after one step less it does not
-        label = labels[row:row + 1]
-        here = PGD(**settings, steps=passes - 1, early_stop=False)(net, x[row:row + 1], label)
-        torch.testing.assert_close(stopped.point[row:row + 1], here.point, rtol=1e-10, atol=1e-12)
+        label = labels[row : row + 1]
+        here = PGD(**settings, steps=passes - 1, early_stop=False)(net, x[row : row + 1], label)
+        torch.testing.assert_close(stopped.point[row : row + 1], here.point, rtol=1e-10, atol=1e-12)
         assert here.gap < 0
         if passes > 2:
-            assert PGD(**settings, steps=passes - 2, early_stop=False)(net, x[row:row + 1], label).gap >= 0
+            assert PGD(**settings, steps=passes - 2, early_stop=False)(net, x[row : row + 1], label).gap >= 0
     assert (stopped.point - x).flatten(1).norm(dim=1).mean() < (to_the_end.point - x).flatten(1).norm(dim=1).mean()
 
 
@@ -207,24 +212,29 @@ def test_default_sizes_follow_the_boxs_width(net, x, labels, norm):
     torch.testing.assert_close(wide.point / 256, found.point, rtol=1e-9, atol=1e-11)
     # without bounds a value counts as 1 wide
     free = PGD(norm=norm, random_start=False)(net, x, labels, bounds=(-math.inf, math.inf))
-    assert torch.equal(free.point, PGD(norm=norm, random_start=False, eps={2: 3.0, math.inf: 0.3}[norm])(
-        net, x, labels, bounds=(-1e9, 1e9)).point)
+    assert torch.equal(
+        free.point,
+        PGD(norm=norm, random_start=False, eps={2: 3.0, math.inf: 0.3}[norm])(net, x, labels, bounds=(-1e9, 1e9)).point,
+    )
 
 
-@pytest.mark.parametrize(("arguments", "match"), [
-    ({"norm": 1}, "norm: expected 2 or inf, got 1"),
-    ({"norm": 3}, "norm: expected"),
-    ({"norm": "l2"}, "norm: expected"),
-    ({"eps": 0}, "eps: "),
-    ({"eps": -0.1}, "eps: "),
-    ({"eps": math.nan}, "eps: "),
-    ({"eps": math.inf}, "eps: "),
-    ({"steps": 0}, "steps: expected an integer above 0, got 0"),
-    ({"steps": 1.5}, "steps: "),
-    ({"steps": True}, "steps: "),
-    ({"step": 0.0}, "step: "),
-    ({"step": -1.0}, "step: "),
-])
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        ({"norm": 1}, "norm: expected 2 or inf, got 1"),
+        ({"norm": 3}, "norm: expected"),
+        ({"norm": "l2"}, "norm: expected"),
+        ({"eps": 0}, "eps: "),
+        ({"eps": -0.1}, "eps: "),
+        ({"eps": math.nan}, "eps: "),
+        ({"eps": math.inf}, "eps: "),
+        ({"steps": 0}, "steps: expected an integer above 0, got 0"),
+        ({"steps": 1.5}, "steps: "),
+        ({"steps": True}, "steps: "),
+        ({"step": 0.0}, "step: "),
+        ({"step": -1.0}, "step: "),
+    ],
+)
 def test_wrong_settings(arguments, match):
     with pytest.raises(ValueError, match=match):
         PGD(**arguments)

@@ -27,8 +27,23 @@ def command():
 
 @pytest.mark.parametrize("which", passes.PASSES)
 def test_a_pass_from_end_to_end_without_a_gpu(tmp_path, which):
-    run = subprocess.run([sys.executable, COMMAND, "--pass", which, "--device", "cpu", "--small", "--seconds", "1500",
-                          "--out", tmp_path / "out"], capture_output=True, text=True)
+    run = subprocess.run(
+        [
+            sys.executable,
+            COMMAND,
+            "--pass",
+            which,
+            "--device",
+            "cpu",
+            "--small",
+            "--seconds",
+            "1500",
+            "--out",
+            tmp_path / "out",
+        ],
+        capture_output=True,
+        text=True,
+    )
     assert run.returncode == 0, run.stdout + run.stderr
     files = {path.name: path.stat().st_size for path in (tmp_path / "out").iterdir()}
     assert set(files) == {"gpu.json", "gpu.md", "logs.tgz"} and max(files.values()) < 2**24
@@ -53,8 +68,9 @@ def test_a_pass_from_end_to_end_without_a_gpu(tmp_path, which):
     else:
         assert logs >= {"machine", "build_native", *passes.FIGURES}
         assert {row["part"] for row in found["limits"]} == set(passes.FIGURES)
-        assert any(row["case"].startswith("rbf_decision") and "matmul + exp" in row["beside_us"]
-                   for row in found["times"])
+        assert any(
+            row["case"].startswith("rbf_decision") and "matmul + exp" in row["beside_us"] for row in found["times"]
+        )
     assert "## Parts" in run.stdout and "gpu.md: 0 failures" in run.stdout
 
 
@@ -76,9 +92,14 @@ def test_the_limits_of_a_pass_add_up_to_its_time(tmp_path, device, which, most):
 def test_parts_can_be_chosen(tmp_path):
     stages = passes.correctness(Place("cuda", False, tmp_path, 16))
     assert [[part.name for part in stage] for stage in passes.choose(stages, ["operations", "draws"])] == [
-        ["build"], ["operations cuda", "operations triton"], ["draws"]]
+        ["build"],
+        ["operations cuda", "operations triton"],
+        ["draws"],
+    ]
     assert [[part.name for part in stage] for stage in passes.choose(stages, ["operations triton"])] == [
-        ["build"], ["operations triton"]]
+        ["build"],
+        ["operations triton"],
+    ]
     figures = passes.figures(Place("cuda", False, tmp_path, 16))
     assert [part.name for stage in passes.choose(figures, ["initcheck"]) for part in stage] == ["build", "initcheck"]
     with pytest.raises(ValueError, match="--parts: expected some of .*, got memory"):
@@ -94,14 +115,18 @@ def test_what_raises_hangs_or_crashes_is_reported_and_the_rest_runs(tmp_path):
             if (status := processes.run_child([sys.executable, "-c", code], limit, log)) != 0:
                 raise processes.CouldNotRun(processes.why(status, limit, log))
             return {"checks": [{"check": name, "passed": 3, "failed": 0, "skipped": 1, "not_reached": 0}]}
+
         return passes.Part(name, 5, run)
 
     def raising(limit):
         raise ZeroDivisionError("nothing | there")
 
     said = "import os\nfor number in range(5000): print('line', number, flush=True)\n"
-    stages = [(passes.Part("raises", 3, raising), child("crashes", said + "os.abort()"), child("beside", said)),
-              (child("hangs", "import time; print('asleep', flush=True); time.sleep(60)"),), (child("behind", ""),)]
+    stages = [
+        (passes.Part("raises", 3, raising), child("crashes", said + "os.abort()"), child("beside", said)),
+        (child("hangs", "import time; print('asleep', flush=True); time.sleep(60)"),),
+        (child("behind", ""),),
+    ]
     names = [(part.name, part.limit) for stage in stages for part in stage]
     results = Results(tmp_path / "out", "A trial", ("cuda", "triton"), {}, [*names, ("too late", 5)], tmp_path / "logs")
     passes.run(stages, results, time.monotonic() + 18)
@@ -121,16 +146,23 @@ def test_what_raises_hangs_or_crashes_is_reported_and_the_rest_runs(tmp_path):
 
 def test_what_a_part_leaves_of_its_time_is_the_next_ones(tmp_path):
     given = []
-    stages = [(passes.Part(name, limit, lambda limit: given.append(limit) or {}),)
-              for name, limit in (("build", 100.0), ("one", 10.0), ("two", 20.0))]
+    stages = [
+        (passes.Part(name, limit, lambda limit: given.append(limit) or {}),)
+        for name, limit in (("build", 100.0), ("one", 10.0), ("two", 20.0))
+    ]
     names = [(part.name, part.limit) for (part,) in stages]
     passes.run(stages, Results(tmp_path / "out", "A trial", ("cuda",), {}, names, tmp_path), time.monotonic() + 130)
     assert given == pytest.approx([100, 110, 130], abs=3)
 
 
-@pytest.mark.parametrize("arguments, message", [
-    ([], "there is no GPU"), (["--parts", "nothing"], "--parts: expected some of"),
-    (["--modules", "nowhere"], "--modules nowhere: expected _native")])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ([], "there is no GPU"),
+        (["--parts", "nothing"], "--parts: expected some of"),
+        (["--modules", "nowhere"], "--modules nowhere: expected _native"),
+    ],
+)
 def test_what_cannot_run_is_said_and_nothing_written(tmp_path, monkeypatch, capsys, command, arguments, message):
     monkeypatch.setattr(command, "describe", lambda folder, limit: {"gpu": None})
     assert command.main(["--pass", "figures", "--out", str(tmp_path / "out"), *arguments]) == 2

@@ -40,14 +40,20 @@ def test_turns_leave_out_what_raises():
         if counts["later"] > 60:
             raise RuntimeError("in its turn")
 
-    times = timing.device_times({"bad": bad, "good": [good, good], "later": fails_later}, "cpu", repeats=2,
-                                failed=lambda name, error: failures.setdefault(name, timing.because(error)))
+    times = timing.device_times(
+        {"bad": bad, "good": [good, good], "later": fails_later},
+        "cpu",
+        repeats=2,
+        failed=lambda name, error: failures.setdefault(name, timing.because(error)),
+    )
     assert set(times) == {"good"} and times["good"] > 0 and counts["good"] > 4
     assert failures == {"bad": "RuntimeError: an illegal address", "later": "RuntimeError: in its turn"}
 
 
-@pytest.mark.parametrize("moved, operations, expected, word", [
-    (4e9, 0, 2.0, "MB / read 2 GB/s"), (4e9, 3e10, 3.0, "integer operations"), (1, 0, 1e-6, "a launch")])
+@pytest.mark.parametrize(
+    "moved, operations, expected, word",
+    [(4e9, 0, 2.0, "MB / read 2 GB/s"), (4e9, 3e10, 3.0, "integer operations"), (1, 0, 1e-6, "a launch")],
+)
 def test_floor_is_the_longest_of_its_parts(moved, operations, expected, word):
     limits = timing.Limits(copy=1e9, read=2e9, launch=1e-6, integers=1e10)
     seconds, model = limits.floor(moved, "read", operations)
@@ -65,8 +71,17 @@ def test_an_operation_that_differs_or_raises_is_found():
     assert "37 of 37 numbers" in operations.check(name, wrong, "native", "cpu")["wrong"]
     assert "backend" in operations.check(name, make, "no such one", "cpu")["wrong"]
     called = {name.split()[0] for name, _ in operations.calls()}
-    assert called >= {"best_of_k", "draws", "halfspace_box_projection", "line_search_step", "logit_gap", "nuisance",
-                      "nuisance_draw", "nuisance_sample", "rbf_decision"}
+    assert called >= {
+        "best_of_k",
+        "draws",
+        "halfspace_box_projection",
+        "line_search_step",
+        "logit_gap",
+        "nuisance",
+        "nuisance_draw",
+        "nuisance_sample",
+        "rbf_decision",
+    }
 
 
 def test_only_what_agrees_with_the_reference_is_timed(bench, tmp_path):
@@ -80,8 +95,13 @@ def test_only_what_agrees_with_the_reference_is_timed(bench, tmp_path):
     assert bench.sound("nan", ours, lambda: torch.tensor([1.0, 2.0, torch.nan])) == []
     assert bench.sound("no truth", ours, lambda: 1 / 0) == []
     assert [row["what"] for row in figures(tmp_path)["could_not_run"]] == [
-        "right, reference", "wrong, native", "wrong, reference", "nan, native", "nan, reference",
-        "no truth, the reference on the CPU"]
+        "right, reference",
+        "wrong, native",
+        "wrong, reference",
+        "nan, native",
+        "nan, reference",
+        "no truth, the reference on the CPU",
+    ]
 
 
 @pytest.mark.parametrize("side", ["published, our kernel", "float32"])
@@ -138,7 +158,9 @@ def test_a_part_runs_again_without_the_backend_that_lost_the_device(tmp_path, mo
     monkeypatch.setattr(checks, "run_child", child)
     rows = checks.speed(place(tmp_path), "colours", True, 60)
     assert {row["case"]: row["us"] for row in rows["times"]} == {
-        "first": {"cuda": 2e6, "triton": 4e6}, "second": {"triton": 5e6}}
+        "first": {"cuda": 2e6, "triton": 4e6},
+        "second": {"triton": 5e6},
+    }
     assert rows["could_not_run"] == [{"what": "second, cuda", "because": "an illegal address"}]
 
 
@@ -152,7 +174,8 @@ def test_a_part_that_crashes_keeps_what_it_found(tmp_path, monkeypatch):
     rows = checks.speed(place(tmp_path), "colours", True, 60)
     assert rows["times"][0]["us"] == {"cuda": 2e6}
     assert rows["could_not_run"] == [
-        {"what": "the rest of colours", "because": "it ended with -11: Segmentation fault"}]
+        {"what": "the rest of colours", "because": "it ended with -11: Segmentation fault"}
+    ]
 
 
 SANITIZER = """#!{python}
@@ -172,17 +195,33 @@ sys.exit({status})
 """
 
 
-@pytest.mark.parametrize("lines, status, names, found", [
-    ("========= COMPUTE-SANITIZER\n========= ERROR SUMMARY: 0 errors", 0, ["draws"], (1, 0)),
-    ("========= COMPUTE-SANITIZER\n========= Invalid read\n========= ERROR SUMMARY: 1 error", 99, ["draws"], (0, 1)),
-    ("out of memory\n========= ERROR SUMMARY: 0 errors", 1, [], None),
-    ("========= Device not supported", 1, [], None),
-])
+@pytest.mark.parametrize(
+    "lines, status, names, found",
+    [
+        ("========= COMPUTE-SANITIZER\n========= ERROR SUMMARY: 0 errors", 0, ["draws"], (1, 0)),
+        (
+            "========= COMPUTE-SANITIZER\n========= Invalid read\n========= ERROR SUMMARY: 1 error",
+            99,
+            ["draws"],
+            (0, 1),
+        ),
+        ("out of memory\n========= ERROR SUMMARY: 0 errors", 1, [], None),
+        ("========= Device not supported", 1, [], None),
+    ],
+)
 @pytest.mark.parametrize("option", ["--kernel-name", "--kernel-regex"])
 def test_a_sanitizer_is_clean_only_where_operations_ran(tmp_path, monkeypatch, lines, status, names, found, option):
     tool = tmp_path / "compute-sanitizer"
-    tool.write_text(SANITIZER.format(python=sys.executable, benchmarks=str(checks.ROOT / "benchmarks"), lines=lines,
-                                     status=status, names=names, option=option))
+    tool.write_text(
+        SANITIZER.format(
+            python=sys.executable,
+            benchmarks=str(checks.ROOT / "benchmarks"),
+            lines=lines,
+            status=status,
+            names=names,
+            option=option,
+        )
+    )
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     if found is None:
@@ -216,12 +255,16 @@ def test_only_the_module_that_does_not_load_is_built(tmp_path, monkeypatch):
     (package / f"_native_cuda{suffix}").write_text("of an interrupted copy")
     tried = []
     monkeypatch.setattr(checks, "PACKAGE", package)
-    monkeypatch.setattr(checks, "_build_commands", lambda name, folder: tried.append(name) or [
-        [sys.executable, "-c", "import sys; sys.exit('no nvcc')"]])
+    monkeypatch.setattr(
+        checks,
+        "_build_commands",
+        lambda name, folder: tried.append(name) or [[sys.executable, "-c", "import sys; sys.exit('no nvcc')"]],
+    )
     rows = checks.build(place(tmp_path), 60)
     assert tried == ["_native_cuda"]
-    assert rows["could_not_run"] == [{"what": "the build of _native_cuda", "because":
-                                      "it ended with 1: no nvcc (all in build_native_cuda.log)"}]
+    assert rows["could_not_run"] == [
+        {"what": "the build of _native_cuda", "because": "it ended with 1: no nvcc (all in build_native_cuda.log)"}
+    ]
 
 
 def test_every_file_with_backends_is_tested_and_every_part_known():

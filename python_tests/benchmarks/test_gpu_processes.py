@@ -17,8 +17,10 @@ def python(tmp_path, code, limit):
 def test_a_child_is_stopped_with_all_that_it_started(tmp_path):
     alive = tmp_path / "alive"
     grandchild = f"import time, pathlib; time.sleep(4); pathlib.Path({str(alive)!r}).touch()"
-    code = ("import signal, subprocess, sys, time; signal.signal(signal.SIGINT, signal.SIG_IGN); "
-            f"subprocess.Popen([sys.executable, '-c', {grandchild!r}]); time.sleep(60)")
+    code = (
+        "import signal, subprocess, sys, time; signal.signal(signal.SIGINT, signal.SIG_IGN); "
+        f"subprocess.Popen([sys.executable, '-c', {grandchild!r}]); time.sleep(60)"
+    )
     began = time.monotonic()
     assert python(tmp_path, code, 2) is None
     assert time.monotonic() - began < 3.5
@@ -34,8 +36,10 @@ def test_a_child_that_fails_is_quoted(tmp_path):
 
 
 def test_where_a_child_hung_is_quoted(tmp_path):
-    (tmp_path / "log").write_text("begun\nTraceback (most recent call last):\n  File \"a.py\", line 3\n"
-                                  "    synchronise()\n    ^^^^^^^^^^^\nKeyboardInterrupt\n")
+    (tmp_path / "log").write_text(
+        'begun\nTraceback (most recent call last):\n  File "a.py", line 3\n'
+        "    synchronise()\n    ^^^^^^^^^^^\nKeyboardInterrupt\n"
+    )
     assert processes.why(None, 60, tmp_path / "log") == "out of its 60 s, after: synchronise()"
 
 
@@ -84,11 +88,14 @@ def test_what_dies_or_hangs_takes_nothing_else_with_it(tmp_path):
     assert sorted(found.outcomes) == sorted(f"name {number}" for number in range(12) if number not in (2, 3, 7))
     assert all(outcome == {"found": name} for name, outcome in found.outcomes.items())
     assert {name: how.partition(":")[0] for name, how in found.died.items()} == {
-        "name 2": "it ended with 75", "name 3": "it ended with -6"}
+        "name 2": "it ended with 75",
+        "name 3": "it ended with -6",
+    }
     assert found.not_reached == ["name 7"] and not found.reasons
     printed = "".join((tmp_path / f"work-{number}.log").read_text() for number in range(3))
     assert sorted(line.removeprefix("now ") for line in printed.splitlines() if line.startswith("now")) == sorted(
-        f"name {number}" for number in range(12))
+        f"name {number}" for number in range(12)
+    )
 
 
 def test_a_process_that_takes_nothing_is_not_started_again(tmp_path):
@@ -128,11 +135,14 @@ def test_an_operation_that_breaks_the_device_leaves_the_others_right(tmp_path):
     assert [name for name, outcome in found.outcomes.items() if outcome["wrong"] is None] == ["a", "c", "f"]
     assert found.statuses == [CONTEXT_LOST, -6, 0]
     rows = checks.operation_rows("native", found, "operations-*.log")
-    assert rows["checks"] == [{"check": "every operation once, native", "passed": 3, "failed": 3, "skipped": 0,
-                               "not_reached": 0}]
+    assert rows["checks"] == [
+        {"check": "every operation once, native", "passed": 3, "failed": 3, "skipped": 0, "not_reached": 0}
+    ]
     assert {row["name"]: row["last_lines"][0].partition(":")[0] for row in rows["failures"]} == {
-        "b, native": "RuntimeError", "d, native": "3 of 3 numbers of result 0 differ from the reference's",
-        "e, every operation once, native": "its process ended in it"}
+        "b, native": "RuntimeError",
+        "d, native": "3 of 3 numbers of result 0 differ from the reference's",
+        "e, every operation once, native": "its process ended in it",
+    }
 
 
 TESTS = """
@@ -159,29 +169,58 @@ def test_of_a_backend(backend): assert not lost
 def test_outcomes_of_tests_that_several_processes_share(tmp_path):
     (tmp_path / "test_stub.py").write_text(TESTS)
     (tmp_path / "test_other.py").write_text("def test_of_another_file(): pass\n")
-    command = [sys.executable, "-m", "pytest", "-q", "--no-summary", "-p", "gpu.shared_tests", "-p", "no:cacheprovider",
-               "--rootdir", tmp_path, "--device", "cpu", tmp_path / "test_stub.py", tmp_path / "test_other.py"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "--no-summary",
+        "-p",
+        "gpu.shared_tests",
+        "-p",
+        "no:cacheprovider",
+        "--rootdir",
+        tmp_path,
+        "--device",
+        "cpu",
+        tmp_path / "test_stub.py",
+        tmp_path / "test_other.py",
+    ]
     found = processes.run_shared(command, 2, tmp_path, "tests", 1500)
     rows = checks.test_rows(found, ("native", "reference"), "tests-*.log")
     counts = {row.pop("check"): row for row in rows["checks"]}
     assert counts == {
         "test_stub.py, native": {"passed": 5, "failed": 4, "skipped": 1, "not_reached": 0},
         "test_stub.py, reference": {"passed": 1, "failed": 0, "skipped": 0, "not_reached": 0},
-        "test_other.py, native": {"passed": 1, "failed": 0, "skipped": 0, "not_reached": 0}}
+        "test_other.py, native": {"passed": 1, "failed": 0, "skipped": 0, "not_reached": 0},
+    }
     failures = {row["name"]: "\n".join(row["last_lines"]) for row in rows["failures"]}
-    assert {name: said for name, said in (
-        ("test_stub.py::test_bad", "one is not two"), ("test_stub.py::test_broken", "no disk"),
-        ("test_stub.py::test_loses", "misaligned address"), ("test_stub.py::test_dies, tests", "it ended with -6"))
-        if said in failures[name]}.keys() == failures.keys()
+    assert {
+        name: said
+        for name, said in (
+            ("test_stub.py::test_bad", "one is not two"),
+            ("test_stub.py::test_broken", "no disk"),
+            ("test_stub.py::test_loses", "misaligned address"),
+            ("test_stub.py::test_dies, tests", "it ended with -6"),
+        )
+        if said in failures[name]
+    }.keys() == failures.keys()
     logs = "".join(path.read_text() for path in tmp_path.glob("tests-*.log"))
     assert "one is not two" in logs
     assert "the device no longer works in this process since test_stub.py::test_loses" in logs
 
 
 def test_tests_that_were_not_reached_are_named():
-    found = processes.Shared({"test_a.py::test_one[triton]": {"outcome": "passed", "last_lines": []}}, {},
-                             ["test_a.py::test_two[triton]", "test_a.py::test_three"], [None], [])
+    found = processes.Shared(
+        {"test_a.py::test_one[triton]": {"outcome": "passed", "last_lines": []}},
+        {},
+        ["test_a.py::test_two[triton]", "test_a.py::test_three"],
+        [None],
+        [],
+    )
     rows = checks.test_rows(found, ("cuda", "triton"), "tests-*.log")
     assert rows["not_reached"] == [{"what": "tests", "names": found.not_reached}] and not rows["failures"]
     assert {row["check"]: (row["passed"], row["not_reached"]) for row in rows["checks"]} == {
-        "test_a.py, triton": (1, 1), "test_a.py, cuda": (0, 1)}
+        "test_a.py, triton": (1, 1),
+        "test_a.py, cuda": (0, 1),
+    }

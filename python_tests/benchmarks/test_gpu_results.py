@@ -22,8 +22,14 @@ FILES = ["gpu.json", "gpu.md", "logs.tgz"]
 @pytest.fixture
 def results(tmp_path):
     (tmp_path / "logs").mkdir()
-    return Results(tmp_path / "out", "A trial", ("cuda", "triton"), {"gpu": "A | B", "driver": None, "packages": {
-        "torch": "2.11", "kornia": None}}, [("one", 10.0), ("two", 20.0)], tmp_path / "logs")
+    return Results(
+        tmp_path / "out",
+        "A trial",
+        ("cuda", "triton"),
+        {"gpu": "A | B", "driver": None, "packages": {"torch": "2.11", "kornia": None}},
+        [("one", 10.0), ("two", 20.0)],
+        tmp_path / "logs",
+    )
 
 
 def written(results):
@@ -68,8 +74,10 @@ def test_the_last_table_says_what_was_not_reached(results):
     results.part("one", 3.21, "done")
     results.add({"not_reached": [{"what": "tests", "names": [f"test {number}" for number in range(30)]}]})
     content, markdown = written(results)
-    assert markdown.endswith("| part | its limit, s | seconds | outcome |\n| --- | --- | --- | --- |\n"
-                             "| one | 10 | 3.2 | done |\n| two | 20 |  | not reached |\n")
+    assert markdown.endswith(
+        "| part | its limit, s | seconds | outcome |\n| --- | --- | --- | --- |\n"
+        "| one | 10 | 3.2 | done |\n| two | 20 |  | not reached |\n"
+    )
     assert "- tests, 30: test 0, test 1, " in markdown and "test 19, ... (all in gpu.json)" in markdown
     assert content["not_reached"][0]["names"][29] == "test 29"
 

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 import robustperf as rp
 from robustperf import cli, nets
 from robustperf.attacks import BG, FGSM
-from robustperf.nets import checkpoint
+from robustperf.nets import weights_file
 
 COMMAND = [sys.executable, "-c", "from robustperf.cli import main; main()"]
 ARGUMENTS = ["margins", "--data", "digits", "--attacks", "fgsm,bg", "--limit", "60", "--batch-size", "20"]
@@ -26,7 +26,7 @@ ARGUMENTS = ["margins", "--data", "digits", "--attacks", "fgsm,bg", "--limit", "
 def weights(tmp_path):
     torch.manual_seed(0)
     path = tmp_path / "model.safetensors"
-    checkpoint.save(path, nets.build("small-cnn", size=8))
+    weights_file.save(path, nets.build("small-cnn", size=8))
     return path
 
 
@@ -48,8 +48,18 @@ def test_info_names_every_backend_and_operation():
 def test_demo(tmp_path):
     out = tmp_path / "demo"
     output = run("demo", "--out", out)
-    for word in ("accuracy", "area under the margin curve", "95% confidence band", "median margin", "FGSM", "PGD", "BG",
-                 "evaluations", "seconds", "no adversarial example found"):
+    for word in (
+        "accuracy",
+        "area under the margin curve",
+        "95% confidence band",
+        "median margin",
+        "FGSM",
+        "PGD",
+        "BG",
+        "evaluations",
+        "seconds",
+        "no adversarial example found",
+    ):
         assert word in output
     summary = json.loads((out / "summary.json").read_text())
     assert summary["points"] == 599 and summary["accuracy"] > 0.9 and summary["evaluations"] <= 9
@@ -58,7 +68,7 @@ def test_demo(tmp_path):
     assert margins["distance"].shape == (599,)
     assert summary["area"] == pytest.approx(np.minimum(margins["distance"], 8).mean(), rel=1e-12)
     assert summary["area_low"] <= summary["area"] <= summary["area_high"]
-    model = checkpoint.load(out / "model.safetensors")
+    model = weights_file.load(out / "model.safetensors")
     test = rp.data.load("digits")
     assert (model.eval()(test.x).argmax(1) == test.y).double().mean().item() == pytest.approx(summary["accuracy"])
     run("demo", "--out", out)  # a second time, in the same folder
@@ -68,7 +78,7 @@ def test_margins_equal_those_of_python(tmp_path, weights):
     out = tmp_path / "out"
     run(*ARGUMENTS, "--checkpoint", weights, "--out", out, "--keep-points")
     x = rp.data.load("digits").x[:60]
-    ours = rp.margins(checkpoint.load(weights), x, attacks=[FGSM(), BG()], batch_size=20, keep_points=True)
+    ours = rp.margins(weights_file.load(weights), x, attacks=[FGSM(), BG()], batch_size=20, keep_points=True)
     kept = np.load(out / "margins.npz")
     for name in ("distance", "attack", "evaluations", "found", "point", "attack_evaluations"):
         np.testing.assert_array_equal(kept[name], getattr(ours, name).numpy())
@@ -112,8 +122,12 @@ def test_a_checkpoint_that_is_not_safetensors(tmp_path):
 
 
 def test_errors_are_a_line(tmp_path):
-    process = subprocess.run([*COMMAND, *ARGUMENTS, "--checkpoint", "nowhere", "--out", str(tmp_path)],
-                             capture_output=True, text=True, check=False)
+    process = subprocess.run(
+        [*COMMAND, *ARGUMENTS, "--checkpoint", "nowhere", "--out", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert process.returncode == 1
     assert process.stderr == "robustperf: --checkpoint: no file nowhere\n"
 
@@ -140,13 +154,17 @@ def test_an_interrupted_run_goes_on(tmp_path, monkeypatch, how):
     torch.manual_seed(0)
     slow, weights = slow_network.Slow(), tmp_path / "slow.safetensors"
     slow.architecture = ("none of ours", {})
-    checkpoint.save(weights, slow)
+    weights_file.save(weights, slow)
     arguments = [*ARGUMENTS, "--model", "slow_network:Slow", "--checkpoint", str(weights)]
     out = tmp_path / "out"
     # a shell that runs tests in the background has them ignore Ctrl-C
-    process = subprocess.Popen([*COMMAND, *arguments, "--out", str(out)], stdout=subprocess.PIPE, text=True,
-                               env={**os.environ, "PYTHONPATH": str(tmp_path)},
-                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+    process = subprocess.Popen(
+        [*COMMAND, *arguments, "--out", str(out)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     while not (out / "parts" / "000000000.npz").exists():
         assert process.poll() is None, process.stdout.read()
         time.sleep(0.01)
@@ -170,10 +188,10 @@ def test_an_interrupted_run_goes_on(tmp_path, monkeypatch, how):
 
 
 def test_no_adversarial_example_is_said(tmp_path, weights):
-    model, out = checkpoint.load(weights), tmp_path / "out"
+    model, out = weights_file.load(weights), tmp_path / "out"
     for weight in model.parameters():
         torch.nn.init.zeros_(weight)
-    checkpoint.save(weights, model)
+    weights_file.save(weights, model)
     output = run(*ARGUMENTS[:3], "--attacks", "fgsm", "--limit", 20, "--checkpoint", weights, "--out", out)
     assert "20 of 20" in output and "largest distance" in output
     summary = json.loads((out / "summary.json").read_text(), parse_constant=pytest.fail)

@@ -17,7 +17,7 @@ import robustperf as rp
 from robustperf import cli, nets
 from robustperf.cli.errors import in_options
 from robustperf.names import did_you_mean
-from robustperf.nets import checkpoint
+from robustperf.nets import weights_file
 from robustperf.training import MRT
 
 SCRIPT = os.path.join(os.path.dirname(sys.executable), "robustperf")
@@ -56,8 +56,8 @@ def test_options_in_place_of_arguments(command, message, expected):
 def test_the_library_speaks_of_arguments(tmp_path):
     """The same mistake in Python and on the command line."""
     torch.manual_seed(0)
-    checkpoint.save(tmp_path / "m.safetensors", nets.build("small-cnn", size=8))
-    model, x = checkpoint.load(tmp_path / "m.safetensors"), rp.data.load("digits").x[:2]
+    weights_file.save(tmp_path / "m.safetensors", nets.build("small-cnn", size=8))
+    model, x = weights_file.load(tmp_path / "m.safetensors"), rp.data.load("digits").x[:2]
     arguments = ["margins", "--data", "digits", "--checkpoint", tmp_path / "m.safetensors", "--out", tmp_path / "o"]
     for option, value, argument in (("--attacks", "pdg", {"attacks": "pdg"}), ("--norm", "3", {"norm": "3"})):
         with pytest.raises(ValueError) as ours:
@@ -126,7 +126,8 @@ def test_the_version():
 def beside(tmp_path):
     """A folder with a network's module, its weights and images."""
     (tmp_path / "mynet.py").write_text(
-        "from torch import nn\ndef make(): return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))\n")
+        "from torch import nn\ndef make(): return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))\n"
+    )
     images = np.random.default_rng(0).integers(0, 256, (40, 8, 8), dtype=np.uint8)
     np.savez(tmp_path / "x.npz", images=images, labels=np.arange(40) % 10)
     torch.manual_seed(0)
@@ -136,25 +137,33 @@ def beside(tmp_path):
 
 def test_a_network_in_the_current_folder(beside):
     """The console script has no current folder on its path, and has none afterwards."""
-    code = ("import sys; from robustperf.cli.options import make_network; sys.path = [p for p in sys.path if p]; "
-            "before = list(sys.path); make_network('mynet:make'); assert sys.path == before, sys.path")
+    code = (
+        "import sys; from robustperf.cli.options import make_network; sys.path = [p for p in sys.path if p]; "
+        "before = list(sys.path); make_network('mynet:make'); assert sys.path == before, sys.path"
+    )
     arguments = ["evaluate", "--data", "x.npz", "--checkpoint", "m.safetensors", "--model", "mynet:make", "--cpu"]
     for command in ([SCRIPT, *arguments], [sys.executable, "-c", code]):
         done = subprocess.run(command, cwd=beside, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("images, labels, message", [
-    ((12, 12), 10, r"--data: expected images that the model takes, got shape \[1, 12, 12\]: mat1 and mat2 shapes"),
-    ((8, 8), 11, "--data: expected labels in 0..9, as many as the model has logits, got 10"),
-])
+@pytest.mark.parametrize(
+    "images, labels, message",
+    [
+        ((12, 12), 10, r"--data: expected images that the model takes, got shape \[1, 12, 12\]: mat1 and mat2 shapes"),
+        ((8, 8), 11, "--data: expected labels in 0..9, as many as the model has logits, got 10"),
+    ],
+)
 @pytest.mark.parametrize("command", ["train", "margins", "evaluate"])
 def test_what_does_not_fit_is_found_before_any_work(beside, monkeypatch, command, images, labels, message):
     monkeypatch.chdir(beside)
     monkeypatch.delitem(sys.modules, "mynet", raising=False)
     count = 40 + labels  # a wrong label comes last, in a later batch
-    np.savez("other.npz", images=np.zeros((count, *images), np.uint8),
-             labels=np.append(np.arange(count - 1) % 10, labels - 1))
+    np.savez(
+        "other.npz",
+        images=np.zeros((count, *images), np.uint8),
+        labels=np.append(np.arange(count - 1) % 10, labels - 1),
+    )
     arguments = [command, "--data", "other.npz", "--model", "mynet:make", "--batch-size", 10, "--out", "out"]
     arguments += [] if command == "train" else ["--checkpoint", "m.safetensors"]
     with pytest.raises(ValueError, match=message):
@@ -177,10 +186,10 @@ def test_what_torch_save_wrote(tmp_path, monkeypatch):
     for zipped in (True, False):
         torch.save(model.state_dict(), "it's m.pt", _use_new_zipfile_serialization=zipped)
         with pytest.raises(ValueError, match="a safetensors file, got it's m.pt: torch.save wrote it") as error:
-            checkpoint.load("it's m.pt")
+            weights_file.load("it's m.pt")
         command = str(error.value)[str(error.value).index("python -c") :].partition("; otherwise")[0]
         subprocess.run(command.replace("python", sys.executable, 1), shell=True, check=True)
-        weights, _ = checkpoint.read("it's m.safetensors")
+        weights, _ = weights_file.read("it's m.safetensors")
         assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
         os.remove("it's m.safetensors")
 
@@ -188,6 +197,6 @@ def test_what_torch_save_wrote(tmp_path, monkeypatch):
 def test_a_state_dict_alone(tmp_path):
     save_file({"weight": torch.zeros(2, 2)}, tmp_path / "m.safetensors")
     with pytest.raises(ValueError, match="checkpoint: .* names no architecture in its header.*: pass model=NETWORK"):
-        checkpoint.load(tmp_path / "m.safetensors")
+        weights_file.load(tmp_path / "m.safetensors")
     error = run("evaluate", "--data", "digits", "--checkpoint", tmp_path / "m.safetensors")
     assert error.startswith("--checkpoint: ") and "pass --model MODULE:FUNCTION, which the weights are of" in error

@@ -23,7 +23,8 @@ def official(root):
     folder.mkdir(parents=True)
     Image.fromarray(np.full((50, 50, 3), 255, np.uint8)).save(folder / "00000.ppm")
     (folder / "GT-final_test.csv").write_text(
-        "Filename;Width;Height;Roi.X1;Roi.Y1;Roi.X2;Roi.Y2;ClassId\r\n00000.ppm;50;50;5;5;45;45;3\r\n")
+        "Filename;Width;Height;Roi.X1;Roi.Y1;Roi.X2;Roi.Y2;ClassId\r\n00000.ppm;50;50;5;5;45;45;3\r\n"
+    )
 
 
 @pytest.mark.parametrize("size", [None, 32, 64])

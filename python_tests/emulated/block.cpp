@@ -83,8 +83,10 @@ struct Cluster {
     std::unique_lock<std::mutex> lock(mutex);
     ++(ends ? ended : arrived);
     if (arrived > 0 && ended > 0 && arrived + ended == size) {
-      fprintf(stderr, "emulated CUDA: %s: not all blocks of a cluster came. Of %u\n  %u wait at barrier.cluster\n"
-              "  %u have ended\n", name_of(kernel).c_str(), size, arrived, ended);
+      fprintf(stderr,
+              "emulated CUDA: %s: not all blocks of a cluster came. Of %u\n  %u wait at barrier.cluster\n"
+              "  %u have ended\n",
+              name_of(kernel).c_str(), size, arrived, ended);
       abort();
     }
     if (ends) return;
@@ -114,7 +116,8 @@ struct Stacks {
                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     first = static_cast<char*>(all);
     bool failed = all == MAP_FAILED;
-    for (unsigned t = 0; t < kMostThreads && !failed; ++t) failed = mprotect(first + t * kStack, kGuard, PROT_NONE) != 0;
+    for (unsigned t = 0; t < kMostThreads && !failed; ++t)
+      failed = mprotect(first + t * kStack, kGuard, PROT_NONE) != 0;
     if (failed) throw std::runtime_error("emulated CUDA: no memory for the stacks of a block's threads");
   }
   ~Stacks() {
@@ -147,8 +150,10 @@ struct Block {
       unsigned at[kBallot + 1] = {};
       for (unsigned i = 0; i < count; ++i) ++at[threads[i].waits];
       if (at[kNothing] == count) break;
-      if (at[kCluster] == count) cluster->arrive(false);
-      else if (at[kBlock] != count) stuck();
+      if (at[kCluster] == count)
+        cluster->arrive(false);
+      else if (at[kBlock] != count)
+        stuck();
       for (unsigned i = 0; i < count; ++i) threads[i].waits = kNothing;
     }
     cluster->arrive(true);

@@ -33,6 +33,7 @@ def _run(*command):
 
 def build(out, sources, bindings=(), flags=()):
     """Compiles `sources`, which have kernels, and `bindings` and links them as `out` with `flags`."""
+
     def compiled(source, *options):
         made = out.parent / f"{source.stem}.o"
         _run("-x", "c++", *COMMON, *options, "-c", source, "-o", made)

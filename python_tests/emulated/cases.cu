@@ -42,8 +42,10 @@ __global__ void a_block_of_a_cluster(Numbers*) {
 }
 
 __global__ void half_of_a_warp(Numbers* n) {
-  if (threadIdx.x % 2 == 0) __syncwarp();
-  else n->out[threadIdx.x] = __shfl_xor_sync(kAllLanes, 1, 1);
+  if (threadIdx.x % 2 == 0)
+    __syncwarp();
+  else
+    n->out[threadIdx.x] = __shfl_xor_sync(kAllLanes, 1, 1);
 }
 
 __global__ void all_lanes_but_one(Numbers* n) {

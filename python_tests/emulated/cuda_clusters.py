@@ -3,8 +3,18 @@ reference in float64. Run by test_emulated.py."""
 
 import pytest
 import torch
-from test_nuisance import CHAINS, COMPOSITIONS, STEPS, channels_of, deltas, gradients, leaves, program_of, without_ties
 
+from python_tests.cli.test_nuisance import (
+    CHAINS,
+    COMPOSITIONS,
+    STEPS,
+    channels_of,
+    deltas,
+    gradients,
+    leaves,
+    program_of,
+    without_ties,
+)
 from robustperf import _native_cuda
 from robustperf.ops import nuisance
 from robustperf.ops.program import Program

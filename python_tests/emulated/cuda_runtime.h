@@ -2,19 +2,19 @@
 //
 // A block runs on a thread of the operating system, and its threads are fibers that run one at a time until they wait
 // (block.cpp). The blocks of a cluster run at the same time, all others one after the other. A barrier that not all
-// threads reach, and a shuffle that not all lanes of its mask reach, end the process with a message. That is stricter than
-// a GPU, which takes threads that have ended for arrived.
+// threads reach, and a shuffle that not all lanes of its mask reach, end the process with a message. That is stricter
+// than a GPU, which takes threads that have ended for arrived.
 //
 // It shows what the kernels compute, where they wait and, under UndefinedBehaviorSanitizer, whether their accesses are
 // aligned. It cannot show: memory order and missing fences, races between blocks or threads (threads are switched at
-// barriers and shuffles alone), shared memory that is read before it is written (it holds zeros or what an earlier block
-// left), accesses out of bounds, timing, coalescing, the use of registers and shared memory, streams and graphs, the
-// device's own libraries (::exp and its like are the host's), conversions of numbers that the target cannot hold.
+// barriers and shuffles alone), shared memory that is read before it is written (it holds zeros or what an earlier
+// block left), accesses out of bounds, timing, coalescing, the use of registers and shared memory, streams and graphs,
+// the device's own libraries (::exp and its like are the host's), conversions of numbers that the target cannot hold.
 //
 // The environment, read at each call: EMULATED_CAPABILITY is the major compute capability, 9 without it;
-// EMULATED_ORDER=reverse runs a block's last thread first; EMULATED_TRAP=NAME makes kernels whose name contains NAME fail
-// as __trap() does, and with them, as on a GPU, every later call of the process; EMULATED_LOG=FILE takes the places in the
-// module of the kernels that were launched.
+// EMULATED_ORDER=reverse runs a block's last thread first; EMULATED_TRAP=NAME makes kernels whose name contains NAME
+// fail as __trap() does, and with them, as on a GPU, every later call of the process; EMULATED_LOG=FILE takes the
+// places in the module of the kernels that were launched.
 #pragma once
 
 #include <cstddef>
@@ -81,8 +81,8 @@ enum Wait : int { kNothing, kBlock, kCluster, kWarpBarrier, kShuffle, kBallot };
 // The calling thread waits until all of its block, or of its cluster, have come. `where`: in the code, for the message.
 void wait(Wait what, const void* where);
 
-// The calling thread waits until the lanes in the mask `lanes` have come. Each gets the value of the lane `source` that it
-// names, or, of a ballot, a bit of each lane.
+// The calling thread waits until the lanes in the mask `lanes` have come. Each gets the value of the lane `source` that
+// it names, or, of a ballot, a bit of each lane.
 uint64_t meet(Wait what, unsigned lanes, uint64_t value, unsigned source, const void* where);
 
 void ptx(const char* code);
@@ -152,8 +152,9 @@ template <typename... Wanted, typename... Given>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Wanted...), Given&&... given) {
   static_assert((sizeof(Wanted) + ... + 0) <= 32764, "more arguments than a kernel takes");
   const auto body = [&] { kernel(given...); };
-  return emulated::launch(*config, reinterpret_cast<const void*>(kernel),
-                          [](const void* data) { (*static_cast<decltype(body)*>(data))(); }, &body);
+  return emulated::launch(
+      *config, reinterpret_cast<const void*>(kernel), [](const void* data) { (*static_cast<decltype(body)*>(data))(); },
+      &body);
 }
 inline cudaError_t cudaMemsetAsync(void* to, int value, size_t size, cudaStream_t) {
   if (emulated::sticky() == cudaSuccess) memset(to, value, size);

@@ -9,7 +9,8 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from build_emulated import CUDA, HERE, build, build_module, compiler
+
+from python_tests.emulated.build_emulated import CUDA, HERE, build, build_module, compiler
 
 pytestmark = pytest.mark.skipif(compiler() is None, reason="emulation: there is no g++ (or CXX) here, or no Linux")
 
@@ -102,14 +103,24 @@ def log(module):
 @pytest.fixture(scope="module")
 def groups(module, log):
     """(status, output) of each group; they run side by side."""
-    paths = os.pathsep.join(map(str, [HERE, OPS, HERE.parent, *sys.path]))
+    paths = os.pathsep.join(map(str, [HERE.parents[1], *sys.path]))
     # options that are for the run as a whole, such as those that require backends, are not for its parts
     environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "PYTEST_ADDOPTS": "",
                                 "EMULATED_MODULE": str(module), "EMULATED_LOG": str(log)}  # fmt: skip
 
     def run(files):
         files = [(HERE if (HERE / f"{name}.py").exists() else OPS) / f"{name}.py" for name in files]
-        command = [sys.executable, "-m", "pytest", "-v", "-p", "cuda_emulated", "-p", "no:cacheprovider", *files]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-v",
+            "-p",
+            "python_tests.emulated.cuda_emulated",
+            "-p",
+            "no:cacheprovider",
+            *files,
+        ]
         done = subprocess.run(command, cwd=OPS, capture_output=True, text=True, env=environment)
         return done.returncode, done.stdout + done.stderr
 
@@ -130,8 +141,11 @@ def test_the_operations_own_tests(group, groups, note_backend):
 def test_every_kernel_was_launched(module, log, groups):
     if shutil.which("nm") is None:
         pytest.skip("nm (binutils) is not here")
-    kernels = {name for source in CUDA.glob("*.cu")
-               for name in re.findall(r"__global__ void[^{;]*?(\w+)\(const __grid_constant__", source.read_text())}
+    kernels = {
+        name
+        for source in CUDA.glob("*.cu")
+        for name in re.findall(r"__global__ void[^{;]*?(\w+)\(const __grid_constant__", source.read_text())
+    }
     assert len(kernels) >= 8
     listing = subprocess.run(["nm", "-C", module], capture_output=True, text=True, check=True).stdout
     function = rf"^0*([0-9a-f]+) [tT] (?!.*lambda).*\(anonymous namespace\)::((?:{'|'.join(kernels)})(?:<.*>)?\(.*\))$"

@@ -193,14 +193,17 @@ def test_no_sample_is_fine():
     assert dropped(Dropout(), torch.zeros(0, 3), INDEX[:0]).shape == (0, 3)
 
 
-@pytest.mark.parametrize("x, index, error, message", [
-    (torch.rand(7, 3), INDEX, ValueError, "x: expected rows for 5 samples or a multiple of it, got 7"),
-    (torch.rand(3, 3), INDEX, ValueError, "x: expected rows for 5 samples or a multiple of it, got 3"),
-    (torch.rand(3, 3), INDEX[:0], ValueError, "x: expected rows for 0 samples or a multiple of it, got 3"),
-    (torch.ones(5, 3, dtype=torch.int64), INDEX, TypeError, "x: expected torch.float32 or .*, got torch.int64"),
-    (torch.tensor(1.0), INDEX, ValueError, r"x: expected shape \[K B, ...\], got \[\]"),
-    (torch.rand(2**20 + 1, 1), INDEX[:1], ValueError, "drawing: expected at most 1048576 draws .*, got 1048577 in"),
-])
+@pytest.mark.parametrize(
+    "x, index, error, message",
+    [
+        (torch.rand(7, 3), INDEX, ValueError, "x: expected rows for 5 samples or a multiple of it, got 7"),
+        (torch.rand(3, 3), INDEX, ValueError, "x: expected rows for 5 samples or a multiple of it, got 3"),
+        (torch.rand(3, 3), INDEX[:0], ValueError, "x: expected rows for 0 samples or a multiple of it, got 3"),
+        (torch.ones(5, 3, dtype=torch.int64), INDEX, TypeError, "x: expected torch.float32 or .*, got torch.int64"),
+        (torch.tensor(1.0), INDEX, ValueError, r"x: expected shape \[K B, ...\], got \[\]"),
+        (torch.rand(2**20 + 1, 1), INDEX[:1], ValueError, "drawing: expected at most 1048576 draws .*, got 1048577 in"),
+    ],
+)
 def test_errors_of_a_call(x, index, error, message):
     with pytest.raises(error, match=message):
         dropped(Dropout(), x, index)
@@ -215,14 +218,17 @@ def test_the_numbers_of_draws_do_not_run_over():
             Dropout()(x)
 
 
-@pytest.mark.parametrize("key, index, error, message", [
-    (-1, INDEX, ValueError, r"key: expected an integer in 0..2\^64-1, got -1"),
-    (0.5, INDEX, ValueError, "key: expected an integer"),
-    (0, 3, TypeError, "index: expected a tensor, got int"),
-    (0, INDEX.float(), TypeError, "index: expected torch.int64, got torch.float32"),
-    (0, INDEX.view(5, 1), ValueError, r"index: expected shape \[B\], got \[5, 1\]"),
-    (0, -INDEX, ValueError, "index: expected numbers in 0.."),
-])
+@pytest.mark.parametrize(
+    "key, index, error, message",
+    [
+        (-1, INDEX, ValueError, r"key: expected an integer in 0..2\^64-1, got -1"),
+        (0.5, INDEX, ValueError, "key: expected an integer"),
+        (0, 3, TypeError, "index: expected a tensor, got int"),
+        (0, INDEX.float(), TypeError, "index: expected torch.int64, got torch.float32"),
+        (0, INDEX.view(5, 1), ValueError, r"index: expected shape \[B\], got \[5, 1\]"),
+        (0, -INDEX, ValueError, "index: expected numbers in 0.."),
+    ],
+)
 def test_errors_of_drawing(key, index, error, message):
     with pytest.raises(error, match=message), drawing(key, index):
         pass

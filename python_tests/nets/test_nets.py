@@ -172,22 +172,28 @@ def test_build_names_the_choices_for_an_unknown_name():
         build("vgg")
 
 
-@pytest.mark.parametrize("make, message", [
-    (lambda: TiboCNN(width=0), "width: expected an integer above 0, got 0"),
-    (lambda: TiboCNN(hidden=2.5), "hidden: expected an integer above 0, got 2.5"),
-    (lambda: TiboCNN(size=3), "size must be at least .*2 pixels .* got 3"),
-    (lambda: ResNet20(classes=-1), "classes: expected an integer above 0, got -1"),
-    (lambda: RobeyCNN(width=0), "width: expected an integer above 0, got 0"),
-    (lambda: RobeyCNN(size=11), "size: expected at least 12 pixels, got 11"),
-    (lambda: RobeyCNN(width=1)(torch.rand(2, 3, 28, 28)), r"x: expected images \[B, 3, 32, 32\], got \[2, 3, 28, 28\]"),
-    (lambda: LeNet(classes=1.5), "classes: expected an integer above 0, got 1.5"),
-    (lambda: LeNet(size=15), "size: expected at least 16 pixels, got 15"),
-    (lambda: LeNet()(torch.rand(3, 32, 32)), r"x: expected images \[B, 3, 32, 32\], got \[3, 32, 32\]"),
-    (lambda: ResNet50(in_channels=None), "in_channels: expected an integer above 0, got None"),
-    (lambda: SmallCNN(in_channels="1"), "in_channels: expected an integer above 0, got '1'"),
-    (lambda: SmallCNN(size=8)(torch.rand(2, 1, 28, 28)), r"\[B, 1, 8, 8\], got \[2, 1, 28, 28\]"),
-    (lambda: TiboCNN(size=8, width=2, hidden=2)(torch.rand(2, 64)), r"\[B, 1, 8, 8\], got \[2, 64\]"),
-])
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: TiboCNN(width=0), "width: expected an integer above 0, got 0"),
+        (lambda: TiboCNN(hidden=2.5), "hidden: expected an integer above 0, got 2.5"),
+        (lambda: TiboCNN(size=3), "size must be at least .*2 pixels .* got 3"),
+        (lambda: ResNet20(classes=-1), "classes: expected an integer above 0, got -1"),
+        (lambda: RobeyCNN(width=0), "width: expected an integer above 0, got 0"),
+        (lambda: RobeyCNN(size=11), "size: expected at least 12 pixels, got 11"),
+        (
+            lambda: RobeyCNN(width=1)(torch.rand(2, 3, 28, 28)),
+            r"x: expected images \[B, 3, 32, 32\], got \[2, 3, 28, 28\]",
+        ),
+        (lambda: LeNet(classes=1.5), "classes: expected an integer above 0, got 1.5"),
+        (lambda: LeNet(size=15), "size: expected at least 16 pixels, got 15"),
+        (lambda: LeNet()(torch.rand(3, 32, 32)), r"x: expected images \[B, 3, 32, 32\], got \[3, 32, 32\]"),
+        (lambda: ResNet50(in_channels=None), "in_channels: expected an integer above 0, got None"),
+        (lambda: SmallCNN(in_channels="1"), "in_channels: expected an integer above 0, got '1'"),
+        (lambda: SmallCNN(size=8)(torch.rand(2, 1, 28, 28)), r"\[B, 1, 8, 8\], got \[2, 1, 28, 28\]"),
+        (lambda: TiboCNN(size=8, width=2, hidden=2)(torch.rand(2, 64)), r"\[B, 1, 8, 8\], got \[2, 64\]"),
+    ],
+)
 def test_errors_name_the_argument_and_its_value(make, message):
     with pytest.raises(ValueError, match=message):
         make()

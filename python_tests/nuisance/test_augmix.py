@@ -85,11 +85,20 @@ def test_posterise_and_solarise_at_the_ends_of_their_levels():
     for level, bits, threshold in ((0.1, 4, 254), (2.49, 4, 193), (2.51, 3, 192), (9.999, 1, 1)):
         step = 2 ** (8 - bits)
         levels = torch.arange(256).view(1, 1, 16, 16)
-        torch.testing.assert_close(255 * alone(x, "posterise", level, severity=10.0), levels // step * step,
-                                   atol=1e-3, rtol=0, check_dtype=False)
-        torch.testing.assert_close(255 * alone(x, "solarise", level, severity=10.0),
-                                   torch.where(levels < threshold, levels, 255 - levels), atol=1e-3, rtol=0,
-                                   check_dtype=False)
+        torch.testing.assert_close(
+            255 * alone(x, "posterise", level, severity=10.0),
+            levels // step * step,
+            atol=1e-3,
+            rtol=0,
+            check_dtype=False,
+        )
+        torch.testing.assert_close(
+            255 * alone(x, "solarise", level, severity=10.0),
+            torch.where(levels < threshold, levels, 255 - levels),
+            atol=1e-3,
+            rtol=0,
+            check_dtype=False,
+        )
 
 
 @pytest.mark.parametrize("operation", ["rotate", "shear_x", "shear_y", "translate_x", "translate_y"])
@@ -103,13 +112,16 @@ def test_warps_are_scipys(operation, shape):
             torch.testing.assert_close(alone(x, operation, level, sign, 10.0), expected, atol=3e-6, rtol=0)
 
 
-@pytest.mark.parametrize("operation, change", [
-    ("rotate", lambda p: p.rotate(21, Image.BILINEAR)),
-    ("shear_x", lambda p: p.transform(p.size, Image.AFFINE, (1, 0.21, 0, 0, 1, 0), Image.BILINEAR)),
-    ("shear_y", lambda p: p.transform(p.size, Image.AFFINE, (1, 0, 0, 0.21, 1, 0), Image.BILINEAR)),
-    ("translate_x", lambda p: p.transform(p.size, Image.AFFINE, (1, 0, 7, 0, 1, 0), Image.BILINEAR)),
-    ("translate_y", lambda p: p.transform(p.size, Image.AFFINE, (1, 0, 0, 0, 1, 7), Image.BILINEAR)),
-])
+@pytest.mark.parametrize(
+    "operation, change",
+    [
+        ("rotate", lambda p: p.rotate(21, Image.BILINEAR)),
+        ("shear_x", lambda p: p.transform(p.size, Image.AFFINE, (1, 0.21, 0, 0, 1, 0), Image.BILINEAR)),
+        ("shear_y", lambda p: p.transform(p.size, Image.AFFINE, (1, 0, 0, 0.21, 1, 0), Image.BILINEAR)),
+        ("translate_x", lambda p: p.transform(p.size, Image.AFFINE, (1, 0, 7, 0, 1, 0), Image.BILINEAR)),
+        ("translate_y", lambda p: p.transform(p.size, Image.AFFINE, (1, 0, 0, 0, 1, 7), Image.BILINEAR)),
+    ],
+)
 def test_warps_are_pillows_but_for_the_edge(operation, change):
     picture = images(3, 32, 32)
     ours = alone(picture[None].double() / 255, operation, 7.0 + 1e-9, severity=10.0)[0]
@@ -143,8 +155,12 @@ def test_the_whole_is_the_papers_loop(channels, severity, width):
     x = torch.rand(5, channels, 20, 24, generator=generator, dtype=torch.float64)
     kernel = AugMix(severity, width)
     delta = kernel.sample(KEY, INDEX, 6)
-    expected = torch.stack([torch.stack([one_by_one(image, row.tolist(), severity, width)
-                                         for image, row in zip(x, rows, strict=True)]) for rows in delta])
+    expected = torch.stack(
+        [
+            torch.stack([one_by_one(image, row.tolist(), severity, width) for image, row in zip(x, rows, strict=True)])
+            for rows in delta
+        ]
+    )
     torch.testing.assert_close(kernel(x, delta), expected, atol=1e-12, rtol=0)
     # float32 may round to another level
     torch.testing.assert_close(kernel(x.float(), delta).double(), expected, atol=1 / 255, rtol=0)
@@ -180,8 +196,9 @@ def test_a_draw_depends_on_nothing_but_key_index_and_number(dtype, channels):
 def test_backends_agree():
     x = images(5, 3, 9, 11).double() / 255
     delta = AugMix().sample(KEY, INDEX, 4)
-    torch.testing.assert_close(AugMix()(x, delta, backend="reference"), AugMix()(x, delta, backend="native"),
-                               atol=1e-9, rtol=0)
+    torch.testing.assert_close(
+        AugMix()(x, delta, backend="reference"), AugMix()(x, delta, backend="native"), atol=1e-9, rtol=0
+    )
 
 
 def test_the_result_is_an_image():
@@ -226,12 +243,15 @@ def test_delta_out_of_its_range():
         kernel.project(torch.zeros(2, 33))
 
 
-@pytest.mark.parametrize("x, message", [
-    (torch.full((2, 1, 8, 8), 1.5), r"x: expected pixels within \[0, 1\], got 1.5"),
-    (torch.full((2, 1, 8, 8), math.nan), "x: expected finite pixels, got nan"),
-    (torch.zeros(2, 8, 8), r"x: expected shape \[B, C, H, W\], got \[2, 8, 8\]"),
-    (torch.zeros(2, 1, 0, 8), r"x: expected images with pixels, got shape \[2, 1, 0, 8\]"),
-])
+@pytest.mark.parametrize(
+    "x, message",
+    [
+        (torch.full((2, 1, 8, 8), 1.5), r"x: expected pixels within \[0, 1\], got 1.5"),
+        (torch.full((2, 1, 8, 8), math.nan), "x: expected finite pixels, got nan"),
+        (torch.zeros(2, 8, 8), r"x: expected shape \[B, C, H, W\], got \[2, 8, 8\]"),
+        (torch.zeros(2, 1, 0, 8), r"x: expected images with pixels, got shape \[2, 1, 0, 8\]"),
+    ],
+)
 def test_images_that_it_cannot_take(x, message):
     with pytest.raises(ValueError, match=message):
         AugMix().draw(x, key=0, index=torch.arange(2))
@@ -241,14 +261,17 @@ def test_no_image_is_fine():
     assert AugMix().draw(torch.zeros(0, 3, 8, 8), key=0, index=INDEX[:0], draws=2).shape == (2, 0, 3, 8, 8)
 
 
-@pytest.mark.parametrize("arguments, message", [
-    ({"severity": 0.1}, r"severity: expected a number in \(0.1, 10\], got 0.1"),
-    ({"severity": 11}, r"severity: expected a number in \(0.1, 10\], got 11"),
-    ({"severity": math.nan}, "severity: expected a finite number above 0, got nan"),
-    ({"severity": "3"}, "severity: expected a finite number above 0, got '3'"),
-    ({"width": 0}, "width: expected an integer above 0, got 0"),
-    ({"width": 2.0}, "width: expected an integer above 0, got 2.0"),
-])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"severity": 0.1}, r"severity: expected a number in \(0.1, 10\], got 0.1"),
+        ({"severity": 11}, r"severity: expected a number in \(0.1, 10\], got 11"),
+        ({"severity": math.nan}, "severity: expected a finite number above 0, got nan"),
+        ({"severity": "3"}, "severity: expected a finite number above 0, got '3'"),
+        ({"width": 0}, "width: expected an integer above 0, got 0"),
+        ({"width": 2.0}, "width: expected an integer above 0, got 2.0"),
+    ],
+)
 def test_errors(arguments, message):
     with pytest.raises(ValueError, match=message):
         AugMix(**arguments)

@@ -36,8 +36,18 @@ def to_normalised(x):
     return (x - MEAN[:, None, None]) / STD[:, None, None]
 
 
-@pytest.mark.parametrize("kernel", [GaussianNoise(0.1), ImpulseNoise(0.2), ShotNoise(30), Brightness(0.4), Rotation(20),
-                                    Compose([Rotation(20), GaussianNoise(0.1)])], ids=repr)
+@pytest.mark.parametrize(
+    "kernel",
+    [
+        GaussianNoise(0.1),
+        ImpulseNoise(0.2),
+        ShotNoise(30),
+        Brightness(0.4),
+        Rotation(20),
+        Compose([Rotation(20), GaussianNoise(0.1)]),
+    ],
+    ids=repr,
+)
 def test_the_kernel_of_the_unit_box_there_and_back(kernel):
     x, bounded = images(), InBounds(kernel, NORMALISED)
     drawn = bounded.draw(to_normalised(x), key=3, index=INDEX, draws=4)
@@ -62,8 +72,11 @@ def test_a_ball_is_in_the_units_of_x(ball, norm, bounds):
     torch.testing.assert_close(clamped, (x + delta).clamp(lower, upper))
 
 
-@pytest.mark.parametrize("kernel", [Contrast((0, 4)), ImpulseNoise(0.2), MnistC("dotted_line"), MnistC("fog"),
-                                    LinfBall(0.5), ShotNoise(30)], ids=repr)
+@pytest.mark.parametrize(
+    "kernel",
+    [Contrast((0, 4)), ImpulseNoise(0.2), MnistC("dotted_line"), MnistC("fog"), LinfBall(0.5), ShotNoise(30)],
+    ids=repr,
+)
 def test_delta_is_the_kernels_own(kernel):
     bounded, shape = InBounds(kernel, (-1, 3)), (1, 8, 8)
     for method in ("bounds_for", "centre_for", "radius_for", "identity_for"):
@@ -105,16 +118,30 @@ def test_scores_in_another_box():
         Score(wide)(net, shape=(1, 2, 2), bounds=(0, math.inf))
 
 
-@pytest.mark.parametrize(("make", "error", "match"), [
-    (lambda: InBounds("ball", (0, 1)), TypeError, "kernel: expected a Kernel, got str"),
-    (lambda: InBounds(L2Ball(1), 1), TypeError, r"bounds: expected \(lower, upper\), two numbers or arrays, got 1"),
-    (lambda: InBounds(L2Ball(1), (1, 0)), ValueError, r"bounds: expected lower < upper, got \(1, 0\)"),
-    (lambda: InBounds(GaussianNoise(), (0, math.inf)), ValueError, "gaussian_noise.* expected finite ones"),
-    (lambda: InBounds(L2Ball(1), ([0.0] * 2, 1)).draw(images(), key=0, index=INDEX), ValueError, r"bounds: .*got \[2"),
-    (lambda: InBounds(L2Ball(1), (0, 0.5)).draw(images(), key=0, index=INDEX), ValueError, "x: expected pixels within"),
-    (lambda: InBounds(BackgroundColour(), ([0.0], [[[2.0] * 8]])).draw(images()[:, :1], key=0, index=INDEX), ValueError,
-     "bounds: background_colour.*two numbers, got arrays"),
-])
+@pytest.mark.parametrize(
+    ("make", "error", "match"),
+    [
+        (lambda: InBounds("ball", (0, 1)), TypeError, "kernel: expected a Kernel, got str"),
+        (lambda: InBounds(L2Ball(1), 1), TypeError, r"bounds: expected \(lower, upper\), two numbers or arrays, got 1"),
+        (lambda: InBounds(L2Ball(1), (1, 0)), ValueError, r"bounds: expected lower < upper, got \(1, 0\)"),
+        (lambda: InBounds(GaussianNoise(), (0, math.inf)), ValueError, "gaussian_noise.* expected finite ones"),
+        (
+            lambda: InBounds(L2Ball(1), ([0.0] * 2, 1)).draw(images(), key=0, index=INDEX),
+            ValueError,
+            r"bounds: .*got \[2",
+        ),
+        (
+            lambda: InBounds(L2Ball(1), (0, 0.5)).draw(images(), key=0, index=INDEX),
+            ValueError,
+            "x: expected pixels within",
+        ),
+        (
+            lambda: InBounds(BackgroundColour(), ([0.0], [[[2.0] * 8]])).draw(images()[:, :1], key=0, index=INDEX),
+            ValueError,
+            "bounds: background_colour.*two numbers, got arrays",
+        ),
+    ],
+)
 def test_wrong_bounds(make, error, match):
     with pytest.raises(error, match=match):
         make()

@@ -97,8 +97,9 @@ COMPOSITIONS = [
     (Compose([Fade(), Fade()], shared=True), 1),
     (Compose([Brightness((0, 1)), Rotation(), Gamma((0, 2))], shared=True), 3),
 ]
-every_composition = pytest.mark.parametrize("kernel, channels", [pytest.param(*case, id=repr(case[0]))
-                                                                 for case in COMPOSITIONS])
+every_composition = pytest.mark.parametrize(
+    "kernel, channels", [pytest.param(*case, id=repr(case[0])) for case in COMPOSITIONS]
+)
 
 
 @every_composition
@@ -201,8 +202,11 @@ def test_radius():
 
 
 def test_parts_of_the_same_make_draw_apart():
-    for kernel in (Compose([Brightness(), Brightness()]), Compose([Fade(), Fade()]),
-                   Compose([Brightness(), Fade(), Brightness()])):
+    for kernel in (
+        Compose([Brightness(), Brightness()]),
+        Compose([Fade(), Fade()]),
+        Compose([Brightness(), Fade(), Brightness()]),
+    ):
         delta = kernel.sample(0, torch.arange(200), 5).flatten(0, 1)
         correlation = torch.corrcoef(delta.T).fill_diagonal_(0)
         assert correlation.abs().max() < 6 / math.sqrt(1000)
@@ -222,12 +226,16 @@ def test_the_first_kernel_comes_first():
     assert squared_first(x, delta).unique().item() == 0.5  # 2 * 0.5^2
 
 
-@pytest.mark.parametrize("parts", [[Rotation(), Brightness(), Blur(1.0), Gamma()], [Rotation(), Fade(), Gamma()]],
-                         ids=repr)
+@pytest.mark.parametrize(
+    "parts", [[Rotation(), Brightness(), Blur(1.0), Gamma()], [Rotation(), Fade(), Gamma()]], ids=repr
+)
 def test_nesting_changes_nothing(parts):
     flat = Compose(parts)
-    for nested in (Compose([Compose(parts[:2]), *parts[2:]]), Compose([parts[0], Compose(parts[1:])]),
-                   Compose([Compose([Compose(parts)])])):
+    for nested in (
+        Compose([Compose(parts[:2]), *parts[2:]]),
+        Compose([parts[0], Compose(parts[1:])]),
+        Compose([Compose([Compose(parts)])]),
+    ):
         assert len(nested.parts) == len(flat.parts) and repr(nested) == repr(flat)
         x = images(3)
         assert torch.equal(nested.sample(1, INDEX, 2), flat.sample(1, INDEX, 2))
@@ -237,8 +245,16 @@ def test_nesting_changes_nothing(parts):
 # one delta for all
 
 
-@pytest.mark.parametrize("parts", [[Brightness(), Contrast(), Gamma()], [Fade(), Fade()],
-                                   [LinfBall(0.1), LinfBall(0.1)], [Rotation(), Rotation(outside="border")]], ids=repr)
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [Brightness(), Contrast(), Gamma()],
+        [Fade(), Fade()],
+        [LinfBall(0.1), LinfBall(0.1)],
+        [Rotation(), Rotation(outside="border")],
+    ],
+    ids=repr,
+)
 def test_a_shared_delta_goes_to_every_part(parts):
     kernel, x = Compose(parts, shared=True), images(1)
     delta = kernel.sample(1, INDEX, 2, shape=x.shape[1:])
@@ -273,8 +289,11 @@ def test_the_gradient_of_a_shared_delta_is_the_sum():
     [Rotation(), Fade()], [Fade(), Rotation()],
 ], ids=repr)  # fmt: skip
 def test_parts_of_unlike_delta_cannot_share_it(parts):
-    with pytest.raises(ValueError, match="kernels: expected parts with the same law and bounds of delta to share it, "
-                                         "or uniform laws, got .*, where that of .* is not uniform"):
+    with pytest.raises(
+        ValueError,
+        match="kernels: expected parts with the same law and bounds of delta to share it, "
+        "or uniform laws, got .*, where that of .* is not uniform",
+    ):
         Compose(parts, shared=True)
 
 
@@ -286,8 +305,11 @@ def test_parts_of_unlike_dim_cannot_share_delta(parts, dims):
 
 def test_parts_of_unlike_dim_for_some_images_cannot_share_delta():
     kernel, x = Compose([LinfBall(0.5), BackgroundColour(), ImpulseNoise()], shared=True), images(1)
-    for call in (lambda: kernel(x, torch.zeros(4, 99)), lambda: kernel.sample(0, INDEX, 1, shape=(1, 9, 11)),
-                 lambda: kernel.draw(x, key=0, index=INDEX)):
+    for call in (
+        lambda: kernel(x, torch.zeros(4, 99)),
+        lambda: kernel.sample(0, INDEX, 1, shape=(1, 9, 11)),
+        lambda: kernel.draw(x, key=0, index=INDEX),
+    ):
         with pytest.raises(ValueError, match=r"kernels: expected parts of one dim to share delta, got \[99, 3, 297\]"):
             call()
 
@@ -298,7 +320,11 @@ def test_parts_of_unlike_dim_for_some_images_cannot_share_delta():
 def test_a_kernel_of_ones_own_between_known_ones():
     kernel, x = Compose([Rotation(), Fade(), Brightness()]), images(3)
     delta = kernel.sample(1, INDEX, 2)
-    assert kernel.dim == 4 and [type(part).__name__ for part in kernel.parts] == ["KnownKernel", "Fade", "KnownKernel"]
+    assert kernel.dim == 4 and [type(part).__name__ for part in kernel.parts] == [
+        "ProgramKernel",
+        "Fade",
+        "ProgramKernel",
+    ]
     for k in range(2):
         by_hand = Brightness()(Fade()(Rotation()(x, delta[k, :, :1]), delta[k, :, 1:3]), delta[k, :, 3:])
         assert torch.equal(kernel(x, delta[k]), by_hand)
@@ -327,13 +353,16 @@ def test_a_part_refuses_what_the_one_before_makes():
             Compose(parts).draw(images(1), key=0, index=INDEX)
 
 
-@pytest.mark.parametrize("kernels, error, message", [
-    ([], ValueError, "kernels: expected one or more, got none"),
-    ([Rotation(), "brightness"], TypeError, r"kernels\[1\]: expected a Kernel, got str"),
-    ([Rotation], TypeError, r"kernels\[0\]: expected a Kernel, got ABCMeta"),
-    (Rotation(), TypeError, "kernels: expected"),
-    ([Brightness()] * 33, ValueError, "program: expected 1 to 32 steps, got 33"),
-])
+@pytest.mark.parametrize(
+    "kernels, error, message",
+    [
+        ([], ValueError, "kernels: expected one or more, got none"),
+        ([Rotation(), "brightness"], TypeError, r"kernels\[1\]: expected a Kernel, got str"),
+        ([Rotation], TypeError, r"kernels\[0\]: expected a Kernel, got ABCMeta"),
+        (Rotation(), TypeError, "kernels: expected"),
+        ([Brightness()] * 33, ValueError, "program: expected 1 to 32 steps, got 33"),
+    ],
+)
 def test_errors(kernels, error, message):
     with pytest.raises(error, match=message):
         Compose(kernels)
@@ -362,8 +391,11 @@ def test_repr():
     )
 
 
-@pytest.mark.parametrize("kernel", [case[0] for case in COMPOSITIONS if "fade" not in repr(case[0])
-                                    and "one delta" not in repr(case[0])], ids=repr)
+@pytest.mark.parametrize(
+    "kernel",
+    [case[0] for case in COMPOSITIONS if "fade" not in repr(case[0]) and "one delta" not in repr(case[0])],
+    ids=repr,
+)
 def test_the_command_line_reads_a_repr_back(kernel):
     steps = [step for part in kernel.parts for step in part.program.steps]
     assert [each.program.steps[0] for each in build_sum(repr(kernel), KERNELS)] == steps

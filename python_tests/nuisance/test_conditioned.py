@@ -105,8 +105,11 @@ def test_a_label_that_never_comes():
         seen.append(len(x))
         return torch.full((len(x),), len(seen)).where(torch.arange(len(x)) > 0, 0)
 
-    with pytest.raises(ValueError, match=r"labeller: expected the label of x among 7 draws of l2_ball\(0.5\), got none "
-                                         r"for 5 of 6 images, the first at \[1, 2, 3, 4, 5\]"):
+    with pytest.raises(
+        ValueError,
+        match=r"labeller: expected the label of x among 7 draws of l2_ball\(0.5\), got none "
+        r"for 5 of 6 images, the first at \[1, 2, 3, 4, 5\]",
+    ):
         LabelAware(L2Ball(0.5), once, tries=7).draw(X, key=0, index=INDEX)
     with pytest.raises(ValueError, match="labeller: expected the label of x among 1 draws"):
         LabelAware(LinfBall(0.9), halves, tries=1).draw(X, key=0, index=INDEX, draws=9)
@@ -199,8 +202,11 @@ def test_a_ball_with_nothing_in_it():
     row = int(there.int().argmin())
     distance = (REFERENCE - X[row]).flatten(1).norm(dim=1).min()
     others = int((~there).sum()) - 1
-    with pytest.raises(ValueError, match=f"eps: expected more than the distance {distance:.4f}.* of the nearest "
-                                         rf"reference image to x, got 0.45 \(image {row} and {others} more\)"):
+    with pytest.raises(
+        ValueError,
+        match=f"eps: expected more than the distance {distance:.4f}.* of the nearest "
+        rf"reference image to x, got 0.45 \(image {row} and {others} more\)",
+    ):
         kernel.draw(X, key=0, index=INDEX)
     found = rp.basic_robustness(lambda x: torch.stack([halves(x), 1 - halves(x)], 1).double(), X, kernel, samples=60)
     assert torch.equal(found.rho.isnan(), ~there) and (found.draws[~there] == 0).all()

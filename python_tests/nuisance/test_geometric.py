@@ -120,19 +120,25 @@ def test_float32_is_as_good_as_its_digits():
     torch.testing.assert_close(kernel(x.float(), delta).double(), kernel(x, delta), atol=2e-5, rtol=0)
 
 
-@pytest.mark.parametrize("make, message", [
-    (lambda: Rotation(0), "expected a number above 0 or finite bounds with lower < upper, got 0"),
-    (lambda: Rotation((10, -10)), r"expected a number above 0 or finite bounds with lower < upper, got \(10, -10\)"),
-    (lambda: Rotation(math.inf), "expected a number above 0 or finite bounds"),
-    (lambda: Rotation((0, math.nan)), "expected a number above 0 or finite bounds"),
-    (lambda: Rotation(outside="mirror"), "outside: expected 'zeros' or 'border', got 'mirror'"),
-    (lambda: Scale((-1, 0)), r"expected bounds within \[-0.99, 99\], got \(-1, 0\)"),
-    (lambda: Scale(100), r"expected bounds within \[-0.99, 99\], got 100"),
-    (lambda: Shear(81), r"expected bounds within \[-80, 80\], got 81"),
-    (lambda: Shear(None, (-90, 0)), r"expected bounds within \[-80, 80\], got \(-90, 0\)"),
-    (lambda: Translation(None, None), "x, y: expected a range for one at least, got none"),
-    (lambda: Affine(shear=85), r"expected bounds within \[-80, 80\], got 85"),
-])
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: Rotation(0), "expected a number above 0 or finite bounds with lower < upper, got 0"),
+        (
+            lambda: Rotation((10, -10)),
+            r"expected a number above 0 or finite bounds with lower < upper, got \(10, -10\)",
+        ),
+        (lambda: Rotation(math.inf), "expected a number above 0 or finite bounds"),
+        (lambda: Rotation((0, math.nan)), "expected a number above 0 or finite bounds"),
+        (lambda: Rotation(outside="mirror"), "outside: expected 'zeros' or 'border', got 'mirror'"),
+        (lambda: Scale((-1, 0)), r"expected bounds within \[-0.99, 99\], got \(-1, 0\)"),
+        (lambda: Scale(100), r"expected bounds within \[-0.99, 99\], got 100"),
+        (lambda: Shear(81), r"expected bounds within \[-80, 80\], got 81"),
+        (lambda: Shear(None, (-90, 0)), r"expected bounds within \[-80, 80\], got \(-90, 0\)"),
+        (lambda: Translation(None, None), "x, y: expected a range for one at least, got none"),
+        (lambda: Affine(shear=85), r"expected bounds within \[-80, 80\], got 85"),
+    ],
+)
 def test_errors(make, message):
     with pytest.raises(ValueError, match=message):
         make()

@@ -64,8 +64,9 @@ def test_identity():
 @pytest.mark.parametrize("name, same", [("shot_noise", ShotNoise(3)), ("impulse_noise", ImpulseNoise(0.17))])
 def test_the_noises_are_the_known_kernels_to_the_bit(name, same):
     x = images().float()
-    assert torch.equal(mnist_c(name).draw(x, key=KEY, index=INDEX, draws=3),
-                       same.draw(x, key=KEY, index=INDEX, draws=3))
+    assert torch.equal(
+        mnist_c(name).draw(x, key=KEY, index=INDEX, draws=3), same.draw(x, key=KEY, index=INDEX, draws=3)
+    )
 
 
 def test_shot_noise_is_poisson_with_three_photons():
@@ -122,7 +123,7 @@ def test_glass_blur_spreads_a_point_up_and_down_alone():
     x[0, 0, 15, 9] = 1
     kernel = mnist_c("glass_blur")
     made = kernel(x, torch.zeros(1, kernel.dim_for((1, 28, 28))))[0, 0]  # no pixel is swapped
-    weights = np.exp(-np.arange(-3, 4) ** 2 / (2 * 0.7**2))
+    weights = np.exp(-(np.arange(-3, 4) ** 2) / (2 * 0.7**2))
     expected = np.zeros((28, 28))
     expected[9:22, 9] = np.convolve(weights, weights) / weights.sum() ** 2  # twice the Gaussian, up to 4 sigma each
     np.testing.assert_allclose(made.numpy(), expected, atol=1e-12)
@@ -132,7 +133,7 @@ def test_glass_blur_spreads_a_point_up_and_down_alone():
 def test_motion_blur_is_a_mean_along_a_direction(height, width):
     x = images(20, height=height, width=width)
     delta, made = given("motion_blur", x)
-    weights = np.exp(-np.arange(21) ** 2 / 18)
+    weights = np.exp(-(np.arange(21) ** 2) / 18)
 
     def one(image, number):
         angle = math.radians(90 * number[0] - 45)
@@ -383,7 +384,7 @@ def test_a_draw_depends_on_nothing_but_key_index_and_number(name, dtype, channel
     assert whole.min() >= 0 and whole.max() <= 1
     assert torch.equal(whole, kernel(x, kernel.sample(KEY, INDEX, 3, shape=x.shape[1:])))
     order = torch.tensor([3, 1, 4, 0, 2])
-    monkeypatch.setattr("robustperf.nuisance.corruptions.kernel._AT_ONCE", 2 * 65535)
+    monkeypatch.setattr("robustperf.nuisance.corruptions.mnist_c._AT_ONCE", 2 * 65535)
     assert torch.equal(kernel.draw(x[order], key=KEY, index=INDEX[order], draws=3), whole[:, order])
     for b, k in ((0, 2), (4, 1)):
         one = kernel.draw(x[b : b + 1], key=KEY, index=INDEX[b : b + 1], draws=torch.tensor([k]))
@@ -434,9 +435,19 @@ def test_delta_is_uniform_numbers(name):
     kernel, shape = mnist_c(name), (1, 28, 28)
     delta = kernel.sample(KEY, torch.arange(300), 1, shape=shape)
     kernel.check_delta(delta, shape)
-    assert delta.shape[2] == {"shot_noise": 784, "impulse_noise": 784, "glass_blur": 1352, "motion_blur": 1, "shear": 1,
-                              "rotate": 1, "translate": 2, "fog": 65535, "spatter": 784, "dotted_line": 2,
-                              "zigzag": 2}.get(name, 0)
+    assert delta.shape[2] == {
+        "shot_noise": 784,
+        "impulse_noise": 784,
+        "glass_blur": 1352,
+        "motion_blur": 1,
+        "shear": 1,
+        "rotate": 1,
+        "translate": 2,
+        "fog": 65535,
+        "spatter": 784,
+        "dotted_line": 2,
+        "zigzag": 2,
+    }.get(name, 0)
     if delta.numel():
         assert abs(delta.double().mean() - 0.5) < 5 / math.sqrt(12 * delta.numel())
     assert kernel.radius_for(shape).tolist() == [0.5] * delta.shape[2]
@@ -511,8 +522,10 @@ def test_it_serves_mrt(name):
     loss = objective(model, x, y, key=KEY, index=INDEX)
     drawn = mnist_c(name).draw(x, key=KEY, index=INDEX, draws=3)
     with torch.no_grad():
+
         def losses(images):
             return torch.nn.functional.cross_entropy(model(images), y, reduction="none")
+
         expected = torch.stack([losses(each) for each in drawn]).amax(0).mean() + losses(x).mean()
     loss.backward()
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5) and model[1].weight.grad.any()
@@ -529,18 +542,22 @@ def test_it_composes():
     assert torch.equal(both.draw(x, key=KEY, index=INDEX, draws=2), both(x, delta))
 
 
-@pytest.mark.parametrize("name, shape, message", [
-    ("fog", (1, 257, 28), "x: fog expected images with sides of at least 8 pixels and at most 256, got"),
-    ("zigzag", (1, 28, 15), r"x: zigzag expected images with sides of at least 16 pixels, got \[1, 28, 15\]"),
-    ("stripe", (1, 7, 28), r"x: stripe expected images with sides of at least 8 pixels, got"),
-    ("identity", (0, 28, 28), r"x: identity expected images"),
-])
+@pytest.mark.parametrize(
+    "name, shape, message",
+    [
+        ("fog", (1, 257, 28), "x: fog expected images with sides of at least 8 pixels and at most 256, got"),
+        ("zigzag", (1, 28, 15), r"x: zigzag expected images with sides of at least 16 pixels, got \[1, 28, 15\]"),
+        ("stripe", (1, 7, 28), r"x: stripe expected images with sides of at least 8 pixels, got"),
+        ("identity", (0, 28, 28), r"x: identity expected images"),
+    ],
+)
 def test_images_that_it_cannot_take(name, shape, message):
     x = torch.zeros(2, *shape)
-    for call in (lambda: mnist_c(name).draw(x, key=KEY, index=INDEX[:2]),
-                 lambda: mnist_c(name)(x, torch.zeros(2, 1)),
-                 lambda: mnist_c(name).sample(KEY, INDEX, 1, shape=shape) if min(shape) else
-                 mnist_c(name).dim_for(shape)):
+    for call in (
+        lambda: mnist_c(name).draw(x, key=KEY, index=INDEX[:2]),
+        lambda: mnist_c(name)(x, torch.zeros(2, 1)),
+        lambda: mnist_c(name).sample(KEY, INDEX, 1, shape=shape) if min(shape) else mnist_c(name).dim_for(shape),
+    ):
         with pytest.raises(ValueError, match=message):
             call()
 

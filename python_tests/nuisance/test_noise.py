@@ -76,10 +76,13 @@ def test_errors(kernel, argument, wrong):
         kernel(wrong)
 
 
-@pytest.mark.parametrize("kernel, wrong, message", [
-    (ImpulseNoise, 1.5, r"share: expected a number in \(0, 1\], got 1.5"),
-    (ShotNoise, 501, r"rate: expected a number in \(0, 500\], got 501"),
-])
+@pytest.mark.parametrize(
+    "kernel, wrong, message",
+    [
+        (ImpulseNoise, 1.5, r"share: expected a number in \(0, 1\], got 1.5"),
+        (ShotNoise, 501, r"rate: expected a number in \(0, 500\], got 501"),
+    ],
+)
 def test_limits(kernel, wrong, message):
     with pytest.raises(ValueError, match=message):
         kernel(wrong)

@@ -61,8 +61,9 @@ def test_the_cube_is_mapped_onto_delta(kernel, lower, upper, dtype):
     for share in (0.0, 0.25, 0.5, 1.0):
         own = (lower + share * (upper - lower)).minimum(below).to(dtype)
         delta = torch.full((4, len(lower)), 2 * share - 1, dtype=dtype)
-        torch.testing.assert_close(unit(x, delta), kernel(x, kernel.project(own.repeat(4, 1), shape)),
-                                   atol=3e-6, rtol=0)
+        torch.testing.assert_close(
+            unit(x, delta), kernel(x, kernel.project(own.repeat(4, 1), shape)), atol=3e-6, rtol=0
+        )
 
 
 @every_kernel
@@ -123,8 +124,9 @@ def test_bounds_by_hand():
     assert noise.radius_for(shape).tolist() == [1.0] * 4 and noise.centre_for(shape).tolist() == [0.0] * 4
 
 
-@pytest.mark.parametrize("kernel", [GaussianNoise(), L2Ball(0.1), L1Ball(0.1), Compose([Brightness(), L2Ball(0.1)])],
-                         ids=repr)
+@pytest.mark.parametrize(
+    "kernel", [GaussianNoise(), L2Ball(0.1), L1Ball(0.1), Compose([Brightness(), L2Ball(0.1)])], ids=repr
+)
 def test_other_laws_cannot_be_normalised(kernel):
     with pytest.raises(ValueError, match="kernel: expected one whose delta is uniform between bounds"):
         kernel.normalised()

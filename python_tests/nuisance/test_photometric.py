@@ -113,7 +113,7 @@ def test_blur_spreads_a_point_as_a_gaussian():
     x = torch.zeros(1, 1, 15, 15)
     x[..., 7, 7] = 1
     blurred = under(Blur(1.5), x, 1.2)[0, 0]
-    bell = torch.exp(-torch.arange(-5, 6) ** 2 / (2 * 1.2**2))
+    bell = torch.exp(-(torch.arange(-5, 6) ** 2) / (2 * 1.2**2))
     bell /= bell.sum()
     close(blurred[2:13, 2:13], bell[:, None] * bell)
     assert blurred.sum() == pytest.approx(1, abs=1e-6)
@@ -173,8 +173,9 @@ def test_a_grey_digit_on_a_colour(digits):
     close(kernel(digits, colours), torch.stack([on(each, digits) for each in colours]))
 
 
-@pytest.mark.parametrize("kernel", [BackgroundColour.blue_to_red(), BackgroundColour.any_to_any()],
-                         ids=["blue to red", "any to any"])
+@pytest.mark.parametrize(
+    "kernel", [BackgroundColour.blue_to_red(), BackgroundColour.any_to_any()], ids=["blue to red", "any to any"]
+)
 def test_a_background_becomes_another(digits, kernel):
     generator = torch.Generator().manual_seed(0)
     before = torch.rand(40, 3, generator=generator) * torch.tensor([0.3, 0.3, 0.5]) + torch.tensor([0, 0, 0.5])
@@ -211,19 +212,22 @@ def test_channels_may_be_fixed(digits):
     assert (drawn[:, :, 0] == 1).all()
 
 
-@pytest.mark.parametrize("arguments, message", [
-    (((0, 0), (1, 1, 1)), r"low: expected three numbers in \[0, 1\], got \(0, 0\)"),
-    ((0, 1), r"low: expected three numbers in \[0, 1\], got 0"),
-    (((0, 0, 0), (1, 1, 2)), r"high: expected three numbers in \[0, 1\], got \(1, 1, 2\)"),
-    (((0, 0, 0), (1, 1, math.nan)), "high: expected three numbers"),
-    (((0, 0, 0), "red"), "high: expected three numbers"),
-    (((0.5, 0, 0), (0.4, 1, 1)), "low, high: expected low <= high, not all equal"),
-    (((0.5, 0, 0), (0.5, 0, 0)), "low, high: expected low <= high, not all equal"),
-    (((0, 0, 0), (1, 1, 1), "blue"), r"source: expected 'grey', 'corner' or a colour \(r, g, b\), got 'blue'"),
-    (((0, 0, 0), (1, 1, 1), (1, 1, 1)), "source: expected a colour that is not white"),
-    (((0, 0, 0), (1, 1, 1), (0, 0)), "source: expected three numbers"),
-    (((0, 0, 0), (1, 1, 1), None), "source: expected"),
-])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (((0, 0), (1, 1, 1)), r"low: expected three numbers in \[0, 1\], got \(0, 0\)"),
+        ((0, 1), r"low: expected three numbers in \[0, 1\], got 0"),
+        (((0, 0, 0), (1, 1, 2)), r"high: expected three numbers in \[0, 1\], got \(1, 1, 2\)"),
+        (((0, 0, 0), (1, 1, math.nan)), "high: expected three numbers"),
+        (((0, 0, 0), "red"), "high: expected three numbers"),
+        (((0.5, 0, 0), (0.4, 1, 1)), "low, high: expected low <= high, not all equal"),
+        (((0.5, 0, 0), (0.5, 0, 0)), "low, high: expected low <= high, not all equal"),
+        (((0, 0, 0), (1, 1, 1), "blue"), r"source: expected 'grey', 'corner' or a colour \(r, g, b\), got 'blue'"),
+        (((0, 0, 0), (1, 1, 1), (1, 1, 1)), "source: expected a colour that is not white"),
+        (((0, 0, 0), (1, 1, 1), (0, 0)), "source: expected three numbers"),
+        (((0, 0, 0), (1, 1, 1), None), "source: expected"),
+    ],
+)
 def test_errors_of_background_colour(arguments, message):
     with pytest.raises(ValueError, match=message):
         BackgroundColour(*arguments)

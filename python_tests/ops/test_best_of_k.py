@@ -22,8 +22,13 @@ every_selection = pytest.mark.parametrize("selection", ["sample", "batch"])
 def truth(logits, target, selection="sample", label_smoothing=0.0, ignore_index=-100):
     """(losses [K, B], scores [K, B], loss [B], index [B]) in float64, by torch's own functions."""
     draws, batch, _ = logits.shape
-    losses = cross_entropy(logits.double().flatten(0, 1), target.repeat(draws), reduction="none",
-                           label_smoothing=label_smoothing, ignore_index=ignore_index).view(draws, batch)
+    losses = cross_entropy(
+        logits.double().flatten(0, 1),
+        target.repeat(draws),
+        reduction="none",
+        label_smoothing=label_smoothing,
+        ignore_index=ignore_index,
+    ).view(draws, batch)
     scores = losses if selection == "sample" else losses.sum(1, keepdim=True).expand(-1, batch)
     index = scores.nan_to_num(nan=-1.0, posinf=inf).argmax(0)
     loss = torch.where(scores.isnan().all(0), nan, losses.gather(0, index[None])[0])
@@ -44,8 +49,9 @@ def check(logits, target, backend, device, ties=False, **settings):
     loss, index = run(logits, target, backend, device, **settings)
     losses, scores, want, best = truth(logits, target, **settings)
     tolerance = TOLERANCE[loss.dtype]
-    torch.testing.assert_close(loss.double(), want.to(loss.dtype).double(), rtol=4 * tolerance, atol=4 * tolerance,
-                               equal_nan=True)
+    torch.testing.assert_close(
+        loss.double(), want.to(loss.dtype).double(), rtol=4 * tolerance, atol=4 * tolerance, equal_nan=True
+    )
     if ties:
         mine, top = scores.gather(0, index[None])[0], scores.gather(0, best[None])[0]
         torch.testing.assert_close(mine, top, rtol=4 * tolerance, atol=4 * tolerance * len(target), equal_nan=True)
@@ -166,12 +172,16 @@ def test_rows_with_nan_and_infinities(backend, device, padding, label_smoothing,
     for target in range(3):
         targets = torch.full((len(ODD),), target)
         # each alone, each after an ordinary draw, and before one
-        for logits in (rows[None], torch.stack([rows[12].expand_as(rows), rows]),
-                       torch.stack([rows, rows[12].expand_as(rows)])):
+        for logits in (
+            rows[None],
+            torch.stack([rows[12].expand_as(rows), rows]),
+            torch.stack([rows, rows[12].expand_as(rows)]),
+        ):
             check(logits, targets, backend, device, label_smoothing=label_smoothing)
         # the same numbers in another order may add up to another last bit
-        check(torch.stack([rows, rows.roll(1, 0)]), targets, backend, device, ties=True,
-              label_smoothing=label_smoothing)
+        check(
+            torch.stack([rows, rows.roll(1, 0)]), targets, backend, device, ties=True, label_smoothing=label_smoothing
+        )
 
 
 @every_dtype
@@ -214,8 +224,9 @@ def test_ignored_rows(backend, device, selection, ignore_index, label_smoothing)
     target[::3] = ignore_index
     logits[0] = 0.0  # never the worst
     logits[:, 3], logits[2, 6] = nan, inf  # ignored, so of no consequence
-    loss, index = check(logits, target, backend, device, selection=selection, ignore_index=ignore_index,
-                        label_smoothing=label_smoothing)
+    loss, index = check(
+        logits, target, backend, device, selection=selection, ignore_index=ignore_index, label_smoothing=label_smoothing
+    )
     assert (loss[::3] == 0).all() and (index[::3] == 0).all() and (index > 0).any()
 
 
@@ -239,7 +250,7 @@ def test_layout_does_not_matter(backend, device, dtype):
     views["transposed"], views["back"] = logits.transpose(0, 1)[:, :6], logits.permute(2, 0, 1)[:, :, :10]
     views["same row"] = logits[:, :1].expand(6, 12, 20)
     for name, view in views.items():
-        labels = (twice[::2] if view.shape[1] == 6 else twice[:view.shape[1]]).to(device) % view.shape[2]
+        labels = (twice[::2] if view.shape[1] == 6 else twice[: view.shape[1]]).to(device) % view.shape[2]
         got = best_of_k(view, labels, backend=backend)
         assert same(got, best_of_k(view.contiguous(), labels.contiguous(), backend=backend)), name
         check(view.cpu(), labels.cpu(), backend, device)
@@ -249,8 +260,13 @@ def test_layout_does_not_matter(backend, device, dtype):
 @every_selection
 def test_an_empty_batch(backend, device, dtype, selection):
     for draws, classes in ((1, 1), (5, 10), (3, 100)):
-        loss, index = run(torch.zeros(draws, 0, classes, dtype=dtype), torch.zeros(0, dtype=torch.int64), backend,
-                          device, selection=selection)
+        loss, index = run(
+            torch.zeros(draws, 0, classes, dtype=dtype),
+            torch.zeros(0, dtype=torch.int64),
+            backend,
+            device,
+            selection=selection,
+        )
         assert loss.shape == (0,)
 
 
@@ -259,8 +275,8 @@ def test_a_row_does_not_depend_on_its_neighbours(backend, device):
         logits, target = sample(3, 23, classes)
         whole = run(logits, target, backend, device)
         for b in (0, 1, 15, 16, 22):
-            alone = run(logits[:, b:b + 1], target[b:b + 1], backend, device)
-            assert same([part[b:b + 1] for part in whole], alone)
+            alone = run(logits[:, b : b + 1], target[b : b + 1], backend, device)
+            assert same([part[b : b + 1] for part in whole], alone)
 
 
 @every_selection
@@ -289,8 +305,9 @@ def in_chunks(logits, target, chunk, backend, **settings):
     running = None
     for first in range(0, len(logits), chunk):
         given = running
-        running = best_of_k(logits[first:first + chunk], target, running=running, first=first, backend=backend,
-                            **settings)
+        running = best_of_k(
+            logits[first : first + chunk], target, running=running, first=first, backend=backend, **settings
+        )
         assert given is None or (running[0] is given[0] and running[1] is given[1]), "in place"
     return running
 

@@ -43,8 +43,9 @@ def gradient_by_hand(logits, target, index, weights, label_smoothing=0.0, ignore
 @every_smoothing
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("draws, batch, classes", [(1, 1, 2), (4, 33, 10), (3, 9, 41), (10, 5, 300), (2, 6, 1)])
-def test_the_rows_chosen_have_the_gradient_of_cross_entropy(backend, device, selection, label_smoothing, dtype, draws,
-                                                            batch, classes):
+def test_the_rows_chosen_have_the_gradient_of_cross_entropy(
+    backend, device, selection, label_smoothing, dtype, draws, batch, classes
+):
     logits, target = sample(draws, batch, classes, dtype, device)
     settings = {"selection": selection, "label_smoothing": label_smoothing, "backend": backend}
     loss, index = best_of_k(logits, target, **settings)
@@ -140,8 +141,13 @@ def test_chunks_choose_without_gradients(backend, device):
     with pytest.raises(ValueError, match="logits: expected a tensor that requires no gradient beside running"):
         best_of_k(logits[2:], target, running=running, first=2, backend=backend)
     with pytest.raises(ValueError, match="running loss: expected a tensor that requires no gradient beside running"):
-        best_of_k(logits[2:].detach(), target, running=best_of_k(logits[:2], target, backend=backend), first=2,
-                  backend=backend)
+        best_of_k(
+            logits[2:].detach(),
+            target,
+            running=best_of_k(logits[:2], target, backend=backend),
+            first=2,
+            backend=backend,
+        )
     assert torch.equal(running[0], before)
     with torch.no_grad():
         loss, index = best_of_k(logits[2:], target, running=running, first=2, backend=backend)

@@ -23,9 +23,17 @@ def gap_arguments(dtype=torch.float32):
 
 
 def projection_arguments(dtype=torch.float32):
-    return {"x": torch.zeros(4, 3, dtype=dtype), "w": torch.ones(4, 3, dtype=dtype),
-            "c": torch.ones(4, dtype=torch.float64), "delta": torch.zeros(4, 3, dtype=dtype),
-            "feasible": torch.zeros(4, dtype=torch.bool), "norm": 2, "lower": 0.0, "upper": 1.0, "threads": 2}
+    return {
+        "x": torch.zeros(4, 3, dtype=dtype),
+        "w": torch.ones(4, 3, dtype=dtype),
+        "c": torch.ones(4, dtype=torch.float64),
+        "delta": torch.zeros(4, 3, dtype=dtype),
+        "feasible": torch.zeros(4, dtype=torch.bool),
+        "norm": 2,
+        "lower": 0.0,
+        "upper": 1.0,
+        "threads": 2,
+    }
 
 
 def best_arguments(dtype=torch.float32):
@@ -36,20 +44,41 @@ def best_arguments(dtype=torch.float32):
 
 
 def draws_arguments(dtype=torch.float32):
-    return {"index": torch.arange(4), "draw": torch.arange(3), "out": torch.zeros(3, 4, 5), "key": 1, "normal": True,
-            "threads": 2}
+    return {
+        "index": torch.arange(4),
+        "draw": torch.arange(3),
+        "out": torch.zeros(3, 4, 5),
+        "key": 1,
+        "normal": True,
+        "threads": 2,
+    }
 
 
 def search_arguments(dtype=torch.float32):
     points, ensemble, dim, active = 4, 2, 5, 3
-    lines, state = new_search(torch.ones(points).double(), torch.ones(points, ensemble, dtype=torch.float64),
-                              torch.full((points, ensemble), math.nan, dtype=torch.float64))
+    lines, state = new_search(
+        torch.ones(points).double(),
+        torch.ones(points, ensemble, dtype=torch.float64),
+        torch.full((points, ensemble), math.nan, dtype=torch.float64),
+    )
     state[:, FIELD["line"]], state[:, FIELD["step"]] = 0.0, 1.0  # under way: the logits given are taken
-    return {"logits": torch.zeros(active, 2, dtype=dtype), "rows": torch.tensor([3, 0, 1]),
-            "label": torch.zeros(points, dtype=torch.int64), "x": torch.zeros(points, dim, dtype=dtype),
-            "candidates": torch.ones(ensemble, points, dim, dtype=dtype), "lines": lines, "state": state,
-            "next": torch.zeros(active, dim, dtype=dtype), "closest": torch.zeros(points, dim, dtype=dtype),
-            "allowance": 0.0, "tol": 0.01, "bisection": False, "probes": 0, "patience": 20.0, "threads": 2}
+    return {
+        "logits": torch.zeros(active, 2, dtype=dtype),
+        "rows": torch.tensor([3, 0, 1]),
+        "label": torch.zeros(points, dtype=torch.int64),
+        "x": torch.zeros(points, dim, dtype=dtype),
+        "candidates": torch.ones(ensemble, points, dim, dtype=dtype),
+        "lines": lines,
+        "state": state,
+        "next": torch.zeros(active, dim, dtype=dtype),
+        "closest": torch.zeros(points, dim, dtype=dtype),
+        "allowance": 0.0,
+        "tol": 0.01,
+        "bisection": False,
+        "probes": 0,
+        "patience": 20.0,
+        "threads": 2,
+    }
 
 
 T = Transform
@@ -76,9 +105,17 @@ DIM = sum(MUCH[0][2::4])
 
 
 def nuisance_arguments(dtype=torch.float32):
-    return {"x": torch.full((4, *SHAPE), 0.5, dtype=dtype), "delta": torch.full((2, 4, DIM), 0.5, dtype=dtype),
-            "out": torch.zeros(2, 4, *SHAPE, dtype=dtype), "codes": MUCH[0], "numbers": MUCH[1], "key": 0,
-            "index": None, "draw": None, "threads": 2}
+    return {
+        "x": torch.full((4, *SHAPE), 0.5, dtype=dtype),
+        "delta": torch.full((2, 4, DIM), 0.5, dtype=dtype),
+        "out": torch.zeros(2, 4, *SHAPE, dtype=dtype),
+        "codes": MUCH[0],
+        "numbers": MUCH[1],
+        "key": 0,
+        "index": None,
+        "draw": None,
+        "threads": 2,
+    }
 
 
 def nuisance_draw_arguments(dtype=torch.float32):
@@ -87,14 +124,28 @@ def nuisance_draw_arguments(dtype=torch.float32):
 
 
 def nuisance_backward_arguments(dtype=torch.float32):
-    return {"grad": torch.ones(2, 4, *SHAPE, dtype=dtype), "x": torch.full((4, *SHAPE), 0.5, dtype=dtype),
-            "delta": torch.full((2, 4, DIM), 0.5, dtype=dtype), "grad_x": torch.zeros(4, *SHAPE, dtype=dtype),
-            "grad_delta": torch.zeros(2, 4, DIM, dtype=dtype), "codes": MUCH[0], "numbers": MUCH[1], "threads": 2}
+    return {
+        "grad": torch.ones(2, 4, *SHAPE, dtype=dtype),
+        "x": torch.full((4, *SHAPE), 0.5, dtype=dtype),
+        "delta": torch.full((2, 4, DIM), 0.5, dtype=dtype),
+        "grad_x": torch.zeros(4, *SHAPE, dtype=dtype),
+        "grad_delta": torch.zeros(2, 4, DIM, dtype=dtype),
+        "codes": MUCH[0],
+        "numbers": MUCH[1],
+        "threads": 2,
+    }
 
 
 def nuisance_sample_arguments(dtype=torch.float32):
-    return {"index": torch.arange(4), "draw": torch.arange(2), "delta": torch.zeros(2, 4, DIM), "codes": MUCH[0],
-            "numbers": MUCH[1], "key": 1, "threads": 2}
+    return {
+        "index": torch.arange(4),
+        "draw": torch.arange(2),
+        "delta": torch.zeros(2, 4, DIM),
+        "codes": MUCH[0],
+        "numbers": MUCH[1],
+        "key": 1,
+        "threads": 2,
+    }
 
 
 def rbf_arguments(dtype=torch.float32):
@@ -301,20 +352,20 @@ def test_sizes_of_one_and_of_zero_have_any_stride():
 def test_nothing_is_written_outside_of_the_result():
     for dim in (1, 3, 4, 15, 16, 17, 63, 65):
         frame = torch.full((3, 2, dim + 8), 7.0)
-        out = frame.flatten()[:2 * 3 * dim].view(3, 2, dim)
+        out = frame.flatten()[: 2 * 3 * dim].view(3, 2, dim)
         native.draws(torch.arange(2), torch.arange(3), out, 5, True, 1)
-        assert (frame.flatten()[2 * 3 * dim:] == 7).all() and not (out == 7).any()
+        assert (frame.flatten()[2 * 3 * dim :] == 7).all() and not (out == 7).any()
         for dtype in (torch.float32, torch.float64):
             memory = torch.full((3 * dim + 40,), 7.0, dtype=dtype)
-            delta, feasible = memory[:3 * dim].view(3, dim), torch.zeros(3, dtype=torch.bool)
+            delta, feasible = memory[: 3 * dim].view(3, dim), torch.zeros(3, dtype=torch.bool)
             x, w, c = torch.full((3, dim), 0.5).to(dtype), torch.ones(3, dim).to(dtype), torch.full((3,), 0.1 * dim)
             for norm in (1, 2, 3):
                 native.halfspace_box_projection(x, w, c.double(), delta, feasible, norm, 0.0, 1.0, 1)
-                assert (memory[3 * dim:] == 7).all() and feasible.all() and (delta <= 0.5).all()
+                assert (memory[3 * dim :] == 7).all() and feasible.all() and (delta <= 0.5).all()
             memory.fill_(7.0)
             squares = torch.ones(3, dtype=dtype), torch.ones(dim, dtype=dtype)
-            native.rbf_kernel(memory[:3 * dim].view(3, dim), *squares, 0.5, 1)
-            assert (memory[3 * dim:] == 7).all() and (memory[:3 * dim] <= 1).all()
+            native.rbf_kernel(memory[: 3 * dim].view(3, dim), *squares, 0.5, 1)
+            assert (memory[3 * dim :] == 7).all() and (memory[: 3 * dim] <= 1).all()
 
 
 @pytest.mark.parametrize("wrong", [3, -1, 10**9, -(2**63), 2**63 - 1])
@@ -345,12 +396,22 @@ def test_best_of_k_stays_within_its_tensors(dtype):
         frame, places = torch.full((batch + 40,), 7.0, dtype=wanted), torch.full((batch + 40,), 7)
         # what stands before and behind the logits would show: NaN in every row
         around = torch.full((2 * batch * classes + 128,), math.nan, dtype=dtype)
-        logits = around[64:64 + 2 * batch * classes].view(2, batch, classes)
+        logits = around[64 : 64 + 2 * batch * classes].view(2, batch, classes)
         logits.zero_()
         for whole_batch in (False, True):
             for smoothing in (0.0, 0.1):
-                native.best_of_k(logits, torch.zeros(batch, dtype=torch.int64), frame[:batch], places[:batch], 0, True,
-                                 whole_batch, smoothing, -100, 1)
+                native.best_of_k(
+                    logits,
+                    torch.zeros(batch, dtype=torch.int64),
+                    frame[:batch],
+                    places[:batch],
+                    0,
+                    True,
+                    whole_batch,
+                    smoothing,
+                    -100,
+                    1,
+                )
                 torch.testing.assert_close(frame[:batch], torch.full((batch,), math.log(classes), dtype=wanted))
                 assert (places[:batch] == 0).all() and (frame[batch:] == 7).all() and (places[batch:] == 7).all()
 
@@ -365,7 +426,7 @@ EACH = [(T.BRIGHTNESS,), (T.CONTRAST,), (T.SATURATION, 1), (T.HUE,), (T.GAMMA,),
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_programs_write_nothing_outside_of_their_results(dtype):
     frame = 64
-    for given in ([[one] for one in EACH] + [EACH]):
+    for given in [[one] for one in EACH] + [EACH]:
         codes, numbers = steps(*given)
         dim = sum(codes[2::4])
         x, index, draw = torch.rand(2, *SHAPE, dtype=dtype), torch.arange(2), torch.arange(3)
@@ -401,7 +462,7 @@ def test_pixels_outside_the_range_are_told():
 
 def at(place, value, given):
     """The codes or numbers `given` with another value at one place."""
-    return [*given[:place], value, *given[place + 1:]]
+    return [*given[:place], value, *given[place + 1 :]]
 
 
 ONE = steps((T.BRIGHTNESS,))
@@ -492,7 +553,7 @@ def outcomes(cases, ways):
     """What came of each case, in children of this process: what is wrongly taken may be followed anywhere."""
     found = {}
     while len(found) < len(cases):
-        rest = list(cases)[len(found):]
+        rest = list(cases)[len(found) :]
         reader, writer = os.pipe()
         child = os.fork()
         if child == 0:
@@ -580,8 +641,17 @@ def test_bounds_and_settings_beyond_all_measure():
             call("nuisance_backward", torch.float64, delta=delta, grad_delta=torch.zeros_like(delta), **program)
 
 
-@pytest.mark.parametrize("counter, key", [([0] * 3, [0] * 2), ([0] * 4, [0]), ([0, 0, 0, 2**32], [0, 0]),
-                                          ([0, 0, 0, -1], [0, 0]), ("abcd", "ab"), (None, None)])
+@pytest.mark.parametrize(
+    "counter, key",
+    [
+        ([0] * 3, [0] * 2),
+        ([0] * 4, [0]),
+        ([0, 0, 0, 2**32], [0, 0]),
+        ([0, 0, 0, -1], [0, 0]),
+        ("abcd", "ab"),
+        (None, None),
+    ],
+)
 def test_philox_refuses_what_are_not_words(counter, key):
     with pytest.raises(TypeError):
         native.philox(counter, key)
@@ -616,8 +686,12 @@ def followed(tmp_path_factory):
     args = {k: v for k, v in search_arguments().items() if isinstance(v, torch.Tensor)}
     args["rows"] = torch.tensor([0, 3, 1])
     torch.save(args, given)
-    run = subprocess.run([sys.executable, "-c", FOLLOW.replace("OUTSIDE", repr(OUTSIDE)), given], capture_output=True,
-                         text=True, timeout=90)
+    run = subprocess.run(
+        [sys.executable, "-c", FOLLOW.replace("OUTSIDE", repr(OUTSIDE)), given],
+        capture_output=True,
+        text=True,
+        timeout=90,
+    )
     return {tuple(line.split()[:2]): int(line.split()[2]) for line in run.stdout.splitlines()}
 
 

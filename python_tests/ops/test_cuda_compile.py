@@ -47,16 +47,22 @@ def flags():
 def kernels_in(report):
     """(processor, mangled name, bytes of stack, bytes of spills) of each kernel in the compiler's report. The stack
     includes that of the functions which the kernel calls, where the compiler says so."""
-    entry = (r"Compiling entry function '(\w+)' for '(\w+)'.*?(\d+) bytes stack frame, (\d+) bytes spill stores, "
-             r"(\d+) bytes spill loads(?:\n[^\n]*Used \d+ registers[^\n]*?(\d+) bytes cumulative stack size)?")
-    return [(processor, name, int(cumulative or frame), int(stores) + int(loads))
-            for name, processor, frame, stores, loads, cumulative in re.findall(entry, report, re.DOTALL)]
+    entry = (
+        r"Compiling entry function '(\w+)' for '(\w+)'.*?(\d+) bytes stack frame, (\d+) bytes spill stores, "
+        r"(\d+) bytes spill loads(?:\n[^\n]*Used \d+ registers[^\n]*?(\d+) bytes cumulative stack size)?"
+    )
+    return [
+        (processor, name, int(cumulative or frame), int(stores) + int(loads))
+        for name, processor, frame, stores, loads, cumulative in re.findall(entry, report, re.DOTALL)
+    ]
 
 
 def spills_in(report):
     """Bytes, of kernels and of the functions that they call."""
-    return sum(int(stores) + int(loads)
-               for stores, loads in re.findall(r"(\d+) bytes spill stores, (\d+) bytes spill loads", report))
+    return sum(
+        int(stores) + int(loads)
+        for stores, loads in re.findall(r"(\d+) bytes spill stores, (\d+) bytes spill loads", report)
+    )
 
 
 def stores_in(ptx):
@@ -66,8 +72,9 @@ def stores_in(ptx):
         places = {}
         for base, offset in re.findall(r"st\.global\.[bfu]32\s+\[(%\w+)(?:\+(-?\d+))?\]", body):
             places.setdefault(base, set()).add(int(offset or 0))
-        neighbours = sum({first + 4, first + 8, first + 12} <= offsets
-                         for offsets in places.values() for first in offsets)
+        neighbours = sum(
+            {first + 4, first + 8, first + 12} <= offsets for offsets in places.values() for first in offsets
+        )
         found.append((name, len(re.findall(r"st\.global(?:\.wb)?\.v(?:4\.[bfu]32|2\.[bfu]64)", body)), neighbours))
     return found
 
@@ -117,10 +124,27 @@ def test_every_source_with_kernels_is_listed():
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem)
 def test_sources_compile_to_what_they_are_meant_to_be(source, tmp_path):
-    targets = [part for processor in PROCESSORS
-               for part in ("-gencode", f"arch=compute_{processor[3:]},code={processor}")]
-    command = [compiler(), *flags(), *targets, "--threads", "2", "-Werror", "all-warnings", "-Xptxas", "-v", "-fatbin",
-               "--keep", "--keep-dir", tmp_path, "-o", tmp_path / "out", source]
+    targets = [
+        part for processor in PROCESSORS for part in ("-gencode", f"arch=compute_{processor[3:]},code={processor}")
+    ]
+    command = [
+        compiler(),
+        *flags(),
+        *targets,
+        "--threads",
+        "2",
+        "-Werror",
+        "all-warnings",
+        "-Xptxas",
+        "-v",
+        "-fatbin",
+        "--keep",
+        "--keep-dir",
+        tmp_path,
+        "-o",
+        tmp_path / "out",
+        source,
+    ]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     report = run.stdout + run.stderr
     assert run.returncode == 0, report

@@ -5,9 +5,9 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from plain_philox import plain_philox
 from scipy.special import ndtri
 
+from python_tests.support.philox import plain_philox
 from robustperf.ops import draws
 from robustperf.ops.reference.draws import _normal
 from robustperf.ops.reference.philox import philox as reference_philox
@@ -104,8 +104,9 @@ def test_a_key_in_a_tensor_draws_what_the_integer_draws(backend, device, key):
     held = torch.tensor(np.uint64(key).astype(np.int64), device=device)
     for normal in (False, True):
         where = on(device, *INDICES), on(device, *DRAWS), 9
-        assert torch.equal(draws(held, *where, normal=normal, backend=backend),
-                           draws(key, *where, normal=normal, backend=backend))
+        assert torch.equal(
+            draws(held, *where, normal=normal, backend=backend), draws(key, *where, normal=normal, backend=backend)
+        )
 
 
 def test_backends_agree_on_a_quarter_of_a_million_normals(backend, device):
@@ -163,7 +164,8 @@ def test_the_least_word(backend, device, index, component):
     args = 0, on(device, index), on(device, 0), component + 1
     assert draws(*args, backend=backend)[0, 0, component].item() == 0.0
     assert draws(*args, normal=True, backend=backend)[0, 0, component].item() == pytest.approx(
-        ndtri(2.0**-25), abs=3e-6)
+        ndtri(2.0**-25), abs=3e-6
+    )
 
 
 @pytest.mark.parametrize("index, component", GREATEST)

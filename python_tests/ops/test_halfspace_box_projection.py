@@ -27,8 +27,9 @@ def rows(*values, dtype=torch.float64):
 
 
 def project(x, w, c, norm, backend, device="cpu", **box):
-    delta, feasible = halfspace_box_projection(x.to(device), w.to(device), c.to(device), norm=norm, backend=backend,
-                                               **box)
+    delta, feasible = halfspace_box_projection(
+        x.to(device), w.to(device), c.to(device), norm=norm, backend=backend, **box
+    )
     assert delta.shape == x.shape and delta.dtype == x.dtype and delta.device.type == torch.device(device).type
     assert feasible.shape == c.shape and feasible.dtype == torch.bool
     return delta.cpu(), feasible.cpu()
@@ -112,18 +113,29 @@ def solve(x, w, c, norm):
     low, high = -x, 1 - x
     if norm == 2:
         start = np.where(w > 0, high, low)  # feasible
-        found = minimize(lambda d: d @ d, start, jac=lambda d: 2 * d, bounds=list(zip(low, high, strict=True)),
-                         constraints={"type": "ineq", "fun": lambda d: w @ d - c, "jac": lambda d: w},
-                         method="SLSQP", options={"ftol": 1e-15, "maxiter": 500})
+        found = minimize(
+            lambda d: d @ d,
+            start,
+            jac=lambda d: 2 * d,
+            bounds=list(zip(low, high, strict=True)),
+            constraints={"type": "ineq", "fun": lambda d: w @ d - c, "jac": lambda d: w},
+            method="SLSQP",
+            options={"ftol": 1e-15, "maxiter": 500},
+        )
         assert found.success
         return math.sqrt(found.fun), found.x
     if norm == 1:  # d = p - q
-        found = linprog(np.ones(2 * n), A_ub=-np.r_[w, -w][None], b_ub=[-c],
-                        bounds=[(0, h) for h in high] + [(0, -v) for v in low])
+        found = linprog(
+            np.ones(2 * n), A_ub=-np.r_[w, -w][None], b_ub=[-c], bounds=[(0, h) for h in high] + [(0, -v) for v in low]
+        )
     else:  # |d_i| <= t
         eye, one = np.eye(n), np.ones((n, 1))
-        found = linprog(np.r_[np.zeros(n), 1], A_ub=np.block([[-w[None], np.zeros((1, 1))], [eye, -one], [-eye, -one]]),
-                        b_ub=np.r_[-c, np.zeros(2 * n)], bounds=[*zip(low, high, strict=True), (0, None)])
+        found = linprog(
+            np.r_[np.zeros(n), 1],
+            A_ub=np.block([[-w[None], np.zeros((1, 1))], [eye, -one], [-eye, -one]]),
+            b_ub=np.r_[-c, np.zeros(2 * n)],
+            bounds=[*zip(low, high, strict=True), (0, None)],
+        )
     assert found.status == 0
     return found.fun, None
 
@@ -267,8 +279,11 @@ def test_weights_whose_squares_vanish_do_not_move_what_need_not_move(backend, de
 
 
 @every_norm
-@pytest.mark.parametrize("dtype, powers", [(torch.float32, (-60, -30, 30, 60)), (torch.float64, (-660, -30, 30, 660))],
-                         ids=["float32", "float64"])
+@pytest.mark.parametrize(
+    "dtype, powers",
+    [(torch.float32, (-60, -30, 30, 60)), (torch.float64, (-660, -30, 30, 660))],
+    ids=["float32", "float64"],
+)
 def test_powers_of_two_change_no_bit(backend, device, norm, dtype, powers):
     x, w, c = sample(16, 75, dtype, seed=3)
     c[:3] = torch.tensor([0.0, -2.0, 1e4])
@@ -279,8 +294,11 @@ def test_powers_of_two_change_no_bit(backend, device, norm, dtype, powers):
 
 
 @every_norm
-@pytest.mark.parametrize("dtype, scales", [(torch.float32, (1e-30, 1e-9, 1e9, 1e30)),
-                                           (torch.float64, (1e-200, 1e-9, 1e9, 1e200))], ids=["float32", "float64"])
+@pytest.mark.parametrize(
+    "dtype, scales",
+    [(torch.float32, (1e-30, 1e-9, 1e9, 1e30)), (torch.float64, (1e-200, 1e-9, 1e9, 1e200))],
+    ids=["float32", "float64"],
+)
 def test_any_scale_gives_the_same_step(backend, device, norm, dtype, scales):
     x, w, c = sample(16, 75, dtype, seed=4)
     want = project(x, w, c, norm, backend, device)
@@ -363,8 +381,7 @@ def test_faults_give_nan_and_leave_the_other_rows_alone(backend, device, norm, d
 @every_norm
 def test_an_infinite_x_is_out_of_the_box(backend, device, norm):
     x = rows([0.5, inf], [0.5, -inf])
-    delta, feasible = project(x, rows([1.0, 1.0], [1.0, 1.0]), rows(0.1, 0.1), norm, backend,
-                              device)
+    delta, feasible = project(x, rows([1.0, 1.0], [1.0, 1.0]), rows(0.1, 0.1), norm, backend, device)
     assert delta.isnan().all() and not feasible.any()
 
 
@@ -420,8 +437,9 @@ def test_for_norm_one_a_row_of_equal_weights(backend, device):
 @pytest.mark.parametrize("batch, dim", [(0, 5), (0, 0), (3, 0)])
 def test_nothing_to_do(backend, device, norm, dtype, batch, dim):
     c = torch.tensor([-1.0, 0.0, 1.0])[:batch]
-    delta, feasible = project(torch.zeros(batch, dim, dtype=dtype), torch.zeros(batch, dim, dtype=dtype), c, norm,
-                              backend, device)
+    delta, feasible = project(
+        torch.zeros(batch, dim, dtype=dtype), torch.zeros(batch, dim, dtype=dtype), c, norm, backend, device
+    )
     assert delta.shape == (batch, dim) and feasible.tolist() == [True, True, False][:batch]
 
 
@@ -450,7 +468,7 @@ def test_each_row_on_its_own(backend, device, norm):
     x, w, c = sample(7, 40, torch.float32, seed=11)
     delta, _ = project(x, w, c, norm, backend, device)
     for i in range(7):
-        assert torch.equal(project(x[i:i + 1], w[i:i + 1], c[i:i + 1], norm, backend, device)[0][0], delta[i])
+        assert torch.equal(project(x[i : i + 1], w[i : i + 1], c[i : i + 1], norm, backend, device)[0][0], delta[i])
 
 
 def test_c_may_be_of_either_dtype_and_norm_a_text(backend, device):

@@ -40,17 +40,28 @@ def least(x, w, c, norm, lower, upper):
     n, c = len(x), float(c)
     if norm == 2:
         start = np.where(w > 0, np.minimum(high, 1e3), np.maximum(low, -1e3))
-        found = minimize(lambda d: d @ d, start, jac=lambda d: 2 * d, bounds=list(zip(low, high, strict=True)),
-                         constraints={"type": "ineq", "fun": lambda d: w @ d - c, "jac": lambda d: w},
-                         method="SLSQP", options={"ftol": 1e-14, "maxiter": 1000})
+        found = minimize(
+            lambda d: d @ d,
+            start,
+            jac=lambda d: 2 * d,
+            bounds=list(zip(low, high, strict=True)),
+            constraints={"type": "ineq", "fun": lambda d: w @ d - c, "jac": lambda d: w},
+            method="SLSQP",
+            options={"ftol": 1e-14, "maxiter": 1000},
+        )
         return math.sqrt(found.fun)
     if norm == 1:  # d = p - q
-        found = linprog(np.ones(2 * n), A_ub=-np.r_[w, -w][None], b_ub=[-c],
-                        bounds=[(0, h) for h in high] + [(0, -v) for v in low])
+        found = linprog(
+            np.ones(2 * n), A_ub=-np.r_[w, -w][None], b_ub=[-c], bounds=[(0, h) for h in high] + [(0, -v) for v in low]
+        )
     else:  # |d_i| <= t
         eye, one = np.eye(n), np.ones((n, 1))
-        found = linprog(np.r_[np.zeros(n), 1], A_ub=np.block([[-w[None], np.zeros((1, 1))], [eye, -one], [-eye, -one]]),
-                        b_ub=np.r_[-c, np.zeros(2 * n)], bounds=[*zip(low, high, strict=True), (0, None)])
+        found = linprog(
+            np.r_[np.zeros(n), 1],
+            A_ub=np.block([[-w[None], np.zeros((1, 1))], [eye, -one], [-eye, -one]]),
+            b_ub=np.r_[-c, np.zeros(2 * n)],
+            bounds=[*zip(low, high, strict=True), (0, None)],
+        )
     assert found.status == 0
     return found.fun
 
@@ -61,8 +72,9 @@ def least(x, w, c, norm, lower, upper):
 @pytest.mark.parametrize("dim", [2, 9, 17])
 def test_the_least_norm(backend, device, norm, dtype, free, dim):
     x, w, c, lower, upper = problem(dim, dtype, free=free)
-    delta, feasible = halfspace_box_projection(*(v.to(device) for v in (x, w, c)), norm=norm, lower=lower.to(device),
-                                               upper=upper.to(device), backend=backend)
+    delta, feasible = halfspace_box_projection(
+        *(v.to(device) for v in (x, w, c)), norm=norm, lower=lower.to(device), upper=upper.to(device), backend=backend
+    )
     delta, tol = delta.cpu().double(), TOLERANCE[dtype]
     assert feasible.all()
     torch.testing.assert_close((w.double() * delta).sum(1), c, rtol=tol, atol=0)
@@ -77,8 +89,9 @@ def test_the_least_norm(backend, device, norm, dtype, free, dim):
 @every_dtype
 def test_without_a_box_the_closed_forms(backend, device, norm, dtype):
     x, w, c, _, _ = problem(33, dtype)
-    delta, feasible = halfspace_box_projection(*(v.to(device) for v in (x, w, c)), norm=norm, lower=-inf, upper=inf,
-                                               backend=backend)
+    delta, feasible = halfspace_box_projection(
+        *(v.to(device) for v in (x, w, c)), norm=norm, lower=-inf, upper=inf, backend=backend
+    )
     w, dual = w.double(), {1: inf, 2: 2, inf: 1}[norm]
     size = torch.linalg.vector_norm(w, dual, dim=1, keepdim=True)
     heaviest = (w.abs() == size).double()  # for p = 1
@@ -119,11 +132,18 @@ def test_scale_and_faults(backend, device, norm):
     assert (still[0] == 0).all() and not still[1].any()
 
 
-@pytest.mark.parametrize(("bound", "error", "match"), [
-    (torch.zeros(3, dtype=torch.float64), ValueError, r"lower: expected shape \[9\], got \[3\]"),
-    (torch.zeros(9), TypeError, "lower: expected torch.float64, got torch.float32"),
-    (torch.zeros(9, dtype=torch.float64, device="meta"), ValueError, "lower: expected a tensor on cpu, got .* meta"),
-])
+@pytest.mark.parametrize(
+    ("bound", "error", "match"),
+    [
+        (torch.zeros(3, dtype=torch.float64), ValueError, r"lower: expected shape \[9\], got \[3\]"),
+        (torch.zeros(9), TypeError, "lower: expected torch.float64, got torch.float32"),
+        (
+            torch.zeros(9, dtype=torch.float64, device="meta"),
+            ValueError,
+            "lower: expected a tensor on cpu, got .* meta",
+        ),
+    ],
+)
 def test_wrong_bounds(bound, error, match):
     x, w, c, _, upper = problem(9, torch.float64)
     with pytest.raises(error, match=match):

@@ -209,10 +209,12 @@ def test_a_name_that_is_none_is_an_error_of_the_import():
 
 
 def test_an_empty_name_is_no_name():
-    code = ("import sys\nfrom importlib.util import module_from_spec, spec_from_file_location\n"
-            "spec = spec_from_file_location('_native', sys.argv[1])\n"
-            "m = module_from_spec(spec)\n"
-            "spec.loader.exec_module(m)\n"
-            "assert m.isa() == m.isas()[-1]")
+    code = (
+        "import sys\nfrom importlib.util import module_from_spec, spec_from_file_location\n"
+        "spec = spec_from_file_location('_native', sys.argv[1])\n"
+        "m = module_from_spec(spec)\n"
+        "spec.loader.exec_module(m)\n"
+        "assert m.isa() == m.isas()[-1]"
+    )
     run = start("", "-c", code, native.__file__)
     assert run.returncode == 0, run.stderr

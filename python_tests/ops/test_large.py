@@ -35,9 +35,11 @@ def test_a_search_step_writes_from_the_far_end_of_many_candidates():
     x, candidates = zeros(points, dim), zeros(ensemble, points, dim)
     assert candidates.numel() > MANY
     x[3, -1], candidates[2, 3, -1], candidates[2, 3, 0] = 0.25, 0.75, 1.0
-    lines, state = new_search(torch.ones(points, dtype=torch.float64),
-                              torch.tensor([[math.inf, math.inf, 1.0]] * points, dtype=torch.float64),
-                              torch.full((points, ensemble), math.nan, dtype=torch.float64))
+    lines, state = new_search(
+        torch.ones(points, dtype=torch.float64),
+        torch.tensor([[math.inf, math.inf, 1.0]] * points, dtype=torch.float64),
+        torch.full((points, ensemble), math.nan, dtype=torch.float64),
+    )
     rows, label, place = torch.tensor([3]), torch.zeros(points, dtype=torch.int64), torch.full((1, dim), math.nan)
     ops.line_search_step(None, rows, label, x, candidates, lines, state, place, x, tol=2.0**-6, backend="native")
     assert state[3, FIELD["line"]] == 2 and state[3, FIELD["step"]] == 1

@@ -59,8 +59,22 @@ class Run:
         self.states, self.lines = [], []
         self.looks, self.places = [[] for _ in range(points)], [[] for _ in range(points)]
         for _ in range(most):
-            line_search_step(logits, rows, label, x, candidates, lines, state, places, closest, tol=tol,
-                             method=method, probes=probes, allowance=0.0, backend=backend)
+            line_search_step(
+                logits,
+                rows,
+                label,
+                x,
+                candidates,
+                lines,
+                state,
+                places,
+                closest,
+                tol=tol,
+                method=method,
+                probes=probes,
+                allowance=0.0,
+                backend=backend,
+            )
             self.states.append(state.cpu().clone())
             self.lines.append(lines.cpu().clone())
             going = state[rows, FIELD["line"]] >= 0
@@ -238,8 +252,14 @@ def crossing(gap, p, a):
 @pytest.mark.parametrize("dtype, known", [(torch.float32, False), (torch.float64, "half")], ids=["float32", "float64"])
 def test_backends_agree_bit_for_bit_over_a_zoo_of_gaps(backend, device, dtype, known, method, probes, tol):
     points, lines = 40, 3
-    problem = Problem(points, lines, zoo(points, lines, SINGLE + WILD, seed=probes), dtype=dtype, known=known,
-                      gap_x=lambda p: (1.0, 1e-280, 1e9, inf)[p % 4])
+    problem = Problem(
+        points,
+        lines,
+        zoo(points, lines, SINGLE + WILD, seed=probes),
+        dtype=dtype,
+        known=known,
+        gap_x=lambda p: (1.0, 1e-280, 1e9, inf)[p % 4],
+    )
     problem.length[3] = inf
     problem.length[::5, 1] = inf
     problem.length[1::5, 2] = problem.length[1::5, 0]
@@ -255,8 +275,11 @@ def test_backends_agree_bit_for_bit_over_a_zoo_of_gaps(backend, device, dtype, k
         for step, (got, lines) in enumerate(zip(run.lines, want.lines, strict=True)):
             assert torch.equal(bits(got), bits(lines)), f"the lines part at step {step}"
         assert torch.equal(bits(run.closest.double()), bits(want.closest.double()))
-        assert all(torch.equal(a, b) for got, places in zip(run.places, want.places, strict=True)
-                   for a, b in zip(got, places, strict=True))
+        assert all(
+            torch.equal(a, b)
+            for got, places in zip(run.places, want.places, strict=True)
+            for a, b in zip(got, places, strict=True)
+        )
 
 
 @configurations
@@ -578,8 +601,13 @@ def test_a_bracket_starts_from_the_end_of_the_smaller_gap(backend, device, known
     """Chandrupatla's choice at the second look depends on which of the two is the latest place."""
     for at_x, at_end, a, b in ((0.25, -9.0, 0.0, 1.0), (9.0, -0.25, 1.0, 0.0), (1.0, -1.0, 0.0, 1.0)):
         root = at_x / (at_x - at_end)
-        problem = Problem(1, 1, lambda p, a, s, size=at_x / root, root=root: size * (root - s),
-                          gap_x=lambda p, at_x=at_x: at_x, known=known)
+        problem = Problem(
+            1,
+            1,
+            lambda p, a, s, size=at_x / root, root=root: size * (root - s),
+            gap_x=lambda p, at_x=at_x: at_x,
+            known=known,
+        )
         lines = Run(problem, backend, device).lines
         line = Line(*lines[0 if known else 1][0, 0].tolist())
         assert (line.a, line.b, line.stage, line.looks) == (a, b, OPEN, 0)

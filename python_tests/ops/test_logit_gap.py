@@ -18,7 +18,7 @@ inf, nan = math.inf, math.nan
 def by_hand(logits, label):
     gaps = []
     for z, y in zip(logits.tolist(), label.tolist(), strict=True):
-        others = z[:y] + z[y + 1:]
+        others = z[:y] + z[y + 1 :]
         top = nan if any(map(math.isnan, others)) else max(others)
         largest = max((abs(v) for v in z if math.isfinite(v)), default=0.0)
         gaps.append(z[y] - top + ALLOWED[logits.dtype] * UNIT[logits.dtype] * largest)
@@ -127,8 +127,8 @@ def test_a_row_does_not_depend_on_its_neighbours(backend, device):
     logits[4, 2] = nan
     whole = logit_gap(logits.to(device), label.to(device), backend=backend)
     for i in range(9):
-        alone = logit_gap(logits[i:i + 1].to(device), label[i:i + 1].to(device), backend=backend)
-        torch.testing.assert_close(whole[i:i + 1], alone, rtol=0, atol=0, equal_nan=True)
+        alone = logit_gap(logits[i : i + 1].to(device), label[i : i + 1].to(device), backend=backend)
+        torch.testing.assert_close(whole[i : i + 1], alone, rtol=0, atol=0, equal_nan=True)
 
 
 def test_inputs_are_left_as_they_were(backend, device):

@@ -548,7 +548,7 @@ def test_an_image_and_a_draw_do_not_depend_on_their_neighbours(backend, device, 
     whole = run(backend, device, program, x, delta, dtype)
     for i in range(3):
         for k in range(2):
-            alone = run(backend, device, program, x[i:i + 1], delta[k:k + 1, i:i + 1], dtype)
+            alone = run(backend, device, program, x[i : i + 1], delta[k : k + 1, i : i + 1], dtype)
             assert torch.equal(alone[0, 0], whole[k, i])
 
 
@@ -647,7 +647,7 @@ def test_pixels_outside_the_range_between_steps(backend, device, name, dtype):
     alone = Program((STEPS[name],))
     if name == "gamma":
         added = added.clamp_min(0)
-    want = torch.cat([plain(alone, added[k], delta[k:k + 1, :, 90:]) for k in range(2)])
+    want = torch.cat([plain(alone, added[k], delta[k : k + 1, :, 90:]) for k in range(2)])
     close(run(backend, device, program, x, delta, dtype), want, 4e-6 if dtype == torch.float32 else 1e-12)
 
 
@@ -727,9 +727,23 @@ CHAINS = {
     "of barriers": (3, ["rotation", "contrast", "blur", "affine in its border", "background of a corner", "contrast"]),
     "of fields": (1, ["fog", "add and clamp", "impulse", "scale"]),
     # more sums over the pixels than a pass of the CUDA kernel adds up, before and behind a barrier
-    "of many sums": (3, ["brightness", "background of a colour", "hue", "background of a colour", "gamma",
-                         "background of a corner", "saturation", "background of a colour", "brightness", "hue",
-                         "background of a colour", "gamma"]),
+    "of many sums": (
+        3,
+        [
+            "brightness",
+            "background of a colour",
+            "hue",
+            "background of a colour",
+            "gamma",
+            "background of a corner",
+            "saturation",
+            "background of a colour",
+            "brightness",
+            "hue",
+            "background of a colour",
+            "gamma",
+        ],
+    ),
 }
 
 
@@ -774,7 +788,7 @@ def test_gradients_of_several_draws_add_up_in_the_image(backend, device):
         delta.requires_grad_()
         weights = torch.randn(3, 2, 3, 6, 5, generator=torch.Generator().manual_seed(4), dtype=torch.float64).to(device)
         whole, by_delta = gradients(backend, program, x, delta, weights)
-        parts = [gradients(backend, program, x, delta[k:k + 1], weights[k:k + 1]) for k in range(3)]
+        parts = [gradients(backend, program, x, delta[k : k + 1], weights[k : k + 1]) for k in range(3)]
         torch.testing.assert_close(whole, sum(part for part, _ in parts), rtol=1e-13, atol=1e-13)
         alone = [torch.autograd.grad(nuisance(x, delta[k:k + 1], program, backend=backend), delta, weights[k:k + 1])[0]
                  for k in range(3)]  # fmt: skip
@@ -803,7 +817,7 @@ def test_shot_noise_has_gradients_of_zero(backend, device, dtype):
         by_x, by_delta = gradients(backend, program, x, delta, torch.ones(2, 2, 3, 4, 3, dtype=dtype, device=device))
         assert not by_x.any() and by_x.shape == x.shape and by_delta.shape == delta.shape
         place = names.index("shot")  # only what comes behind it may have a gradient
-        assert not by_delta[..., : 36 + place].any() and by_delta[..., 36 + place:].any() == (names[-1] != "shot")
+        assert not by_delta[..., : 36 + place].any() and by_delta[..., 36 + place :].any() == (names[-1] != "shot")
 
 
 @both_dtypes

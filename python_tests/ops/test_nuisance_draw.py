@@ -223,6 +223,7 @@ def test_on_the_meta_device_shapes_are_worked_out():
 
 X, B, K = torch.full((2, 3, 4, 5), 0.5), torch.arange(2), torch.arange(3)
 
+
 @pytest.mark.parametrize("x, key, index, draw, program, error, message", [
     (X.half(), 0, B, K, BRIGHTER, TypeError, r"x: expected torch.float32 or torch.float64, got torch.float16"),
     (X[0], 0, B, K, BRIGHTER, ValueError, r"x: expected shape \[B, C, H, W\], got \[3, 4, 5\]"),

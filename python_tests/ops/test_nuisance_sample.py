@@ -5,10 +5,10 @@ import math
 import numpy as np
 import pytest
 import torch
-from plain_philox import plain_philox
 from scipy.special import ndtri
 from scipy.stats import beta, kstest, norm, uniform
 
+from python_tests.support.philox import plain_philox
 from robustperf.ops import draws, nuisance_sample
 from robustperf.ops.program import FOG_NODES, Law, Program, Step, Transform
 
@@ -131,8 +131,19 @@ def test_a_step_begins_where_the_words_of_the_one_before_end(backend, device):
     args = 3, on(device, *INDICES), on(device, *DRAWS)
     u = draws(*args, 64, backend=backend)
     unit = box(T.GAMMA, (0.0,), (1.0,))
-    for before, word in (([], 0), ([unit], 1), ([unit] * 2, 2), ([unit] * 3, 3), ([unit] * 4, 4), ([unit] * 31, 31),
-                         ([SPREAD], 6), ([NORMAL], 6), ([BALL], 7), ([BALL, BALL], 14), ([AFFINE, BALL, unit], 14)):
+    for before, word in (
+        ([], 0),
+        ([unit], 1),
+        ([unit] * 2, 2),
+        ([unit] * 3, 3),
+        ([unit] * 4, 4),
+        ([unit] * 31, 31),
+        ([SPREAD], 6),
+        ([NORMAL], 6),
+        ([BALL], 7),
+        ([BALL, BALL], 14),
+        ([AFFINE, BALL, unit], 14),
+    ):
         got = nuisance_sample(*args, Program((*before, unit)), SHAPE, backend=backend)
         assert torch.equal(got[..., -1], u[..., word]), before
 
@@ -141,8 +152,10 @@ def test_a_step_begins_where_the_words_of_the_one_before_end(backend, device):
 def test_a_key_in_a_tensor_draws_what_the_integer_draws(backend, device, key):
     held, where = torch.tensor(np.uint64(key).astype(np.int64), device=device), (on(device, 0, 7), on(device, 0, 3))
     for name in ("fog", "all"):
-        assert torch.equal(nuisance_sample(held, *where, program_of(name), SHAPE, backend=backend),
-                           nuisance_sample(key, *where, program_of(name), SHAPE, backend=backend))
+        assert torch.equal(
+            nuisance_sample(held, *where, program_of(name), SHAPE, backend=backend),
+            nuisance_sample(key, *where, program_of(name), SHAPE, backend=backend),
+        )
 
 
 def test_shared_steps_draw_once(backend, device):

@@ -3,9 +3,9 @@ operations' values are tested in their own files, on every backend that is here.
 
 import pytest
 import torch
-from test_registry import samples
 from torch.utils._pytree import tree_map
 
+from python_tests.ops.test_registry import samples
 from robustperf import ops, random
 from robustperf.nuisance import Affine, Compose, Contrast, Fog, GaussianNoise, Hue
 from robustperf.ops import registry

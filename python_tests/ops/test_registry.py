@@ -113,8 +113,9 @@ def test_a_device_that_is_no_ones_gets_the_reference_and_native_refuses_it(op):
 
 def test_native_asked_for_on_another_device_is_refused_by_the_operation():
     with pytest.raises(ValueError, match="backend: 'native' does not run on tensors on meta"):
-        ops.logit_gap(torch.zeros(2, 3, device="meta"), torch.zeros(2, dtype=torch.int64, device="meta"),
-                      backend="native")
+        ops.logit_gap(
+            torch.zeros(2, 3, device="meta"), torch.zeros(2, dtype=torch.int64, device="meta"), backend="native"
+        )
     x = torch.zeros(2, 3, device="meta")
     with pytest.raises(ValueError, match="backend: 'native' does not run on tensors on meta"):
         ops.halfspace_box_projection(x, x, x[:, 0], backend="native")
@@ -154,8 +155,11 @@ def clear_caches():
 
 def test_a_gpu_without_a_gpu_backend_is_served_by_the_reference_and_told_what_to_install(monkeypatch, clear_caches):
     gpu_with(monkeypatch, cuda="no CUDA compiler (nvcc) was found", triton="pip install 'robustperf[triton]'")
-    with pytest.warns(RuntimeWarning, match=r"on the reference backend.*cuda: no CUDA compiler \(nvcc\) was found; "
-                                            r"triton: pip install 'robustperf\[triton\]'"):
+    with pytest.warns(
+        RuntimeWarning,
+        match=r"on the reference backend.*cuda: no CUDA compiler \(nvcc\) was found; "
+        r"triton: pip install 'robustperf\[triton\]'",
+    ):
         assert registry.default("best_of_k", "cuda") == "reference"
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # told once
@@ -207,14 +211,25 @@ def line_search_arguments(dtype, logits):
     g = torch.Generator().manual_seed(0)
     points, ensemble, dim = 4, 2, 6
     active = 3
-    lines, state = new_search(torch.ones(points, dtype=torch.float64),
-                              torch.ones(points, ensemble, dtype=torch.float64),
-                              torch.full((points, ensemble), math.nan, dtype=torch.float64))
+    lines, state = new_search(
+        torch.ones(points, dtype=torch.float64),
+        torch.ones(points, ensemble, dtype=torch.float64),
+        torch.full((points, ensemble), math.nan, dtype=torch.float64),
+    )
     rows, label = torch.tensor([2, 0, 1]), torch.zeros(points, dtype=torch.int64)
     x = torch.rand(points, dim, generator=g).to(dtype)
     candidates = torch.rand(ensemble, points, dim, generator=g).to(dtype)
-    args = (None, rows, label, x, candidates, lines, state, torch.zeros(active, dim, dtype=dtype),
-            torch.zeros(points, dim, dtype=dtype))
+    args = (
+        None,
+        rows,
+        label,
+        x,
+        candidates,
+        lines,
+        state,
+        torch.zeros(active, dim, dtype=dtype),
+        torch.zeros(points, dim, dtype=dtype),
+    )
     if logits is None:
         return args
     ops.line_search_step(*args, tol=2.0**-6)
@@ -281,8 +296,14 @@ def test_opcheck(op, name):
 
 
 def test_the_arguments_that_an_operation_writes_to():
-    written = {op: [argument.name for argument in getattr(torch.ops.robustperf, op).default._schema.arguments
-                    if argument.is_write] for op in registry.OPS}
+    written = {
+        op: [
+            argument.name
+            for argument in getattr(torch.ops.robustperf, op).default._schema.arguments
+            if argument.is_write
+        ]
+        for op in registry.OPS
+    }
     want = {op: [] for op in registry.OPS}
     want |= {"best_of_k": ["loss", "index"], "line_search_step": ["lines", "state", "next", "closest"],
              "nuisance_draw": ["out"]}  # fmt: skip

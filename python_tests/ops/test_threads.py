@@ -47,8 +47,7 @@ def look():
         lines, state = (t.clone() for t in start)
         places, closest = torch.zeros_like(x), torch.zeros_like(x)
         for seen in (None, logits, -logits, logits):
-            ops.line_search_step(seen, rows, label, x, ends, lines, state, places, closest, tol=0.25,
-                                 backend="native")
+            ops.line_search_step(seen, rows, label, x, ends, lines, state, places, closest, tol=0.25, backend="native")
         assert state[:, FIELD["evaluations"]].sum() > 200
         return lines, state, places, closest
 
@@ -67,8 +66,9 @@ def worst(selection, dtype):
     for shape in ((10, 2100, 10), (4, 77, 1003)):
         logits, target = torch.randn(*shape, generator=g).to(dtype), torch.randint(shape[2], shape[1:2], generator=g)
         jobs.append((logits, target))
-    return lambda: [part for logits, target in jobs
-                    for part in ops.best_of_k(logits, target, selection=selection, backend="native")]
+    return lambda: [
+        part for logits, target in jobs for part in ops.best_of_k(logits, target, selection=selection, backend="native")
+    ]
 
 
 def vary(way, kernel, images=29):
@@ -170,8 +170,9 @@ print("done")
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 def test_forked_children_run_what_their_parent_ran():
     # a process group of its own: a child that hangs is ended with its parent
-    run = subprocess.Popen([sys.executable, "-c", FORK], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                           start_new_session=True)
+    run = subprocess.Popen(
+        [sys.executable, "-c", FORK], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
     try:
         out, err = run.communicate(timeout=90)
     except subprocess.TimeoutExpired:

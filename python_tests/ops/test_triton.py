@@ -30,7 +30,7 @@ EXACT = ("draws", "logit_gap", "halfspace_box_projection", "line_search_step", "
 
 
 def run(*command, **environment):
-    paths = os.pathsep.join([str(HERE), str(HERE.parent), *sys.path])
+    paths = os.pathsep.join([str(HERE.parents[1]), *sys.path])
     # options that are for the run as a whole, such as those that require backends, are not for its parts
     environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "PYTEST_ADDOPTS": ""} | environment
     done = subprocess.run([sys.executable, *command], cwd=HERE, capture_output=True, text=True, env=environment)
@@ -41,7 +41,17 @@ def run(*command, **environment):
 @pytest.mark.parametrize("group", GROUPS)
 def test_under_the_interpreter(group, note_backend):
     files = [f"{name}.py" for name in GROUPS[group]]
-    told = run("-m", "pytest", "-v", "-p", "triton_interpreted", "-p", "no:cacheprovider", *files, TRITON_INTERPRET="1")
+    told = run(
+        "-m",
+        "pytest",
+        "-v",
+        "-p",
+        "python_tests.ops.triton_interpreted",
+        "-p",
+        "no:cacheprovider",
+        *files,
+        TRITON_INTERPRET="1",
+    )
     for file in files:
         assert re.search(rf"{file}::\S+ PASSED", told), f"no test of {file} passed:\n{told}"
     assert "SKIPPED" not in told, told

@@ -6,11 +6,11 @@ import sys
 
 import torch
 import triton
-from test_nuisance import STEPS
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction, mangle_type
 
+from python_tests.cli.test_nuisance import STEPS
 from robustperf.ops import registry
 from robustperf.ops.line_search_step import new_search
 from robustperf.ops.program import Law, Program, channels_out
@@ -66,8 +66,17 @@ def call_best_of_k(run):
     for dtype, shape in ((torch.float32, (4, 3, 1000)), (torch.float16, (1, 1, 1)), (torch.bfloat16, (4, 3, 10))):
         loss = torch.zeros(shape[1])
         for whole_batch, fresh, smoothing in ((False, True, 0.0), (True, False, 0.1)):
-            run(torch.zeros(shape, dtype=dtype), numbers(0, 1, 2), loss, numbers(0, 0, 0), 0, fresh, whole_batch,
-                smoothing, -100)
+            run(
+                torch.zeros(shape, dtype=dtype),
+                numbers(0, 1, 2),
+                loss,
+                numbers(0, 0, 0),
+                0,
+                fresh,
+                whole_batch,
+                smoothing,
+                -100,
+            )
 
 
 def call_halfspace_box_projection(run):
@@ -130,8 +139,13 @@ def call_nuisance_sample(run):
 
 def call_rbf_decision(run):
     for dtype in (torch.float32, torch.float64):
-        run(torch.zeros(2, 3, dtype=dtype), torch.zeros(20, 3, dtype=dtype), torch.zeros(1, 20, dtype=dtype),
-            torch.zeros(1, dtype=dtype), 0.5)
+        run(
+            torch.zeros(2, 3, dtype=dtype),
+            torch.zeros(20, 3, dtype=dtype),
+            torch.zeros(1, 20, dtype=dtype),
+            torch.zeros(1, dtype=dtype),
+            0.5,
+        )
 
 
 def call_rbf_decision_backward(run):

@@ -60,7 +60,8 @@ def pytest_plugin_registered(plugin):
 
 
 def pytest_collection_modifyitems(config, items):
-    wanted = [item for item in items
-              if "triton" in item.nodeid and re.search("|".join(WANTED[item.path.stem]), item.name)]
+    wanted = [
+        item for item in items if "triton" in item.nodeid and re.search("|".join(WANTED[item.path.stem]), item.name)
+    ]
     config.hook.pytest_deselected(items=[item for item in items if item not in wanted])
     items[:] = wanted

@@ -4,9 +4,9 @@ import pytest
 import torch
 import triton
 import triton.language as tl
-from plain_philox import plain_philox
-from test_draws import KNOWN
 
+from python_tests.ops.test_draws import KNOWN
+from python_tests.support.philox import plain_philox
 from robustperf.ops.triton.philox import philox
 
 

@@ -3,7 +3,8 @@ interpreter."""
 
 import pytest
 import torch
-from test_line_search_step import COARSE, SINGLE, WILD, Problem, Run, bits, check, inf, zoo
+
+from python_tests.ops.test_line_search_step import COARSE, SINGLE, WILD, Problem, Run, bits, check, inf, zoo
 
 
 @pytest.mark.parametrize("dtype, known, method, probes", [
@@ -12,11 +13,18 @@ from test_line_search_step import COARSE, SINGLE, WILD, Problem, Run, bits, chec
 ])  # fmt: skip
 def test_lines_and_states_are_the_reference_s(dtype, known, method, probes):
     points, lines = 6, 3
-    problem = Problem(points, lines, zoo(points, lines, SINGLE + WILD, seed=probes), dtype=dtype, known=known,
-                      gap_x=lambda p: (1.0, 1e-280, 1e9, inf)[p % 4])
+    problem = Problem(
+        points,
+        lines,
+        zoo(points, lines, SINGLE + WILD, seed=probes),
+        dtype=dtype,
+        known=known,
+        gap_x=lambda p: (1.0, 1e-280, 1e9, inf)[p % 4],
+    )
     problem.length[::5, 1] = inf
-    mine, truth = (Run(problem, backend, "cpu", tol=COARSE, method=method, probes=probes)
-                   for backend in ("triton", "reference"))
+    mine, truth = (
+        Run(problem, backend, "cpu", tol=COARSE, method=method, probes=probes) for backend in ("triton", "reference")
+    )
     check(mine)
     for got, want in ((mine.states, truth.states), (mine.lines, truth.lines)):
         assert len(got) == len(want) and all(torch.equal(bits(a), bits(b)) for a, b in zip(got, want, strict=True))

@@ -52,8 +52,13 @@ def labels_by_hand(net, kernel, samples, key=3):
     net.eval()
     with torch.no_grad():
         own = torch.stack([net(x[None]).argmax(1)[0] for x in X])
-        drawn = [[net(kernel.draw(X[i : i + 1], key=key, index=INDEX[i : i + 1], draws=torch.tensor([d]))[0]).argmax()
-                  for i in range(len(X))] for d in range(samples)]
+        drawn = [
+            [
+                net(kernel.draw(X[i : i + 1], key=key, index=INDEX[i : i + 1], draws=torch.tensor([d]))[0]).argmax()
+                for i in range(len(X))
+            ]
+            for d in range(samples)
+        ]
     net.train()
     return own, torch.tensor(drawn)
 
@@ -84,8 +89,9 @@ def test_it_stops_at_the_first_disagreement(net, kernel):
 @pytest.mark.parametrize("rule", [{}, {"width": 0.3}, {"until_disagreement": True}])
 def test_batches_and_processes_change_nothing(net, kernel, rule):
     def run(rows, batch_size):
-        return basic_robustness(net, X[rows], kernel, samples=150, key=1, index=INDEX[rows], batch_size=batch_size,
-                                **rule)
+        return basic_robustness(
+            net, X[rows], kernel, samples=150, key=1, index=INDEX[rows], batch_size=batch_size, **rule
+        )
 
     whole = run(torch.arange(7), 64)
     for batch_size in (1, 3, 1000):
@@ -95,8 +101,9 @@ def test_batches_and_processes_change_nothing(net, kernel, rule):
         part = run(rows, 5)
         for name in ("rho", "lower", "upper", "agreed", "draws", "label"):
             assert torch.equal(getattr(part, name), getattr(whole, name)[rows]), name
-    assert rule or not torch.equal(run(torch.arange(7), 64).agreed,
-                                   basic_robustness(net, X, kernel, samples=150, key=2, index=INDEX).agreed)
+    assert rule or not torch.equal(
+        run(torch.arange(7), 64).agreed, basic_robustness(net, X, kernel, samples=150, key=2, index=INDEX).agreed
+    )
 
 
 @pytest.mark.parametrize("rule", [{}, {"width": 0.12}, {"until_disagreement": True}])
@@ -177,8 +184,17 @@ def test_no_points_and_double(net):
 
 def test_errors(net):
     ball = L2Ball(1)
-    for name, wrong in (("samples", 0), ("samples", 1.5), ("batch_size", 0), ("confidence", 1), ("width", 0),
-                        ("width", 1), ("width", math.nan), ("key", -1), ("seed", -1)):
+    for name, wrong in (
+        ("samples", 0),
+        ("samples", 1.5),
+        ("batch_size", 0),
+        ("confidence", 1),
+        ("width", 0),
+        ("width", 1),
+        ("width", math.nan),
+        ("key", -1),
+        ("seed", -1),
+    ):
         with pytest.raises((TypeError, ValueError), match="seed: expected" if name == "key" else name):
             basic_robustness(net, X, ball, **{name: wrong})
     with pytest.raises(ValueError, match="width: expected None beside until_disagreement"):

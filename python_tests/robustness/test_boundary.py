@@ -82,6 +82,7 @@ def nearest_in_box(x, w, g, norm, lower, upper):
     if (np.maximum(w * (upper - x), w * (lower - x))).sum() < g:
         return math.inf
     if norm == 2:
+
         def step(t):
             return np.clip(x + t * w, lower, upper) - x
 
@@ -121,8 +122,9 @@ def test_linear_classifier_without_a_box(norm, method, known):
         search = line_search(model, x, x + delta, labels=labels, tol=FINE, method=method, gaps=gaps)
         torch.testing.assert_close(search.step, torch.full_like(g, 1 / overshoot), rtol=0, atol=1e-9)
         gaps = None if gaps is None else (gaps[0], gaps[1][None])
-        found = closest_boundary(model, x, (x + delta)[None], norm=norm, tol=FINE, method=method, labels=labels,
-                                 gaps=gaps)
+        found = closest_boundary(
+            model, x, (x + delta)[None], norm=norm, tol=FINE, method=method, labels=labels, gaps=gaps
+        )
         dual = {1: math.inf, 2: 2, math.inf: 1}[norm]
         truth = g / torch.linalg.vector_norm(w, dual, dim=1)
         torch.testing.assert_close(found.distance, truth, rtol=1e-9, atol=1e-9)
@@ -139,16 +141,18 @@ def test_linear_classifier_in_a_box(norm, lower, upper):
     logits = model(x)
     labels = logits.argmax(1)
     w, g = model.weight[1 - labels] - model.weight[labels], (logits[:, 0] - logits[:, 1]).abs()
-    truth = torch.tensor([nearest_in_box(*row, norm, lower, upper) for row in zip(x, w, g.tolist(), strict=True)],
-                         dtype=torch.float64)
+    truth = torch.tensor(
+        [nearest_in_box(*row, norm, lower, upper) for row in zip(x, w, g.tolist(), strict=True)], dtype=torch.float64
+    )
     free = g / torch.linalg.vector_norm(w, {1: math.inf, 2: 2, math.inf: 1}[norm], dim=1)
     assert truth.isfinite().all() and (truth > free + 1e-6).sum() >= 3  # the box matters
     for overshoot in (1 + 1e-10, 1.2):
         delta, _ = ops.halfspace_box_projection(x, w, overshoot * g, norm=norm, lower=lower, upper=upper)
         found = closest_boundary(model, x, (x + delta)[None], norm=norm, tol=FINE)
         step = g / (w * delta).sum(1)  # along this line the gap is g - step <w, δ>
-        torch.testing.assert_close(found.distance, step * torch.linalg.vector_norm(delta, norm, dim=1), rtol=0,
-                                   atol=1e-9)
+        torch.testing.assert_close(
+            found.distance, step * torch.linalg.vector_norm(delta, norm, dim=1), rtol=0, atol=1e-9
+        )
         assert (found.distance >= truth - 1e-9).all()
         if overshoot < 1.1:
             torch.testing.assert_close(found.distance, truth, rtol=0, atol=1e-9)
@@ -187,9 +191,18 @@ def test_several_classes_give_the_nearest_of_the_projections(norm):
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("place", [1e-7, 0.1, 0.25, 0.5, 0.7734, 1 - 1e-7])
-@pytest.mark.parametrize("bend", [lambda t: t, lambda t: t**3, lambda t: t.sign() * t.abs().sqrt(),
-                                  lambda t: t.sign(), lambda t: (20 * t).expm1(), lambda t: 1e-200 * t],
-                         ids=["line", "cube", "root", "step", "exp", "tiny"])
+@pytest.mark.parametrize(
+    "bend",
+    [
+        lambda t: t,
+        lambda t: t**3,
+        lambda t: t.sign() * t.abs().sqrt(),
+        lambda t: t.sign(),
+        lambda t: (20 * t).expm1(),
+        lambda t: 1e-200 * t,
+    ],
+    ids=["line", "cube", "root", "step", "exp", "tiny"],
+)
 def test_gaps_of_every_form(method, place, bend):
     """One crossing at a known place, whatever the gap looks like around it; the search ends in a bounded time."""
 
@@ -287,8 +300,16 @@ def test_probes_look_from_the_near_end_on_and_stop_at_the_first_crossing():
 
 
 @EXAMPLES
-@given(st.integers(0, 10**6), st.integers(1, 8), st.integers(1, 5), st.integers(1, 6), st.sampled_from([0, 1, 3, 8]),
-       st.sampled_from(NORMS), st.booleans(), st.sampled_from(METHODS))
+@given(
+    st.integers(0, 10**6),
+    st.integers(1, 8),
+    st.integers(1, 5),
+    st.integers(1, 6),
+    st.sampled_from([0, 1, 3, 8]),
+    st.sampled_from(NORMS),
+    st.booleans(),
+    st.sampled_from(METHODS),
+)
 def test_what_holds_on_every_line(seed, batch, lines, dim, probes, norm, known, method):
     """Also where a line crosses many boundaries: a verified point on its line, and none of the places that every
     search looks at, the probes and the ends, is crossed and nearer."""
@@ -296,8 +317,15 @@ def test_what_holds_on_every_line(seed, batch, lines, dim, probes, norm, known, 
     x, candidates = normals(batch, dim, seed=seed), 2 * normals(lines, batch, dim, seed=seed + 1)
     labels = net(x).argmax(1)
     gaps = (ops.logit_gap(net(x), labels), torch.stack([ops.logit_gap(net(c), labels) for c in candidates]))
-    found = closest_boundary(net, x, candidates, norm=norm, probes=probes, method=method,
-                             **({"gaps": gaps, "labels": labels} if known else {}))
+    found = closest_boundary(
+        net,
+        x,
+        candidates,
+        norm=norm,
+        probes=probes,
+        method=method,
+        **({"gaps": gaps, "labels": labels} if known else {}),
+    )
     places = [torch.linspace(0, 1, probes + 2, dtype=torch.float64)[1:, None, None] * (c - x) for c in candidates]
     places = torch.stack(places)  # [A, P, B, D]
     crossed = net((x + places).flatten(0, 2)).argmax(1).view(places.shape[:3]) != labels
@@ -309,7 +337,7 @@ def test_what_holds_on_every_line(seed, batch, lines, dim, probes, norm, known, 
     assert found.point[~some].isnan().all() and (found.candidate[~some] == -1).all()
     torch.testing.assert_close(torch.linalg.vector_norm(found.point - x, norm, dim=1)[some], found.distance[some])
     for b in some.nonzero()[:, 0].tolist():
-        assert net(found.point[b:b + 1]).argmax(1) != labels[b]
+        assert net(found.point[b : b + 1]).argmax(1) != labels[b]
         line, step = candidates[found.candidate[b], b] - x[b], found.point[b] - x[b]
         t = (line @ step) / (line @ line)
         assert 0 < t <= 1 + 1e-12
@@ -339,8 +367,16 @@ def exhaustive(net, x, candidates, labels, norm):
 
 
 @EXAMPLES
-@given(st.integers(0, 10**6), st.integers(1, 4), st.integers(1, 4), st.integers(1, 7), st.sampled_from(NORMS),
-       st.sampled_from(["none", "x", "end", "both", "some"]), st.sampled_from(METHODS), st.booleans())
+@given(
+    st.integers(0, 10**6),
+    st.integers(1, 4),
+    st.integers(1, 4),
+    st.integers(1, 7),
+    st.sampled_from(NORMS),
+    st.sampled_from(["none", "x", "end", "both", "some"]),
+    st.sampled_from(METHODS),
+    st.booleans(),
+)
 def test_closest_boundary_against_exhaustive_bisection(seed, batch, lines, dim, norm, known, method, convolution):
     shape = (1, 4, 4) if convolution else (dim,)
     net = cnn(seed) if convolution else mlp(dim, seed, gain=2.0)
@@ -363,8 +399,12 @@ def test_closest_boundary_against_exhaustive_bisection(seed, batch, lines, dim, 
     assert torch.equal(found.candidate[clear], chosen[clear])
     point = found.point[some]
     assert (net(point).argmax(1) != labels[some]).all()
-    torch.testing.assert_close(torch.linalg.vector_norm((point - x[some]).flatten(1), norm, dim=1),
-                               found.distance[some], rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(
+        torch.linalg.vector_norm((point - x[some]).flatten(1), norm, dim=1),
+        found.distance[some],
+        rtol=1e-12,
+        atol=1e-14,
+    )
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -432,8 +472,13 @@ def test_points_are_verified_one_by_one_and_in_any_batch(dtype, method, probes):
     """Another label alone, in the whole batch and in parts; a step of `tol` back it is the old one, up to the
     rounding allowance."""
     torch.manual_seed(0)
-    net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Flatten(),
-                        nn.Linear(8 * 36, 10)).to(dtype).requires_grad_(False)
+    net = (
+        nn.Sequential(
+            nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 10)
+        )
+        .to(dtype)
+        .requires_grad_(False)
+    )
     net[5].weight.mul_(4)
     x, x_adv = (2 * normals(50, 3, 8, 8, seed=seed).to(dtype) for seed in (1, 2))
     found = line_search(net, x, x_adv, method=method, probes=probes)
@@ -503,6 +548,7 @@ def test_a_tie_is_no_crossing():
     """Equal logits at x', or a difference within rounding: not another label for sure."""
     x, x_adv = segment()
     for other in (1.0, 1 + 2**-51):
+
         def model(x, other=other):
             return torch.stack([1 + (1 - x[:, 0]), torch.full_like(x[:, 0], other)], 1)
 
@@ -598,8 +644,10 @@ def test_evaluations_are_the_images_that_the_model_saw(lines, method, probes, kn
     labels[5] = (labels[5] + 1) % 4
     gaps = None
     if known:
-        gaps = (ops.logit_gap(model.net(x[:, 1:]), labels),
-                torch.stack([ops.logit_gap(model.net(c[:, 1:]), labels) for c in candidates]))
+        gaps = (
+            ops.logit_gap(model.net(x[:, 1:]), labels),
+            torch.stack([ops.logit_gap(model.net(c[:, 1:]), labels) for c in candidates]),
+        )
     found = closest_boundary(model, x, candidates, labels=labels, gaps=gaps, method=method, probes=probes)
     assert found.evaluations.tolist() == model.seen and found.evaluations.dtype == torch.int64
     assert len(set(model.seen)) > 1
@@ -653,8 +701,10 @@ def test_backends_agree_exactly(backend, device, dtype, method, probes):
             assert torch.equal(ours.candidate, reference.candidate)
             assert torch.equal(ours.evaluations, reference.evaluations)
             assert torch.equal(ours.point.nan_to_num(7), reference.point.nan_to_num(7))
-        ours, reference = (line_search(net, x, candidates[0], tol=tol, method=method, probes=probes, backend=name)
-                           for name in (backend, "reference"))
+        ours, reference = (
+            line_search(net, x, candidates[0], tol=tol, method=method, probes=probes, backend=name)
+            for name in (backend, "reference")
+        )
         assert torch.equal(ours.step, reference.step) and torch.equal(ours.evaluations, reference.evaluations)
         assert torch.equal(ours.point.nan_to_num(7), reference.point.nan_to_num(7))
 
@@ -701,8 +751,9 @@ def test_images_of_any_shape(shape):
 def test_tensors_that_are_not_contiguous():
     net, x, candidates = mlp(12, seed=1), normals(9, 3, 4, seed=2), normals(3, 9, 3, 4, seed=3)
     plain = closest_boundary(net, x, candidates)
-    strided = closest_boundary(net, x.transpose(1, 2).contiguous().transpose(1, 2),
-                               candidates.transpose(0, 3).contiguous().transpose(0, 3))
+    strided = closest_boundary(
+        net, x.transpose(1, 2).contiguous().transpose(1, 2), candidates.transpose(0, 3).contiguous().transpose(0, 3)
+    )
     assert torch.equal(plain.distance, strided.distance)
     gaps = (None, torch.zeros(9, 3, dtype=torch.float64).fill_(math.nan).T)
     assert torch.equal(closest_boundary(net, x, candidates, gaps=gaps).distance, plain.distance)
@@ -734,8 +785,8 @@ def test_a_point_does_not_depend_on_the_others_in_its_batch():
     net, x, candidates = mlp(6, seed=1), uniforms(20, 6, seed=2), 2 * normals(3, 20, 6, seed=3)
     whole = closest_boundary(net, x, candidates)
     for b in range(20):
-        alone = closest_boundary(net, x[b:b + 1], candidates[:, b:b + 1])
-        torch.testing.assert_close(alone.distance, whole.distance[b:b + 1], rtol=1e-9, atol=1e-12)
+        alone = closest_boundary(net, x[b : b + 1], candidates[:, b : b + 1])
+        torch.testing.assert_close(alone.distance, whole.distance[b : b + 1], rtol=1e-9, atol=1e-12)
         assert alone.candidate == whole.candidate[b] and alone.evaluations == whole.evaluations[b]
 
 
@@ -799,25 +850,28 @@ def test_distances():
 # Errors
 
 
-@pytest.mark.parametrize(("change", "error", "match"), [
-    ({"x": lambda v: v.mul(255).byte()}, TypeError, "x: expected torch.float32 or torch.float64, got torch.uint8"),
-    ({"x": lambda v: v[0]}, ValueError, r"x: expected a batch"),
-    ({"x": lambda v: v.tolist()}, TypeError, "x: expected a tensor, got list"),
-    ({"x": lambda v: v * math.nan}, ValueError, "x: expected finite pixels, got nan"),
-    ({"x_adv": lambda v: v * math.nan}, ValueError, "x_adv: expected finite pixels, got nan"),
-    ({"x_adv": lambda v: v / 0}, ValueError, "x_adv: expected finite pixels, got"),
-    ({"x_adv": lambda v: v.float()}, TypeError, "x_adv: expected torch.float64, got torch.float32"),
-    ({"x_adv": lambda v: v.long()}, TypeError, "x_adv: "),
-    ({"x_adv": lambda v: v[:, :2]}, ValueError, r"x_adv: expected shape \[4, 3\], got \[4, 2\]"),
-    ({"x_adv": lambda v: v[:2]}, ValueError, r"x_adv: expected shape \[4, 3\], got \[2, 3\]"),
-    ({"x_adv": lambda v: v.tolist()}, TypeError, "x_adv: expected a tensor, got list"),
-    ({"labels": lambda v: v + 4}, ValueError, r"labels: expected labels in 0\.\.3, got"),
-    ({"labels": lambda v: v - 4}, ValueError, r"labels: expected labels in 0\.\.3, got -"),
-    ({"labels": lambda v: v.int()}, TypeError, "labels: expected torch.int64, got torch.int32"),
-    ({"labels": lambda v: v[:3]}, ValueError, r"labels: expected shape \[4\], got \[3\]"),
-    ({"labels": lambda v: v.to("meta")}, ValueError, "labels: expected a tensor on cpu, got one on meta"),
-    ({"labels": lambda v: v.tolist()}, TypeError, "labels: expected a tensor, got list"),
-])
+@pytest.mark.parametrize(
+    ("change", "error", "match"),
+    [
+        ({"x": lambda v: v.mul(255).byte()}, TypeError, "x: expected torch.float32 or torch.float64, got torch.uint8"),
+        ({"x": lambda v: v[0]}, ValueError, r"x: expected a batch"),
+        ({"x": lambda v: v.tolist()}, TypeError, "x: expected a tensor, got list"),
+        ({"x": lambda v: v * math.nan}, ValueError, "x: expected finite pixels, got nan"),
+        ({"x_adv": lambda v: v * math.nan}, ValueError, "x_adv: expected finite pixels, got nan"),
+        ({"x_adv": lambda v: v / 0}, ValueError, "x_adv: expected finite pixels, got"),
+        ({"x_adv": lambda v: v.float()}, TypeError, "x_adv: expected torch.float64, got torch.float32"),
+        ({"x_adv": lambda v: v.long()}, TypeError, "x_adv: "),
+        ({"x_adv": lambda v: v[:, :2]}, ValueError, r"x_adv: expected shape \[4, 3\], got \[4, 2\]"),
+        ({"x_adv": lambda v: v[:2]}, ValueError, r"x_adv: expected shape \[4, 3\], got \[2, 3\]"),
+        ({"x_adv": lambda v: v.tolist()}, TypeError, "x_adv: expected a tensor, got list"),
+        ({"labels": lambda v: v + 4}, ValueError, r"labels: expected labels in 0\.\.3, got"),
+        ({"labels": lambda v: v - 4}, ValueError, r"labels: expected labels in 0\.\.3, got -"),
+        ({"labels": lambda v: v.int()}, TypeError, "labels: expected torch.int64, got torch.int32"),
+        ({"labels": lambda v: v[:3]}, ValueError, r"labels: expected shape \[4\], got \[3\]"),
+        ({"labels": lambda v: v.to("meta")}, ValueError, "labels: expected a tensor on cpu, got one on meta"),
+        ({"labels": lambda v: v.tolist()}, TypeError, "labels: expected a tensor, got list"),
+    ],
+)
 def test_wrong_tensors(change, error, match):
     net = mlp(3, seed=1)
     values = {"x": uniforms(4, 3, seed=2), "x_adv": uniforms(4, 3, seed=3)}
@@ -834,30 +888,41 @@ def test_wrong_images_beside_known_gaps():
         line_search(mlp(3, seed=1), [[0.0] * 3] * 4, uniforms(4, 3, seed=3), gaps=gaps)
 
 
-@pytest.mark.parametrize(("change", "error", "match"), [
-    (lambda c: c[0], ValueError, "candidates: expected shape"),
-    (lambda c: c[0, 0], ValueError, "candidates: expected shape"),
-    (lambda c: c[:, :3], ValueError, r"candidates: expected shape \[A, 4, 3\], got \[2, 3, 3\]"),
-    (lambda c: c[:, :, :2], ValueError, r"candidates: expected shape \[A, 4, 3\], got \[2, 4, 2\]"),
-    (lambda c: c[..., None], ValueError, r"candidates: expected shape \[A, 4, 3\], got \[2, 4, 3, 1\]"),
-    (lambda c: c.float(), TypeError, "candidates: expected torch.float64, got torch.float32"),
-    (lambda c: c.long(), TypeError, "candidates: "),
-    (lambda c: c.to("meta"), ValueError, "candidates: expected a tensor on cpu, got one on meta"),
-    (lambda c: list(c), TypeError, "candidates: expected a tensor, got list"),
-    (lambda c: c.index_fill(1, torch.tensor([2]), math.nan), ValueError, "candidates: expected finite pixels"),
-    (lambda c: c.index_fill(1, torch.tensor([2]), -math.inf), ValueError, "candidates: expected finite pixels"),
-])
+@pytest.mark.parametrize(
+    ("change", "error", "match"),
+    [
+        (lambda c: c[0], ValueError, "candidates: expected shape"),
+        (lambda c: c[0, 0], ValueError, "candidates: expected shape"),
+        (lambda c: c[:, :3], ValueError, r"candidates: expected shape \[A, 4, 3\], got \[2, 3, 3\]"),
+        (lambda c: c[:, :, :2], ValueError, r"candidates: expected shape \[A, 4, 3\], got \[2, 4, 2\]"),
+        (lambda c: c[..., None], ValueError, r"candidates: expected shape \[A, 4, 3\], got \[2, 4, 3, 1\]"),
+        (lambda c: c.float(), TypeError, "candidates: expected torch.float64, got torch.float32"),
+        (lambda c: c.long(), TypeError, "candidates: "),
+        (lambda c: c.to("meta"), ValueError, "candidates: expected a tensor on cpu, got one on meta"),
+        (lambda c: list(c), TypeError, "candidates: expected a tensor, got list"),
+        (lambda c: c.index_fill(1, torch.tensor([2]), math.nan), ValueError, "candidates: expected finite pixels"),
+        (lambda c: c.index_fill(1, torch.tensor([2]), -math.inf), ValueError, "candidates: expected finite pixels"),
+    ],
+)
 def test_wrong_candidates(change, error, match):
     with pytest.raises(error, match=match):
         closest_boundary(mlp(3, seed=1), uniforms(4, 3, seed=2), change(uniforms(2, 4, 3, seed=3)))
 
 
-@pytest.mark.parametrize(("arguments", "match"), [
-    ({"tol": 0.0}, "tol: "), ({"tol": 1.0}, "tol: "), ({"tol": -1e-3}, "tol: "), ({"tol": math.nan}, "tol: "),
-    ({"tol": "fine"}, "tol: "),
-    ({"method": "secant"}, "method: expected one of chandrupatla, bisection, got 'secant'"),
-    ({"probes": -1}, "probes: "), ({"probes": 1.5}, "probes: "), ({"probes": True}, "probes: "),
-])
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        ({"tol": 0.0}, "tol: "),
+        ({"tol": 1.0}, "tol: "),
+        ({"tol": -1e-3}, "tol: "),
+        ({"tol": math.nan}, "tol: "),
+        ({"tol": "fine"}, "tol: "),
+        ({"method": "secant"}, "method: expected one of chandrupatla, bisection, got 'secant'"),
+        ({"probes": -1}, "probes: "),
+        ({"probes": 1.5}, "probes: "),
+        ({"probes": True}, "probes: "),
+    ],
+)
 def test_wrong_settings(arguments, match):
     net, x, x_adv = mlp(3, seed=1), uniforms(4, 3, seed=2), uniforms(4, 3, seed=3)
     with pytest.raises(ValueError, match=match):
@@ -877,14 +942,21 @@ def test_wrong_gaps():
     labels, gap = net(x).argmax(1), torch.ones(4, dtype=torch.float64)
     with pytest.raises(ValueError, match="gaps: a gap at x is the gap of a label"):
         line_search(net, x, x_adv, gaps=(gap, None))
-    for wrong, error in ((gap.float(), TypeError), (gap[:3], ValueError), (gap.tolist(), TypeError),
-                         (gap.to("meta"), ValueError)):
+    for wrong, error in (
+        (gap.float(), TypeError),
+        (gap[:3], ValueError),
+        (gap.tolist(), TypeError),
+        (gap.to("meta"), ValueError),
+    ):
         with pytest.raises(error, match=r"gaps\[0\]: "):
             line_search(net, x, x_adv, gaps=(wrong, None), labels=labels)
         with pytest.raises(error, match=r"gaps\[1\]: "):
             line_search(net, x, x_adv, gaps=(gap, wrong), labels=labels)
-    for wrong, error in ((gap, ValueError), (torch.ones(3, 4, dtype=torch.float64), ValueError),
-                         (torch.ones(2, 4), TypeError)):
+    for wrong, error in (
+        (gap, ValueError),
+        (torch.ones(3, 4, dtype=torch.float64), ValueError),
+        (torch.ones(2, 4), TypeError),
+    ):
         with pytest.raises(error, match=r"gaps\[1\]: "):
             closest_boundary(net, x, torch.stack([x_adv, x_adv]), gaps=(None, wrong))
     with pytest.raises(ValueError, match="gaps: expected numbers at x, got NaN"):
@@ -898,20 +970,29 @@ def test_labels_out_of_range_with_known_gaps(backend, device):
         pytest.skip("labels are looked at on the CPU only: a GPU is not waited for")
     for label in (4, 11, -1):
         with pytest.raises(ValueError, match=r"labels: expected labels in 0\.\.3"):
-            line_search(net, x, x_adv, labels=torch.full((4,), label), backend=backend,
-                        gaps=(torch.ones(4, dtype=torch.float64), None))
+            line_search(
+                net,
+                x,
+                x_adv,
+                labels=torch.full((4,), label),
+                backend=backend,
+                gaps=(torch.ones(4, dtype=torch.float64), None),
+            )
 
 
-@pytest.mark.parametrize(("wrap", "error", "match"), [
-    (lambda net: "net", TypeError, "model: expected a module or a callable, got str"),
-    (lambda net: lambda x: net(x)[:, :1], ValueError, r"model\(x\): expected logits of at least two classes"),
-    (lambda net: lambda x: net(x)[:, 0], ValueError, r"model\(x\): expected shape \[4, C\], got \[4\]"),
-    (lambda net: lambda x: net(x)[1:], ValueError, r"model\(x\): expected shape \[4, C\], got \[3, 4\]"),
-    (lambda net: lambda x: net(x)[None], ValueError, r"model\(x\): expected shape \[4, C\], got \[1, 4, 4\]"),
-    (lambda net: lambda x: (net(x),), TypeError, r"model\(x\): expected a tensor, got tuple"),
-    (lambda net: lambda x: net(x).long(), TypeError, r"model\(x\): expected .*, got torch.int64"),
-    (lambda net: lambda x: net(x).to("meta"), ValueError, r"model\(x\): expected a tensor on cpu, got one on meta"),
-])
+@pytest.mark.parametrize(
+    ("wrap", "error", "match"),
+    [
+        (lambda net: "net", TypeError, "model: expected a module or a callable, got str"),
+        (lambda net: lambda x: net(x)[:, :1], ValueError, r"model\(x\): expected logits of at least two classes"),
+        (lambda net: lambda x: net(x)[:, 0], ValueError, r"model\(x\): expected shape \[4, C\], got \[4\]"),
+        (lambda net: lambda x: net(x)[1:], ValueError, r"model\(x\): expected shape \[4, C\], got \[3, 4\]"),
+        (lambda net: lambda x: net(x)[None], ValueError, r"model\(x\): expected shape \[4, C\], got \[1, 4, 4\]"),
+        (lambda net: lambda x: (net(x),), TypeError, r"model\(x\): expected a tensor, got tuple"),
+        (lambda net: lambda x: net(x).long(), TypeError, r"model\(x\): expected .*, got torch.int64"),
+        (lambda net: lambda x: net(x).to("meta"), ValueError, r"model\(x\): expected a tensor on cpu, got one on meta"),
+    ],
+)
 def test_wrong_models(wrap, error, match):
     net, x, x_adv = mlp(3, seed=1), uniforms(4, 3, seed=2), uniforms(4, 3, seed=3)
     with pytest.raises(error, match=match):

@@ -84,8 +84,12 @@ def test_probabilities_are_told(net, x):
 
 
 def test_a_quantised_input_is_told(net, x):
-    found = found_by(lambda images: net((images * 8).round() / 8), x, PUBLISHED,
-                     "FGSM had a zero or non-finite gradient at 100.00% of the points.*BG had")
+    found = found_by(
+        lambda images: net((images * 8).round() / 8),
+        x,
+        PUBLISHED,
+        "FGSM had a zero or non-finite gradient at 100.00% of the points.*BG had",
+    )
     told = found.diagnostics.flat
     # a random start may have crossed already, and asks for no way out
     assert told["FGSM"] == told["BG"] == 32 and 10 < told["PGD"] < 32
@@ -158,8 +162,12 @@ def test_infinite_logits(net, x, wrong):
     others = torch.arange(32) != 7
     torch.testing.assert_close(found.distance[others], expected.distance[others], rtol=1e-6, atol=1e-9)
     assert found.distance[7] > 0 and not found.distance[7].isnan() and found.diagnostics.undefined == 0
-    both = found_by(lambda images: torch.where(images[:, 0, 0, :1] == x[3, 0, 0, 0], math.inf, net(images)), x,
-                    PUBLISHED, "have NaN logits")
+    both = found_by(
+        lambda images: torch.where(images[:, 0, 0, :1] == x[3, 0, 0, 0], math.inf, net(images)),
+        x,
+        PUBLISHED,
+        "have NaN logits",
+    )
     assert both.diagnostics.undefined == 1 and both.distance[3].isnan() and both.distance[4].isfinite()
 
 

@@ -49,9 +49,16 @@ def law(size):
     return st.lists(st.integers(0, 5), min_size=size, max_size=size).filter(any)
 
 
-@given(st.integers(2, 5).flatmap(lambda n: st.tuples(
-    law(n), st.lists(law(n), min_size=n, max_size=n), st.lists(st.integers(0, 2), min_size=n, max_size=n),
-    st.lists(st.integers(0, 2), min_size=n, max_size=n))))
+@given(
+    st.integers(2, 5).flatmap(
+        lambda n: st.tuples(
+            law(n),
+            st.lists(law(n), min_size=n, max_size=n),
+            st.lists(st.integers(0, 2), min_size=n, max_size=n),
+            st.lists(st.integers(0, 2), min_size=n, max_size=n),
+        )
+    )
+)
 def test_the_bound_holds_for_any_kernel_between_a_few_points(problem):
     """With the accuracy on Q∘P of the proof: f(x') = Y(x') for x' ~ Q(. | x), x ~ P."""
     p, q, truth, predicted = problem

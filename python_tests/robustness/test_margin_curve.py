@@ -14,9 +14,7 @@ from scipy.stats import kstwo
 from robustperf.robustness.margin_curve import MarginCurve
 
 # ties, zeros, missing ones and margins beyond d are all likely
-MARGINS = st.lists(
-    st.one_of(st.floats(0, 8), st.sampled_from([0.0, 0.5, 1.0, 4.0, math.inf])), min_size=1, max_size=30
-)
+MARGINS = st.lists(st.one_of(st.floats(0, 8), st.sampled_from([0.0, 0.5, 1.0, 4.0, math.inf])), min_size=1, max_size=30)
 UPPERS = st.sampled_from([0.25, 1.0, 4.0, 10.0])
 
 
@@ -158,36 +156,42 @@ def test_distances_are_a_sorted_float64_copy():
         curve.upper = 2.0
 
 
-@pytest.mark.parametrize("margins, upper, error, message", [
-    ([1.0], None, ValueError, "upper must be given"),
-    (SimpleNamespace(distance=torch.ones(2)), None, ValueError, "upper must be given"),
-    ([1.0, math.nan], 1, ValueError, "margins must be distances >= 0 .* got nan at position 1"),
-    ([1.0, 2.0, -0.5], 1, ValueError, "margins must be .* got -0.5 at position 2"),
-    ([-math.inf], 1, ValueError, "margins must be .* got -inf at position 0"),
-    ([], 1, ValueError, r"margins must have shape \[N\] with N >= 1, got \[0\]"),
-    (torch.ones(2, 3), 1, ValueError, r"margins must have shape .* got \[2, 3\]"),
-    (torch.tensor(1.0), 1, ValueError, r"margins must have shape .* got \[\]"),
-    (torch.ones(2, dtype=torch.bool), 1, TypeError, "margins must be real numbers, got dtype torch.bool"),
-    (np.ones(2, dtype=complex), 1, TypeError, "margins must be real numbers, got dtype torch.complex128"),
-    ("abc", 1, TypeError, "margins must be real numbers, .* got str"),
-    (None, 1, TypeError, "margins must be real numbers, .* got NoneType"),
-    ([1.0], 0, ValueError, "upper must be finite and above zero, got 0.0"),
-    ([1.0], -2, ValueError, "upper must be finite and above zero, got -2.0"),
-    ([1.0], math.inf, ValueError, "upper must be finite and above zero, got inf"),
-    ([1.0], math.nan, ValueError, "upper must be finite and above zero, got nan"),
-    ([1.0], [1, 2], TypeError, "upper must be a number"),
-    ([1.0], torch.ones(2), TypeError, "upper must be a number"),
-])
+@pytest.mark.parametrize(
+    "margins, upper, error, message",
+    [
+        ([1.0], None, ValueError, "upper must be given"),
+        (SimpleNamespace(distance=torch.ones(2)), None, ValueError, "upper must be given"),
+        ([1.0, math.nan], 1, ValueError, "margins must be distances >= 0 .* got nan at position 1"),
+        ([1.0, 2.0, -0.5], 1, ValueError, "margins must be .* got -0.5 at position 2"),
+        ([-math.inf], 1, ValueError, "margins must be .* got -inf at position 0"),
+        ([], 1, ValueError, r"margins must have shape \[N\] with N >= 1, got \[0\]"),
+        (torch.ones(2, 3), 1, ValueError, r"margins must have shape .* got \[2, 3\]"),
+        (torch.tensor(1.0), 1, ValueError, r"margins must have shape .* got \[\]"),
+        (torch.ones(2, dtype=torch.bool), 1, TypeError, "margins must be real numbers, got dtype torch.bool"),
+        (np.ones(2, dtype=complex), 1, TypeError, "margins must be real numbers, got dtype torch.complex128"),
+        ("abc", 1, TypeError, "margins must be real numbers, .* got str"),
+        (None, 1, TypeError, "margins must be real numbers, .* got NoneType"),
+        ([1.0], 0, ValueError, "upper must be finite and above zero, got 0.0"),
+        ([1.0], -2, ValueError, "upper must be finite and above zero, got -2.0"),
+        ([1.0], math.inf, ValueError, "upper must be finite and above zero, got inf"),
+        ([1.0], math.nan, ValueError, "upper must be finite and above zero, got nan"),
+        ([1.0], [1, 2], TypeError, "upper must be a number"),
+        ([1.0], torch.ones(2), TypeError, "upper must be a number"),
+    ],
+)
 def test_errors_name_the_argument_and_its_value(margins, upper, error, message):
     with pytest.raises(error, match=message):
         MarginCurve.from_margins(margins, upper)
 
 
-@pytest.mark.parametrize("eps, error, message", [
-    (-0.1, ValueError, "eps must be distances >= 0, got -0.1"),
-    (torch.tensor([0.0, math.nan]), ValueError, "eps must be distances >= 0, got nan"),
-    ("x", TypeError, "eps must be real numbers, .* got str"),
-])
+@pytest.mark.parametrize(
+    "eps, error, message",
+    [
+        (-0.1, ValueError, "eps must be distances >= 0, got -0.1"),
+        (torch.tensor([0.0, math.nan]), ValueError, "eps must be distances >= 0, got nan"),
+        ("x", TypeError, "eps must be real numbers, .* got str"),
+    ],
+)
 def test_a_wrong_eps_is_refused_by_the_curve_and_the_band(eps, error, message):
     curve = MarginCurve.from_margins([1.0], 2)
     for function in (curve.at, curve.band().lower, curve.band().upper):

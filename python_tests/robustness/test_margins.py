@@ -88,8 +88,9 @@ def test_the_closest_point_of_all_attacks(net, x, norm):
     assert found.norm == norm and found.attacks == ("Corner 1", "Towards", "Corner 2", "Corner 3", "Corner 4")
     # the kept points are where they are said to be, and the model says so
     labels = net(x).argmax(1)
-    assert all(net(point[None]).argmax(1) != label
-               for point, label in zip(found.point[some], labels[some], strict=True))
+    assert all(
+        net(point[None]).argmax(1) != label for point, label in zip(found.point[some], labels[some], strict=True)
+    )
     assert found.point[some].min() >= 0 and found.point[some].max() <= 1 and found.point.dtype == x.dtype
     length = torch.linalg.vector_norm((found.point - x).flatten(1), norm, dim=1)
     torch.testing.assert_close(found.distance[some], length[some])
@@ -164,8 +165,9 @@ def test_results_do_not_depend_on_the_order(net, x):
     a = margins(net, x, attacks=start, index=index).distance
     assert not torch.equal(a, margins(net, x, attacks=start).distance)
     assert not torch.equal(a, margins(net, x, attacks=start, index=index, key=1).distance)
-    assert torch.equal(margins(net, x, attacks=start).distance,
-                       margins(net, x, attacks=start, index=torch.arange(30)).distance)
+    assert torch.equal(
+        margins(net, x, attacks=start).distance, margins(net, x, attacks=start, index=torch.arange(30)).distance
+    )
 
 
 def test_true_labels_and_the_models_own(net, x):
@@ -255,8 +257,9 @@ def test_other_bounds(net, bounds):
     def model(images):
         return net((images - lower) / scale)
 
-    found = margins(model, lower + scale * x, attacks=[BG(), FGSM(0.3 * scale)], bounds=bounds, keep_points=True,
-                    tol=2.0**-30)
+    found = margins(
+        model, lower + scale * x, attacks=[BG(), FGSM(0.3 * scale)], bounds=bounds, keep_points=True, tol=2.0**-30
+    )
     assert torch.equal(found.found, plain.found)
     some = found.found
     torch.testing.assert_close(found.distance[some], scale * plain.distance[some], rtol=1e-6, atol=1e-8)
@@ -348,10 +351,15 @@ def test_nan_logits_cost_their_points_and_no_others(net, x):
     assert torch.equal(found.attack[others], alone.attack)
 
 
-@pytest.mark.parametrize(("value", "match"), [(math.nan, "x: expected finite pixels, got nan at"),
-                                              (math.inf, "x: expected finite pixels, got inf at"),
-                                              (1.5, r"x: expected pixels within \[0, 1\], got 1.5 at"),
-                                              (-0.5, r"x: expected pixels within \[0, 1\], got -0.5 at")])
+@pytest.mark.parametrize(
+    ("value", "match"),
+    [
+        (math.nan, "x: expected finite pixels, got nan at"),
+        (math.inf, "x: expected finite pixels, got inf at"),
+        (1.5, r"x: expected pixels within \[0, 1\], got 1.5 at"),
+        (-0.5, r"x: expected pixels within \[0, 1\], got -0.5 at"),
+    ],
+)
 def test_wrong_pixels_are_named_by_their_place_in_x(net, x, value, match):
     x[13, 0, 1, 2] = value
     with pytest.raises(ValueError, match=match + r" \[13, 0, 1, 2\]"):
@@ -360,36 +368,42 @@ def test_wrong_pixels_are_named_by_their_place_in_x(net, x, value, match):
         margins(net, x, attacks=[FGSM()], batch_size=8)
 
 
-@pytest.mark.parametrize(("arguments", "error", "match"), [
-    ({"attacks": []}, ValueError, "attacks: expected at least one, got none"),
-    ({"attacks": [3]}, TypeError, "attacks: expected instances of Attack or their names, got 3"),
-    ({"attacks": [FGSM(), None]}, TypeError, "attacks: expected instances of Attack or their names, got None"),
-    ({"norm": 3}, ValueError, "norm: "),
-    ({"bounds": (1, 0)}, ValueError, "bounds: "),
-    ({"bounds": None}, TypeError, "bounds: "),
-    ({"batch_size": 0}, ValueError, "batch_size: expected an integer above 0, got 0"),
-    ({"batch_size": 2.5}, ValueError, "batch_size: "),
-    ({"labels": torch.zeros(29, dtype=torch.int64)}, ValueError, r"labels: expected shape \[30\], got \[29\]"),
-    ({"labels": torch.zeros(30)}, TypeError, "labels: expected torch.int64"),
-    ({"labels": torch.full((30,), 4)}, ValueError, r"labels: expected labels in 0\.\.3, got 4"),
-    ({"labels": torch.full((30,), -1)}, ValueError, r"labels: expected labels in 0\.\.3, got -1"),
-    ({"index": torch.arange(29)}, ValueError, r"index: expected shape \[30\]"),
-    ({"index": torch.zeros(30)}, TypeError, "index: expected torch.int64"),
-    ({"key": -1}, ValueError, "seed|key"),
-    ({"tol": 0.0}, ValueError, "tol: "),
-    ({"probes": -1}, ValueError, "probes: "),
-])
+@pytest.mark.parametrize(
+    ("arguments", "error", "match"),
+    [
+        ({"attacks": []}, ValueError, "attacks: expected at least one, got none"),
+        ({"attacks": [3]}, TypeError, "attacks: expected instances of Attack or their names, got 3"),
+        ({"attacks": [FGSM(), None]}, TypeError, "attacks: expected instances of Attack or their names, got None"),
+        ({"norm": 3}, ValueError, "norm: "),
+        ({"bounds": (1, 0)}, ValueError, "bounds: "),
+        ({"bounds": None}, TypeError, "bounds: "),
+        ({"batch_size": 0}, ValueError, "batch_size: expected an integer above 0, got 0"),
+        ({"batch_size": 2.5}, ValueError, "batch_size: "),
+        ({"labels": torch.zeros(29, dtype=torch.int64)}, ValueError, r"labels: expected shape \[30\], got \[29\]"),
+        ({"labels": torch.zeros(30)}, TypeError, "labels: expected torch.int64"),
+        ({"labels": torch.full((30,), 4)}, ValueError, r"labels: expected labels in 0\.\.3, got 4"),
+        ({"labels": torch.full((30,), -1)}, ValueError, r"labels: expected labels in 0\.\.3, got -1"),
+        ({"index": torch.arange(29)}, ValueError, r"index: expected shape \[30\]"),
+        ({"index": torch.zeros(30)}, TypeError, "index: expected torch.int64"),
+        ({"key": -1}, ValueError, "seed|key"),
+        ({"tol": 0.0}, ValueError, "tol: "),
+        ({"probes": -1}, ValueError, "probes: "),
+    ],
+)
 def test_wrong_arguments(net, x, arguments, error, match):
     with pytest.raises(error, match=match):
         margins(net, x, **{"attacks": [FGSM()], **arguments})
 
 
-@pytest.mark.parametrize(("change", "error", "match"), [
-    (lambda x: x.mul(255).byte(), TypeError, "x: expected .*, got torch.uint8"),
-    (lambda x: x.half(), TypeError, "x: expected .*, got torch.float16"),
-    (lambda x: x.flatten(), ValueError, r"x: expected a batch of shape \[B, ...\]"),
-    (lambda x: x.tolist(), TypeError, "x: expected a tensor, got list"),
-])
+@pytest.mark.parametrize(
+    ("change", "error", "match"),
+    [
+        (lambda x: x.mul(255).byte(), TypeError, "x: expected .*, got torch.uint8"),
+        (lambda x: x.half(), TypeError, "x: expected .*, got torch.float16"),
+        (lambda x: x.flatten(), ValueError, r"x: expected a batch of shape \[B, ...\]"),
+        (lambda x: x.tolist(), TypeError, "x: expected a tensor, got list"),
+    ],
+)
 def test_wrong_images(net, x, change, error, match):
     with pytest.raises(error, match=match):
         margins(net, change(x), attacks=[FGSM()], batch_size=1000)

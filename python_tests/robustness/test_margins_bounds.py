@@ -35,7 +35,8 @@ def test_a_linear_classifier_in_the_box_is_exact(norm, dtype):
     least = torch.full((200,), math.inf, dtype=torch.float64)
     for j in range(5):
         delta, feasible = ops.halfspace_box_projection(
-            x, weight[j] - weight[label], z.gather(1, label[:, None])[:, 0] - z[:, j], norm=norm, backend="reference")
+            x, weight[j] - weight[label], z.gather(1, label[:, None])[:, 0] - z[:, j], norm=norm, backend="reference"
+        )
         length = torch.linalg.vector_norm(delta, norm, dim=1)
         least = torch.where((label != j) & feasible, torch.minimum(least, length), least)
     found = margins(net.to(dtype), x.to(dtype), attacks=[BG(norm=norm)], norm=norm)
@@ -71,7 +72,8 @@ def test_bounds_of_each_channel(norm):
     label = z.argmax(1)
     lower, upper = (bound[:, None, None].expand(2, 2, 2).flatten() for bound in bounds)
     delta, feasible = ops.halfspace_box_projection(
-        normal.flatten(1), w[1 - label] - w[label], (z[:, 0] - z[:, 1]).abs(), norm=norm, lower=lower, upper=upper)
+        normal.flatten(1), w[1 - label] - w[label], (z[:, 0] - z[:, 1]).abs(), norm=norm, lower=lower, upper=upper
+    )
     for given in (bounds, [bound.tolist() for bound in bounds], [bound.numpy()[:, None, None] for bound in bounds]):
         found = margins(net, normal, attacks=[BG(norm), FGSM(), PGD(norm=2)], norm=norm, bounds=given, keep_points=True)
         length = torch.linalg.vector_norm(delta, norm, dim=1)
@@ -83,8 +85,9 @@ def test_bounds_of_each_channel(norm):
     assert diameter((2, 2, 2), norm, (lower.view(2, 2, 2), upper.view(2, 2, 2))) == pytest.approx(found.diameter)
 
 
-@pytest.mark.parametrize("bounds", [(-math.inf, math.inf), (0, math.inf),
-                                    ([-math.inf] * 6, [1.0] * 3 + [math.inf] * 3)])
+@pytest.mark.parametrize(
+    "bounds", [(-math.inf, math.inf), (0, math.inf), ([-math.inf] * 6, [1.0] * 3 + [math.inf] * 3)]
+)
 def test_features_without_bounds(bounds):
     """On a linear classifier far from the bounds that there are: the distance to the hyperplane."""
     torch.manual_seed(0)
@@ -111,17 +114,28 @@ def test_a_pixel_beyond_the_bound_by_rounding(net):
         margins(net, x, attacks=[BG()], bounds=(-1, torch.tensor([[2.0, 2.0, 0.5, 2.0]])))
 
 
-@pytest.mark.parametrize(("bounds", "error", "match"), [
-    ((0, 0), ValueError, r"bounds: expected lower < upper, got \(0, 0\)"),
-    (([0.0, 1.0], [1.0, 1.0]), ValueError, r"bounds: expected a number, \[1\], or a shape .* \[1, 3, 4\], got \[2\]"),
-    ((torch.zeros(3, 4), 1.0), None, None),
-    ((torch.zeros(2, 4), 1.0), ValueError, "bounds: "),
-    (([[[0.0], [0.5], [0.0]]], [0.5]), ValueError, r"bounds: expected lower < upper, got \(0.5, 0.5\) at \[0, 1, 0\]"),
-    ("01", TypeError, r"bounds: expected \(lower, upper\), two numbers or arrays, got '01'"),
-    ((0, 1, 2), TypeError, "bounds: "),
-    ((0, "1"), TypeError, "bounds: "),
-    ((math.nan, 1), ValueError, "bounds: expected lower < upper"),
-])
+@pytest.mark.parametrize(
+    ("bounds", "error", "match"),
+    [
+        ((0, 0), ValueError, r"bounds: expected lower < upper, got \(0, 0\)"),
+        (
+            ([0.0, 1.0], [1.0, 1.0]),
+            ValueError,
+            r"bounds: expected a number, \[1\], or a shape .* \[1, 3, 4\], got \[2\]",
+        ),
+        ((torch.zeros(3, 4), 1.0), None, None),
+        ((torch.zeros(2, 4), 1.0), ValueError, "bounds: "),
+        (
+            ([[[0.0], [0.5], [0.0]]], [0.5]),
+            ValueError,
+            r"bounds: expected lower < upper, got \(0.5, 0.5\) at \[0, 1, 0\]",
+        ),
+        ("01", TypeError, r"bounds: expected \(lower, upper\), two numbers or arrays, got '01'"),
+        ((0, 1, 2), TypeError, "bounds: "),
+        ((0, "1"), TypeError, "bounds: "),
+        ((math.nan, 1), ValueError, "bounds: expected lower < upper"),
+    ],
+)
 def test_bounds_that_fit_and_others(net, bounds, error, match):
     x = images(2, 1, 3, 4)
     if error is None:
@@ -137,10 +151,17 @@ def step_at(place):
     return lambda x: torch.stack([place - x[:, 0], x[:, 0] - place], 1)
 
 
-@pytest.mark.parametrize(("place", "bounds", "distance"), [
-    (0.9, (0.0, 1.0), 0.7), (0.99, (0.0, 1.0), 0.79), (0.25, (0.0, 1.0), 0.05), (1.5, (0.0, 1.0), math.inf),
-    (3.0, (-math.inf, math.inf), 2.8), (0.2 + 33 * 0.1, (0.0, math.inf), math.inf),
-])
+@pytest.mark.parametrize(
+    ("place", "bounds", "distance"),
+    [
+        (0.9, (0.0, 1.0), 0.7),
+        (0.99, (0.0, 1.0), 0.79),
+        (0.25, (0.0, 1.0), 0.05),
+        (1.5, (0.0, 1.0), math.inf),
+        (3.0, (-math.inf, math.inf), 2.8),
+        (0.2 + 33 * 0.1, (0.0, math.inf), math.inf),
+    ],
+)
 def test_a_line_goes_on_to_the_edge_of_the_box(place, bounds, distance):
     """T section 3.2: the smallest positive ε, also beyond x'."""
     x = torch.tensor([[0.2]], dtype=torch.float64)

@@ -62,8 +62,9 @@ def test_the_average_margin_of_uniform_points():
         assert found.area == pytest.approx(0.25, abs=0.02)
         assert found.area == pytest.approx(d * found.value, rel=1e-12)  # the density is 1 / d
         assert found.draws < 0.6 * 24 * 400 * 100  # it stops at the first disagreement
-        curve = rp.MarginCurve.from_margins((random.uniform(random.fold_in(0, 0x706F696E), torch.arange(400), 1, 1)
-                                             .flatten() - 0.5).abs(), upper=d)
+        curve = rp.MarginCurve.from_margins(
+            (random.uniform(random.fold_in(0, 0x706F696E), torch.arange(400), 1, 1).flatten() - 0.5).abs(), upper=d
+        )
         assert found.area == pytest.approx(curve.area, abs=0.01)
         # the margin curve itself (T Example 3)
         assert (found.at - curve.at(found.lam[:, 0])).abs().max() < 0.03
@@ -115,8 +116,11 @@ def test_too_few_draws_of_several_variables():
     lam = family().draws(32, random.fold_in(0, 0x6C616D62))
     hits = int((corner(lam) > 0).sum())
     assert 0 < hits < 8
-    with pytest.raises(ValueError, match=f"nodes: expected enough of them for the density, got 32, by which its "
-                                         f"integral is {hits / 2:g} and {hits} of them count"):
+    with pytest.raises(
+        ValueError,
+        match=f"nodes: expected enough of them for the density, got 32, by which its "
+        f"integral is {hits / 2:g} and {hits} of them count",
+    ):
         Score(family(corner))(threshold, **data)
     with pytest.raises(ValueError, match="got 1, by which its integral is 0 and 0 of them count"):
         Score(family(lambda lam: corner(1 - lam)), nodes=1)(threshold, **data)
@@ -178,8 +182,9 @@ def test_points_without_a_kernel():
     assert torch.equal(found.points.isnan(), ~there) and not there.all()
     assert math.isnan(found.value) and math.isnan(found.standard_error)
     for h in ("certain", torch.exp):
-        assert torch.equal(Score(OnManifold(X[1:], 1.0), h, "empirical")(nn.Flatten(), X, samples=3).points.isnan(),
-                           ~there)
+        assert torch.equal(
+            Score(OnManifold(X[1:], 1.0), h, "empirical")(nn.Flatten(), X, samples=3).points.isnan(), ~there
+        )
 
 
 def test_batches_and_the_model_are_left_alone(net):
@@ -216,9 +221,11 @@ def test_h_is_looked_at_where_it_will_be_used(net):
 
 def test_errors(net):
     data = {"shape": (1, 4, 5), "points": 4, "samples": 3}
-    for g, error in ((lambda x: x.mean((1, 2, 3)) - 5, "finite numbers >= 0, got -"),
-                     (lambda x: x.mean((1, 2, 3)) * math.inf, "finite numbers >= 0, got inf"),
-                     (lambda x: x, r"values of shape \[4\], got \[4, 1, 4, 5\]")):
+    for g, error in (
+        (lambda x: x.mean((1, 2, 3)) - 5, "finite numbers >= 0, got -"),
+        (lambda x: x.mean((1, 2, 3)) * math.inf, "finite numbers >= 0, got inf"),
+        (lambda x: x, r"values of shape \[4\], got \[4, 1, 4, 5\]"),
+    ):
         with pytest.raises(ValueError, match=f"G: expected {error}"):
             Score(L2Ball(1), G=g)(net, **data)
     with pytest.raises(TypeError, match="kernel: expected a Kernel or a Family, got int"):

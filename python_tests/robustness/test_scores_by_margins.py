@@ -98,8 +98,10 @@ def test_a_single_ball(linear, norm):
 
 def test_other_families_are_integrated_by_their_nodes(linear):
     truth = linear.margin(X, 2).detach()
-    for family in (rp.Family(lambda r: L2Ball(r, clamp=True), (0.01, 0.2), density=lambda lam: lam[:, 0] / 0.01995),
-                   rp.Family(lambda r: L2Ball(2 * r, clamp=True), (0.01, 0.1))):
+    for family in (
+        rp.Family(lambda r: L2Ball(r, clamp=True), (0.01, 0.2), density=lambda lam: lam[:, 0] / 0.01995),
+        rp.Family(lambda r: L2Ball(2 * r, clamp=True), (0.01, 0.1)),
+    ):
         found = Score(family, H="certain", G="empirical", nodes=200, certain="margins")(linear, X)
         radii = torch.tensor([family.at(lam).ball[1] for lam in found.lam], dtype=torch.float64)
         torch.testing.assert_close(found.at, (truth > radii[:, None]).double().mean(1), atol=1.01 / 60, rtol=0)
@@ -144,8 +146,16 @@ def test_clamped_balls_reach_the_whole_ball_within_the_cube_and_nothing_else(nor
 def test_which_kernels_are_balls():
     assert L2Ball(2, clamp=True).ball == (2.0, 2.0) and LinfBall(0.5, clamp=True).ball == (math.inf, 0.5)
     assert L1Ball(3, clamp=True).ball == (1.0, 3.0)
-    for kernel in (L2Ball(2), LinfBall(0.5), L1Ball(3), GaussianNoise(), Brightness(), OnManifold(X, 1.0),
-                   Compose([L2Ball(1, clamp=True), Brightness()]), Compose([L2Ball(1, clamp=True)] * 2)):
+    for kernel in (
+        L2Ball(2),
+        LinfBall(0.5),
+        L1Ball(3),
+        GaussianNoise(),
+        Brightness(),
+        OnManifold(X, 1.0),
+        Compose([L2Ball(1, clamp=True), Brightness()]),
+        Compose([L2Ball(1, clamp=True)] * 2),
+    ):
         assert kernel.ball is None
     assert ball_family(1.0).at(torch.tensor([0.5])).ball == (2.0, 0.5)
     assert ball_family(1.0, clamp=False).at(torch.tensor([0.5])).ball is None
@@ -159,8 +169,13 @@ def test_errors(linear):
         with pytest.raises(ValueError, match="certain: expected draws where H is not certain, got margins beside H="):
             Score(ball_family(1.0), H=h, certain="margins")
     two = rp.Family(lambda r: (L2Ball if r < 0.5 else LinfBall)(r, clamp=True), (0.1, 1))
-    for kernel in (L2Ball(1), Brightness(), ball_family(1.0, clamp=False), two,
-                   rp.Family(lambda a, b: Compose([Brightness((-a, 0)), L2Ball(b, clamp=True)]), (0.1, 1), (0.1, 1))):
+    for kernel in (
+        L2Ball(1),
+        Brightness(),
+        ball_family(1.0, clamp=False),
+        two,
+        rp.Family(lambda a, b: Compose([Brightness((-a, 0)), L2Ball(b, clamp=True)]), (0.1, 1), (0.1, 1)),
+    ):
         with pytest.raises(ValueError, match=r"kernel: expected norm balls of one norm within the unit cube"):
             Score(kernel, **margins)(linear, X)
     with pytest.raises(ValueError, match="attacks: expected None where certain is draws"):

@@ -25,8 +25,12 @@ def test_against_all_paths_of_a_short_plan():
                 paths.setdefault((n, k), set()).add(sequence[:n])
                 break
     ends = sorted(paths)
-    found = unbiased(torch.tensor([k for _, k in ends]), torch.tensor([n for n, _ in ends]), stages,
-                     [torch.tensor(each) for each in continues])
+    found = unbiased(
+        torch.tensor([k for _, k in ends]),
+        torch.tensor([n for n, _ in ends]),
+        stages,
+        [torch.tensor(each) for each in continues],
+    )
     expected = [sum(path[0] for path in paths[end]) / len(paths[end]) for end in ends]
     np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-15)
     assert any(abs(value - k / n) > 0.01 for value, (n, k) in zip(expected, ends, strict=True))
@@ -63,8 +67,9 @@ def test_its_mean_is_the_probability(samples, width, confidence):
         assert probability.sum() == pytest.approx(1, abs=1e-12)
         found = unbiased(torch.from_numpy(successes), torch.from_numpy(trials), stages, tables).numpy()
         assert (probability * found).sum() == pytest.approx(p, abs=1e-12)
-        lower, upper = (np.array([intervals[n][end][k] for n, k in zip(trials, successes, strict=True)])
-                        for end in (0, 1))
+        lower, upper = (
+            np.array([intervals[n][end][k] for n, k in zip(trials, successes, strict=True)]) for end in (0, 1)
+        )
         assert (probability * found.clip(lower, upper)).sum() == pytest.approx(p, abs=1e-5)
         biased = max(biased, abs((probability * successes / trials).sum() - p))
         root = [np.sqrt((probability * (each - p) ** 2).sum()) for each in (found, successes / trials)]

@@ -3,18 +3,18 @@
 import copy
 import csv
 import math
-import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from test_fit import Net, assert_same, net, train, weights_of
 from torch import nn
 
 import robustperf as rp
+from python_tests.training.test_fit import Net, assert_same, net, train, weights_of
 from robustperf import nets
 from robustperf.nets import TiboGenerator
 from robustperf.training import ERM, CoTrain, batches, fit
@@ -28,15 +28,20 @@ def models(*, norm=False):
     """A classifier and a generator whose images lie on both sides of its boundaries."""
     torch.manual_seed(6)
     f = nn.Sequential(nn.Conv2d(1, 4, 3), *[nn.BatchNorm2d(4)] * norm, nn.Tanh(), nn.Flatten(), nn.Linear(24, 3))
-    g = nn.Sequential(nn.Conv2d(1, 3, 3, padding=1), *[nn.BatchNorm2d(3)] * norm, nn.Tanh(),
-                      nn.Conv2d(3, 1, 3, padding=1), nn.Sigmoid())
+    g = nn.Sequential(
+        nn.Conv2d(1, 3, 3, padding=1),
+        *[nn.BatchNorm2d(3)] * norm,
+        nn.Tanh(),
+        nn.Conv2d(3, 1, 3, padding=1),
+        nn.Sigmoid(),
+    )
     f[-1].weight.data *= 6
     g[-2].weight.data *= 20
     return f.double(), g.double()
 
 
 def softmax(logits):
-    values = [math.e ** logit for logit in logits]
+    values = [math.e**logit for logit in logits]
     return [value / sum(values) for value in values]
 
 
@@ -92,8 +97,10 @@ def test_equation_9():
 
 
 def everything(model):
-    return {**weights_of(model), **{f"mode {name}": torch.tensor(module.training)
-                                    for name, module in model.named_modules()}}
+    return {
+        **weights_of(model),
+        **{f"mode {name}": torch.tensor(module.training) for name, module in model.named_modules()},
+    }
 
 
 def test_each_loss_touches_its_own_model_only():
@@ -152,8 +159,9 @@ def test_a_loop_of_ones_own_finds_the_same_weights(digits):
     key = rp.random.key(5)
     g_key = rp.random.fold_in(key, 0x67656E)
     optimizer, g_optimizer = torch.optim.Adam(own.parameters(), lr=1e-3), torch.optim.Adam(own_g.parameters(), lr=1e-2)
-    steps = [[batches(200, 32, key=each, epoch=epoch)[n] for epoch in range(2) for n in range(6)]
-             for each in (key, g_key)]
+    steps = [
+        [batches(200, 32, key=each, epoch=epoch)[n] for epoch in range(2) for n in range(6)] for each in (key, g_key)
+    ]
     rows = []
     for step, (index, g_index) in enumerate(zip(*steps, strict=True)):
         loss = objective(own, digits.x[index], digits.y[index], key=rp.random.fold_in(key, step), index=index)
@@ -161,8 +169,9 @@ def test_a_loop_of_ones_own_finds_the_same_weights(digits):
         loss.backward()
         optimizer.step()
         g_optimizer.param_groups[0]["lr"] = 1e-2 if step < 6 else 1e-3
-        g_loss, distance = objective.generator_loss(digits.x[g_index], key=rp.random.fold_in(g_key, step),
-                                                    index=g_index)
+        g_loss, distance = objective.generator_loss(
+            digits.x[g_index], key=rp.random.fold_in(g_key, step), index=g_index
+        )
         g_optimizer.zero_grad()
         g_loss.backward()
         g_optimizer.step()
@@ -201,8 +210,9 @@ def test_both_have_the_weights_of_the_best_epoch(digits, tmp_path):
     fitted = train(f, digits, CoTrain(f, g, 0.5), out=tmp_path, epochs=6, optimizer="adam", lr=0.05)
     assert fitted.best < 6
     at_best, g_at_best = both()
-    train(at_best, digits, CoTrain(at_best, g_at_best, 0.5), epochs=fitted.best, validation=0.1, optimizer="adam",
-          lr=0.05)
+    train(
+        at_best, digits, CoTrain(at_best, g_at_best, 0.5), epochs=fitted.best, validation=0.1, optimizer="adam", lr=0.05
+    )
     assert_same(weights_of(f), weights_of(at_best))
     assert_same(weights_of(g), weights_of(g_at_best))
 
@@ -220,7 +230,7 @@ import os, signal, sys
 sys.path.insert(0, {folder!r})
 import torch
 import robustperf as rp
-from test_cotrain import both, train
+from python_tests.training.test_cotrain import both, train
 from robustperf.training import CoTrain
 
 torch.set_num_threads(1)
@@ -243,13 +253,22 @@ train(f, rp.data.load("digits", "train").limit(200), CoTrain(f, g, 0.5), out=sys
 def test_killed_runs_go_on_to_the_same_bits(digits, tmp_path):
     (f, g), (resumed, resumed_g) = both(), both()
     fitted = train(f, digits, CoTrain(f, g, 0.5), optimizer="adam", epochs=3)
-    script = KILLED.format(folder=os.path.dirname(__file__))
+    script = KILLED.format(folder=str(Path(__file__).parents[2]))
     for steps in (7, 5):
-        process = subprocess.run([sys.executable, "-c", script, str(steps), str(tmp_path)], capture_output=True,
-                                 text=True)
+        process = subprocess.run(
+            [sys.executable, "-c", script, str(steps), str(tmp_path)], capture_output=True, text=True
+        )
         assert process.returncode == -signal.SIGKILL, process.stderr
-    again = train(resumed, digits, CoTrain(resumed, resumed_g, 0.5), out=tmp_path, resume=True, checkpoint_steps=2,
-                  optimizer="adam", epochs=3)
+    again = train(
+        resumed,
+        digits,
+        CoTrain(resumed, resumed_g, 0.5),
+        out=tmp_path,
+        resume=True,
+        checkpoint_steps=2,
+        optimizer="adam",
+        epochs=3,
+    )
     assert_same(weights_of(f), weights_of(resumed))
     assert_same(weights_of(g), weights_of(resumed_g))
     assert torch.equal(again.steps, fitted.steps) and again.best == fitted.best
@@ -273,8 +292,15 @@ def test_another_run_in_the_folder_is_refused(digits, tmp_path, change, message)
     f, g = both()
     train(f, digits, CoTrain(f, g, 0.5), out=tmp_path, epochs=1, optimizer="adam")
     with pytest.raises(ValueError, match=message):
-        train(f, digits, CoTrain(**{"classifier": f, "generator": g, "weight": 0.5, **change}), out=tmp_path, epochs=1,
-              optimizer="adam", resume=True)
+        train(
+            f,
+            digits,
+            CoTrain(**{"classifier": f, "generator": g, "weight": 0.5, **change}),
+            out=tmp_path,
+            epochs=1,
+            optimizer="adam",
+            resume=True,
+        )
 
 
 @pytest.mark.parametrize("precision, clip", [("bf16", None), ("no", 1e-3)])
@@ -352,6 +378,13 @@ def test_errors_of_fit(digits):
         train(f, digits, CoTrain(f, g, 1), optimizer=torch.optim.SGD(f.parameters(), lr=0.1))
     with pytest.raises(ValueError, match="optimizer: expected one of adadelta"):
         train(f, digits, CoTrain(f, g, 1, optimizer="lion"))
-    fit(f, CoTrain(f, g, 1, optimizer=torch.optim.SGD(g.parameters(), lr=0.1)), digits, epochs=1, batch_size=100,
-        optimizer=torch.optim.SGD(f.parameters(), lr=0.1), progress=False)
+    fit(
+        f,
+        CoTrain(f, g, 1, optimizer=torch.optim.SGD(g.parameters(), lr=0.1)),
+        digits,
+        epochs=1,
+        batch_size=100,
+        optimizer=torch.optim.SGD(f.parameters(), lr=0.1),
+        progress=False,
+    )
     fit(f, ERM(), digits, epochs=1, batch_size=100, progress=False)  # of two columns, as before

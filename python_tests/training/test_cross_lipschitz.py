@@ -151,8 +151,16 @@ def test_in_fit_it_flattens_the_classifier():
         torch.manual_seed(0)
         model = SmallCNN(size=8)
         data = load("digits", "train").limit(200)
-        fit(model, CrossLipschitz(weight), data, validation=None, epochs=4, batch_size=20, optimizer="adam",
-            progress=False)
+        fit(
+            model,
+            CrossLipschitz(weight),
+            data,
+            validation=None,
+            epochs=4,
+            batch_size=20,
+            optimizer="adam",
+            progress=False,
+        )
         found[weight] = by_hand(model.double().eval(), data.x[:5].double()).item()
     assert found[30.0] < 0.5 * found[1e-6]
 

@@ -4,12 +4,12 @@ import csv
 import itertools
 import json
 import math
-import os
 import random
 import resource
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -33,8 +33,17 @@ class Net(nn.Module):
 
     def __init__(self, classes=10):
         super().__init__()
-        self.layers = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nets.Dropout(0.2), nn.Flatten(),
-                                    nn.Linear(144, 16), nn.ReLU(), nn.Dropout(0.2), nn.Linear(16, classes))
+        self.layers = nn.Sequential(
+            nn.Conv2d(1, 4, 3),
+            nn.BatchNorm2d(4),
+            nn.ReLU(),
+            nets.Dropout(0.2),
+            nn.Flatten(),
+            nn.Linear(144, 16),
+            nn.ReLU(),
+            nn.Dropout(0.2),
+            nn.Linear(16, classes),
+        )
 
     def forward(self, x):
         return self.layers(x)
@@ -65,8 +74,11 @@ def train(model, data, objective=None, **kwargs):
     return fit(model, objective, data, **{"epochs": 2, "batch_size": 32, "progress": False, "seed": 5, **kwargs})
 
 
-@pytest.mark.parametrize("objective", [ERM(), MRT(KERNEL, k=3), training.MAT(KERNEL, k=2), training.MDA(KERNEL, k=2),
-                                       training.AugMix()], ids=lambda objective: type(objective).__name__)
+@pytest.mark.parametrize(
+    "objective",
+    [ERM(), MRT(KERNEL, k=3), training.MAT(KERNEL, k=2), training.MDA(KERNEL, k=2), training.AugMix()],
+    ids=lambda objective: type(objective).__name__,
+)
 def test_a_loop_of_ones_own_finds_the_same_weights(digits, objective):
     model, own = (net(kind=nets.SmallCNN, size=8, width=4) for _ in range(2))
     fitted = train(model, digits, objective, validation=None)
@@ -164,8 +176,10 @@ def test_learning_rates(digits, lr, expected):
     assert rates == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("name, kind, rate", [("adadelta", torch.optim.Adadelta, 1.0), ("adam", torch.optim.Adam, 1e-3),
-                                              ("sgd", torch.optim.SGD, 0.05)])
+@pytest.mark.parametrize(
+    "name, kind, rate",
+    [("adadelta", torch.optim.Adadelta, 1.0), ("adam", torch.optim.Adam, 1e-3), ("sgd", torch.optim.SGD, 0.05)],
+)
 def test_optimizers_by_name(digits, name, kind, rate):
     by_name, given = net(), net()
     train(by_name, digits, ERM(), optimizer=name, epochs=1)
@@ -185,7 +199,13 @@ def test_the_folder(digits, tmp_path):
     model.architecture = ("a net of ours", {})
     fitted = train(model, digits, out=tmp_path, epochs=3)
     assert {path.name for path in tmp_path.iterdir()} == {
-        ".lock", "checkpoint.safetensors", "model.safetensors", "metrics.csv", "steps.csv", "settings.json"}
+        ".lock",
+        "checkpoint.safetensors",
+        "model.safetensors",
+        "metrics.csv",
+        "steps.csv",
+        "settings.json",
+    }
     assert_same(load_file(tmp_path / "model.safetensors"), weights_of(model))
     with open(tmp_path / "metrics.csv") as file:
         rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
@@ -230,7 +250,7 @@ sys.path.insert(0, {folder!r})
 import os, signal
 import torch
 import robustperf as rp
-from test_fit import KERNEL, net, train
+from python_tests.training.test_fit import KERNEL, net, train
 from robustperf.training import MRT
 
 torch.set_num_threads(1)
@@ -256,7 +276,7 @@ def killed(model, x, y, *, key, index):
 def test_killed_runs_go_on_to_the_same_bits(digits, tmp_path):
     straight, resumed = net(), net()
     fitted = train(straight, digits, killed, optimizer="adam", epochs=3)
-    script = KILLED.format(folder=os.path.dirname(__file__))
+    script = KILLED.format(folder=str(Path(__file__).parents[2]))
     for steps in random.Random(2021).sample(range(1, 9), 2):  # so many, and the process is gone
         command = [sys.executable, "-c", script, str(steps), str(tmp_path)]
         process = subprocess.run(command, capture_output=True, text=True)
@@ -266,7 +286,8 @@ def test_killed_runs_go_on_to_the_same_bits(digits, tmp_path):
     assert torch.equal(again.steps, fitted.steps) and again.best == fitted.best
     told = ("images_per_second", "seconds")  # of the last part only
     assert [{k: v for k, v in row.items() if k not in told} for row in again.epochs] == [
-        {k: v for k, v in row.items() if k not in told} for row in fitted.epochs]
+        {k: v for k, v in row.items() if k not in told} for row in fitted.epochs
+    ]
 
 
 def fails_at(step, loss=None, error=None):

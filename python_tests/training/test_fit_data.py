@@ -5,10 +5,10 @@ import random
 import numpy as np
 import pytest
 import torch
-from test_fit import assert_same, net, train, weights_of
 from torch.utils.data import DataLoader, SequentialSampler, TensorDataset, WeightedRandomSampler
 
 import robustperf as rp
+from python_tests.training.test_fit import assert_same, net, train, weights_of
 from robustperf.training import ERM, evaluate, fit
 from robustperf.training.batches import load_batches
 

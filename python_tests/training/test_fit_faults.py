@@ -7,15 +7,16 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState
 from accelerate.utils import GradientAccumulationPlugin
-from test_fit import assert_same, fails_at, net, train, weights_of
 from torch import nn
 
 import robustperf as rp
-from robustperf.nets import checkpoint
+from python_tests.training.test_fit import assert_same, fails_at, net, train, weights_of
+from robustperf.nets import weights_file
 from robustperf.training import ERM, CoTrain
 
-DATA = rp.data.Dataset("random", torch.rand(96, 1, 8, 8, generator=torch.Generator().manual_seed(0)),
-                       torch.arange(96) % 10, 10)
+DATA = rp.data.Dataset(
+    "random", torch.rand(96, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.arange(96) % 10, 10
+)
 
 
 class SlopeOfNan(nn.Module):
@@ -38,6 +39,7 @@ def with_bad_rows(*rows):
 
 def times(factor):
     """ERM, as steep as that."""
+
     def objective(model, x, y, *, key, index):
         return factor * ERM()(model, x, y, key=key, index=index)
 
@@ -58,8 +60,10 @@ def fresh_accelerator():
 def test_gradient_accumulation_is_refused(fresh_accelerator, monkeypatch):
     before, model = net(), net()
     message = "accelerator: expected gradient_accumulation_steps=1, got 4 .*batch_size 4 times as large"
-    for own in (Accelerator(cpu=True, gradient_accumulation_steps=4),
-                Accelerator(cpu=True, gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=4))):
+    for own in (
+        Accelerator(cpu=True, gradient_accumulation_steps=4),
+        Accelerator(cpu=True, gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=4)),
+    ):
         with pytest.raises(ValueError, match=message):
             train(model, DATA, ERM(), accelerator=own)
     # one of `fit`'s own neither takes the caller's setting over nor changes it
@@ -84,11 +88,21 @@ def test_a_gradient_that_is_no_number_stops_it_before_the_step(tmp_path, clip, b
             steps.append(1)
             return super().step(*arguments)
 
-    message = (r"gradient of loss: expected finite numbers, got others in scale at "
-               rf"step {where} \(epoch 1, batch {where}, samples .*no checkpoint yet")
+    message = (
+        r"gradient of loss: expected finite numbers, got others in scale at "
+        rf"step {where} \(epoch 1, batch {where}, samples .*no checkpoint yet"
+    )
     with pytest.raises(FloatingPointError, match=message):
-        train(model, data, ERM(), epochs=1, optimizer=Counted(model.parameters(), lr=0.1), validation=None, clip=clip,
-              out=tmp_path)
+        train(
+            model,
+            data,
+            ERM(),
+            epochs=1,
+            optimizer=Counted(model.parameters(), lr=0.1),
+            validation=None,
+            clip=clip,
+            out=tmp_path,
+        )
     assert len(steps) == where - 1
     assert all(parameter.isfinite().all() and parameter.grad is None for parameter in model.parameters())
     assert not list(tmp_path.glob("*.safetensors"))
@@ -108,12 +122,16 @@ def test_an_update_that_is_no_number_is_never_saved(tmp_path):
     """Finite losses and gradients, and a rate that takes the weights to inf at the epoch's last step."""
     rates = {0: 1e-6, 1: 3e38}
     model = net(kind=lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 10)))
-    with pytest.raises(FloatingPointError, match=r"model: expected finite weights, got others in 1.\w+ after step 2; "
-                                                 ".*checkpoint.safetensors is of step 1"):
-        train(model, DATA, times(1e5), epochs=3, batch_size=96, optimizer="sgd", lr=rates, validation=None,
-              out=tmp_path)
+    with pytest.raises(
+        FloatingPointError,
+        match=r"model: expected finite weights, got others in 1.\w+ after step 2; "
+        ".*checkpoint.safetensors is of step 1",
+    ):
+        train(
+            model, DATA, times(1e5), epochs=3, batch_size=96, optimizer="sgd", lr=rates, validation=None, out=tmp_path
+        )
     for name in ("model", "checkpoint"):
-        weights, _ = checkpoint.read(tmp_path / f"{name}.safetensors")
+        weights, _ = weights_file.read(tmp_path / f"{name}.safetensors")
         assert all(value.isfinite().all() for value in weights.values())
     with pytest.raises(FloatingPointError, match="model: expected finite weights"):  # without a folder too
         train(net(), DATA, times(1e5), epochs=2, batch_size=96, optimizer="sgd", lr=rates, validation=None)
@@ -182,9 +200,14 @@ def test_a_loss_that_is_no_number_is_named_before_its_gradient():
         train(net(), DATA, fails_at(1, math.nan))
 
 
-@pytest.mark.parametrize("make", [lambda: torch.optim.SGD(net().parameters(), lr=0.1),
-                                  lambda: lambda parameters: torch.optim.SGD(net().parameters(), lr=0.1)],
-                         ids=["optimizer", "function"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: torch.optim.SGD(net().parameters(), lr=0.1),
+        lambda: lambda parameters: torch.optim.SGD(net().parameters(), lr=0.1),
+    ],
+    ids=["optimizer", "function"],
+)
 def test_an_optimizer_of_another_model_is_refused(make):
     """It would train nothing."""
     with pytest.raises(ValueError, match="optimizer: expected one of the model's parameters, got one that has none"):

@@ -2,16 +2,17 @@
 
 import pytest
 import torch
-from test_fit import assert_same, net, train, weights_of
 from torch import nn
 
 import robustperf as rp
+from python_tests.training.test_fit import assert_same, net, train, weights_of
 from robustperf import nets
-from robustperf.nets import checkpoint
+from robustperf.nets import weights_file
 from robustperf.training import ERM, MRT, CoTrain, evaluate
 
-DATA = rp.data.Dataset("random", torch.rand(96, 1, 8, 8, generator=torch.Generator().manual_seed(0)),
-                       torch.arange(96) % 10, 10)
+DATA = rp.data.Dataset(
+    "random", torch.rand(96, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.arange(96) % 10, 10
+)
 
 
 def small():
@@ -42,18 +43,19 @@ def test_files_have_the_networks_own_names(tmp_path, wrap):
     model = wrap(small())
     train(model, DATA, ERM(), out=tmp_path / "wrapped")
     for name in ("model", "checkpoint"):
-        (want, header), (got, wrapped) = (checkpoint.read(tmp_path / folder / f"{name}.safetensors")
-                                          for folder in ("plain", "wrapped"))
+        (want, header), (got, wrapped) = (
+            weights_file.read(tmp_path / folder / f"{name}.safetensors") for folder in ("plain", "wrapped")
+        )
         assert_same(got, want)
         if name == "model":
             assert wrapped == header and set(want) == set(small().state_dict())
     x = DATA.x[:4]
-    assert torch.equal(checkpoint.load(tmp_path / "wrapped" / "model.safetensors").eval()(x), plain.eval()(x))
+    assert torch.equal(weights_file.load(tmp_path / "wrapped" / "model.safetensors").eval()(x), plain.eval()(x))
     # a wrapped network goes on with the run of a plain one, and the other way round
     again, longer = wrap(small()), small()
     train(again, DATA, ERM(), out=tmp_path / "plain", resume=True, epochs=3)
     train(longer, DATA, ERM(), out=tmp_path / "wrapped", resume=True, epochs=3)
-    assert_same(checkpoint.weights_of(again), weights_of(longer))
+    assert_same(weights_file.weights_of(again), weights_of(longer))
 
 
 @every_wrapper
@@ -61,11 +63,17 @@ def test_files_of_a_wrapped_network_are_read(tmp_path, wrap):
     from safetensors.torch import save_file
 
     model = wrap(small())
-    save_file({name: value.clone() for name, value in model.state_dict().items()}, tmp_path / "old.safetensors",
-              metadata={"architecture": "small-cnn", "arguments": '{"size": 8, "width": 2}'})
-    for read in (checkpoint.load(tmp_path / "old.safetensors"), checkpoint.load(tmp_path / "old.safetensors", small()),
-                 checkpoint.load(tmp_path / "old.safetensors", wrap(small()))):
-        assert_same(checkpoint.weights_of(read), weights_of(small()))
+    save_file(
+        {name: value.clone() for name, value in model.state_dict().items()},
+        tmp_path / "old.safetensors",
+        metadata={"architecture": "small-cnn", "arguments": '{"size": 8, "width": 2}'},
+    )
+    for read in (
+        weights_file.load(tmp_path / "old.safetensors"),
+        weights_file.load(tmp_path / "old.safetensors", small()),
+        weights_file.load(tmp_path / "old.safetensors", wrap(small())),
+    ):
+        assert_same(weights_file.weights_of(read), weights_of(small()))
 
 
 class Named(nn.Module):
@@ -82,19 +90,19 @@ class Named(nn.Module):
 @pytest.mark.parametrize("wrap", [lambda m: m, nn.DataParallel, compiled])
 def test_a_part_may_be_called_module(tmp_path, wrap):
     model = wrap(net(kind=Named))
-    checkpoint.save(tmp_path / "model.safetensors", model)
-    assert set(checkpoint.read(tmp_path / "model.safetensors")[0]) == {"module.weight", "module.bias"}
+    weights_file.save(tmp_path / "model.safetensors", model)
+    assert set(weights_file.read(tmp_path / "model.safetensors")[0]) == {"module.weight", "module.bias"}
     for other in (wrap(net(1, kind=Named)), net(1, kind=Named)):
-        loaded = checkpoint.load(tmp_path / "model.safetensors", other)
-        assert_same(checkpoint.weights_of(loaded), checkpoint.weights_of(model))
+        loaded = weights_file.load(tmp_path / "model.safetensors", other)
+        assert_same(weights_file.weights_of(loaded), weights_file.weights_of(model))
     with pytest.raises(ValueError, match="do not fit"):
-        checkpoint.load(tmp_path / "model.safetensors", small())
+        weights_file.load(tmp_path / "model.safetensors", small())
 
 
 def test_a_wrapped_generator(tmp_path):
     model, generator = small(), compiled(nets.TiboGenerator(1, width=2, layers=1))
     train(model, DATA, CoTrain(model, generator, 1.0), epochs=1, out=tmp_path)
-    assert set(checkpoint.read(tmp_path / "generator.safetensors")[0]) == set(generator._orig_mod.state_dict())
+    assert set(weights_file.read(tmp_path / "generator.safetensors")[0]) == set(generator._orig_mod.state_dict())
 
 
 class Normed(nn.Module):
@@ -173,8 +181,9 @@ def test_parameter_groups_keep_the_ratio_of_their_rates(tmp_path, lr, expected):
     def run(epochs, resume):
         model = net(kind=Named)
         optimizer = Recorded([{"params": [model.module.weight], "lr": 1e-3}, {"params": [model.module.bias]}], lr=0.1)
-        train(model, DATA, ERM(), epochs=epochs, optimizer=optimizer, lr=lr, validation=None, out=tmp_path,
-              resume=resume)
+        train(
+            model, DATA, ERM(), epochs=epochs, optimizer=optimizer, lr=lr, validation=None, out=tmp_path, resume=resume
+        )
 
     run(2, False)
     assert torch.tensor(rates).T.tolist() == [pytest.approx(each, rel=1e-6) for each in expected]

@@ -102,8 +102,9 @@ class Detached(Steps):
         return super().transform(x, delta.detach())
 
 
-@pytest.mark.parametrize("kernel", [Steps(), Detached(), Compose([Detached(), Detached()])],
-                         ids=["steps", "detached", "composed"])
+@pytest.mark.parametrize(
+    "kernel", [Steps(), Detached(), Compose([Detached(), Detached()])], ids=["steps", "detached", "composed"]
+)
 def test_a_kernel_of_ones_own_without_a_gradient_is_found_out(kernel):
     with pytest.raises(ValueError, match="kernel: expected one with a gradient in delta, got .*(Steps|Detached)"):
         MAT(kernel, 2).ascend(network(), X, Y)

@@ -68,16 +68,27 @@ class Case:
 CASES = {
     "brightness": Case(Brightness((-0.25, 0.75)), box((-0.25, 0.75)), [0.5], [0.25]),
     "rotation": Case(Rotation(32), box((-32, 32)), [32], [0]),
-    "composition": Case(Compose([Rotation(32), Fade(), Brightness((0.25, 0.5))]),
-                        box((-32, 32), (0, 0.5), (0, 0.5), (0.25, 0.5)), [32, 1, 1, 0.125], [0, 0, 0, 0.375]),
+    "composition": Case(
+        Compose([Rotation(32), Fade(), Brightness((0.25, 0.5))]),
+        box((-32, 32), (0, 0.5), (0, 0.5), (0.25, 0.5)),
+        [32, 1, 1, 0.125],
+        [0, 0, 0, 0.375],
+    ),
     "own": Case(Fade(), box((0, 0.5), (0, 0.5)), [1, 1], [0, 0]),
     "ball": Case(L2Ball(0.5), ball(0.5), [0.5] * SIZE, [0] * SIZE),
     # 0 is no colour of this Delta, and the images become RGB
-    "background": Case(BackgroundColour((0.25, 0.5, 0), (0.75, 1, 0.5)), box((0.25, 0.75), (0.5, 1), (0, 0.5)),
-                       [0.25] * 3, [0.5, 0.75, 0.25]),
+    "background": Case(
+        BackgroundColour((0.25, 0.5, 0), (0.75, 1, 0.5)),
+        box((0.25, 0.75), (0.5, 1), (0, 0.5)),
+        [0.25] * 3,
+        [0.5, 0.75, 0.25],
+    ),
 }
-of_one_shape = pytest.mark.parametrize("case", [case for name, case in CASES.items() if name != "background"],
-                                       ids=[name for name in CASES if name != "background"])
+of_one_shape = pytest.mark.parametrize(
+    "case",
+    [case for name, case in CASES.items() if name != "background"],
+    ids=[name for name in CASES if name != "background"],
+)
 every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 every_k = pytest.mark.parametrize("k", [1, 3, 7])
 WEIGHTS = (0, 0.5, 1)
@@ -114,15 +125,18 @@ def check_equal(objective, model, images_of, weight):
     assert loss.shape == () and loss.dtype == torch.float64
     torch.testing.assert_close(loss, by_hand, rtol=1e-10, atol=0)
     parameters = list(model.parameters())
-    for gradient, expected in zip(torch.autograd.grad(loss, parameters), torch.autograd.grad(by_hand, parameters),
-                                  strict=True):
+    for gradient, expected in zip(
+        torch.autograd.grad(loss, parameters), torch.autograd.grad(by_hand, parameters), strict=True
+    ):
         torch.testing.assert_close(gradient, expected, rtol=1e-8, atol=1e-10)
 
 
 def drawn_by_hand(kernel, k):
     """[k][B] images, one call each."""
-    return [[kernel(X[j : j + 1], kernel.sample(KEY, INDEX[j : j + 1], k, shape=X.shape[1:])[i])[0]
-             for j in range(len(X))] for i in range(k)]
+    return [
+        [kernel(X[j : j + 1], kernel.sample(KEY, INDEX[j : j + 1], k, shape=X.shape[1:])[i])[0] for j in range(len(X))]
+        for i in range(k)
+    ]
 
 
 def test_erm():
@@ -328,34 +342,37 @@ def test_the_callers_gradient_in_x(objective):
 
 
 @every_objective
-@pytest.mark.parametrize("change, error, message", [
-    ({"x": X[:0], "y": Y[:0], "index": INDEX[:0]}, ValueError, "x: expected at least one image, got shape"),
-    ({"x": X.long()}, TypeError, "x: expected torch.float32 or torch.float64, got torch.int64"),
-    ({"x": X.half()}, TypeError, "x: expected .*, got torch.float16"),
-    ({"x": X.tolist()}, TypeError, "x: expected a tensor, got list"),
-    ({"x": X.to("meta")}, ValueError, "y: expected a tensor on meta, got one on cpu"),
-    ({"y": Y.int()}, TypeError, "y: expected torch.int64, got torch.int32"),
-    ({"y": Y.double()}, TypeError, "y: expected torch.int64, got torch.float64"),
-    ({"y": Y[:3]}, ValueError, r"y: expected shape \[4\], got \[3\]"),
-    ({"y": Y[:1]}, ValueError, r"y: expected shape \[4\], got \[1\]"),
-    ({"y": Y[:, None]}, ValueError, r"y: expected shape \[4\], got \[4, 1\]"),
-    ({"y": Y + 1}, ValueError, "(y|labels): expected labels in 0..2, got 3"),
-    ({"y": Y - 1}, ValueError, "(y|labels): expected labels in 0..2, got -1"),
-    ({"y": Y.where(Y != 0, -100)}, ValueError, "(y|labels): expected labels in 0..2, got -100"),
-    ({"y": None}, TypeError, "y: expected a tensor, got NoneType"),
-    ({"index": INDEX[:3]}, ValueError, r"index: expected shape \[4\], got \[3\]"),
-    ({"index": INDEX.int()}, TypeError, "index: expected torch.int64, got torch.int32"),
-    ({"index": -INDEX}, ValueError, "index: expected numbers in 0.."),
-    ({"index": range(4)}, TypeError, "index: expected a tensor, got range"),
-    ({"key": -1}, ValueError, r"key: expected an integer in 0..2\^64-1, got -1"),
-    ({"key": 2**64}, ValueError, "key: expected an integer in"),
-    ({"key": 0.5}, ValueError, "key: expected an integer in"),
-    ({"model": "net"}, TypeError, "'str' object is not callable|model: expected a module or a callable, got str"),
-    ({"model": lambda x: x.flatten(1)[:, 0]}, ValueError, r"model\(x\): expected shape"),
-    ({"model": lambda x: x.flatten(1)[:, :1]}, ValueError, r"model\(x\): expected logits of at least two classes"),
-    ({"model": lambda x: x.flatten(1)[:1, :3]}, ValueError, r"model\(x\): expected shape"),
-    ({"model": lambda x: x.flatten(1).tolist()}, TypeError, r"model\(x\): expected a tensor, got list"),
-])
+@pytest.mark.parametrize(
+    "change, error, message",
+    [
+        ({"x": X[:0], "y": Y[:0], "index": INDEX[:0]}, ValueError, "x: expected at least one image, got shape"),
+        ({"x": X.long()}, TypeError, "x: expected torch.float32 or torch.float64, got torch.int64"),
+        ({"x": X.half()}, TypeError, "x: expected .*, got torch.float16"),
+        ({"x": X.tolist()}, TypeError, "x: expected a tensor, got list"),
+        ({"x": X.to("meta")}, ValueError, "y: expected a tensor on meta, got one on cpu"),
+        ({"y": Y.int()}, TypeError, "y: expected torch.int64, got torch.int32"),
+        ({"y": Y.double()}, TypeError, "y: expected torch.int64, got torch.float64"),
+        ({"y": Y[:3]}, ValueError, r"y: expected shape \[4\], got \[3\]"),
+        ({"y": Y[:1]}, ValueError, r"y: expected shape \[4\], got \[1\]"),
+        ({"y": Y[:, None]}, ValueError, r"y: expected shape \[4\], got \[4, 1\]"),
+        ({"y": Y + 1}, ValueError, "(y|labels): expected labels in 0..2, got 3"),
+        ({"y": Y - 1}, ValueError, "(y|labels): expected labels in 0..2, got -1"),
+        ({"y": Y.where(Y != 0, -100)}, ValueError, "(y|labels): expected labels in 0..2, got -100"),
+        ({"y": None}, TypeError, "y: expected a tensor, got NoneType"),
+        ({"index": INDEX[:3]}, ValueError, r"index: expected shape \[4\], got \[3\]"),
+        ({"index": INDEX.int()}, TypeError, "index: expected torch.int64, got torch.int32"),
+        ({"index": -INDEX}, ValueError, "index: expected numbers in 0.."),
+        ({"index": range(4)}, TypeError, "index: expected a tensor, got range"),
+        ({"key": -1}, ValueError, r"key: expected an integer in 0..2\^64-1, got -1"),
+        ({"key": 2**64}, ValueError, "key: expected an integer in"),
+        ({"key": 0.5}, ValueError, "key: expected an integer in"),
+        ({"model": "net"}, TypeError, "'str' object is not callable|model: expected a module or a callable, got str"),
+        ({"model": lambda x: x.flatten(1)[:, 0]}, ValueError, r"model\(x\): expected shape"),
+        ({"model": lambda x: x.flatten(1)[:, :1]}, ValueError, r"model\(x\): expected logits of at least two classes"),
+        ({"model": lambda x: x.flatten(1)[:1, :3]}, ValueError, r"model\(x\): expected shape"),
+        ({"model": lambda x: x.flatten(1).tolist()}, TypeError, r"model\(x\): expected a tensor, got list"),
+    ],
+)
 def test_errors_of_a_call(objective, change, error, message):
     arguments = {"model": network(), "x": X, "y": Y, "key": KEY, "index": INDEX} | change
     with pytest.raises(error, match=message):
@@ -370,53 +387,69 @@ def test_a_weight_wants_clean_images_of_the_drawn_ones_shape(make):
 
 @pytest.mark.parametrize("make", [MRT, MDA, MAT])
 def test_images_that_the_kernel_cannot_take(make):
-    for kernel, x in ((BackgroundColour(), X.expand(4, 3, 6, 7)), (Brightness(), X + 1), (Brightness(), X[:, 0]),
-                      (Brightness(), X * math.nan)):
+    for kernel, x in (
+        (BackgroundColour(), X.expand(4, 3, 6, 7)),
+        (Brightness(), X + 1),
+        (Brightness(), X[:, 0]),
+        (Brightness(), X * math.nan),
+    ):
         with pytest.raises(ValueError, match="^x: "):
             make(kernel, 2, weight=0)(network(3), x, Y, key=KEY, index=INDEX)
 
 
 @pytest.mark.parametrize("make", [MRT, MAT, MDA])
-@pytest.mark.parametrize("change, error, message", [
-    ({"kernel": "brightness"}, TypeError, "kernel: expected a Kernel, got str"),
-    ({"kernel": Brightness}, TypeError, "kernel: expected a Kernel, got ABCMeta"),
-    ({"kernel": None}, TypeError, "kernel: expected a Kernel, got NoneType"),
-    ({"k": 0}, ValueError, "k: expected an integer above 0, got 0"),
-    ({"k": -1}, ValueError, "k: expected an integer above 0, got -1"),
-    ({"k": 2.0}, ValueError, "k: expected an integer above 0, got 2.0"),
-    ({"k": True}, ValueError, "k: expected an integer above 0, got True"),
-    ({"k": None}, ValueError, "k: expected an integer above 0, got None"),
-])
+@pytest.mark.parametrize(
+    "change, error, message",
+    [
+        ({"kernel": "brightness"}, TypeError, "kernel: expected a Kernel, got str"),
+        ({"kernel": Brightness}, TypeError, "kernel: expected a Kernel, got ABCMeta"),
+        ({"kernel": None}, TypeError, "kernel: expected a Kernel, got NoneType"),
+        ({"k": 0}, ValueError, "k: expected an integer above 0, got 0"),
+        ({"k": -1}, ValueError, "k: expected an integer above 0, got -1"),
+        ({"k": 2.0}, ValueError, "k: expected an integer above 0, got 2.0"),
+        ({"k": True}, ValueError, "k: expected an integer above 0, got True"),
+        ({"k": None}, ValueError, "k: expected an integer above 0, got None"),
+    ],
+)
 def test_errors_of_kernel_and_k(make, change, error, message):
     with pytest.raises(error, match=message):
         make(**{"kernel": Brightness()} | change)
 
 
-@pytest.mark.parametrize("make", [lambda **settings: MRT(Brightness(), **settings),
-                                  lambda **settings: MAT(Brightness(), **settings),
-                                  lambda **settings: MDA(Brightness(), **settings),
-                                  AdversarialTraining, GaussianAugmentation])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda **settings: MRT(Brightness(), **settings),
+        lambda **settings: MAT(Brightness(), **settings),
+        lambda **settings: MDA(Brightness(), **settings),
+        AdversarialTraining,
+        GaussianAugmentation,
+    ],
+)
 @pytest.mark.parametrize("weight", [-1, -1e-9, math.nan, math.inf, "1", None, True, [1.0]])
 def test_errors_of_weight(make, weight):
     with pytest.raises(ValueError, match="weight: expected a finite number >= 0, got"):
         make(weight=weight)
 
 
-@pytest.mark.parametrize("make, change, error, message", [
-    (MRT, {"selection": "worst"}, ValueError, "selection: expected one of sample, batch, got 'worst'"),
-    (MRT, {"selection": None}, ValueError, "selection: expected one of sample, batch, got None"),
-    (MRT, {"selection_dtype": torch.float64}, ValueError, "selection_dtype: expected None, .*, got torch.float64"),
-    (MRT, {"selection_dtype": torch.float32}, ValueError, "selection_dtype: expected None, .*, got torch.float32"),
-    (MRT, {"selection_dtype": "bfloat16"}, ValueError, "selection_dtype: expected None, .*, got 'bfloat16'"),
-    (MRT, {"chunk": 0}, ValueError, "chunk: expected an integer above 0, got 0"),
-    (MRT, {"chunk": 1.5}, ValueError, "chunk: expected an integer above 0, got 1.5"),
-    (MRT, {"chunk": True}, ValueError, "chunk: expected an integer above 0, got True"),
-    (MAT, {"step": 0}, ValueError, "step: expected a finite number above 0, got 0"),
-    (MAT, {"step": math.inf}, ValueError, "step: expected a finite number above 0, got inf"),
-    (MAT, {"step": None}, ValueError, "step: expected a finite number above 0, got None"),
-    (MAT, {"start": "zero"}, ValueError, "start: expected one of centre, identity, got 'zero'"),
-    (MAT, {"start": None}, ValueError, "start: expected one of centre, identity, got None"),
-])
+@pytest.mark.parametrize(
+    "make, change, error, message",
+    [
+        (MRT, {"selection": "worst"}, ValueError, "selection: expected one of sample, batch, got 'worst'"),
+        (MRT, {"selection": None}, ValueError, "selection: expected one of sample, batch, got None"),
+        (MRT, {"selection_dtype": torch.float64}, ValueError, "selection_dtype: expected None, .*, got torch.float64"),
+        (MRT, {"selection_dtype": torch.float32}, ValueError, "selection_dtype: expected None, .*, got torch.float32"),
+        (MRT, {"selection_dtype": "bfloat16"}, ValueError, "selection_dtype: expected None, .*, got 'bfloat16'"),
+        (MRT, {"chunk": 0}, ValueError, "chunk: expected an integer above 0, got 0"),
+        (MRT, {"chunk": 1.5}, ValueError, "chunk: expected an integer above 0, got 1.5"),
+        (MRT, {"chunk": True}, ValueError, "chunk: expected an integer above 0, got True"),
+        (MAT, {"step": 0}, ValueError, "step: expected a finite number above 0, got 0"),
+        (MAT, {"step": math.inf}, ValueError, "step: expected a finite number above 0, got inf"),
+        (MAT, {"step": None}, ValueError, "step: expected a finite number above 0, got None"),
+        (MAT, {"start": "zero"}, ValueError, "start: expected one of centre, identity, got 'zero'"),
+        (MAT, {"start": None}, ValueError, "start: expected one of centre, identity, got None"),
+    ],
+)
 def test_errors_of_other_settings(make, change, error, message):
     with pytest.raises(error, match=message):
         make(Brightness(), **change)

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ SCRIPT = """
 import sys
 sys.path.insert(0, {folder!r})
 import torch
-from test_processes import work
+from python_tests.training.test_processes import work
 torch.set_num_threads(1)
 found = work()
 torch.save(found, {out!r} + "/" + str(torch.distributed.get_rank()) + ".pt")
@@ -73,8 +74,16 @@ def work():
         }  # fmt: skip
     model = network(torch.float64)
     generator = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nets.Dropout(0.2), nn.Conv2d(4, 1, 3, padding=1)).double()
-    fitted = fit(model, CoTrain(model, generator, 0.5), data, epochs=2, batch_size=32, optimizer="adadelta",
-                 progress=False, seed=1)
+    fitted = fit(
+        model,
+        CoTrain(model, generator, 0.5),
+        data,
+        epochs=2,
+        batch_size=32,
+        optimizer="adadelta",
+        progress=False,
+        seed=1,
+    )
     found["CoTrain"] = {
         "steps": fitted.steps, "epochs": [row["validation_accuracy"] for row in fitted.epochs],
         "weights": {**model.state_dict(), **{f"generator {name}": value for name, value in
@@ -92,18 +101,20 @@ def both(tmp_path_factory):
     out = str(tmp_path_factory.mktemp("processes"))
     script = f"{out}/script.py"
     with open(script, "w") as file:
-        file.write(SCRIPT.format(folder=os.path.dirname(__file__), out=out))
+        file.write(SCRIPT.format(folder=str(Path(__file__).parents[2]), out=out))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", script]
-    run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                           env={**os.environ, "OMP_NUM_THREADS": "1"})
+    run = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
     one = work()
     output, _ = run.communicate(timeout=120)
     assert run.returncode == 0, output
     return one, [torch.load(f"{out}/{place}.pt", weights_only=True) for place in range(2)]
 
 
-@pytest.mark.parametrize("name, tolerance", [("MRT sample", 2e-5), ("MRT batch", 2e-5), ("MDA", 1e-9), ("MRT", 1e-9),
-                                             ("CoTrain", 1e-9)])
+@pytest.mark.parametrize(
+    "name, tolerance", [("MRT sample", 2e-5), ("MRT batch", 2e-5), ("MDA", 1e-9), ("MRT", 1e-9), ("CoTrain", 1e-9)]
+)
 def test_losses_and_weights_are_those_of_one(both, name, tolerance):
     one, two = both
     for of_one_of_two in two:

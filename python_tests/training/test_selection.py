@@ -54,9 +54,13 @@ def mix(net, modes):
 
 def state(net):
     """Everything of the network that a pass could change but batch-norm statistics."""
-    return ([module.training for module in net.modules()], [parameter.requires_grad for parameter in net.parameters()],
-            [None if parameter.grad is None else parameter.grad.tolist() for parameter in net.parameters()],
-            [parameter.tolist() for parameter in net.parameters()], torch.get_rng_state().tolist())
+    return (
+        [module.training for module in net.modules()],
+        [parameter.requires_grad for parameter in net.parameters()],
+        [None if parameter.grad is None else parameter.grad.tolist() for parameter in net.parameters()],
+        [parameter.tolist() for parameter in net.parameters()],
+        torch.get_rng_state().tolist(),
+    )
 
 
 def buffers(net):
@@ -245,8 +249,14 @@ def test_a_nan_loss_is_not_chosen_for_a_sample_that_has_another(chunk):
 @every_chunk
 @pytest.mark.parametrize("dtype", [None, torch.bfloat16])
 def test_a_sample_of_nan_losses_only(chunk, dtype):
-    numbers, loss = chosen(Numbered([[False, True], [False, True], [False, True]]), 3, 2, selection="sample",
-                           chunk=chunk, selection_dtype=dtype)
+    numbers, loss = chosen(
+        Numbered([[False, True], [False, True], [False, True]]),
+        3,
+        2,
+        selection="sample",
+        chunk=chunk,
+        selection_dtype=dtype,
+    )
     assert numbers == [2, 0] and loss != loss
 
 
@@ -259,8 +269,7 @@ def test_a_draw_with_a_nan_loss_is_not_chosen_for_a_batch_that_has_another(chunk
 
 @every_chunk
 def test_a_batch_with_a_nan_loss_in_each_draw(chunk):
-    numbers, loss = chosen(Numbered([[False, True], [True, False], [True, True]]), 3, 2, chunk=chunk,
-                           selection="batch")
+    numbers, loss = chosen(Numbered([[False, True], [True, False], [True, True]]), 3, 2, chunk=chunk, selection="batch")
     assert numbers == [0, 0] and loss != loss
 
 
@@ -268,8 +277,13 @@ def test_a_batch_with_a_nan_loss_in_each_draw(chunk):
 @pytest.mark.parametrize("selection", ["sample", "batch"])
 def test_of_equal_draws_the_first_is_chosen(chunk, selection):
     objective = MRT(Numbered([[False] * 3] * 4), 4, 0, selection, chunk=chunk)
-    worst = objective.worst(lambda x: torch.zeros(len(x), 2), torch.zeros(3, 1, 2, 2),
-                            torch.zeros(3, dtype=torch.int64), key=0, index=torch.arange(3))
+    worst = objective.worst(
+        lambda x: torch.zeros(len(x), 2),
+        torch.zeros(3, 1, 2, 2),
+        torch.zeros(3, dtype=torch.int64),
+        key=0,
+        index=torch.arange(3),
+    )
     assert not worst.any()
 
 

@@ -18,8 +18,9 @@ MORE = DATA.x[300:500].numpy(), DATA.y[300:500].numpy()
 
 def fitted(**options):
     torch.manual_seed(0)
-    return TransferClassifier(SVC(), PairedAutoencoder((1, 8, 8), 8, 4, 16), random_state=0,
-                              **{"epochs": 1, **options}).fit(X, Y)
+    return TransferClassifier(
+        SVC(), PairedAutoencoder((1, 8, 8), 8, 4, 16), random_state=0, **{"epochs": 1, **options}
+    ).fit(X, Y)
 
 
 class Maps:
@@ -28,6 +29,7 @@ class Maps:
     @staticmethod
     def dark(share):
         """Every so-manieth image becomes black."""
+
         def transfer(self, x):
             return x.where(torch.arange(len(x)).view(-1, 1, 1, 1) % round(1 / share) != 0, 0.0)
 

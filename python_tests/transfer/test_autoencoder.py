@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -33,8 +34,12 @@ def train(model, *arguments, **options):
 def test_it_is_appendix_b():
     model = PairedAutoencoder()
     layers = [layer for layer in model.encoder if not isinstance(layer, (nn.ReLU, nn.Flatten))]
-    assert [tuple(layer.weight.shape) for layer in layers] == [(32, 1, 3, 3), (64, 32, 3, 3), (128, 64, 3, 3),
-                                                               (128, 128 * 4 * 4)]
+    assert [tuple(layer.weight.shape) for layer in layers] == [
+        (32, 1, 3, 3),
+        (64, 32, 3, 3),
+        (128, 64, 3, 3),
+        (128, 128 * 4 * 4),
+    ]
     value, sides = torch.zeros(1, 1, 28, 28), []
     for layer in model.encoder[:6]:
         value = layer(value)
@@ -159,7 +164,7 @@ def test_it_goes_on_where_it_stopped(x, tmp_path):
 SCRIPT = """
 import sys, torch
 sys.path.insert(0, {folder!r})
-from test_autoencoder import processes_work
+from python_tests.transfer.test_autoencoder import processes_work
 torch.set_num_threads(1)
 torch.save(processes_work(), {out!r} + "/" + str(torch.distributed.get_rank()) + ".pt")
 """
@@ -173,10 +178,11 @@ def processes_work():
 
 def test_two_processes_find_what_one_finds(tmp_path):
     script = tmp_path / "script.py"
-    script.write_text(SCRIPT.format(folder=os.path.dirname(__file__), out=str(tmp_path)))
+    script.write_text(SCRIPT.format(folder=str(Path(__file__).parents[2]), out=str(tmp_path)))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=120,
-                         env={**os.environ, "OMP_NUM_THREADS": "1"})
+    run = subprocess.run(
+        command, capture_output=True, text=True, timeout=120, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
     assert run.returncode == 0, run.stderr
     one = processes_work()
     for rank in range(2):
@@ -192,26 +198,32 @@ def test_an_objective_that_does_not_classify_has_no_validation(x):
         fit(small(), ERM(), data, batch_size=16, progress=False)
 
 
-@pytest.mark.parametrize("arguments, message", [
-    ({"image_shape": (1, 28, 30)}, "image_shape: expected sides divisible by 4, got 28 x 30"),
-    ({"image_shape": (28, 28)}, r"image_shape: expected \(C, H, W\)"),
-    ({"code": 0}, "code: expected an integer above 0, got 0"),
-    ({"hidden": 1.5}, "hidden: expected"),
-])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"image_shape": (1, 28, 30)}, "image_shape: expected sides divisible by 4, got 28 x 30"),
+        ({"image_shape": (28, 28)}, r"image_shape: expected \(C, H, W\)"),
+        ({"code": 0}, "code: expected an integer above 0, got 0"),
+        ({"hidden": 1.5}, "hidden: expected"),
+    ],
+)
 def test_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         PairedAutoencoder(**arguments)
 
 
-@pytest.mark.parametrize("clean, shifted, error, message", [
-    (torch.rand(9, 1, 8, 8) + 0.5, None, ValueError, r"clean: expected pixels within \[0, 1\]"),
-    (torch.rand(9, 1, 8, 8), torch.rand(9, 1, 8, 8) - 0.5, ValueError, r"shifted: expected pixels within \[0, 1\]"),
-    (torch.rand(9, 1, 8, 8), torch.full((2, 1, 8, 8), torch.nan), ValueError, "shifted: expected finite pixels"),
-    (torch.rand(9, 1, 8, 8), torch.rand(9, 1, 8, 4), ValueError, r"shifted: expected shape \[N, 1, 8, 8\]"),
-    (torch.rand(9, 64), None, ValueError, r"clean: expected shape \[N, 1, 8, 8\]"),
-    (torch.rand(9, 1, 8, 8).double(), None, TypeError, "clean: expected torch.float32"),
-    (torch.rand(0, 1, 8, 8), torch.rand(9, 1, 8, 8), ValueError, "clean: expected images, got none"),
-])
+@pytest.mark.parametrize(
+    "clean, shifted, error, message",
+    [
+        (torch.rand(9, 1, 8, 8) + 0.5, None, ValueError, r"clean: expected pixels within \[0, 1\]"),
+        (torch.rand(9, 1, 8, 8), torch.rand(9, 1, 8, 8) - 0.5, ValueError, r"shifted: expected pixels within \[0, 1\]"),
+        (torch.rand(9, 1, 8, 8), torch.full((2, 1, 8, 8), torch.nan), ValueError, "shifted: expected finite pixels"),
+        (torch.rand(9, 1, 8, 8), torch.rand(9, 1, 8, 4), ValueError, r"shifted: expected shape \[N, 1, 8, 8\]"),
+        (torch.rand(9, 64), None, ValueError, r"clean: expected shape \[N, 1, 8, 8\]"),
+        (torch.rand(9, 1, 8, 8).double(), None, TypeError, "clean: expected torch.float32"),
+        (torch.rand(0, 1, 8, 8), torch.rand(9, 1, 8, 8), ValueError, "clean: expected images, got none"),
+    ],
+)
 def test_bad_images(clean, shifted, error, message):
     with pytest.raises(error, match=message):
         train(small(), clean, shifted)

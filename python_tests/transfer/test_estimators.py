@@ -130,8 +130,13 @@ def test_labels_in_kind(estimator, labels):
 def test_arrays_of_any_numbers():
     estimator = SVC().fit(X, Y)
     module = module_from_sklearn(estimator)
-    for points in (WITHIN, WITHIN.astype(np.float32), WITHIN.round().astype(np.int64), WITHIN[::-1],
-                   WITHIN.astype("f2")):
+    for points in (
+        WITHIN,
+        WITHIN.astype(np.float32),
+        WITHIN.round().astype(np.int64),
+        WITHIN[::-1],
+        WITHIN.astype("f2"),
+    ):
         assert np.array_equal(module.predict(points), estimator.predict(points))
     WITHIN.flags.writeable = False
     assert np.array_equal(module.predict(WITHIN), estimator.predict(WITHIN))

@@ -197,8 +197,12 @@ def plain_outputs(decisions, classes):
 
     def beats(c, j, shift):  # every value of c lower and every value of j higher by `shift`
         def votes(k, by):
-            return sum((decisions[pairs[k, m]] if k < m else -decisions[pairs[m, k]]) + by > 0
-                       for m in range(classes) if m != k)
+            return sum(
+                (decisions[pairs[k, m]] if k < m else -decisions[pairs[m, k]]) + by > 0
+                for m in range(classes)
+                if m != k
+            )
+
         return votes(c, -shift) > votes(j, shift) or (votes(c, -shift) == votes(j, shift) and c < j)
 
     sizes = sorted({s * abs(d) for d in decisions for s in (-1, 1)})
@@ -225,8 +229,9 @@ def machine_of(classes, break_ties=False):
     """A linear machine whose decision values are its inputs."""
     pairs = classes * (classes - 1) // 2
     eye, nothing = torch.eye(pairs, dtype=torch.float64), torch.zeros(pairs, dtype=torch.float64)
-    return SVMModule(np.arange(classes), "linear", eye, None, nothing, gamma=1.0, coef0=0.0, degree=3,
-                     break_ties=break_ties)
+    return SVMModule(
+        np.arange(classes), "linear", eye, None, nothing, gamma=1.0, coef0=0.0, degree=3, break_ties=break_ties
+    )
 
 
 @pytest.mark.parametrize("break_ties", [False, True])

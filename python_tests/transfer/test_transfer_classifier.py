@@ -36,16 +36,20 @@ def small(shape=(1, 8, 8), seed=0):
 
 def quick(estimator=None, **options):
     """A map that takes a moment to learn."""
-    return TransferClassifier(estimator or SVC(), options.pop("autoencoder", small()),
-                              **{"epochs": 1, "random_state": 0, **options})
+    return TransferClassifier(
+        estimator or SVC(), options.pop("autoencoder", small()), **{"epochs": 1, "random_state": 0, **options}
+    )
 
 
-@pytest.mark.parametrize("estimator, check", [
-    pytest.param(estimator, check, id=f"{name}-{getattr(check, 'func', check).__name__}")
-    for name, made in (("svc", SVC()), ("probabilities", LogisticRegression(max_iter=300)))
-    # the checks' numbers are no pixels: bounds are taken from them; their features no images: they end before `adapt`
-    for estimator, check in estimator_checks_generator(TransferClassifier(made, bounds=None), mark="skip")
-])
+@pytest.mark.parametrize(
+    "estimator, check",
+    [
+        pytest.param(estimator, check, id=f"{name}-{getattr(check, 'func', check).__name__}")
+        for name, made in (("svc", SVC()), ("probabilities", LogisticRegression(max_iter=300)))
+        # the checks' numbers are no pixels: bounds are taken from them; their features no images: they end before `adapt`
+        for estimator, check in estimator_checks_generator(TransferClassifier(made, bounds=None), mark="skip")
+    ],
+)
 def test_estimator_checks(estimator, check):
     check(estimator)
 
@@ -78,11 +82,17 @@ def test_then_it_is_the_estimator_of_what_the_map_makes(digits):
 def test_it_adapts_to_a_shift_without_labels():
     train, test = rp.data.load("digits", "train"), rp.data.load("digits", "test")
     x, y = train.x.numpy(), train.y.numpy()
-    striped, tested = (mnist_c("stripe").draw(data.x, key=0, index=torch.arange(len(data)))[0].numpy()
-                       for data in (train, test))
+    striped, tested = (
+        mnist_c("stripe").draw(data.x, key=0, index=torch.arange(len(data)))[0].numpy() for data in (train, test)
+    )
     torch.manual_seed(0)
-    model = TransferClassifier(SVC(C=5, gamma=0.05), PairedAutoencoder((1, 8, 8), code=32, width=16, hidden=128),
-                               epochs=12, lr=3e-3, random_state=0).fit(x[:600], y[:600])
+    model = TransferClassifier(
+        SVC(C=5, gamma=0.05),
+        PairedAutoencoder((1, 8, 8), code=32, width=16, hidden=128),
+        epochs=12,
+        lr=3e-3,
+        random_state=0,
+    ).fit(x[:600], y[:600])
     before = model.score(tested, test.y.numpy())
     after = model.adapt(striped[600:]).score(tested, test.y.numpy())
     assert before < 0.6 and after > 0.75
@@ -125,8 +135,10 @@ def test_without_images_it_learns_from_the_clean_alone(digits):
 
 def test_the_same_from_the_same_random_state(digits):
     X, y = digits
-    found = [TransferClassifier(SVC(), epochs=1, random_state=seed).fit(X[:100], y[:100]).adapt(X[100:150]).transform(X)
-             for seed in (1, 1, 2, np.random.RandomState(1))]
+    found = [
+        TransferClassifier(SVC(), epochs=1, random_state=seed).fit(X[:100], y[:100]).adapt(X[100:150]).transform(X)
+        for seed in (1, 1, 2, np.random.RandomState(1))
+    ]
     np.testing.assert_array_equal(found[0], found[1])
     np.testing.assert_array_equal(found[0], found[3])
     assert not np.array_equal(found[0], found[2])
@@ -153,8 +165,11 @@ def test_rows_or_images(digits, shape):
 
 def test_images_of_three_channels():
     x, y = np.random.default_rng(0).random((40, 3, 8, 12)), np.arange(40) % 2
-    for options, X in (({}, x), ({"image_shape": (3, 8, 12)}, x.reshape(40, -1)),
-                       ({"autoencoder": small((3, 8, 12))}, x.reshape(40, -1))):
+    for options, X in (
+        ({}, x),
+        ({"image_shape": (3, 8, 12)}, x.reshape(40, -1)),
+        ({"autoencoder": small((3, 8, 12))}, x.reshape(40, -1)),
+    ):
         model = quick(**{"autoencoder": None, **options}).fit(X, y).adapt(X)
         assert model.image_shape_ == model.autoencoder_.image_shape == (3, 8, 12)
         assert model.transform(X).shape == X.shape
@@ -207,9 +222,16 @@ def test_a_network_of_few_images(digits):
             small().fit(torch.zeros(5, 1, 8, 8), batch_size=batch_size)
 
 
-@pytest.mark.parametrize("estimator, name", [
-    (SVR(), "SVR"), (None, "NoneType"), (SVC, "<class .*SVC'>"), (MinMaxScaler(), "MinMaxScaler"), ("svc", "str"),
-])
+@pytest.mark.parametrize(
+    "estimator, name",
+    [
+        (SVR(), "SVR"),
+        (None, "NoneType"),
+        (SVC, "<class .*SVC'>"),
+        (MinMaxScaler(), "MinMaxScaler"),
+        ("svc", "str"),
+    ],
+)
 def test_what_is_no_classifier(digits, estimator, name):
     X, y = digits
     message = f"estimator: expected a scikit-learn classifier or a torch.nn.Module, got {name}"
@@ -227,8 +249,11 @@ def test_bounds_from_the_data(digits):
 
 def test_probabilities_and_decisions_are_there_where_the_estimator_has_them(digits):
     X, y = digits
-    for estimator, has in ((SVC(), "decision_function"), (KNeighborsClassifier(), "predict_proba"),
-                           (nets.SmallCNN(size=8, width=2), "predict_proba")):
+    for estimator, has in (
+        (SVC(), "decision_function"),
+        (KNeighborsClassifier(), "predict_proba"),
+        (nets.SmallCNN(size=8, width=2), "predict_proba"),
+    ):
         lacks = ({"decision_function", "predict_proba"} - {has}).pop()
         model = quick(estimator)
         assert hasattr(model, has) and not hasattr(model, lacks)
@@ -288,8 +313,9 @@ def test_a_network_is_trained_by_fit(digits):
 
 def test_a_network_given_itself(digits, monkeypatch):
     X, y = digits
-    monkeypatch.setattr(ModuleClassifier.__init__, "__kwdefaults__",
-                        {**ModuleClassifier.__init__.__kwdefaults__, "epochs": 1})
+    monkeypatch.setattr(
+        ModuleClassifier.__init__, "__kwdefaults__", {**ModuleClassifier.__init__.__kwdefaults__, "epochs": 1}
+    )
     torch.manual_seed(0)
     network = nets.SmallCNN(size=8, width=2)
     found = [quick(network).fit(X[:100], y[:100]).predict_proba(X) for _ in range(2)]
@@ -298,12 +324,15 @@ def test_a_network_given_itself(digits, monkeypatch):
     assert search.fit(X[:200].reshape(-1, 1, 8, 8), y[:200]).best_estimator_.module_ is not network
 
 
-@pytest.mark.parametrize("change, error, message", [
-    (lambda X: X + 0.5, ValueError, r"X: expected pixels within \[0, 1\], got 0.5 to 1.5"),
-    (lambda X: X - 1e-3, ValueError, r"X: expected pixels within \[0, 1\]"),
-    (lambda X: np.where(X > 0.9, np.nan, X), ValueError, "Input X contains NaN"),
-    (lambda X: np.where(X > 0.9, np.inf, X), ValueError, "Input X contains infinity"),
-])
+@pytest.mark.parametrize(
+    "change, error, message",
+    [
+        (lambda X: X + 0.5, ValueError, r"X: expected pixels within \[0, 1\], got 0.5 to 1.5"),
+        (lambda X: X - 1e-3, ValueError, r"X: expected pixels within \[0, 1\]"),
+        (lambda X: np.where(X > 0.9, np.nan, X), ValueError, "Input X contains NaN"),
+        (lambda X: np.where(X > 0.9, np.inf, X), ValueError, "Input X contains infinity"),
+    ],
+)
 def test_bad_images(digits, change, error, message):
     X, y = digits
     with pytest.raises(error, match=message):

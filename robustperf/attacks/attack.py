@@ -52,8 +52,14 @@ class Attack(check.Settings):
         return False
 
     def __call__(
-        self, model: Classifier, x: torch.Tensor, labels: torch.Tensor, *, key: int = 0,
-        index: torch.Tensor | None = None, bounds: Box = (0.0, 1.0),
+        self,
+        model: Classifier,
+        x: torch.Tensor,
+        labels: torch.Tensor,
+        *,
+        key: int = 0,
+        index: torch.Tensor | None = None,
+        bounds: Box = (0.0, 1.0),
     ) -> Adversarial:
         """Searches for x' near each point that the model labels differently from `labels`.
 
@@ -144,8 +150,9 @@ def loss_of(logits: torch.Tensor, labels: torch.Tensor, loss: str) -> torch.Tens
     return gap / (largest[:, 0] - largest[:, 2])
 
 
-def loss_gradient(model: Classifier, x: torch.Tensor, labels: torch.Tensor,
-                  loss: str = "gap") -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def loss_gradient(
+    model: Classifier, x: torch.Tensor, labels: torch.Tensor, loss: str = "gap"
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """(∇_x of `loss_of` [B, ...], `ops.logit_gap` at x [B], [B] bool where the gradient is zero or not finite though
     the label has not changed) from one forward and one backward pass; no parameter's `.grad` is touched. A gradient
     that is not finite counts as zero."""
@@ -161,15 +168,16 @@ def loss_gradient(model: Classifier, x: torch.Tensor, labels: torch.Tensor,
     return gradient, gap, (~finite | (size == 0)) & ~(gap < 0)
 
 
-def input_gradients(output: torch.Tensor, x: torch.Tensor, *seeds: torch.Tensor,
-                    **options) -> tuple[torch.Tensor, ...]:
+def input_gradients(output: torch.Tensor, x: torch.Tensor, *seeds: torch.Tensor, **options) -> tuple[torch.Tensor, ...]:
     """`torch.autograd.grad` of the model's output in x; RuntimeError that names the model where there is none."""
     gradients = (None,)
     if output.requires_grad:
         gradients = torch.autograd.grad(output, x, *seeds, allow_unused=True, **options)
     if gradients[0] is None:
-        raise RuntimeError("model(x): expected logits with a gradient in x, got some that do not depend on it: does "
-                           "the model detach, run under torch.no_grad(), pass through NumPy, or return labels?")
+        raise RuntimeError(
+            "model(x): expected logits with a gradient in x, got some that do not depend on it: does "
+            "the model detach, run under torch.no_grad(), pass through NumPy, or return labels?"
+        )
     return gradients
 
 

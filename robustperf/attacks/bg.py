@@ -89,8 +89,9 @@ class BG(Attack):
 
         def step(rows: torch.Tensor, j: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
             offset = torch.maximum(distance[rows, j] * scale, least[rows, j])
-            return ops.halfspace_box_projection(x[rows].flatten(1), normal[rows, j], offset, norm=self.norm,
-                                                lower=lower, upper=upper)[0]
+            return ops.halfspace_box_projection(
+                x[rows].flatten(1), normal[rows, j], offset, norm=self.norm, lower=lower, upper=upper
+            )[0]
 
         # The plans (class, scale) of each point, from the shortest step on.
         scales = torch.tensor(self.overshoot, dtype=torch.float64, device=x.device)

@@ -16,8 +16,10 @@ from robustperf.cli import data, demo, evaluate, info, margins, nuisance, sweep,
 from robustperf.cli.errors import INPUT_ERRORS, Command
 
 app = typer.Typer(
-    help="How robust is this classifier? Margins, margin curves and robust training.", no_args_is_help=True,
-    pretty_exceptions_enable=False, add_completion=False,
+    help="How robust is this classifier? Margins, margin curves and robust training.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
 )
 app.command(cls=Command)(demo.demo)
 app.command(cls=Command)(train.train)

@@ -43,8 +43,14 @@ def build_kernel(text: str, shared: bool = False) -> Kernel:
     return kernels[0] if len(kernels) == 1 else nuisance.Compose(kernels, shared=shared)
 
 
-def build_objective(text: str, kernel: Kernel | None = None, k: int | None = None,
-                    weight: float | None = None, classifier: nn.Module | None = None, channels: int = 1) -> Objective:
+def build_objective(
+    text: str,
+    kernel: Kernel | None = None,
+    k: int | None = None,
+    weight: float | None = None,
+    classifier: nn.Module | None = None,
+    channels: int = 1,
+) -> Objective:
     """The objective of `text`; `kernel`, `k` and `weight` are its arguments unless `text` says otherwise. With
     "cotrain" it is one of `classifier`, with a new generator of images with so many channels.
 
@@ -56,10 +62,17 @@ def build_objective(text: str, kernel: Kernel | None = None, k: int | None = Non
     def with_kernel(make: Callable[..., Objective]) -> Callable[..., Objective]:
         return _no_kernel if kernel is None else partial(make, kernel, **given)
 
-    makers = {"erm": ERM, "mrt": with_kernel(_mrt), "mat": with_kernel(MAT), "mda": with_kernel(MDA),
-              "pgd": partial(_pgd, **weighted), "gaussian": partial(GaussianAugmentation, **weighted),
-              "augmix": partial(_augmix, **weighted), "hein": partial(CrossLipschitz, **weighted),
-              "cotrain": partial(_cotrain, classifier, channels, **weighted)}
+    makers = {
+        "erm": ERM,
+        "mrt": with_kernel(_mrt),
+        "mat": with_kernel(MAT),
+        "mda": with_kernel(MDA),
+        "pgd": partial(_pgd, **weighted),
+        "gaussian": partial(GaussianAugmentation, **weighted),
+        "augmix": partial(_augmix, **weighted),
+        "hein": partial(CrossLipschitz, **weighted),
+        "cotrain": partial(_cotrain, classifier, channels, **weighted),
+    }
     try:
         objectives = build_list(text, makers)
     except ValueError as error:
@@ -75,8 +88,9 @@ def build_objective(text: str, kernel: Kernel | None = None, k: int | None = Non
     return objectives[0]
 
 
-def new_classifier(dataset: Dataset | ImageFolder, network: str | None, model: str | None, batch_norm: bool,
-                   seed: int) -> nn.Module:
+def new_classifier(
+    dataset: Dataset | ImageFolder, network: str | None, model: str | None, batch_norm: bool, seed: int
+) -> nn.Module:
     """The network of these options for the data set's images, with the weights that the seed gives it."""
     torch.manual_seed(seed)
     if model is None:
@@ -115,8 +129,9 @@ def _mrt(*arguments: Any, selection_dtype: str | None = None, **named: Any) -> M
     return MRT(*arguments, selection_dtype=dtypes.get(selection_dtype, selection_dtype), **named)
 
 
-def _pgd(norm: float = math.inf, *, weight: float = AdversarialTraining.weight, **arguments: Any
-         ) -> AdversarialTraining:
+def _pgd(
+    norm: float = math.inf, *, weight: float = AdversarialTraining.weight, **arguments: Any
+) -> AdversarialTraining:
     """R A.1's attack in L-infinity but for what is said; in L2 its number of steps."""
     default = AdversarialTraining.attack
     if norm == default.norm:

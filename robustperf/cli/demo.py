@@ -13,9 +13,9 @@ from robustperf.files import alone_in, user_path
 
 
 def demo(
-    out: Annotated[
-        Path, typer.Option(metavar="DIR", parser=user_path, help="Where the results go.")
-    ] = Path("robustperf-demo"),
+    out: Annotated[Path, typer.Option(metavar="DIR", parser=user_path, help="Where the results go.")] = Path(
+        "robustperf-demo"
+    ),
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
     """Train a small network on scikit-learn's digits and find the margin of every test point."""
@@ -25,7 +25,7 @@ def demo(
     from robustperf import nets
     from robustperf.attacks.named import attacks_of
     from robustperf.data import load
-    from robustperf.nets import checkpoint
+    from robustperf.nets import weights_file
     from robustperf.robustness.margin_run import MarginRun
     from robustperf.training import ERM, fit
 
@@ -38,6 +38,6 @@ def demo(
         fit(model, ERM(), train, validation=None, epochs=30, optimizer="adam", lr=2e-3, seed=seed, progress=False)
     with alone_in(out):
         MarginRun.forget(out)  # a demonstration starts anew
-        checkpoint.save(out / "model.safetensors", model)
+        weights_file.save(out / "model.safetensors", model)
         report(model, test, attacks_of("fgsm,pgd(eps=1),bg", 2), 2, out, seed=seed, console=console)
     say(console, f"{'model':>8}: {out / 'model.safetensors'}")

@@ -13,8 +13,7 @@ INPUT_ERRORS = (ValueError, TypeError, OSError, ImportError, FloatingPointError)
 """What a wrong input raises, and a computation that cannot go on."""
 
 # what the library calls the value of an option that has another name
-_ALIASES = {"name": "data", "x": "data", "train": "data", "root": "data-root", "key": "seed",
-            "path": "out"}
+_ALIASES = {"name": "data", "x": "data", "train": "data", "root": "data-root", "key": "seed", "path": "out"}
 
 
 class CommandError(ValueError):

@@ -52,7 +52,7 @@ def evaluate(
     from rich.text import Text
 
     from robustperf import __version__, processes, training
-    from robustperf.nets import checkpoint
+    from robustperf.nets import weights_file
     from robustperf.training.evaluate import check_takes
 
     if out is not None and not out.parent.is_dir():
@@ -76,15 +76,28 @@ def evaluate(
     for each, dataset in datasets.items():
         with console.status(f"evaluating {dataset.name}"):
             found = training.evaluate(network, dataset, batch_size=batch_size, workers=workers)
-        row = {"domain": each, "points": len(dataset), "shape": shape_of(dataset), "top1": found.top(1),
-               "top5": found.top(5), "loss": found.loss.mean().item()}
-        table.add_row(each or "all images", f"{row['points']:,}", f"{row['top1']:.2%}", f"{row['top5']:.2%}",
-                      f"{row['loss']:.4f}")
+        row = {
+            "domain": each,
+            "points": len(dataset),
+            "shape": shape_of(dataset),
+            "top1": found.top(1),
+            "top5": found.top(5),
+            "loss": found.loss.mean().item(),
+        }
+        table.add_row(
+            each or "all images", f"{row['points']:,}", f"{row['top1']:.2%}", f"{row['top5']:.2%}", f"{row['loss']:.4f}"
+        )
         rows.append(row)
     console.print(table)
     if out is not None and process.is_main_process:
-        facts = {"checkpoint": checkpoint.digest(checkpoint_path), "data": data, "split": split, "domains": rows,
-                 "robustperf": __version__, "torch": torch.__version__}
+        facts = {
+            "checkpoint": weights_file.digest(checkpoint_path),
+            "data": data,
+            "split": split,
+            "domains": rows,
+            "robustperf": __version__,
+            "torch": torch.__version__,
+        }
         with written_whole(out) as partial:
             partial.write_text(json.dumps(plain(facts), indent=1) + "\n")
         say(console, f"figures: {out}")

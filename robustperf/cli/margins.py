@@ -65,8 +65,13 @@ def margins(
     model: Model = None,
     attacks: Annotated[str, typer.Option(help="The ensemble, such as 'fgsm,pgd(eps=2,steps=20),bg'.")] = PUBLISHED,
     norm: Annotated[str, typer.Option(help="1, 2 or inf.")] = "2",
-    labels: Annotated[Labels, typer.Option(help="Get away from the model's own label (T postulate P2), or from the "
-                                           "true one, when a misclassified point has margin 0.")] = Labels.model,
+    labels: Annotated[
+        Labels,
+        typer.Option(
+            help="Get away from the model's own label (T postulate P2), or from the "
+            "true one, when a misclassified point has margin 0."
+        ),
+    ] = Labels.model,
     batch_size: Annotated[int, typer.Option(min=1)] = 256,
     seed: Annotated[int, typer.Option(min=0, help="Of the attacks' random starts.")] = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda; under torchrun each process has its own GPU.")] = "cpu",
@@ -79,22 +84,46 @@ def margins(
     """
     from robustperf import check
     from robustperf.attacks.named import attacks_of
-    from robustperf.nets import checkpoint
+    from robustperf.nets import weights_file
 
     norm_value = check.norm(norm)
     ensemble = attacks_of(attacks, norm_value)
     network, size, rgb = load_network(checkpoint_path, model, size, rgb)
     dataset = load_data(data, split, data_root, domain=domain, limit=limit, size=size, rgb=rgb)
-    settings = {"checkpoint": checkpoint.digest(checkpoint_path), "split": split,
-                "network": model or getattr(network, "architecture", None)}
-    report(network.to(_device(device)), dataset, ensemble, norm_value, out, labels=labels.value,
-           batch_size=batch_size, seed=seed, keep_points=keep_points, resume=resume, settings=settings)
+    settings = {
+        "checkpoint": weights_file.digest(checkpoint_path),
+        "split": split,
+        "network": model or getattr(network, "architecture", None),
+    }
+    report(
+        network.to(_device(device)),
+        dataset,
+        ensemble,
+        norm_value,
+        out,
+        labels=labels.value,
+        batch_size=batch_size,
+        seed=seed,
+        keep_points=keep_points,
+        resume=resume,
+        settings=settings,
+    )
 
 
 def report(
-    model: nn.Module, dataset: Dataset | ImageFolder, attacks: list[Attack], norm: float, out: Path, *,
-    labels: str = "model", batch_size: int = 256, seed: int = 0, keep_points: bool = False, resume: bool = False,
-    settings: dict[str, Any] | None = None, console: Console | None = None,
+    model: nn.Module,
+    dataset: Dataset | ImageFolder,
+    attacks: list[Attack],
+    norm: float,
+    out: Path,
+    *,
+    labels: str = "model",
+    batch_size: int = 256,
+    seed: int = 0,
+    keep_points: bool = False,
+    resume: bool = False,
+    settings: dict[str, Any] | None = None,
+    console: Console | None = None,
 ) -> None:
     """Finds the margins part by part, keeping each as it is done, then prints the table and writes the files.
 
@@ -143,8 +172,14 @@ def report(
             return f"{done} of {len(parts)} batches are kept in {out}; --resume goes on with them"
 
         began, correct = time.perf_counter(), 0
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("points"),
-                   TimeElapsedColumn(), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("points"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
         try:
             with Progress(*columns, console=console) as bar:
                 task = bar.add_task("margins", total=len(dataset), completed=finished())
@@ -153,9 +188,17 @@ def report(
                     correct += _correct(model, x, y)
                     start = int(rows[0])
                     if not run.done(start):
-                        (part,) = stream(model, x, attacks=attacks, norm=norm, index=index, key=seed,
-                                         labels=y if labels == "true" else None, batch_size=batch_size,
-                                         keep_points=keep_points)
+                        (part,) = stream(
+                            model,
+                            x,
+                            attacks=attacks,
+                            norm=norm,
+                            index=index,
+                            key=seed,
+                            labels=y if labels == "true" else None,
+                            batch_size=batch_size,
+                            keep_points=keep_points,
+                        )
                         with telling(told):
                             run.keep(start, part)
                     bar.update(task, completed=finished())
@@ -177,16 +220,18 @@ def report(
         console.print(_table(f"Margins on {dataset.name}, {len(dataset)} points, norm {norm:g}", summary, len(dataset)))
         for message in found.diagnostics.messages if found.diagnostics else ():
             say(console, f"warning: {message}")
-        if not draw_picture(plot.margin_curves, {dataset.name: curve}, path=files["curve"], confidence=CONFIDENCE,
-                            norm=norm):
+        if not draw_picture(
+            plot.margin_curves, {dataset.name: curve}, path=files["curve"], confidence=CONFIDENCE, norm=norm
+        ):
             del files["curve"]
         for what, path in files.items():
             say(console, f"{what:>8}: {path}")
 
 
 @contextmanager
-def _opened(out: Path, described: dict[str, Any], starts: Iterable[int], process: PartialState,
-            resume: bool) -> Iterator[tuple[MarginRun, int]]:
+def _opened(
+    out: Path, described: dict[str, Any], starts: Iterable[int], process: PartialState, resume: bool
+) -> Iterator[tuple[MarginRun, int]]:
     """The run in the folder `out`, which these processes alone have, and how many of its parts are kept from before, as
     the first process counts them."""
     from accelerate.utils import gather_object
@@ -246,13 +291,18 @@ def _table(title: str, summary: dict[str, Any], points: int) -> Table:
     table = Table(title=Text(title), show_header=False)
     table.add_row("accuracy", f"{summary['accuracy']:.2%}")
     table.add_row("R, area under the margin curve", f"{summary['area']:.4f}")
-    table.add_row(f"  {summary['confidence']:.0%} confidence band",
-                  f"{summary['area_low']:.4f} to {summary['area_high']:.4f} (over [0, {summary['upper']:g}])")
+    table.add_row(
+        f"  {summary['confidence']:.0%} confidence band",
+        f"{summary['area_low']:.4f} to {summary['area_high']:.4f} (over [0, {summary['upper']:g}])",
+    )
     table.add_row("median margin", f"{summary['median_margin']:.4f}")
     for name, share in summary["closest_by_attack"].items():
         table.add_row(f"closest point from {name}", f"{share:.1%}")
-    table.add_row("no adversarial example found", f"{summary['not_found']} of {points}"
-                  + " (their margin counts as the largest distance)" * bool(summary["not_found"]))
+    table.add_row(
+        "no adversarial example found",
+        f"{summary['not_found']} of {points}"
+        + " (their margin counts as the largest distance)" * bool(summary["not_found"]),
+    )
     table.add_row("model evaluations a point, search", f"{summary['evaluations']:.2f}")
     table.add_row("model evaluations a point, attacks", f"{summary['attack_evaluations']:.2f}")
     table.add_row("seconds", f"{summary['seconds']:.1f}")
@@ -270,8 +320,10 @@ def _device(text: str) -> torch.device:
         process = processes.join(cpu=device.type == "cpu")
         if process.num_processes > 1 and device.type != "cpu":
             if device.index is not None:
-                raise ValueError(f"device: expected cuda, of which each of {process.num_processes} processes takes its "
-                                 f"own, got {text!r}")
+                raise ValueError(
+                    f"device: expected cuda, of which each of {process.num_processes} processes takes its "
+                    f"own, got {text!r}"
+                )
             device = process.device
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:

@@ -26,8 +26,11 @@ MOST_COLUMNS = 8
 def show(
     kernel: Annotated[
         str,
-        typer.Option(metavar="SUM", help="One kernel or several, the first one first, such as "
-                     f"'rotation(30) + brightness((-0.1, 0.4))'. There are {', '.join(NAMES)}."),
+        typer.Option(
+            metavar="SUM",
+            help="One kernel or several, the first one first, such as "
+            f"'rotation(30) + brightness((-0.1, 0.4))'. There are {', '.join(NAMES)}.",
+        ),
     ],
     data: Data = "digits",
     data_root: DataRoot = None,
@@ -39,8 +42,10 @@ def show(
     points: Annotated[int, typer.Option(min=1, help="So many points from there on, a row each.")] = 1,
     draws: Annotated[int, typer.Option(min=1, help="Draws of delta for each point.")] = 10,
     seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
-    shared: Annotated[bool, typer.Option("--shared", help="One delta for all kernels of the sum, in [-1, 1] where "
-                                               "their ranges differ.")] = False,
+    shared: Annotated[
+        bool,
+        typer.Option("--shared", help="One delta for all kernels of the sum, in [-1, 1] where their ranges differ."),
+    ] = False,
     out: Picture = Path("nuisance.png"),
 ) -> None:
     """Draw a point under many delta: x, then a picture for each draw."""
@@ -68,8 +73,15 @@ def show(
     lines = {"kernel": repr(model), "dim": f"{delta.shape[2]} components of delta"}
     for what, text in lines.items():
         say(console, f"{what:>8}: {text}")
-    if draw_picture(plot.image_grid, x, model(x, delta), delta, path=out, title=repr(model),
-                    labels=[f"point {n}" for n in numbers.tolist()]):
+    if draw_picture(
+        plot.image_grid,
+        x,
+        model(x, delta),
+        delta,
+        path=out,
+        title=repr(model),
+        labels=[f"point {n}" for n in numbers.tolist()],
+    ):
         say(console, f"{'picture':>8}: {out}")
 
 
@@ -95,8 +107,9 @@ def gallery(
     plot.check_path(out)
     x, numbers = _points(load_data(data, split, data_root, size=size), index, points)
     drawn = torch.cat([mnist_c(name).draw(x, key=seed, index=numbers) for name in CORRUPTIONS])
-    if not draw_picture(plot.image_grid, x, drawn, path=out, labels=[f"point {n}" for n in numbers.tolist()],
-                        names=CORRUPTIONS):
+    if not draw_picture(
+        plot.image_grid, x, drawn, path=out, labels=[f"point {n}" for n in numbers.tolist()], names=CORRUPTIONS
+    ):
         raise typer.Exit(1)  # there is nothing but the picture
     say(Console(), f"picture: {out}")
 
@@ -116,7 +129,7 @@ def _points(dataset: Dataset | ImageFolder, index: int, points: int) -> tuple[to
 def _components(kernel: Kernel, shape: torch.Size) -> list[str]:
     """A name for each component of delta."""
     from robustperf.kernel import Normalised
-    from robustperf.nuisance import Compose, KnownKernel
+    from robustperf.nuisance import Compose, ProgramKernel
     from robustperf.ops.program import Law
 
     if isinstance(kernel, Normalised):
@@ -127,7 +140,7 @@ def _components(kernel: Kernel, shape: torch.Size) -> list[str]:
             of_parts.append(_components(part, shape))
             shape = part.shape_after(tuple(shape))
         return [", ".join(names) for names in zip(*of_parts, strict=True)]
-    if not isinstance(kernel, KnownKernel):
+    if not isinstance(kernel, ProgramKernel):
         return [f"delta[{number}]" for number in range(kernel.dim_for(tuple(shape)))]
     codes, names = kernel.program.layout(shape).codes, []
     for step, law, size in zip(kernel.program.steps, codes[1::4], codes[2::4], strict=True):

@@ -34,7 +34,10 @@ Data = Annotated[
 DataRoot = Annotated[
     Path | None,
     typer.Option(
-        "--data-root", metavar="DIR", envvar=ROOT_VARIABLE, parser=user_path,
+        "--data-root",
+        metavar="DIR",
+        envvar=ROOT_VARIABLE,
+        parser=user_path,
         help="The folder that holds a folder per data set.",
     ),
 ]
@@ -43,19 +46,31 @@ Domain = Annotated[str | None, typer.Option(metavar="DOMAIN", help="Only the ima
 Limit = Annotated[int | None, typer.Option(min=1, help="The first so many points only.")]
 Size = Annotated[int | None, typer.Option(min=1, metavar="N", help="Resize the images to N x N pixels.")]
 Rgb = Annotated[bool, typer.Option("--rgb", help="Repeat the channel of grey images three times.")]
-Checkpoint = Annotated[Path, typer.Option("--checkpoint", metavar="FILE", parser=user_path,
-                                            help="Weights, a safetensors file.")]
+Checkpoint = Annotated[
+    Path, typer.Option("--checkpoint", metavar="FILE", parser=user_path, help="Weights, a safetensors file.")
+]
 Model = Annotated[
     str | None,
-    typer.Option(metavar="MODULE:FUNCTION", help="What makes the network; needed where the checkpoint's header does "
-                 "not name one of robustperf's, which also says how to resize the images."),
+    typer.Option(
+        metavar="MODULE:FUNCTION",
+        help="What makes the network; needed where the checkpoint's header does "
+        "not name one of robustperf's, which also says how to resize the images.",
+    ),
 ]
 
 Picture = Annotated[Path, typer.Option(metavar="FILE", parser=user_path, help="The picture: .png, .pdf or .svg.")]
 
 
-def load_data(name: str, split: str, root: Path | None, *, domain: str | None = None, limit: int | None = None,
-              size: int | None = None, rgb: bool = False) -> Dataset | ImageFolder:
+def load_data(
+    name: str,
+    split: str,
+    root: Path | None,
+    *,
+    domain: str | None = None,
+    limit: int | None = None,
+    size: int | None = None,
+    rgb: bool = False,
+) -> Dataset | ImageFolder:
     """The data set of these options. Raises as `data.load`, and ValueError where it has no points."""
     from robustperf.data import Dataset
 
@@ -80,9 +95,9 @@ def shape_of(dataset: Dataset | ImageFolder) -> tuple[int, int, int]:
 def load_network(path: Path, model: str | None, size: int | None, rgb: bool) -> tuple[nn.Module, int | None, bool]:
     """(the network in the checkpoint `path`, the size that it takes, whether it takes RGB images); `model`, `size` and
     `rgb` are the options, and come first."""
-    from robustperf.nets import checkpoint
+    from robustperf.nets import weights_file
 
-    network = checkpoint.load(path, None if model is None else make_network(model))
+    network = weights_file.load(path, None if model is None else make_network(model))
     if model is None:
         parameters = inspect.signature(type(network)).parameters
         taken = {name: parameter.default for name, parameter in parameters.items()} | network.architecture[1]
@@ -105,13 +120,15 @@ def make_network(path: str) -> nn.Module:
             make = getattr(module, function)
         except (Exception, SystemExit) as error:  # a script may end, and whatever it does may fail
             meant = did_you_mean(function, dir(module)) if isinstance(error, AttributeError) and module else ""
-            raise ValueError(f"model: expected MODULE:FUNCTION that can be imported, got {path!r}: "
-                             f"{_told(error)}{meant}") from error
+            raise ValueError(
+                f"model: expected MODULE:FUNCTION that can be imported, got {path!r}: {_told(error)}{meant}"
+            ) from error
         try:
             made = make()
         except (Exception, SystemExit) as error:
-            raise ValueError(f"model: expected a function that makes a network without arguments, got {path!r}: "
-                             f"{_told(error)}") from error
+            raise ValueError(
+                f"model: expected a function that makes a network without arguments, got {path!r}: {_told(error)}"
+            ) from error
     if not isinstance(made, nn.Module):
         raise ValueError(f"model: {path} made a {type(made).__name__}, not a torch.nn.Module")
     return made

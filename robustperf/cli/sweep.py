@@ -112,8 +112,15 @@ def sweep(
             say(console, f"Interrupted in {out / name}: --resume goes on from its checkpoint.")
             raise typer.Exit(130) from None
         accuracy = fitted.epochs[fitted.best - 1]["validation_accuracy"]
-        rows.append({"run": name, "weight": weight, "best_epoch": fitted.best, "validation_accuracy": accuracy,
-                     "test_accuracy": None if test is None else evaluate(classifier, test, workers=workers).top(1)})
+        rows.append(
+            {
+                "run": name,
+                "weight": weight,
+                "best_epoch": fitted.best,
+                "validation_accuracy": accuracy,
+                "test_accuracy": None if test is None else evaluate(classifier, test, workers=workers).top(1),
+            }
+        )
     chosen = choose(rows, within)
     if not main:
         return
@@ -128,8 +135,10 @@ def sweep(
     if chosen is None:
         say(console, f"No weight keeps the accuracy within {within:.2%} of that without a regulariser.")
     else:
-        say(console, f"The largest weight within {within:.2%}: {chosen['weight']}, "
-                     f"{out / chosen['run'] / 'model.safetensors'}")
+        say(
+            console,
+            f"The largest weight within {within:.2%}: {chosen['weight']}, {out / chosen['run'] / 'model.safetensors'}",
+        )
         if chosen["weight"] == numbers[-1]:
             say(console, "It is the largest weight tried: larger ones may keep the accuracy too.")
     say(console, f"table: {path}")
@@ -173,6 +182,12 @@ def _table(title: str, rows: list[dict[str, Any]]) -> Table:
     for row in rows:
         weight, test, accuracy = row["weight"], row["test_accuracy"], row["validation_accuracy"]
         difference = "" if weight is None else f"{accuracy - rows[0]['validation_accuracy']:+.2%}"
-        table.add_row("none" if weight is None else f"{weight:g}", str(row["best_epoch"]), f"{accuracy:.2%}",
-                      difference, "" if test is None else f"{test:.2%}", "*" * row["chosen"])
+        table.add_row(
+            "none" if weight is None else f"{weight:g}",
+            str(row["best_epoch"]),
+            f"{accuracy:.2%}",
+            difference,
+            "" if test is None else f"{test:.2%}",
+            "*" * row["chosen"],
+        )
     return table

@@ -31,23 +31,26 @@ if TYPE_CHECKING:
     from torch import nn
 
     from robustperf.training import Fitted, Objective
-    from robustperf.training.folder import TrainingFolder
     from robustperf.training.optimizers import Rate
+    from robustperf.training.run_folder import TrainingFolder
 
 # what `sweep` has too
-OBJECTIVES = ("erm, mrt, mat, mda, pgd, gaussian, augmix, hein or cotrain, with arguments such as "
-              "'mrt(selection=\"sample\", selection_dtype=\"bfloat16\")', 'mat(start=\"identity\")', "
-              "'pgd(norm=2, eps=0.5)', 'gaussian(0.1)', 'augmix(severity=3)', 'hein(0.1)', 'cotrain(0.5, width=32)'")
+OBJECTIVES = (
+    "erm, mrt, mat, mda, pgd, gaussian, augmix, hein or cotrain, with arguments such as "
+    '\'mrt(selection="sample", selection_dtype="bfloat16")\', \'mat(start="identity")\', '
+    "'pgd(norm=2, eps=0.5)', 'gaussian(0.1)', 'augmix(severity=3)', 'hein(0.1)', 'cotrain(0.5, width=32)'"
+)
 KernelSum = Annotated[
     str | None,
-    typer.Option(metavar="SUM", help="The natural variation of mrt, mat and mda, such as 'rotation(30) + "
-                 f"brightness(0.4)'. There are {', '.join(nuisance.NAMES)}."),
+    typer.Option(
+        metavar="SUM",
+        help="The natural variation of mrt, mat and mda, such as 'rotation(30) + "
+        f"brightness(0.4)'. There are {', '.join(nuisance.NAMES)}.",
+    ),
 ]
 K = Annotated[int | None, typer.Option(min=1, help="Draws of mrt and mda, steps of mat.")]
 Network = Annotated[str | None, typer.Option(help=f"{', '.join(nets.NAMES)}; without, {NETWORK}.")]
-OwnNetwork = Annotated[
-    str | None, typer.Option(metavar="MODULE:FUNCTION", help="What makes a network of your own.")
-]
+OwnNetwork = Annotated[str | None, typer.Option(metavar="MODULE:FUNCTION", help="What makes a network of your own.")]
 BatchNorm = Annotated[bool, typer.Option("--batch-norm", help=f"With batch normalisation, in {NETWORK}.")]
 Epochs = Annotated[int, typer.Option(min=1)]
 BatchSize = Annotated[int, typer.Option(min=1, help="Of all processes together.")]
@@ -106,7 +109,7 @@ def train(
     from robustperf import plot, processes
     from robustperf.cli.build import build_kernel, build_objective, new_classifier
     from robustperf.training import CoTrain, fit
-    from robustperf.training.folder import TrainingFolder
+    from robustperf.training.run_folder import TrainingFolder
 
     rate = None if lr is None else parse_rate(lr)
     variation = None if kernel is None else build_kernel(kernel)
@@ -129,18 +132,37 @@ def train(
         return
     console.print(_table(dataset.name, loss, classifier, fitted))
     folder = TrainingFolder(out)
-    files = {"weights": folder.best, "state": folder.state, "epochs": folder.metrics, "steps": folder.losses,
-             **({"generator": out / "generator.safetensors"} if isinstance(loss, CoTrain) else {}),
-             "curves": out / "curves.png"}
-    if not draw_picture(plot.training_curves, fitted.epochs, path=files["curves"], best=fitted.best,
-                        title=f"{objective} on {dataset.name}"):
+    files = {
+        "weights": folder.best,
+        "state": folder.state,
+        "epochs": folder.metrics,
+        "steps": folder.losses,
+        **({"generator": out / "generator.safetensors"} if isinstance(loss, CoTrain) else {}),
+        "curves": out / "curves.png",
+    }
+    if not draw_picture(
+        plot.training_curves,
+        fitted.epochs,
+        path=files["curves"],
+        best=fitted.best,
+        title=f"{objective} on {dataset.name}",
+    ):
         del files["curves"]
     for what, path in files.items():
         say(console, f"{what:>9}: {path}")
-    given = {"--data": data, "--data-root": None if str(data_root) == os.environ.get(ROOT_VARIABLE) else data_root,
-             "--domain": domain, "--size": size, "--model": model}
-    options = ["--checkpoint", folder.best, *(part for option in given.items() if option[1] is not None
-                                              for part in option), *["--rgb"] * rgb]
+    given = {
+        "--data": data,
+        "--data-root": None if str(data_root) == os.environ.get(ROOT_VARIABLE) else data_root,
+        "--domain": domain,
+        "--size": size,
+        "--model": model,
+    }
+    options = [
+        "--checkpoint",
+        folder.best,
+        *(part for option in given.items() if option[1] is not None for part in option),
+        *["--rgb"] * rgb,
+    ]
     say(console, "Go on with:")
     for command in (["evaluate"], ["margins", "--out", out / "margins"]):
         say(console, "  " + shlex.join(map(str, ["robustperf", *command, *options])))
@@ -160,8 +182,10 @@ def parse_rate(text: str) -> Rate:
             return first, last
         return float(text)
     except ValueError:
-        raise ValueError("lr: expected a rate such as 0.05, a line such as 0.05:0.001, or rates from epochs on such as "
-                         f"0=1e-3,5=1e-4, got {text!r}") from None
+        raise ValueError(
+            "lr: expected a rate such as 0.05, a line such as 0.05:0.001, or rates from epochs on such as "
+            f"0=1e-3,5=1e-4, got {text!r}"
+        ) from None
 
 
 def kept(folder: TrainingFolder) -> str:

@@ -21,8 +21,11 @@ ENOUGH = 100  # images that were not trained on, for the warning of `adapt`
 
 def transfer(
     kernel: Annotated[
-        str, typer.Option(metavar="SUM", help="The shift, such as 'rotation(30) + brightness(0.4)'. There are "
-                          f"{', '.join(nuisance.NAMES)}."),
+        str,
+        typer.Option(
+            metavar="SUM",
+            help=f"The shift, such as 'rotation(30) + brightness(0.4)'. There are {', '.join(nuisance.NAMES)}.",
+        ),
     ] = "mnist_c('stripe')",
     data: Data = "digits",
     data_root: DataRoot = None,
@@ -34,8 +37,11 @@ def transfer(
     classifier_epochs: Annotated[int, typer.Option(min=1, help="Of a network.")] = 10,
     clean: Annotated[int | None, typer.Option(min=1, help="Clean training images; without, half of them.")] = None,
     shifted: Annotated[
-        int | None, typer.Option(min=0, help="Shifted ones, of other originals; without, all that are left. 0 teaches "
-                                 "T from clean images alone.")
+        int | None,
+        typer.Option(
+            min=0,
+            help="Shifted ones, of other originals; without, all that are left. 0 teaches T from clean images alone.",
+        ),
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="The first so many test points only.")] = None,
     size: Size = None,
@@ -47,9 +53,9 @@ def transfer(
     batch_size: Annotated[int, typer.Option(min=1)] = 32,
     lr: Annotated[float, typer.Option(help="Adam's learning rate.")] = 1e-3,
     seed: Annotated[int, typer.Option(min=0, help="Of weights, order and shift.")] = 0,
-    out: Annotated[
-        Path, typer.Option(metavar="DIR", parser=user_path, help="Where the results go.")
-    ] = Path("robustperf-transfer"),
+    out: Annotated[Path, typer.Option(metavar="DIR", parser=user_path, help="Where the results go.")] = Path(
+        "robustperf-transfer"
+    ),
     resume: Annotated[bool, typer.Option("--resume", help="Resume the run that DIR holds.")] = False,
 ) -> None:
     """Train a classifier on clean images, learn T = D1 E from shifted ones without labels, and compare f(x) with
@@ -63,7 +69,7 @@ def transfer(
     from robustperf import __version__, plot, random
     from robustperf.cli.build import build_kernel
     from robustperf.data import Dataset
-    from robustperf.nets import checkpoint
+    from robustperf.nets import weights_file
     from robustperf.transfer import PairedAutoencoder, TransferClassifier
 
     shift = build_kernel(kernel)
@@ -83,8 +89,10 @@ def transfer(
     unlabelled = shift.draw(train.x[hidden_originals], key=random.fold_in(key, 0), index=hidden_originals)[0]
     tested = shift.draw(test.x, key=random.fold_in(key, 1), index=torch.arange(len(test)))[0]
     if unlabelled.shape[1:] != train.x.shape[1:]:
-        raise ValueError(f"kernel: expected one that keeps the shape {shape}, got {tuple(unlabelled.shape[1:])}; --rgb "
-                         "makes images of three channels")
+        raise ValueError(
+            f"kernel: expected one that keeps the shape {shape}, got {tuple(unlabelled.shape[1:])}; --rgb "
+            "makes images of three channels"
+        )
     torch.manual_seed(seed)
     autoencoder = PairedAutoencoder(shape, code, width, hidden)
     estimator = _estimator(classifier, gamma, penalty, classifier_epochs, shape, train.classes, seed)
@@ -106,15 +114,20 @@ def transfer(
         else:
             say(console, f"Training {classifier} on {clean:,} clean images:")
             estimator.fit(seen.x.numpy(), seen.y.numpy(), out=out / "classifier", **options)
-        model = TransferClassifier(FrozenEstimator(estimator), autoencoder, epochs=epochs, batch_size=batch_size, lr=lr,
-                                   random_state=seed).fit(seen.x.numpy(), seen.y.numpy())
+        model = TransferClassifier(
+            FrozenEstimator(estimator), autoencoder, epochs=epochs, batch_size=batch_size, lr=lr, random_state=seed
+        ).fit(seen.x.numpy(), seen.y.numpy())
         before = {name: model.score(x, test.y.numpy()) for name, x in sets.items()}
         say(console, f"Adapting to {shifted:,} shifted images:")
         left = train.rows(unused)
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
-            model.adapt(unlabelled.numpy() if shifted else None, out=out / "autoencoder", **options,
-                        validation=(left.x.numpy(), left.y.numpy()) if len(left) >= ENOUGH else None)
+            model.adapt(
+                unlabelled.numpy() if shifted else None,
+                out=out / "autoencoder",
+                **options,
+                validation=(left.x.numpy(), left.y.numpy()) if len(left) >= ENOUGH else None,
+            )
     except KeyboardInterrupt:
         say(console, f"Interrupted. {_kept(out)}")
         raise typer.Exit(130) from None
@@ -131,17 +144,28 @@ def transfer(
         table.add_row(name, f"{before[name]:.2%}", f"{after[name]:.2%}")
     console.print(table)
     picture, weights, figures = out / "transfer.png", out / "autoencoder.safetensors", out / "summary.json"
-    checkpoint.save(weights, model.autoencoder_)
-    facts = {**settings, "epochs": epochs, "accuracy": {"before": before, "after": after},
-             "warnings": harmed, "robustperf": __version__,
-             "torch": torch.__version__}
+    weights_file.save(weights, model.autoencoder_)
+    facts = {
+        **settings,
+        "epochs": epochs,
+        "accuracy": {"before": before, "after": after},
+        "warnings": harmed,
+        "robustperf": __version__,
+        "torch": torch.__version__,
+    }
     with written_whole(figures) as partial:
         partial.write_text(json.dumps(plain(facts), indent=1) + "\n")
     few = slice(0, SHOWN)
     restored = torch.as_tensor(model.transform(tested[few].numpy()))
     files = {"weights": weights, "figures": figures}
-    if draw_picture(plot.image_grid, test.x[few], torch.stack([tested[few], restored]), path=picture,
-                    title=repr(shift), names=["x̃", "T(x̃)"]):
+    if draw_picture(
+        plot.image_grid,
+        test.x[few],
+        torch.stack([tested[few], restored]),
+        path=picture,
+        title=repr(shift),
+        names=["x̃", "T(x̃)"],
+    ):
         files = {"picture": picture, **files}
     for what, path in files.items():
         say(console, f"{what:>8}: {path}")
@@ -150,7 +174,7 @@ def transfer(
 def _kept(out: Path) -> str:
     """What --resume has to resume from."""
     from robustperf.cli.train import kept
-    from robustperf.training.folder import TrainingFolder
+    from robustperf.training.run_folder import TrainingFolder
 
     folders = [folder for folder in (out / "autoencoder", out / "classifier") if folder.exists()]
     return kept(TrainingFolder(folders[0] if folders else out / "autoencoder"))
@@ -163,13 +187,16 @@ def _parts(total: int, clean: int | None, shifted: int | None) -> tuple[int, int
         raise ValueError(f"clean: expected at most the {total} training images, got {clean}")
     shifted = total - clean if shifted is None else shifted
     if clean + shifted > total:
-        raise ValueError(f"shifted: expected at most {total - clean} beside {clean} clean images, so that no original "
-                         f"is used twice, got {shifted}")
+        raise ValueError(
+            f"shifted: expected at most {total - clean} beside {clean} clean images, so that no original "
+            f"is used twice, got {shifted}"
+        )
     return clean, shifted
 
 
-def _estimator(name: str, gamma: str, penalty: float, epochs: int, shape: tuple[int, int, int], classes: int,
-               seed: int) -> Any:
+def _estimator(
+    name: str, gamma: str, penalty: float, epochs: int, shape: tuple[int, int, int], classes: int, seed: int
+) -> Any:
     if name == SVC:
         from sklearn import svm
 

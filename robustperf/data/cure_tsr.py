@@ -77,7 +77,9 @@ def read_cure_tsr(folder: Path, size: int = 32) -> tuple[np.ndarray, np.ndarray]
     for path in paths:
         match = _NAME.fullmatch(path.name)
         if not match or not 1 <= int(match["sign"]) <= CLASSES or match.group("challenge", "level") != expected:
-            raise ValueError(f"{path}: expected a name such as 01_01_{'_'.join(expected)}_0001.bmp, with a sign type of"
-                             f" 01 to {CLASSES}")
+            raise ValueError(
+                f"{path}: expected a name such as 01_01_{'_'.join(expected)}_0001.bmp, with a sign type of"
+                f" 01 to {CLASSES}"
+            )
         labels.append(int(match["sign"]) - 1)
     return read_squares(paths, size), np.array(labels, np.int64)

@@ -80,8 +80,7 @@ def domain(dataset: Dataset | ImageFolder, name: str) -> Dataset:
 
 
 def thresholds(dataset: str, measure: str) -> dict[str, tuple[float, float]]:
-    """The levels of the data set called `dataset`, or of its domain, under `measure`; none where R Table 10 has none.
-    """
+    """The levels of the data set called `dataset`, or of its domain, under `measure`; none where R Table 10 has none."""
     return THRESHOLDS.get(dataset.partition(" ")[0], {}).get(measure, {})
 
 
@@ -111,18 +110,25 @@ def _parse(name: str, dataset: str) -> tuple[str, float, float]:
     """(measure, low, high) of the domain `name` of `dataset`."""
     measure, _, level = name.partition(":")
     if measure not in MEASURES:
-        raise ValueError(f"domain: expected one of {', '.join(MEASURES)}, then a colon and a level, got {name!r}"
-                         f"{names.did_you_mean(measure, MEASURES)}")
+        raise ValueError(
+            f"domain: expected one of {', '.join(MEASURES)}, then a colon and a level, got {name!r}"
+            f"{names.did_you_mean(measure, MEASURES)}"
+        )
     levels = thresholds(dataset, measure)
     if level in levels:
         return measure, *levels[level]
     number = r"(\d+(?:\.\d+)?)?"
     match = re.fullmatch(f"{number}-{number}", level, re.ASCII)
     if not match or not any(match.groups()):
-        known = ("one of " + ", ".join(levels) if levels
-                 else f"bounds ({dataset} has no thresholds of its own in {', '.join(THRESHOLDS)})")
-        raise ValueError(f"domain: expected {measure}: and {known}, or bounds such as {measure}:0-40, got {name!r}"
-                         f"{names.did_you_mean(level, levels)}")
+        known = (
+            "one of " + ", ".join(levels)
+            if levels
+            else f"bounds ({dataset} has no thresholds of its own in {', '.join(THRESHOLDS)})"
+        )
+        raise ValueError(
+            f"domain: expected {measure}: and {known}, or bounds such as {measure}:0-40, got {name!r}"
+            f"{names.did_you_mean(level, levels)}"
+        )
     low, high = float(match[1] or -math.inf), float(match[2] or math.inf)
     if not low < high:
         raise ValueError(f"domain: expected a lower bound below the upper one, got {name!r}")

@@ -110,28 +110,34 @@ SOURCES: dict[str, Source] = {
     ),
 }
 
-_GTSRB = ("gtsrb/Final_Training/Images/00000/*.ppm with GT-00000.csv, ..., gtsrb/Final_Test/Images/*.ppm with"
-          " GT-final_test.csv")
+_GTSRB = (
+    "gtsrb/Final_Training/Images/00000/*.ppm with GT-00000.csv, ..., gtsrb/Final_Test/Images/*.ppm with"
+    " GT-final_test.csv"
+)
 
 # No public mirror serves these in the layout read here: what to put where, under the data root.
-BY_HAND: dict[str, str] = {
-    "usps": "usps/usps.h5 (HDF5, groups train and test: data [N, 256] float32 in [0, 1], target [N])",
-    "svhn": "svhn/train_32x32.mat, svhn/test_32x32.mat and, if wanted, svhn/extra_32x32.mat (the cropped digits)",
-    "gtsrb": "gtsrb32/train.npz and gtsrb32/test.npz (images [N, 32, 32, 3] uint8, labels [N]), or the official"
-    f" folders: {_GTSRB}",
-    "gtsrb-cropped": f"the official folders: {_GTSRB}",
-    "cure-tsr": "cure-tsr/Real_Train/ChallengeFree/*.bmp, cure-tsr/Real_Train/Snow-1/*.bmp, ..., and the same in"
-    " cure-tsr/Real_Test",
-    "qmnist": "qmnist/qmnist-train-images-idx3-ubyte.gz, qmnist/qmnist-train-labels-idx2-int.gz and the same for test",
-    "cifar10": "cifar10-prefix/train.npz and cifar10-prefix/test.npz (images [N, 32, 32, 3] uint8, labels [N])",
-} | {
-    name: "the files of the official gzip.zip, such as emnist/emnist-balanced-train-images-idx3-ubyte.gz"
-    for name in ("emnist", *(f"emnist-{part}" for part in ("letters", "digits", "byclass", "bymerge", "mnist")))
-} | {
-    f"mnist-c/{corruption}": "the folders of the official mnist_c.zip, such as mnist_c/fog/train_images.npy and"
-    " mnist_c/fog/train_labels.npy"
-    for corruption in CORRUPTIONS
-}
+BY_HAND: dict[str, str] = (
+    {
+        "usps": "usps/usps.h5 (HDF5, groups train and test: data [N, 256] float32 in [0, 1], target [N])",
+        "svhn": "svhn/train_32x32.mat, svhn/test_32x32.mat and, if wanted, svhn/extra_32x32.mat (the cropped digits)",
+        "gtsrb": "gtsrb32/train.npz and gtsrb32/test.npz (images [N, 32, 32, 3] uint8, labels [N]), or the official"
+        f" folders: {_GTSRB}",
+        "gtsrb-cropped": f"the official folders: {_GTSRB}",
+        "cure-tsr": "cure-tsr/Real_Train/ChallengeFree/*.bmp, cure-tsr/Real_Train/Snow-1/*.bmp, ..., and the same in"
+        " cure-tsr/Real_Test",
+        "qmnist": "qmnist/qmnist-train-images-idx3-ubyte.gz, qmnist/qmnist-train-labels-idx2-int.gz and the same for test",
+        "cifar10": "cifar10-prefix/train.npz and cifar10-prefix/test.npz (images [N, 32, 32, 3] uint8, labels [N])",
+    }
+    | {
+        name: "the files of the official gzip.zip, such as emnist/emnist-balanced-train-images-idx3-ubyte.gz"
+        for name in ("emnist", *(f"emnist-{part}" for part in ("letters", "digits", "byclass", "bymerge", "mnist")))
+    }
+    | {
+        f"mnist-c/{corruption}": "the folders of the official mnist_c.zip, such as mnist_c/fog/train_images.npy and"
+        " mnist_c/fog/train_labels.npy"
+        for corruption in CORRUPTIONS
+    }
+)
 
 
 class FetchError(OSError):

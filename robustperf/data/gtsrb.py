@@ -38,8 +38,11 @@ def read_gtsrb(folder: Path, size: int = 32, crop: bool = False) -> tuple[np.nda
         inside, beside = folder / _TEST_LIST, folder.parent.parent / _TEST_LIST
         lists = [(beside if beside.exists() and not inside.exists() else inside, folder, None)]
     else:
-        lists = [(folder / f"{label:05}/GT-{label:05}.csv", folder / f"{label:05}", label) for label in range(CLASSES)
-                 if (folder / f"{label:05}").is_dir()]
+        lists = [
+            (folder / f"{label:05}/GT-{label:05}.csv", folder / f"{label:05}", label)
+            for label in range(CLASSES)
+            if (folder / f"{label:05}").is_dir()
+        ]
         if not lists:
             raise ValueError(f"{folder}: expected folders 00000 to {CLASSES - 1:05}, found none")
     paths, sizes, boxes, labels = [], [], [], []
@@ -65,8 +68,10 @@ def _read_list(file: Path) -> list[tuple]:
                 raise ValueError(f"expected the columns {';'.join(_COLUMNS)}, found {';'.join(header)!r}")
             for number, row in enumerate(rows, start=2):
                 if not _ROW.fullmatch(";".join(row)):
-                    raise ValueError(f"line {number}: expected a .ppm file's name and {len(_COLUMNS) - 1} numbers,"
-                                     f" found {';'.join(row)!r}")
+                    raise ValueError(
+                        f"line {number}: expected a .ppm file's name and {len(_COLUMNS) - 1} numbers,"
+                        f" found {';'.join(row)!r}"
+                    )
                 read.append((row[0], *map(int, row[1:])))
         except (csv.Error, ValueError) as error:  # no text is a ValueError too
             raise ValueError(f"{file}: not a list of images: {error}") from error

@@ -80,8 +80,7 @@ def array_over(data: bytearray, dtype: np.dtype, shape: tuple[int, ...], path: P
 
 
 def _read_header(stream: BinaryIO, path: Path) -> tuple[np.dtype, tuple[int, ...]]:
-    """(dtype, shape) from an IDX header: 0, 0, the type's code, the number of dimensions, each as a big-endian uint32.
-    """
+    """(dtype, shape) from an IDX header: 0, 0, the type's code, the number of dimensions, each as a big-endian uint32."""
     magic = stream.read(4)
     if len(magic) < 4:
         raise ValueError(f"{path}: truncated: an IDX header has at least 4 bytes, found {len(magic)}")

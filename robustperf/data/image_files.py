@@ -62,8 +62,12 @@ def check_pixels(name: str, size: tuple[int, int]) -> None:
         raise ValueError(f"{name}: expected at most {limit:,} pixels, got {size[0]:,} x {size[1]:,}")
 
 
-def read_squares(paths: Sequence[Path], size: int, boxes: Sequence[tuple[int, int, int, int]] | None = None,
-                 sizes: Sequence[tuple[int, int]] | None = None) -> np.ndarray:
+def read_squares(
+    paths: Sequence[Path],
+    size: int,
+    boxes: Sequence[tuple[int, int, int, int]] | None = None,
+    sizes: Sequence[tuple[int, int]] | None = None,
+) -> np.ndarray:
     """The images at `paths` as squares, by Pillow's bilinear filter (which averages where it shrinks).
 
     Args:
@@ -81,8 +85,9 @@ def read_squares(paths: Sequence[Path], size: int, boxes: Sequence[tuple[int, in
     for row, path in enumerate(paths):
         image = read_image(path)
         if sizes is not None and image.size != sizes[row]:
-            raise ValueError(f"{path}: expected {sizes[row][0]} x {sizes[row][1]} pixels, found {image.width} x"
-                             f" {image.height}")
+            raise ValueError(
+                f"{path}: expected {sizes[row][0]} x {sizes[row][1]} pixels, found {image.width} x {image.height}"
+            )
         left, upper, right, lower = box = (0, 0, *image.size) if boxes is None else boxes[row]
         if not (0 <= left < right <= image.width and 0 <= upper < lower <= image.height):
             raise ValueError(f"{path}: expected a box within {image.width} x {image.height} pixels, got {box}")

@@ -62,8 +62,9 @@ class ImageFolder(Result, data.Dataset):
             folder = path / "val"
         if not folder.is_dir():
             expected = "test or val" if split == "test" else split
-            raise FileNotFoundError(f"{path}: expected a folder {expected} that holds a folder of images for each "
-                                    "class, found none")
+            raise FileNotFoundError(
+                f"{path}: expected a folder {expected} that holds a folder of images for each class, found none"
+            )
         self.name = path.resolve().name
         left_out: dict[str, list[str]] = defaultdict(list)
         found = {name: _images(folder / name, left_out) for name in _class_folders(folder, left_out)}

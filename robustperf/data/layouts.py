@@ -91,8 +91,13 @@ def _emnist(part: str, classes: int, read: Callable[..., Arrays] = _read_emnist)
 
 
 def _gtsrb(crop: bool) -> Layout:
-    return Layout("gtsrb", gtsrb.CLASSES, {"train": ("Final_Training/Images",), "test": ("Final_Test/Images",)},
-                  lambda paths, split, size: gtsrb.read_gtsrb(paths[0], size, crop), sized=True)
+    return Layout(
+        "gtsrb",
+        gtsrb.CLASSES,
+        {"train": ("Final_Training/Images",), "test": ("Final_Test/Images",)},
+        lambda paths, split, size: gtsrb.read_gtsrb(paths[0], size, crop),
+        sized=True,
+    )
 
 
 _NPZ = _by_split("{}.npz")
@@ -118,25 +123,35 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
     "emnist-byclass": _emnist("byclass", 62),
     "emnist-bymerge": _emnist("bymerge", 47),
     "emnist-mnist": _emnist("mnist", 10),
-    "usps": (
-        Layout("usps", 10, _by_split("usps.h5"), lambda paths, split: read_usps(paths[0], split)),
-    ),
+    "usps": (Layout("usps", 10, _by_split("usps.h5"), lambda paths, split: read_usps(paths[0], split)),),
     "svhn": (
-        Layout("svhn", 10, _by_split("{}_32x32.mat") | {"extra": ("extra_32x32.mat",)},
-               lambda paths, split: read_svhn(paths[0])),
+        Layout(
+            "svhn",
+            10,
+            _by_split("{}_32x32.mat") | {"extra": ("extra_32x32.mat",)},
+            lambda paths, split: read_svhn(paths[0]),
+        ),
     ),
     "gtsrb": (Layout("gtsrb32", gtsrb.CLASSES, _NPZ, read_npz_pair), _gtsrb(crop=False)),
     "gtsrb-cropped": (_gtsrb(crop=True),),
     "cure-tsr": (
-        Layout("cure-tsr", cure_tsr.CLASSES,
-               {"train": ("Real_Train/{challenge}",), "test": ("Real_Test/{challenge}",)},
-               lambda paths, split, size: cure_tsr.read_cure_tsr(paths[0], size), sized=True),
+        Layout(
+            "cure-tsr",
+            cure_tsr.CLASSES,
+            {"train": ("Real_Train/{challenge}",), "test": ("Real_Test/{challenge}",)},
+            lambda paths, split, size: cure_tsr.read_cure_tsr(paths[0], size),
+            sized=True,
+        ),
     ),
     "cifar10": (Layout("cifar10-prefix", 10, _NPZ, read_npz_pair),),
 } | {
     f"mnist-c/{corruption}": (
-        Layout(f"mnist_c/{corruption}", mnist_c.CLASSES, _by_split("{}_images.npy", "{}_labels.npy"),
-               lambda paths, split: mnist_c.read_mnist_c(*paths)),
+        Layout(
+            f"mnist_c/{corruption}",
+            mnist_c.CLASSES,
+            _by_split("{}_images.npy", "{}_labels.npy"),
+            lambda paths, split: mnist_c.read_mnist_c(*paths),
+        ),
     )
     for corruption in CORRUPTIONS
 }

@@ -22,9 +22,25 @@ from robustperf.names import ROOT_VARIABLE, check_name
 
 NAMES = ("digits", *LAYOUTS)
 
-InMemory = Literal["digits", "mnist", "fashion-mnist", "kmnist", "qmnist", "emnist", "emnist-letters", "emnist-digits",
-                   "emnist-byclass", "emnist-bymerge", "emnist-mnist", "usps", "svhn", "gtsrb", "gtsrb-cropped",
-                   "cure-tsr", "cifar10"]
+InMemory = Literal[
+    "digits",
+    "mnist",
+    "fashion-mnist",
+    "kmnist",
+    "qmnist",
+    "emnist",
+    "emnist-letters",
+    "emnist-digits",
+    "emnist-byclass",
+    "emnist-bymerge",
+    "emnist-mnist",
+    "usps",
+    "svhn",
+    "gtsrb",
+    "gtsrb-cropped",
+    "cure-tsr",
+    "cifar10",
+]
 """Names of which a type checker knows that they are no folder of images: those in `NAMES` but for MNIST-C's."""
 
 _CHANNELS = (1, 3, 4)
@@ -32,13 +48,31 @@ _SIDE = 32  # that images of different sizes get (R A.2)
 
 
 @overload
-def load(name: InMemory, split: str = ..., root: str | os.PathLike | None = ..., *, domain: str | None = ...,
-         size: int | None = ...) -> Dataset: ...
+def load(
+    name: InMemory,
+    split: str = ...,
+    root: str | os.PathLike | None = ...,
+    *,
+    domain: str | None = ...,
+    size: int | None = ...,
+) -> Dataset: ...
 @overload
-def load(name: str | os.PathLike, split: str = ..., root: str | os.PathLike | None = ..., *, domain: str | None = ...,
-         size: int | None = ...) -> Dataset | ImageFolder: ...
-def load(name: str | os.PathLike, split: str = "test", root: str | os.PathLike | None = None, *,
-         domain: str | None = None, size: int | None = None) -> Dataset | ImageFolder:
+def load(
+    name: str | os.PathLike,
+    split: str = ...,
+    root: str | os.PathLike | None = ...,
+    *,
+    domain: str | None = ...,
+    size: int | None = ...,
+) -> Dataset | ImageFolder: ...
+def load(
+    name: str | os.PathLike,
+    split: str = "test",
+    root: str | os.PathLike | None = None,
+    *,
+    domain: str | None = None,
+    size: int | None = None,
+) -> Dataset | ImageFolder:
     """Load a data set, in its file's order.
 
     - "digits": scikit-learn's 1,797 digits of 8×8, nothing to fetch. 1,198 train and 599 test points:
@@ -94,8 +128,9 @@ def missing_files(name: str, split: str, root: str | os.PathLike | None = None) 
     return [] if name == "digits" else [path for path in _find(name, split, root)[1] if not path.exists()]
 
 
-def _load(name: str, split: str, root: str | os.PathLike | None, challenge: str | None,
-          size: int | None) -> Dataset | ImageFolder:
+def _load(
+    name: str, split: str, root: str | os.PathLike | None, challenge: str | None, size: int | None
+) -> Dataset | ImageFolder:
     if name not in NAMES and not name.endswith(".npz"):
         if user_path(name).is_dir():
             return ImageFolder(name, split, **({} if size is None else {"size": size}))
@@ -119,8 +154,9 @@ def _load(name: str, split: str, root: str | os.PathLike | None, challenge: str 
     return _dataset(title, images, labels, layout.classes, paths)
 
 
-def _find(name: str, split: str, root: str | os.PathLike | None, challenge: str | None = None,
-          size: int | None = None) -> tuple[Layout, list[Path]]:
+def _find(
+    name: str, split: str, root: str | os.PathLike | None, challenge: str | None = None, size: int | None = None
+) -> tuple[Layout, list[Path]]:
     """The first layout of `name` whose files are there (of all where none is), and its files; only those that give
     images of any `size` where there is one."""
     if root is None:
@@ -131,9 +167,15 @@ def _find(name: str, split: str, root: str | os.PathLike | None, challenge: str 
             f" {ROOT_VARIABLE}; `robustperf data fetch NAME --data-root DIR` fills one"
         )
     found = [
-        (layout, [_present(user_path(root) / layout.folder / file.format(challenge=folder_of(challenge)))
-                  for file in layout.files[split]])
-        for layout in LAYOUTS[name] if size is None or layout.sized
+        (
+            layout,
+            [
+                _present(user_path(root) / layout.folder / file.format(challenge=folder_of(challenge)))
+                for file in layout.files[split]
+            ],
+        )
+        for layout in LAYOUTS[name]
+        if size is None or layout.sized
     ]
     return next((each for each in found if all(path.exists() for path in each[1])), found[0])
 

@@ -23,8 +23,9 @@ def read_mnist_c(images: Path, labels: Path) -> tuple[np.ndarray, np.ndarray]:
     """
     x, y = read_npy(images), read_npy(labels)
     if x.dtype != np.uint8 or x.ndim != 4 or x.shape[1:] != (_SIDE, _SIDE, 1):
-        raise ValueError(f"{images}: expected uint8 images [N, {_SIDE}, {_SIDE}, 1], found {list(x.shape)} of"
-                         f" {x.dtype}")
+        raise ValueError(
+            f"{images}: expected uint8 images [N, {_SIDE}, {_SIDE}, 1], found {list(x.shape)} of {x.dtype}"
+        )
     if y.dtype.kind not in "iu" or y.shape != x.shape[:1]:
         raise ValueError(f"{labels}: expected integer labels [{len(x)}], found {list(y.shape)} of {y.dtype}")
     return x, y

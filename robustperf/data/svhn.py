@@ -72,8 +72,10 @@ def _read(content: bytes) -> dict[str, np.ndarray]:
             raise ValueError("expected a matrix to begin with flags, dimensions and a name")
         (_, dims), (_, name), *data = first[1:]
         if len(dims) > 4 * _MOST_DIMS or len(name) > _LONGEST_NAME:
-            raise ValueError(f"expected at most {_MOST_DIMS} dimensions and {_LONGEST_NAME} letters of a name, found "
-                             f"{len(dims) // 4:,} and {len(name):,}")
+            raise ValueError(
+                f"expected at most {_MOST_DIMS} dimensions and {_LONGEST_NAME} letters of a name, found "
+                f"{len(dims) // 4:,} and {len(name):,}"
+            )
         name = bytes(name).decode("latin-1")
         if name in arrays:
             raise ValueError(f"expected each variable once, found {name} again")

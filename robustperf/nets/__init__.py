@@ -12,7 +12,7 @@ from robustperf.names import check_name
 if TYPE_CHECKING:
     from torch import nn
 
-    from robustperf.nets import checkpoint
+    from robustperf.nets import weights_file
     from robustperf.nets.dropout import Dropout, drawing
     from robustperf.nets.lenet import LeNet
     from robustperf.nets.resnet import ResNet20
@@ -22,11 +22,29 @@ if TYPE_CHECKING:
     from robustperf.nets.tibo_cnn import TiboCNN
     from robustperf.nets.tibo_generator import TiboGenerator
 
-__all__ = ["NAMES", "Dropout", "LeNet", "ResNet20", "ResNet50", "RobeyCNN", "SmallCNN", "TiboCNN", "TiboGenerator",
-           "build", "checkpoint", "drawing"]
+__all__ = [
+    "NAMES",
+    "Dropout",
+    "LeNet",
+    "ResNet20",
+    "ResNet50",
+    "RobeyCNN",
+    "SmallCNN",
+    "TiboCNN",
+    "TiboGenerator",
+    "build",
+    "drawing",
+    "weights_file",
+]
 
-_FAMILIES = {"tibo-cnn": "TiboCNN", "robey-cnn": "RobeyCNN", "lenet": "LeNet", "resnet20": "ResNet20",
-             "resnet50": "ResNet50", "small-cnn": "SmallCNN"}
+_FAMILIES = {
+    "tibo-cnn": "TiboCNN",
+    "robey-cnn": "RobeyCNN",
+    "lenet": "LeNet",
+    "resnet20": "ResNet20",
+    "resnet50": "ResNet50",
+    "small-cnn": "SmallCNN",
+}
 
 NAMES = tuple(_FAMILIES)
 """The names that `build` knows."""

@@ -34,16 +34,31 @@ class TiboCNN(nn.Module):
     another shape.
     """
 
-    def __init__(self, in_channels: int = 1, size: int = 28, classes: int = 10, width: int = 128, layers: int = 3,
-                 hidden: int = 1024):
+    def __init__(
+        self,
+        in_channels: int = 1,
+        size: int = 28,
+        classes: int = 10,
+        width: int = 128,
+        layers: int = 3,
+        hidden: int = 1024,
+    ):
         super().__init__()
-        sizes = {"in_channels": in_channels, "size": size, "classes": classes, "width": width, "layers": layers,
-                 "hidden": hidden}
+        sizes = {
+            "in_channels": in_channels,
+            "size": size,
+            "classes": classes,
+            "width": width,
+            "layers": layers,
+            "hidden": hidden,
+        }
         for name, value in sizes.items():
             check.positive(name, value, integer=True)
         if int(size).bit_length() < layers:  # size < 2**(layers - 1), a number that a file's `layers` would make huge
-            raise ValueError(f"size must be at least 2**{layers - 1} pixels for the pooling between layers={layers} "
-                             f"convolutions, got {size}")
+            raise ValueError(
+                f"size must be at least 2**{layers - 1} pixels for the pooling between layers={layers} "
+                f"convolutions, got {size}"
+            )
         self.shape = (in_channels, size, size)
 
         blocks = []

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from robustperf.nuisance.corruptions import MnistC
     from robustperf.nuisance.corruptions import MnistC as mnist_c
     from robustperf.nuisance.geometric import Affine, Rotation, Scale, Shear, Translation
-    from robustperf.nuisance.known import KnownKernel
     from robustperf.nuisance.noise import GaussianNoise, ImpulseNoise, ShotNoise
     from robustperf.nuisance.photometric import (
         BackgroundColour,
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
         Hue,
         Saturation,
     )
+    from robustperf.nuisance.program_kernel import ProgramKernel
 
     KERNELS: dict[str, Callable[..., Kernel]]
     """Every known kernel by the name that the command line has for it."""
@@ -86,7 +86,7 @@ __all__ = [
     "Hue",
     "ImpulseNoise",
     "InBounds",
-    "KnownKernel",
+    "ProgramKernel",
     "L1Ball",
     "L2Ball",
     "LabelAware",
@@ -107,7 +107,7 @@ _load, __dir__ = lazily(__name__, __all__, {
     "AugMix": "augmix",
     "Compose": "compose",
     "InBounds": "bounded",
-    "KnownKernel": "known",
+    "ProgramKernel": "program_kernel",
     "MnistC": "corruptions",
     **dict.fromkeys(["L1Ball", "L2Ball", "LinfBall", "ball_family"], "balls"),
     **dict.fromkeys(["LabelAware", "OnManifold"], "conditioned"),

@@ -10,8 +10,17 @@ from robustperf.nuisance.geometric import Affine
 from robustperf.nuisance.uniform import LARGEST, UniformDelta
 from robustperf.ops.nuisance import check_images
 
-OPERATIONS = ("autocontrast", "equalise", "posterise", "rotate", "solarise", "shear_x", "shear_y", "translate_x",
-              "translate_y")
+OPERATIONS = (
+    "autocontrast",
+    "equalise",
+    "posterise",
+    "rotate",
+    "solarise",
+    "shear_x",
+    "shear_y",
+    "translate_x",
+    "translate_y",
+)
 """The paper's augmentations, those that ImageNet-C does not have, in the order of its code."""
 
 _STEPS = 3  # of a chain, at most

@@ -18,11 +18,11 @@ import torch
 from robustperf import check, random
 from robustperf.family import Family
 from robustperf.kernel import Kernel, Shape, check_shape
-from robustperf.nuisance.known import KnownKernel
+from robustperf.nuisance.program_kernel import ProgramKernel
 from robustperf.ops.program import Law, Program, Step, Transform
 
 
-class L2Ball(KnownKernel):
+class L2Ball(ProgramKernel):
     """x + delta, delta uniform in the ball ||delta||_2 <= eps.
 
     Args:
@@ -35,7 +35,7 @@ class L2Ball(KnownKernel):
         self.program = Program((Step(Transform.ADD, Law.BALL, (0.0,), (eps,), (bool(clamp),), "l2_ball"),))
 
 
-class LinfBall(KnownKernel):
+class LinfBall(ProgramKernel):
     """x + delta, delta uniform in the cube ||delta||_inf <= eps.
 
     Args:
@@ -72,8 +72,9 @@ class L1Ball(Kernel):
 
     def dim_for(self, shape: Shape | None) -> int:
         if shape is None:
-            raise ValueError("shape: l1_ball has a component of delta for each value of the image: expected (C, H, W), "
-                             "got None")
+            raise ValueError(
+                "shape: l1_ball has a component of delta for each value of the image: expected (C, H, W), got None"
+            )
         return math.prod(shape)
 
     def sample_for(self, shape, key, index, draws, *, backend=None):

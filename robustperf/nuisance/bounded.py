@@ -48,8 +48,9 @@ class InBounds(Wrapper):
         if not (lower < upper).all():
             raise ValueError(f"bounds: expected lower < upper, got {bounds!r}")
         if not self._adds and not (upper - lower).isfinite().all():
-            raise ValueError(f"bounds: {kernel!r} expected finite ones, for it works in units of the range, got "
-                             f"{bounds!r}")
+            raise ValueError(
+                f"bounds: {kernel!r} expected finite ones, for it works in units of the range, got {bounds!r}"
+            )
 
     def transform(self, x, delta, *, backend=None):
         box = self._box(x)
@@ -83,8 +84,10 @@ class InBounds(Wrapper):
 
     def _out_of_unit(self, made, x, box):
         if made.shape[2:] != x.shape[1:] and isinstance(box[0], torch.Tensor):
-            raise ValueError(f"bounds: {self.kernel!r} makes images {list(made.shape[2:])} of {list(x.shape[1:])}: "
-                             "expected two numbers, got arrays")
+            raise ValueError(
+                f"bounds: {self.kernel!r} makes images {list(made.shape[2:])} of {list(x.shape[1:])}: "
+                "expected two numbers, got arrays"
+            )
         return box[0] + (box[1] - box[0]) * made
 
     def __repr__(self) -> str:

@@ -9,7 +9,7 @@ import torch
 
 from robustperf import random
 from robustperf.kernel import Kernel, Shape, check_shape, reaches_delta
-from robustperf.nuisance.known import KnownKernel
+from robustperf.nuisance.program_kernel import ProgramKernel
 from robustperf.ops.program import Program
 
 
@@ -49,9 +49,9 @@ class Compose(Kernel):
         parts = [part for kernel in kernels for part in _taken_apart(kernel, shared)]
         if shared and len({part.law for part in parts}) > 1:
             parts = _normalised(parts)
-        for known, stretch in groupby(parts, lambda part: isinstance(part, KnownKernel)):
+        for known, stretch in groupby(parts, lambda part: isinstance(part, ProgramKernel)):
             stretch = list(stretch)
-            self.parts += [KnownKernel(_joined([part.program for part in stretch], shared))] if known else stretch
+            self.parts += [ProgramKernel(_joined([part.program for part in stretch], shared))] if known else stretch
         if shared:
             _check_dims([dim for part in self.parts if (dim := _dim_of_any_image(part)) is not None])
 
@@ -188,8 +188,10 @@ def _normalised(parts):
     """The parts with delta in [-1, 1]^q, so that they can share it; ValueError where they cannot."""
     for part in parts:
         if not part.uniform:
-            raise ValueError("kernels: expected parts with the same law and bounds of delta to share it, or uniform "
-                             f"laws, got {' and '.join(map(repr, parts))}, where that of {part!r} is not uniform")
+            raise ValueError(
+                "kernels: expected parts with the same law and bounds of delta to share it, or uniform "
+                f"laws, got {' and '.join(map(repr, parts))}, where that of {part!r} is not uniform"
+            )
     return [part.normalised() for part in parts]
 
 

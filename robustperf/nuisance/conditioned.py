@@ -69,8 +69,13 @@ class LabelAware(_Seeded):
         row = torch.arange(batch, device=x.device).repeat(draws)
         pending, places, images = torch.arange(len(row), device=x.device), [], []
         for trial in range(self.tries):
-            drawn = self.kernel.draw(x[row[pending]], key=0, index=sequence[pending],
-                                     draws=torch.tensor([trial], device=x.device), backend=backend)[0]
+            drawn = self.kernel.draw(
+                x[row[pending]],
+                key=0,
+                index=sequence[pending],
+                draws=torch.tensor([trial], device=x.device),
+                backend=backend,
+            )[0]
             accepted = labels_of(self.labeller, drawn) == wanted[pending]
             places.append(pending[accepted])
             images.append(drawn[accepted])
@@ -78,8 +83,10 @@ class LabelAware(_Seeded):
             if not len(pending):
                 return torch.cat(images)[torch.cat(places).argsort()].unflatten(0, (draws, batch))
         rows = row[pending].unique().tolist()
-        raise ValueError(f"labeller: expected the label of x among {self.tries} draws of {self.kernel!r}, got none for "
-                         f"{len(rows)} of {batch} images, the first at {rows[:5]}")
+        raise ValueError(
+            f"labeller: expected the label of x among {self.tries} draws of {self.kernel!r}, got none for "
+            f"{len(rows)} of {batch} images, the first at {rows[:5]}"
+        )
 
     def __repr__(self) -> str:
         return f"label_aware({self.kernel!r}, {self.labeller!r}, {self.tries})"
@@ -137,8 +144,10 @@ class OnManifold(_Seeded):
             row = int((counts == 0).nonzero()[0])
             nearest = self._search.kneighbors(_rows(x[row : row + 1]), 1, return_distance=False)[0]
             distance = self._distances(_rows(x[row : row + 1]), nearest).item()
-            raise ValueError(f"eps: expected more than the distance {distance:g} of the nearest reference image to x, "
-                             f"got {self.eps:g} (image {row} and {int((counts == 0).sum()) - 1} more)")
+            raise ValueError(
+                f"eps: expected more than the distance {distance:g} of the nearest reference image to x, "
+                f"got {self.eps:g} (image {row} and {int((counts == 0).sum()) - 1} more)"
+            )
         share = delta.detach().double().cpu()
         share = share[..., 0] + 2**-24 * share[..., 1]
         chosen = (share * counts).long().minimum(counts - 1) + counts.cumsum(0) - counts
@@ -177,8 +186,9 @@ class OnManifold(_Seeded):
 
     def _rows_of(self, x):
         if x.shape[1:] != self.reference.shape[1:]:
-            raise ValueError(f"x: expected images like the reference, {list(self.reference.shape[1:])}, got "
-                             f"{list(x.shape[1:])}")
+            raise ValueError(
+                f"x: expected images like the reference, {list(self.reference.shape[1:])}, got {list(x.shape[1:])}"
+            )
         return _rows(x)
 
     def _equal_by(self) -> dict[str, Any]:

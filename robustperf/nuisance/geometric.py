@@ -6,13 +6,13 @@ on).
 
 from __future__ import annotations
 
-from robustperf.nuisance.known import KnownKernel, box, span
+from robustperf.nuisance.program_kernel import ProgramKernel, box, span
 from robustperf.ops.program import PARAMETERS, Outside, Transform
 
 Range = float | tuple[float, float]
 
 
-class Affine(KnownKernel):
+class Affine(ProgramKernel):
     """Scaled, sheared (x by y, then y by x), rotated, then moved; each with components of delta of its own, in this
     order: rotation, translation along x and y, scale, shear along x and y.
 
@@ -26,13 +26,24 @@ class Affine(KnownKernel):
     Each range is a number a for [-a, a], bounds (lower, upper), or None to leave the part out.
     """
 
-    def __init__(self, rotation: Range | None = 30.0, translation: Range | None = 0.1, scale: Range | None = 0.2,
-                 shear: Range | None = 20.0, outside: str = "zeros"):
-        self._set("affine", outside, {"rotation": rotation, "translation": translation, "scale": scale, "shear": shear},
-                  ("rotation", "translation", "translation", "scale", "shear", "shear"))
+    def __init__(
+        self,
+        rotation: Range | None = 30.0,
+        translation: Range | None = 0.1,
+        scale: Range | None = 0.2,
+        shear: Range | None = 20.0,
+        outside: str = "zeros",
+    ):
+        self._set(
+            "affine",
+            outside,
+            {"rotation": rotation, "translation": translation, "scale": scale, "shear": shear},
+            ("rotation", "translation", "translation", "scale", "shear", "shear"),
+        )
 
-    def _set(self, name: str, outside: str, ranges: dict[str, Range | None],
-             argument_of: tuple[str | None, ...]) -> None:
+    def _set(
+        self, name: str, outside: str, ranges: dict[str, Range | None], argument_of: tuple[str | None, ...]
+    ) -> None:
         """`argument_of`: which of the constructor's arguments gives each of PARAMETERS."""
         if outside not in ("zeros", "border"):
             raise ValueError(f"outside: expected 'zeros' or 'border', got {outside!r}")

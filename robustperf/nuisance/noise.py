@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from robustperf import check
-from robustperf.nuisance.known import KnownKernel
+from robustperf.nuisance.program_kernel import ProgramKernel
 from robustperf.ops.program import Law, Program, Step, Transform
 
 
-class GaussianNoise(KnownKernel):
+class GaussianNoise(ProgramKernel):
     """clamp(x + delta), delta ~ N(0, std^2).
 
     Args:
@@ -19,7 +19,7 @@ class GaussianNoise(KnownKernel):
         self.program = Program((Step(Transform.ADD, Law.NORMAL, (0.0,), (std,), (1,), "gaussian_noise"),))
 
 
-class ImpulseNoise(KnownKernel):
+class ImpulseNoise(ProgramKernel):
     """Salt and pepper: each value black where delta < share / 2, white where delta >= 1 - share / 2; delta ~ U[0, 1].
 
     Args:
@@ -33,7 +33,7 @@ class ImpulseNoise(KnownKernel):
         self.program = Program((Step(Transform.IMPULSE, Law.EVERYWHERE, (0.0,), (1.0,), (share,), "impulse_noise"),))
 
 
-class ShotNoise(KnownKernel):
+class ShotNoise(ProgramKernel):
     """clamp(n / rate) with n ~ Poisson(rate x), n the quantile of delta ~ U[0, 1]; its gradients are zero.
 
     Args:

@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import math
 
-from robustperf.nuisance.known import KnownKernel, box, span
+from robustperf.nuisance.program_kernel import ProgramKernel, box, span
 from robustperf.ops.program import MOST_RADIUS, Law, Program, Source, Step, Transform
 
 Range = float | tuple[float, float]
 
 
-class Brightness(KnownKernel):
+class Brightness(ProgramKernel):
     """clamp((1 + delta) x): torchvision's adjust_brightness with the factor 1 + delta.
 
     Args:
@@ -23,7 +23,7 @@ class Brightness(KnownKernel):
         self.program = box(Transform.BRIGHTNESS, "brightness", [span("amount", amount, least=-1)])
 
 
-class Contrast(KnownKernel):
+class Contrast(ProgramKernel):
     """clamp((1 + delta) x - delta m) with m the mean of the grey image, each image's own: torchvision's
     adjust_contrast with the factor 1 + delta.
 
@@ -35,7 +35,7 @@ class Contrast(KnownKernel):
         self.program = box(Transform.CONTRAST, "contrast", [span("amount", amount, least=-1)])
 
 
-class Saturation(KnownKernel):
+class Saturation(ProgramKernel):
     """clamp((1 + delta) x - delta grey(x)): torchvision's adjust_saturation with the factor 1 + delta.
 
     Args:
@@ -46,7 +46,7 @@ class Saturation(KnownKernel):
         self.program = box(Transform.SATURATION, "saturation", [span("amount", amount, least=-1)], 1)
 
 
-class Decolourise(KnownKernel):
+class Decolourise(ProgramKernel):
     """(1 - delta) x + delta grey(x): delta = 1 is the grey image (R's decolorization).
 
     Args:
@@ -57,7 +57,7 @@ class Decolourise(KnownKernel):
         self.program = box(Transform.SATURATION, "decolourise", [span("amount", amount, 0, 1)], -1)
 
 
-class Hue(KnownKernel):
+class Hue(ProgramKernel):
     """The hue turned by delta, in turns: torchvision's adjust_hue. Red becomes green at 1/3.
 
     Args:
@@ -68,7 +68,7 @@ class Hue(KnownKernel):
         self.program = box(Transform.HUE, "hue", [span("turns", turns, -0.5, 0.5)])
 
 
-class Gamma(KnownKernel):
+class Gamma(ProgramKernel):
     """x^(1 + delta): torchvision's adjust_gamma with the exponent 1 + delta.
 
     Args:
@@ -79,7 +79,7 @@ class Gamma(KnownKernel):
         self.program = box(Transform.GAMMA, "gamma", [span("amount", amount, least=-1)])
 
 
-class BackgroundColour(KnownKernel):
+class BackgroundColour(ProgramKernel):
     """A white digit on a background of the colour delta (R Algorithm 1 and Figure 4).
 
     A pixel is a share of the white foreground and the rest of background: the new one is share + (1 - share) delta.
@@ -91,9 +91,12 @@ class BackgroundColour(KnownKernel):
             white: RGB images on that background.
     """
 
-    def __init__(self, low: tuple[float, float, float] = (0.0, 0.0, 0.0),
-                 high: tuple[float, float, float] = (1.0, 1.0, 1.0),
-                 source: str | tuple[float, float, float] = "grey"):
+    def __init__(
+        self,
+        low: tuple[float, float, float] = (0.0, 0.0, 0.0),
+        high: tuple[float, float, float] = (1.0, 1.0, 1.0),
+        source: str | tuple[float, float, float] = "grey",
+    ):
         low, high = _colour("low", low), _colour("high", high)
         if low == high or any(a > b for a, b in zip(low, high, strict=True)):
             raise ValueError(f"low, high: expected low <= high, not all equal, got {low} and {high}")
@@ -119,7 +122,7 @@ class BackgroundColour(KnownKernel):
         return cls(source="corner")
 
 
-class Blur(KnownKernel):
+class Blur(ProgramKernel):
     """Gaussian blur with the standard deviation delta, in pixels; mirrored at the edges as in torchvision's
     gaussian_blur, with a radius of 3 times the largest delta.
 
@@ -132,7 +135,7 @@ class Blur(KnownKernel):
         self.program = box(Transform.BLUR, "blur", [bounds], math.ceil(3 * bounds[1]))
 
 
-class Fog(KnownKernel):
+class Fog(ProgramKernel):
     """clamp((x + s P) m / (m + s)), the fog of ImageNet-C with a field of another make.
 
     m is the image's greatest value. The field P in [0, 1] is the sum of four octaves of bilinear noise with 3, 5, 9 and

@@ -15,5 +15,14 @@ from robustperf.ops.nuisance_draw import nuisance_draw
 from robustperf.ops.nuisance_sample import nuisance_sample
 from robustperf.ops.rbf_decision import rbf_decision
 
-__all__ = ["best_of_k", "draws", "halfspace_box_projection", "line_search_step", "logit_gap", "nuisance",
-           "nuisance_draw", "nuisance_sample", "rbf_decision"]
+__all__ = [
+    "best_of_k",
+    "draws",
+    "halfspace_box_projection",
+    "line_search_step",
+    "logit_gap",
+    "nuisance",
+    "nuisance_draw",
+    "nuisance_sample",
+    "rbf_decision",
+]

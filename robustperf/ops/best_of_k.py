@@ -20,8 +20,14 @@ _DEFAULTS = ("sample", 0.0, -100, 0)  # of the settings: they need no look
 
 
 def best_of_k(
-    logits: torch.Tensor, target: torch.Tensor, *, selection: str = "sample", label_smoothing: float = 0.0,
-    ignore_index: int = -100, running: tuple[torch.Tensor, torch.Tensor] | None = None, first: int = 0,
+    logits: torch.Tensor,
+    target: torch.Tensor,
+    *,
+    selection: str = "sample",
+    label_smoothing: float = 0.0,
+    ignore_index: int = -100,
+    running: tuple[torch.Tensor, torch.Tensor] | None = None,
+    first: int = 0,
     backend: str | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The cross-entropy of each of K draws and the draw that maximises it, as in R Algorithm 2, lines 4-11.
@@ -94,8 +100,9 @@ def best_of_k(
 
 def _differentiated(logits):
     """Whether a gradient is asked for, or a tangent comes along (forward mode, `torch.func.jvp`)."""
-    return logits.requires_grad or (not is_compiling() and forward_ad._current_level >= 0
-                                    and forward_ad.unpack_dual(logits).tangent is not None)
+    return logits.requires_grad or (
+        not is_compiling() and forward_ad._current_level >= 0 and forward_ad.unpack_dual(logits).tangent is not None
+    )
 
 
 def _with_gradient(logits, target, loss, index, first, fresh, whole_batch, label_smoothing, ignore_index):
@@ -106,8 +113,9 @@ def _with_gradient(logits, target, loss, index, first, fresh, whole_batch, label
     draw = (index - first).clamp(0, draws - 1)  # an ignored row's index is 0
     rows = logits.flatten(0, 1).index_select(0, draw * batch + torch.arange(batch, device=draw.device))
     rows = rows.to(loss.dtype).masked_fill((target == ignore_index)[:, None], 0.0)  # a NaN there is ignored too
-    once_more = cross_entropy(rows, target, reduction="none", label_smoothing=label_smoothing,
-                              ignore_index=ignore_index)
+    once_more = cross_entropy(
+        rows, target, reduction="none", label_smoothing=label_smoothing, ignore_index=ignore_index
+    )
     # where a batch's sums are all NaN, the loss of each sample is one
     return once_more * torch.where(loss.isnan(), torch.nan, 1.0), index
 
@@ -115,8 +123,10 @@ def _with_gradient(logits, target, loss, index, first, fresh, whole_batch, label
 def _check_no_gradient(logits, running):
     for name, value in (("logits", logits), ("running loss", running[0] if isinstance(running, Sequence) else None)):
         if isinstance(value, torch.Tensor) and value.requires_grad:
-            raise ValueError(f"{name}: expected a tensor that requires no gradient beside running, which is updated in "
-                             "place, got one that does: choose among chunks under torch.no_grad()")
+            raise ValueError(
+                f"{name}: expected a tensor that requires no gradient beside running, which is updated in "
+                "place, got one that does: choose among chunks under torch.no_grad()"
+            )
 
 
 def _new_state(logits, target):

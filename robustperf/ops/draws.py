@@ -14,8 +14,9 @@ Key = int | torch.Tensor
 reads a tensor anew at each replay, where it keeps an integer for good."""
 
 
-def draws(key: Key, index: torch.Tensor, draw: torch.Tensor, dim: int, *, normal: bool = False,
-          backend: str | None = None) -> torch.Tensor:
+def draws(
+    key: Key, index: torch.Tensor, draw: torch.Tensor, dim: int, *, normal: bool = False, backend: str | None = None
+) -> torch.Tensor:
     """Component j of draw d for sample index i, from lane j % 4 of Philox4x32-10 under `key` at the counter
     (j // 4, d, i mod 2^32, i // 2^32): the same bits on every backend, whatever the batch, the chunk or the order.
 
@@ -62,6 +63,7 @@ def key_arguments(key: Key) -> tuple[int, torch.Tensor | None]:
 
 def key_at(place: int) -> Callable[[tuple], tuple]:
     """Makes one argument of those two, which stand at `place`: what implementations take."""
+
     def joined(args):
         key, device_key = args[place : place + 2]
         return (*args[:place], key if device_key is None else device_key, *args[place + 2 :])
@@ -74,6 +76,8 @@ def _fake(key, device_key, index, draw, dim, normal, backend):
 
 
 _draws = registry.register(
-    "draws", "(int key, Tensor? device_key, Tensor index, Tensor draw, int dim, bool normal, str backend) -> Tensor",
-    _fake, arguments=key_at(0),
+    "draws",
+    "(int key, Tensor? device_key, Tensor index, Tensor draw, int dim, bool normal, str backend) -> Tensor",
+    _fake,
+    arguments=key_at(0),
 )

@@ -14,8 +14,14 @@ NORM_CODES = {1.0: 1, 2.0: 2, float("inf"): 3}
 
 
 def halfspace_box_projection(
-    x: torch.Tensor, w: torch.Tensor, c: torch.Tensor, *, norm: float = 2, lower: float | torch.Tensor = 0.0,
-    upper: float | torch.Tensor = 1.0, backend: str | None = None,
+    x: torch.Tensor,
+    w: torch.Tensor,
+    c: torch.Tensor,
+    *,
+    norm: float = 2,
+    lower: float | torch.Tensor = 0.0,
+    upper: float | torch.Tensor = 1.0,
+    backend: str | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """For each row the smallest ‖δ‖_p with ⟨w, δ⟩ >= c and lower <= x + δ <= upper: the heart of the attack of Hein &
     Andriushchenko (2017), T [11].

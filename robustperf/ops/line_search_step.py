@@ -68,9 +68,21 @@ def new_search(gap_x: torch.Tensor, length: torch.Tensor, gap_end: torch.Tensor)
 
 
 def line_search_step(
-    logits: torch.Tensor | None, rows: torch.Tensor, label: torch.Tensor, x: torch.Tensor, candidates: torch.Tensor,
-    lines: torch.Tensor, state: torch.Tensor, next: torch.Tensor, closest: torch.Tensor, *, tol: float,
-    method: str = "chandrupatla", probes: int = 0, allowance: float | None = None, backend: str | None = None,
+    logits: torch.Tensor | None,
+    rows: torch.Tensor,
+    label: torch.Tensor,
+    x: torch.Tensor,
+    candidates: torch.Tensor,
+    lines: torch.Tensor,
+    state: torch.Tensor,
+    next: torch.Tensor,
+    closest: torch.Tensor,
+    *,
+    tol: float,
+    method: str = "chandrupatla",
+    probes: int = 0,
+    allowance: float | None = None,
+    backend: str | None = None,
 ) -> None:
     """Takes the logits seen at each active point's place, moves its search on and writes where to look next: gap,
     bracket update and next point in one pass (T section 3.2). `robustness.closest_boundary` drives it.
@@ -98,8 +110,22 @@ def line_search_step(
     if allowance is None:
         allowance = 0.0 if logits is None else rounding_allowance(logits)
     backend = registry.choose("line_search_step", backend, x.device)
-    arguments = (logits, rows, label, x, candidates, lines, state, next, closest, allowance, tol, method == "bisection",
-                 probes, patience(tol))
+    arguments = (
+        logits,
+        rows,
+        label,
+        x,
+        candidates,
+        lines,
+        state,
+        next,
+        closest,
+        allowance,
+        tol,
+        method == "bisection",
+        probes,
+        patience(tol),
+    )
     if torch.compiler.is_compiling():
         _step(*arguments, backend)
     else:  # an inner loop: straight to the implementation

@@ -49,8 +49,7 @@ def logit_gap(logits: torch.Tensor, label: torch.Tensor, *, backend: str | None 
         raise ValueError(f"logits: expected at least two classes, got shape {list(logits.shape)}")
     check.tensor("label", label, (batch,), dtypes=(torch.int64,), device=logits.device)
     check_labels("label", label, classes)
-    return _logit_gap(logits, label, rounding_allowance(logits),
-                      registry.choose("logit_gap", backend, logits.device))
+    return _logit_gap(logits, label, rounding_allowance(logits), registry.choose("logit_gap", backend, logits.device))
 
 
 def check_labels(name: str, label: torch.Tensor, classes: int, *, wait: bool = False) -> None:
@@ -65,5 +64,6 @@ def _fake(logits, label, allowance, backend):
     return logits.new_empty(logits.shape[0], dtype=torch.float64)
 
 
-_logit_gap = registry.register("logit_gap", "(Tensor logits, Tensor label, float allowance, str backend) -> Tensor",
-                               _fake)
+_logit_gap = registry.register(
+    "logit_gap", "(Tensor logits, Tensor label, float allowance, str backend) -> Tensor", _fake
+)

@@ -11,8 +11,16 @@ from robustperf.ops.nuisance import check_images, check_range
 from robustperf.ops.program import Program, channels_out
 
 
-def nuisance_draw(x: torch.Tensor, key: Key, index: torch.Tensor, draw: torch.Tensor, program: Program, *,
-                  out: torch.Tensor | None = None, backend: str | None = None) -> torch.Tensor:
+def nuisance_draw(
+    x: torch.Tensor,
+    key: Key,
+    index: torch.Tensor,
+    draw: torch.Tensor,
+    program: Program,
+    *,
+    out: torch.Tensor | None = None,
+    backend: str | None = None,
+) -> torch.Tensor:
     """`nuisance(x, nuisance_sample(key, index, draw, ...))` in one pass, bit for bit; all draws of a sample are made
     while it is in the cache, and delta is never written out.
 
@@ -52,5 +60,6 @@ _nuisance_draw = registry.register(
     "nuisance_draw",
     "(Tensor(a!) out, Tensor x, Tensor index, Tensor draw, int[] codes, float[] numbers, int key, Tensor? device_key, "
     "str backend) -> ()",
-    _fake, arguments=key_at(6),
+    _fake,
+    arguments=key_at(6),
 )

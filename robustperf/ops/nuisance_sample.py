@@ -10,8 +10,15 @@ from robustperf.ops.draws import Key, check_draws, key_arguments, key_at
 from robustperf.ops.program import Program, delta_dim
 
 
-def nuisance_sample(key: Key, index: torch.Tensor, draw: torch.Tensor, program: Program,
-                    shape: tuple[int, int, int] | None = None, *, backend: str | None = None) -> torch.Tensor:
+def nuisance_sample(
+    key: Key,
+    index: torch.Tensor,
+    draw: torch.Tensor,
+    program: Program,
+    shape: tuple[int, int, int] | None = None,
+    *,
+    backend: str | None = None,
+) -> torch.Tensor:
     """delta ~ P(Delta) of R section 4: what `nuisance_draw` takes, for each draw of each sample.
 
     The words are those of `draws`: a step takes one for each component of its delta (the L2 ball one more, for the
@@ -25,8 +32,14 @@ def nuisance_sample(key: Key, index: torch.Tensor, draw: torch.Tensor, program: 
     """
     check_draws(key, index, draw)
     layout = program.layout(None if shape is None else check.image_shape("shape", shape))
-    return _nuisance_sample(index, draw, layout.codes, layout.numbers, *key_arguments(key),
-                            registry.choose("nuisance_sample", backend, index.device))
+    return _nuisance_sample(
+        index,
+        draw,
+        layout.codes,
+        layout.numbers,
+        *key_arguments(key),
+        registry.choose("nuisance_sample", backend, index.device),
+    )
 
 
 def _fake(index, draw, codes, numbers, key, device_key, backend):
@@ -36,5 +49,6 @@ def _fake(index, draw, codes, numbers, key, device_key, backend):
 _nuisance_sample = registry.register(
     "nuisance_sample",
     "(Tensor index, Tensor draw, int[] codes, float[] numbers, int key, Tensor? device_key, str backend) -> Tensor",
-    _fake, arguments=key_at(4),
+    _fake,
+    arguments=key_at(4),
 )

@@ -96,8 +96,10 @@ class Step(NamedTuple):
         """Components of delta for an image of this shape that comes in."""
         if self.transform in _IMAGE_WIDE:
             if shape is None:
-                raise ValueError(f"shape: {self.name} has a component of delta for each value of the image: "
-                                 "expected (C, H, W), got None")
+                raise ValueError(
+                    f"shape: {self.name} has a component of delta for each value of the image: "
+                    "expected (C, H, W), got None"
+                )
             return shape[0] * shape[1] * shape[2]
         if self.transform == Transform.FOG:
             return 1 + FOG_NODES

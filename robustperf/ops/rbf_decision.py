@@ -9,7 +9,12 @@ from robustperf.ops import registry
 
 
 def rbf_decision(
-    x: torch.Tensor, support: torch.Tensor, dual: torch.Tensor, intercept: torch.Tensor, gamma: float, *,
+    x: torch.Tensor,
+    support: torch.Tensor,
+    dual: torch.Tensor,
+    intercept: torch.Tensor,
+    gamma: float,
+    *,
     backend: str | None = None,
 ) -> torch.Tensor:
     """sum_s dual[p, s] exp(-gamma |x - s|²) + intercept[p] for every point and every one of P machines: scikit-learn's
@@ -64,7 +69,8 @@ def _backward_fake(grad, x, support, dual, gamma, backend):
 
 _rbf_decision_backward = registry.register(
     "rbf_decision_backward",
-    "(Tensor grad, Tensor x, Tensor support, Tensor dual, float gamma, str backend) -> Tensor", _backward_fake,
+    "(Tensor grad, Tensor x, Tensor support, Tensor dual, float gamma, str backend) -> Tensor",
+    _backward_fake,
 )
 _rbf_decision = registry.register(
     "rbf_decision",

@@ -17,8 +17,19 @@ from robustperf.names import did_you_mean
 BACKENDS = ("reference", "native", "cuda", "triton")
 """Every backend's name; `ops/<name>/` holds its implementations, one file an operation."""
 
-OPS = ("best_of_k", "draws", "halfspace_box_projection", "line_search_step", "logit_gap", "nuisance",
-       "nuisance_backward", "nuisance_draw", "nuisance_sample", "rbf_decision", "rbf_decision_backward")
+OPS = (
+    "best_of_k",
+    "draws",
+    "halfspace_box_projection",
+    "line_search_step",
+    "logit_gap",
+    "nuisance",
+    "nuisance_backward",
+    "nuisance_draw",
+    "nuisance_sample",
+    "rbf_decision",
+    "rbf_decision_backward",
+)
 """Every operation's name; `ops/<name>.py` is its public face."""
 
 # The best backend first. The reference is plain PyTorch and runs on any device.
@@ -41,8 +52,9 @@ def missing(backend: str) -> str | None:
         return _import_error("robustperf._native_cuda", _build_info("cuda_missing")) or _no_gpu() or _no_driver()
     if backend == "triton":
         return _import_error("triton", "triton is not installed: pip install 'robustperf[triton]'") or _no_gpu()
-    raise ValueError(f"backend: expected one of {', '.join(BACKENDS)}, got {backend!r}"
-                     f"{did_you_mean(backend, BACKENDS)}")
+    raise ValueError(
+        f"backend: expected one of {', '.join(BACKENDS)}, got {backend!r}{did_you_mean(backend, BACKENDS)}"
+    )
 
 
 @cache
@@ -106,8 +118,14 @@ def native(op: str, backend: str | None, device: torch.device) -> Callable | Non
     return implementation(op, "native") if choose(op, backend, device) == "native" else None
 
 
-def register(op: str, schema: str, fake: Callable, backward: Callable | None = None,
-             setup_context: Callable | None = None, arguments: Callable[[tuple], tuple] | None = None) -> Callable:
+def register(
+    op: str,
+    schema: str,
+    fake: Callable,
+    backward: Callable | None = None,
+    setup_context: Callable | None = None,
+    arguments: Callable[[tuple], tuple] | None = None,
+) -> Callable:
     """Defines `torch.ops.robustperf.<op>`; the last argument of `schema` is the backend's name.
 
     One entry per device for all backends, so that the choice survives torch.compile. `arguments` makes those of the
@@ -166,8 +184,11 @@ def _tell_of_a_substitute(backend: str) -> None:
     if backend == "reference" or (backend == "triton" and built):
         better = _PREFERRED["cuda"][: _PREFERRED["cuda"].index(backend)]
         reasons = "; ".join(f"{name}: {reason}" for name in better if (reason := missing(name)))
-        warnings.warn(f"operations on the GPU run on the {backend} backend, which is slower. {reasons}", RuntimeWarning,
-                      stacklevel=2)
+        warnings.warn(
+            f"operations on the GPU run on the {backend} backend, which is slower. {reasons}",
+            RuntimeWarning,
+            stacklevel=2,
+        )
 
 
 def _build_info(entry: str) -> str | None:

@@ -42,14 +42,27 @@ class BasicRobustness(Result):
     confidence: float
 
     def _facts(self) -> dict[str, Any]:
-        return {"n": len(self.rho), "mean rho": self.rho.mean().item(), "draws": int(self.draws.sum()),
-                "confidence": self.confidence}
+        return {
+            "n": len(self.rho),
+            "mean rho": self.rho.mean().item(),
+            "draws": int(self.draws.sum()),
+            "confidence": self.confidence,
+        }
 
 
 def basic_robustness(
-    model: Classifier, x: torch.Tensor, kernel: Kernel, *, samples: int = 1000, confidence: float = 0.95,
-    width: float | None = None, until_disagreement: bool = False, key: int = 0, batch_size: int = 64,
-    index: torch.Tensor | None = None, progress: bool | Callable[[int], None] = False,
+    model: Classifier,
+    x: torch.Tensor,
+    kernel: Kernel,
+    *,
+    samples: int = 1000,
+    confidence: float = 0.95,
+    width: float | None = None,
+    until_disagreement: bool = False,
+    key: int = 0,
+    batch_size: int = 64,
+    index: torch.Tensor | None = None,
+    progress: bool | Callable[[int], None] = False,
 ) -> BasicRobustness:
     """ρ(x) = Q({x' : f(x') = f(x)} | x) of each point, with Clopper-Pearson intervals (T Definition 1).
 
@@ -87,16 +100,35 @@ def basic_robustness(
 
     check.tensor("x", x, ("N", "C", "H", "W"))
     with evaluating(model), progress_bar(progress is True, "basic robustness", len(x)) as advance:
-        return agreement(label_of, x, kernel, samples=samples, confidence=confidence, width=width,
-                         until_disagreement=until_disagreement, key=key, batch_size=batch_size, index=index,
-                         advance=progress if callable(progress) else advance)
+        return agreement(
+            label_of,
+            x,
+            kernel,
+            samples=samples,
+            confidence=confidence,
+            width=width,
+            until_disagreement=until_disagreement,
+            key=key,
+            batch_size=batch_size,
+            index=index,
+            advance=progress if callable(progress) else advance,
+        )
 
 
 @torch.no_grad()
 def agreement(
-    label_of: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], x: torch.Tensor, kernel: Kernel, *, samples: int,
-    confidence: float, width: float | None, until_disagreement: bool, key: int, batch_size: int,
-    index: torch.Tensor | None, advance: Callable[[int], None] | None = None,
+    label_of: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    x: torch.Tensor,
+    kernel: Kernel,
+    *,
+    samples: int,
+    confidence: float,
+    width: float | None,
+    until_disagreement: bool,
+    key: int,
+    batch_size: int,
+    index: torch.Tensor | None,
+    advance: Callable[[int], None] | None = None,
 ) -> BasicRobustness:
     """`basic_robustness` of a function from images [B, ...] and their sample ids [B] to labels [B]."""
     check.tensor("x", x, ("N", "C", "H", "W"))
@@ -104,8 +136,9 @@ def agreement(
     check.positive("samples", samples, integer=True)
     check.positive("batch_size", batch_size, integer=True)
     if width is not None and until_disagreement:
-        raise ValueError("width: expected None beside until_disagreement=True, which is another stopping rule, "
-                         f"got {width}")
+        raise ValueError(
+            f"width: expected None beside until_disagreement=True, which is another stopping rule, got {width}"
+        )
     stages = interim_stages(samples, width, check_confidence(confidence))
     key, total = random.key(key), len(x)
     index = torch.arange(total, device=x.device) if index is None else index
@@ -125,8 +158,9 @@ def agreement(
         for place, stage in enumerate(stages):
             while done < stage and active.numel():
                 count = min(stage - done, max(1, batch_size // len(active)))
-                images = kernel.draw(x[active], key=key, index=index[active],
-                                     draws=torch.arange(done, done + count, device=x.device))
+                images = kernel.draw(
+                    x[active], key=key, index=index[active], draws=torch.arange(done, done + count, device=x.device)
+                )
                 done += count
                 labels = label_of(images.flatten(0, 1), index[active].repeat(count)).view(count, -1)
                 same = (labels == label[active]).long()

@@ -61,9 +61,16 @@ class Boundary(Result):
 
 
 def line_search(
-    model: Classifier, x: torch.Tensor, x_adv: torch.Tensor, *, labels: torch.Tensor | None = None, tol: float = TOL,
-    method: str = "chandrupatla", probes: int = 0,
-    gaps: tuple[torch.Tensor | None, torch.Tensor | None] | None = None, bounds: Box | None = None,
+    model: Classifier,
+    x: torch.Tensor,
+    x_adv: torch.Tensor,
+    *,
+    labels: torch.Tensor | None = None,
+    tol: float = TOL,
+    method: str = "chandrupatla",
+    probes: int = 0,
+    gaps: tuple[torch.Tensor | None, torch.Tensor | None] | None = None,
+    bounds: Box | None = None,
     backend: str | None = None,
 ) -> LineSearch:
     """The smallest ε > 0 with f(x + ε (x' - x)) ≠ f(x), for each point (T section 3.2): up to 1 or, given the `bounds`
@@ -95,17 +102,27 @@ def line_search(
     check.tensor("x_adv", x_adv, tuple(x.shape), dtypes=(x.dtype,), device=x.device)
     check.images("x_adv", x_adv)
     if gaps is not None:
-        gaps = (gaps[0], None if gaps[1] is None else check.tensor("gaps[1]", gaps[1], (x.shape[0],),
-                                                                     dtypes=(torch.float64,))[None])
+        gaps = (
+            gaps[0],
+            None if gaps[1] is None else check.tensor("gaps[1]", gaps[1], (x.shape[0],), dtypes=(torch.float64,))[None],
+        )
     found = _search(model, x, x_adv[None], labels, gaps, None, tol, method, probes, box, backend)
     step = found.field("best_step")
     return LineSearch(step, found.closest, step.isfinite(), found.evaluations)
 
 
 def closest_boundary(
-    model: Classifier, x: torch.Tensor, candidates: torch.Tensor, *, norm: float = 2,
-    gaps: tuple[torch.Tensor | None, torch.Tensor | None] | None = None, labels: torch.Tensor | None = None,
-    tol: float = TOL, method: str = "chandrupatla", probes: int = 0, bounds: Box | None = None,
+    model: Classifier,
+    x: torch.Tensor,
+    candidates: torch.Tensor,
+    *,
+    norm: float = 2,
+    gaps: tuple[torch.Tensor | None, torch.Tensor | None] | None = None,
+    labels: torch.Tensor | None = None,
+    tol: float = TOL,
+    method: str = "chandrupatla",
+    probes: int = 0,
+    bounds: Box | None = None,
     backend: str | None = None,
 ) -> Boundary:
     """The nearest boundary point on the lines from x to any of the candidates (T section 3.2 and Fig. 2).
@@ -175,8 +192,9 @@ def _run(model: Classifier, search: _Search, rows: torch.Tensor) -> None:
     """Runs the search of the points `rows` [M] until all are finished. Only unfinished points are evaluated."""
     points, logits = torch.empty_like(search.x[: rows.numel()]), None
     while rows.numel():
-        search.step(logits, rows, search.labels, search.x, search.ends, search.lines, search.state, points,
-                    search.closest)
+        search.step(
+            logits, rows, search.labels, search.x, search.ends, search.lines, search.state, points, search.closest
+        )
         unfinished = (search.state[:, FIELD["line"]].index_select(0, rows) >= 0).nonzero()[:, 0]
         if unfinished.numel() < rows.numel():
             rows, points = rows.index_select(0, unfinished), points.index_select(0, unfinished)
@@ -234,8 +252,9 @@ def _extend(model: Classifier, done: _Search, norm: float | None, tol: float, bo
     lengths = _lengths(x, far, norm).where(longer, math.inf)
     lines, state = new_search(done.state[rows, FIELD["gap_x"]], lengths, torch.full_like(lengths, math.nan))
     state[:, FIELD["radius"]] = radius[:, 0]
-    extended = _Search(done.labels[rows], x, far.contiguous(), lines, state, torch.full_like(x, math.nan), done.shape,
-                 done.step)
+    extended = _Search(
+        done.labels[rows], x, far.contiguous(), lines, state, torch.full_like(x, math.nan), done.shape, done.step
+    )
     _run(model, extended, longer.any(1).nonzero()[:, 0])
     done.state[rows, FIELD["evaluations"]] += state[:, FIELD["evaluations"]]
     better = (state[:, FIELD["best_line"]] >= 0).nonzero()[:, 0]

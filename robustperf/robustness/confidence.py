@@ -10,8 +10,9 @@ import torch
 from robustperf import check
 
 
-def clopper_pearson(successes: torch.Tensor, trials: torch.Tensor,
-                    confidence: float) -> tuple[torch.Tensor, torch.Tensor]:
+def clopper_pearson(
+    successes: torch.Tensor, trials: torch.Tensor, confidence: float
+) -> tuple[torch.Tensor, torch.Tensor]:
     """(lower, upper) float64 of the probability of success, which they hold with probability >= `confidence`, whatever
     it is (Clopper and Pearson 1934: the quantiles of two beta distributions). Without trials it is (0, 1).
 

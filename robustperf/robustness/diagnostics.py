@@ -64,31 +64,44 @@ class Diagnostics:
     def messages(self) -> list[str]:
         """A sentence for each warning sign present, with its fraction; empty if there are none."""
         fraction = self.fractions
-        lines = [f"{name} had a zero or non-finite gradient at {fraction[f'flat {name}']:.2%} of the points, where its "
-                 "distances may be too large" for name, count in self.flat.items() if count]
+        lines = [
+            f"{name} had a zero or non-finite gradient at {fraction[f'flat {name}']:.2%} of the points, where its "
+            "distances may be too large"
+            for name, count in self.flat.items()
+            if count
+        ]
         if self.probabilities:
-            lines.append(f"the outputs look like probabilities at {fraction['probabilities']:.2%} of the points: leave "
-                         "out the last softmax or sigmoid, whose gradients vanish where the model is confident")
+            lines.append(
+                f"the outputs look like probabilities at {fraction['probabilities']:.2%} of the points: leave "
+                "out the last softmax or sigmoid, whose gradients vanish where the model is confident"
+            )
         if self.changed:
-            lines.append(f"at {fraction['changed']:.2%} of {self.repeated} points the label of x or of its adversarial "
-                         "example changed when evaluated again: the model is noisy (dropout, random layers), or "
-                         "depends on the batch")
+            lines.append(
+                f"at {fraction['changed']:.2%} of {self.repeated} points the label of x or of its adversarial "
+                "example changed when evaluated again: the model is noisy (dropout, random layers), or "
+                "depends on the batch"
+            )
         if self.undefined:
             lines.append(f"{fraction['undefined']:.2%} of the points have NaN logits: no label, and so no margin")
         if self.missing:
-            lines.append(f"no adversarial example was found for {fraction['missing']:.2%} of the points: their margin "
-                         "counts as the largest distance")
+            lines.append(
+                f"no adversarial example was found for {fraction['missing']:.2%} of the points: their margin "
+                "counts as the largest distance"
+            )
         if fraction["undercut"] >= _UNDERCUT:
-            lines.append(f"{fraction['undercut']:.2%} of {self.compared} points found by other attacks are more than "
-                         f"{NEARER:.0%} nearer than those of the published ones, which overestimate margins here")
+            lines.append(
+                f"{fraction['undercut']:.2%} of {self.compared} points found by other attacks are more than "
+                f"{NEARER:.0%} nearer than those of the published ones, which overestimate margins here"
+            )
         return lines
 
     @property
     def captions(self) -> tuple[str, ...]:
         """`messages` in a few words, for the legend of a plot; without `missing`, which the plot shows itself."""
         fraction = self.fractions
-        captions = [f"{name}: no gradient at {fraction[f'flat {name}']:.1%}"
-                    for name, count in self.flat.items() if count]
+        captions = [
+            f"{name}: no gradient at {fraction[f'flat {name}']:.1%}" for name, count in self.flat.items() if count
+        ]
         if self.probabilities:
             captions.append(f"outputs look like probabilities at {fraction['probabilities']:.1%}")
         if self.changed:
@@ -104,6 +117,9 @@ class Diagnostics:
         """The sum over several parts of the points."""
         names = dict.fromkeys(name for part in parts for name in part.flat)
         flat = {name: sum(part.flat.get(name, 0) for part in parts) for name in names}
-        counts = {each.name: sum(getattr(part, each.name) for part in parts)
-                  for each in fields(Diagnostics) if each.name != "flat"}
+        counts = {
+            each.name: sum(getattr(part, each.name) for part in parts)
+            for each in fields(Diagnostics)
+            if each.name != "flat"
+        }
         return Diagnostics(flat=flat, **counts)

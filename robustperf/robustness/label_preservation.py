@@ -34,9 +34,17 @@ class LabelPreservation:
     points: BasicRobustness
 
 
-def label_preservation(kernel: Kernel, labeller: Labeller, x: torch.Tensor, *, samples: int = 100,
-                       confidence: float = 0.95, key: int = 0, batch_size: int = 64,
-                       index: torch.Tensor | None = None) -> LabelPreservation:
+def label_preservation(
+    kernel: Kernel,
+    labeller: Labeller,
+    x: torch.Tensor,
+    *,
+    samples: int = 100,
+    confidence: float = 0.95,
+    key: int = 0,
+    batch_size: int = 64,
+    index: torch.Tensor | None = None,
+) -> LabelPreservation:
     """For which eps Q is (P, eps)-label preserving (T Definition 5): the integral of Q({x' : Y(x') = Y(x)} | x) p(x)
     is 1 - eps.
 
@@ -52,8 +60,18 @@ def label_preservation(kernel: Kernel, labeller: Labeller, x: torch.Tensor, *, s
     check.tensor("x", x, ("N", "C", "H", "W"))
     if not len(x):
         raise ValueError(f"x: expected at least one image, got shape {list(x.shape)}")
-    found = agreement(lambda images, _: labels_of(labeller, images), x, kernel, samples=samples, confidence=confidence,
-                      width=None, until_disagreement=False, key=key, batch_size=batch_size, index=index)
+    found = agreement(
+        lambda images, _: labels_of(labeller, images),
+        x,
+        kernel,
+        samples=samples,
+        confidence=confidence,
+        width=None,
+        until_disagreement=False,
+        key=key,
+        batch_size=batch_size,
+        index=index,
+    )
     lost = 1 - found.rho
     lower, upper = (math.nan, math.nan) if lost.isnan().any() else hoeffding(lost, confidence)
     return LabelPreservation(lost.mean().item(), lower, upper, confidence, found)

@@ -68,8 +68,10 @@ class MarginCurve(Result):
         if upper is None:
             upper = getattr(margins, "diameter", None)
         if upper is None:
-            raise ValueError("upper must be given, the largest distance in the input space, when margins have no "
-                             f".diameter; got margins of type {type(margins).__name__} and upper=None")
+            raise ValueError(
+                "upper must be given, the largest distance in the input space, when margins have no "
+                f".diameter; got margins of type {type(margins).__name__} and upper=None"
+            )
         return cls(distances, upper, () if diagnostics is None else diagnostics.captions)
 
     @property
@@ -205,8 +207,10 @@ def _checked_distances(margins) -> torch.Tensor:
     wrong = ~(values >= 0)
     if wrong.any():
         place = int(wrong.nonzero()[0])
-        raise ValueError("margins must be distances >= 0 (inf where no adversarial example was found), "
-                         f"got {values[place].item()} at position {place}")
+        raise ValueError(
+            "margins must be distances >= 0 (inf where no adversarial example was found), "
+            f"got {values[place].item()} at position {place}"
+        )
     return values.sort().values
 
 

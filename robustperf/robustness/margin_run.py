@@ -45,8 +45,9 @@ def load_margins(path: str | os.PathLike) -> Margins:
         known = arrays.pop("diagnostics", None)
         diagnostics = None if known is None else Diagnostics(**json.loads(known.tobytes()))
         tensors = {name: torch.from_numpy(value) for name, value in arrays.items()}
-        return Margins(**{"point": None, **tensors}, attacks=attacks, norm=norm, diameter=diameter,
-                       diagnostics=diagnostics)
+        return Margins(
+            **{"point": None, **tensors}, attacks=attacks, norm=norm, diameter=diameter, diagnostics=diagnostics
+        )
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: expected the margins that robustperf writes: {error}") from error
 

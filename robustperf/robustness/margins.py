@@ -125,10 +125,20 @@ class Margins(Result):
 
 
 def margins(
-    model: Classifier | Estimator, x: torch.Tensor | np.ndarray, *, attacks: Attacks = PUBLISHED, norm: float = 2,
-    labels: torch.Tensor | None = None, bounds: Box = (0.0, 1.0), key: int = 0,
-    batch_size: int = 256, keep_points: bool = False, index: torch.Tensor | None = None, tol: float = TOL,
-    probes: int = 0, progress: bool = False,
+    model: Classifier | Estimator,
+    x: torch.Tensor | np.ndarray,
+    *,
+    attacks: Attacks = PUBLISHED,
+    norm: float = 2,
+    labels: torch.Tensor | None = None,
+    bounds: Box = (0.0, 1.0),
+    key: int = 0,
+    batch_size: int = 256,
+    keep_points: bool = False,
+    index: torch.Tensor | None = None,
+    tol: float = TOL,
+    probes: int = 0,
+    progress: bool = False,
 ) -> Margins:
     """The margin of each point, from above: the distance to the closest adversarial example of an ensemble of attacks
     after a line search towards each (T section 3.2).
@@ -167,8 +177,20 @@ def margins(
     check.tensor("x", x, ("N", ...))
     parts = []
     with progress_bar(progress, "margins", len(x)) as advance:
-        for part in stream(model, x, attacks=attacks, norm=norm, labels=labels, bounds=bounds, key=key,
-                           batch_size=batch_size, keep_points=keep_points, index=index, tol=tol, probes=probes):
+        for part in stream(
+            model,
+            x,
+            attacks=attacks,
+            norm=norm,
+            labels=labels,
+            bounds=bounds,
+            key=key,
+            batch_size=batch_size,
+            keep_points=keep_points,
+            index=index,
+            tol=tol,
+            probes=probes,
+        ):
             parts.append(part)
             advance(len(part))
     found = Margins.concatenate(parts)
@@ -181,17 +203,26 @@ def _as_module(model: Any, x: Any) -> tuple[Classifier, torch.Tensor]:
     """The module of a scikit-learn estimator, and its points as a tensor; anything else as it is."""
     if callable(model) or not hasattr(model, "get_params"):
         return model, x
-    from robustperf.transfer import module_from_sklearn, rows  # a higher layer, needed for estimators only
+    from robustperf.transfer import image_rows, module_from_sklearn  # a higher layer, needed for estimators only
 
-    x = rows.as_tensor(x)
+    x = image_rows.as_tensor(x)
     module = module_from_sklearn(model, dtype=check.tensor("x", x, ("N", ...)).dtype)
     return module.to(x.device), x
 
 
 def stream(
-    model: Classifier, x: torch.Tensor, *, attacks: Attacks, norm: float = 2,
-    labels: torch.Tensor | None = None, bounds: Box = (0.0, 1.0), key: int = 0,
-    batch_size: int = 256, keep_points: bool = False, index: torch.Tensor | None = None, tol: float = TOL,
+    model: Classifier,
+    x: torch.Tensor,
+    *,
+    attacks: Attacks,
+    norm: float = 2,
+    labels: torch.Tensor | None = None,
+    bounds: Box = (0.0, 1.0),
+    key: int = 0,
+    batch_size: int = 256,
+    keep_points: bool = False,
+    index: torch.Tensor | None = None,
+    tol: float = TOL,
     probes: int = 0,
 ) -> Iterator[Margins]:
     """Yields the `margins` of each batch when it is done (one empty result for no points), without the warning."""
@@ -208,8 +239,19 @@ def stream(
     x = x.clone() if x.is_inference() and not torch.is_inference_mode_enabled() else x.detach()
     for start in range(0, max(x.shape[0], 1), batch_size):
         part = slice(start, start + batch_size)
-        yield _batch(model, x[part], attacks, norm, None if labels is None else labels[part], bounds, key, index[part],
-                     keep_points, tol, probes)
+        yield _batch(
+            model,
+            x[part],
+            attacks,
+            norm,
+            None if labels is None else labels[part],
+            bounds,
+            key,
+            index[part],
+            keep_points,
+            tol,
+            probes,
+        )
 
 
 def _batch(model, x, attacks, norm, labels, bounds, key, index, keep_points, tol, probes) -> Margins:
@@ -225,8 +267,9 @@ def _batch(model, x, attacks, norm, labels, bounds, key, index, keep_points, tol
         undefined = gap.isnan()
         if undefined.any():
             known = (~undefined).nonzero()[:, 0]
-            part = _batch(model, x[known], attacks, norm, labels[known], bounds, key, index[known], keep_points, tol,
-                          probes)
+            part = _batch(
+                model, x[known], attacks, norm, labels[known], bounds, key, index[known], keep_points, tol, probes
+            )
             return _scattered(part, known, x if keep_points else None, len(x))
         gap = gap.where(predicted == labels, -math.inf)  # misclassified, by however little
         found = [
@@ -241,8 +284,9 @@ def _batch(model, x, attacks, norm, labels, bounds, key, index, keep_points, tol
     candidates = torch.stack([a.point for a in found]) if found else x.new_empty(len(attacks), *x.shape)
     gap_end = torch.stack([a.gap for a in found]) if found else gap.new_empty(len(attacks), 0)
     seen = torch.stack([a.evaluations for a in found]) if found else index.new_empty(len(attacks), 0)
-    boundary = closest_boundary(model, x, candidates, norm=norm, gaps=(gap, gap_end), labels=labels, tol=tol,
-                                probes=probes, bounds=bounds)
+    boundary = closest_boundary(
+        model, x, candidates, norm=norm, gaps=(gap, gap_end), labels=labels, tol=tol, probes=probes, bounds=bounds
+    )
     counts = replace(counts, missing=int(boundary.distance.isinf().sum()))
     with evaluating(model), torch.no_grad():
         counts, further = _reevaluated(model, x, labels, index, attacks, found, boundary, norm, counts)
@@ -265,8 +309,17 @@ def _probabilities(logits: torch.Tensor) -> torch.Tensor:
     return (logits >= 0).all(1) & (logits <= 1).all(1) & ((logits.double().sum(1) - 1).abs() < 1e-3)
 
 
-def _reevaluated(model, x, labels, index, attacks: Sequence[Attack], found: Sequence[Adversarial],
-                     boundary: Boundary, norm, counts: Diagnostics) -> tuple[Diagnostics, torch.Tensor]:
+def _reevaluated(
+    model,
+    x,
+    labels,
+    index,
+    attacks: Sequence[Attack],
+    found: Sequence[Adversarial],
+    boundary: Boundary,
+    norm,
+    counts: Diagnostics,
+) -> tuple[Diagnostics, torch.Tensor]:
     """(`counts` with the diagnostics that need further evaluations, these evaluations [B])."""
     evaluations = torch.zeros_like(boundary.evaluations)
     rows = ((boundary.distance > 0) & (index % EVERY == 0)).nonzero()[:, 0]

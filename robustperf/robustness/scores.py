@@ -116,10 +116,19 @@ class Score(check.Settings):
         self._check_h(1024)
 
     def __call__(
-        self, model: Classifier, x: torch.Tensor | None = None, *, shape: tuple[int, int, int] | None = None,
-        points: int | None = None, samples: int = 1000, key: int = 0, batch_size: int = 64,
-        index: torch.Tensor | None = None, attacks: Attacks | None = None,
-        bounds: tuple[float, float] = (0.0, 1.0), progress: bool = False,
+        self,
+        model: Classifier,
+        x: torch.Tensor | None = None,
+        *,
+        shape: tuple[int, int, int] | None = None,
+        points: int | None = None,
+        samples: int = 1000,
+        key: int = 0,
+        batch_size: int = 64,
+        index: torch.Tensor | None = None,
+        attacks: Attacks | None = None,
+        bounds: tuple[float, float] = (0.0, 1.0),
+        progress: bool = False,
     ) -> ScoreValue:
         """The score of a classifier.
 
@@ -163,9 +172,17 @@ class Score(check.Settings):
             values = []
             with progress_bar(progress, "score", len(kernels) * len(x)) as advance:
                 for place, kernel in enumerate(kernels):
-                    found = basic_robustness(model, x, kernel, samples=samples, until_disagreement=self.H == "certain",
-                                             key=random.fold_in(key, place), batch_size=batch_size, index=index,
-                                             progress=advance)
+                    found = basic_robustness(
+                        model,
+                        x,
+                        kernel,
+                        samples=samples,
+                        until_disagreement=self.H == "certain",
+                        key=random.fold_in(key, place),
+                        batch_size=batch_size,
+                        index=index,
+                        progress=advance,
+                    )
                     values.append(self._h(found.rho) * weights)
                     draws += int(found.draws.sum())
             values = torch.stack(values)
@@ -197,8 +214,10 @@ class Score(check.Settings):
     def _cube(self, model, x, shape, points, index, key, bounds):
         for name, value in (("x", x), ("index", index)):
             if value is not None:
-                raise ValueError(f"{name}: expected None, for points of the unit cube are drawn where G is "
-                                 f"{self.G if self.G == 'uniform' else 'a function'}; G='empirical' takes data")
+                raise ValueError(
+                    f"{name}: expected None, for points of the unit cube are drawn where G is "
+                    f"{self.G if self.G == 'uniform' else 'a function'}; G='empirical' takes data"
+                )
         shape = check.image_shape("shape", shape)
         points = check.positive("points", 1000 if points is None else points, integer=True)
         parameters = model.parameters() if isinstance(model, torch.nn.Module) else iter(())
@@ -231,8 +250,10 @@ class Score(check.Settings):
         effective = total**2 / fractions.square().sum().item() if total else 0
         few = abs(total - 1) > 0.1 if self.kernel.dim == 1 else effective < min(_MIN_EFFECTIVE, self.nodes) - _ROUNDING
         if total == 0 or few:
-            raise ValueError(f"nodes: expected enough of them for the density, got {self.nodes}, by which its integral "
-                             f"is {total:.3g} and {effective:.3g} of them count")
+            raise ValueError(
+                f"nodes: expected enough of them for the density, got {self.nodes}, by which its integral "
+                f"is {total:.3g} and {effective:.3g} of them count"
+            )
         return lam, volumes, fractions / total
 
     def _h(self, rho):
@@ -249,16 +270,20 @@ class Score(check.Settings):
         falls = (values.diff() < -_ROUNDING * values.max()).nonzero()
         if len(falls):
             place = int(falls[0])
-            raise ValueError(f"H: expected an increasing function, got {values[place]:g} at {rho[place]:g} and "
-                             f"{values[place + 1]:g} at {rho[place + 1]:g}")
+            raise ValueError(
+                f"H: expected an increasing function, got {values[place]:g} at {rho[place]:g} and "
+                f"{values[place + 1]:g} at {rho[place + 1]:g}"
+            )
 
 
 def _balls(kernels: Sequence[Kernel]) -> tuple[float, torch.Tensor]:
     """(norm, radii [L] float64) of balls within the unit cube; ValueError for other kernels."""
     for kernel in kernels:
         if kernel.ball is None or kernel.ball[0] != kernels[0].ball[0]:
-            raise ValueError("kernel: expected norm balls of one norm within the unit cube (clamp=True) where certain "
-                             f"is margins, got {kernel!r}")
+            raise ValueError(
+                "kernel: expected norm balls of one norm within the unit cube (clamp=True) where certain "
+                f"is margins, got {kernel!r}"
+            )
     return kernels[0].ball[0], torch.tensor([kernel.ball[1] for kernel in kernels], dtype=torch.float64)
 
 

@@ -12,8 +12,9 @@ _SPREAD = 10  # standard deviations of the hypergeometric law that are summed: t
 _AT_ONCE = 1 << 21  # probabilities
 
 
-def unbiased(successes: torch.Tensor, trials: torch.Tensor, stages: Sequence[int],
-             continues: Sequence[torch.Tensor]) -> torch.Tensor:
+def unbiased(
+    successes: torch.Tensor, trials: torch.Tensor, stages: Sequence[int], continues: Sequence[torch.Tensor]
+) -> torch.Tensor:
     """E[first trial | when and with how many successes they stopped] [N] float64, whose mean is the probability itself
     whatever the rule (Rao and Blackwell); successes / trials where the rule could not stop earlier.
 

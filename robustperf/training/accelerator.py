@@ -22,16 +22,22 @@ def accelerator_for(mixed_precision: str, log_with: Any, out: Any, cpu: bool) ->
 
     for name in [log_with] if isinstance(log_with, str) else log_with or []:
         if name not in map(str, get_available_trackers()):  # the library would leave it out without a word
-            raise ImportError(f"log_with: {name} is not installed" + (": pip install 'robustperf[tensorboard]'"
-                                                                      if name == "tensorboard" else ""))
+            raise ImportError(
+                f"log_with: {name} is not installed"
+                + (": pip install 'robustperf[tensorboard]'" if name == "tensorboard" else "")
+            )
     # another fit, or the caller, may have another precision, which the library would refuse, and accumulate gradients
     states = [each._shared_state for each in (AcceleratorState, GradientState)]
     before = [dict(state) for state in states]
     for state in states:
         state.clear()
     try:
-        yield Accelerator(cpu=on_cpu(cpu), mixed_precision=mixed_precision, log_with=log_with,
-                          project_dir=None if out is None else user_path(out))
+        yield Accelerator(
+            cpu=on_cpu(cpu),
+            mixed_precision=mixed_precision,
+            log_with=log_with,
+            project_dir=None if out is None else user_path(out),
+        )
     finally:
         for state, kept in zip(states, before, strict=True):
             state.clear()
@@ -43,10 +49,14 @@ def check_accelerator(accelerator: Accelerator) -> None:
     from accelerate.utils import DistributedType
 
     if (steps := accelerator.gradient_accumulation_steps) != 1:
-        raise ValueError(f"accelerator: expected gradient_accumulation_steps=1, got {steps} (from the Accelerator, or "
-                         "ACCELERATE_GRADIENT_ACCUMULATION_STEPS): here each batch is a step. Leave it at 1, with a "
-                         f"batch_size {steps} times as large")
+        raise ValueError(
+            f"accelerator: expected gradient_accumulation_steps=1, got {steps} (from the Accelerator, or "
+            "ACCELERATE_GRADIENT_ACCUMULATION_STEPS): here each batch is a step. Leave it at 1, with a "
+            f"batch_size {steps} times as large"
+        )
     sharded = (DistributedType.DEEPSPEED, DistributedType.FSDP, DistributedType.MEGATRON_LM)
     if accelerator.distributed_type in sharded:
-        raise ValueError(f"accelerator: expected one that copies the model to each device, got "
-                         f"{accelerator.distributed_type}, which divides it")
+        raise ValueError(
+            f"accelerator: expected one that copies the model to each device, got "
+            f"{accelerator.distributed_type}, which divides it"
+        )

@@ -71,8 +71,10 @@ def as_data(name: str, data: Any, *, shuffled: bool = False) -> Any:
     if isinstance(data, tuple):
         return _arrays(name, data)
     if not (isinstance(data, Dataset) or hasattr(data, "__len__") and hasattr(data, "__getitem__")):
-        raise TypeError(f"{name}: expected a Dataset, a torch data set with a length, (x, y) or a DataLoader, got "
-                        f"{type(data).__name__}")
+        raise TypeError(
+            f"{name}: expected a Dataset, a torch data set with a length, (x, y) or a DataLoader, got "
+            f"{type(data).__name__}"
+        )
     return data
 
 
@@ -93,16 +95,22 @@ def _arrays(name: str, pair: tuple) -> Arrays:
 def _loaded(name: str, loader: DataLoader, shuffled: bool) -> Any:
     dataset = as_data(f"{name}: the DataLoader's data set", loader.dataset)
     if type(loader.batch_sampler) is not BatchSampler:
-        raise ValueError(f"{name}: expected a DataLoader with a batch_size, got one with "
-                         f"batch_sampler={loader.batch_sampler!r}; give its data set and batch_size themselves")
+        raise ValueError(
+            f"{name}: expected a DataLoader with a batch_size, got one with "
+            f"batch_sampler={loader.batch_sampler!r}; give its data set and batch_size themselves"
+        )
     if loader.worker_init_fn is not None:
-        raise ValueError(f"{name}: expected a DataLoader without a worker_init_fn, for each sample is seeded by "
-                         "itself, got one; give its data set itself")
+        raise ValueError(
+            f"{name}: expected a DataLoader without a worker_init_fn, for each sample is seeded by "
+            "itself, got one; give its data set itself"
+        )
     if shuffled:
         sampler = loader.sampler
         if not (type(sampler) is RandomSampler and not sampler.replacement and sampler.num_samples == len(dataset)):
-            raise ValueError(f"{name}: expected a DataLoader with shuffle=True, for each epoch is read in a random "
-                             f"order, got one with a {type(sampler).__name__}; give its data set itself")
+            raise ValueError(
+                f"{name}: expected a DataLoader with shuffle=True, for each epoch is read in a random "
+                f"order, got one with a {type(sampler).__name__}; give its data set itself"
+            )
         if loader.generator is not None:
             raise ValueError(f"{name}: expected a DataLoader without a generator, for `seed` gives the order, got one")
     return Loaded(dataset, loader.batch_size, loader.num_workers, loader.collate_fn)
@@ -179,8 +187,14 @@ def rows_of(dataset: Any, numbers: torch.Tensor) -> Any:
     return Subset(dataset, numbers.tolist())
 
 
-def load_batches(dataset: Any, numbers: Sequence[torch.Tensor], device: torch.device, *, workers: int = 0,
-                 keys: Iterable[int] | None = None) -> Iterator[Batch]:
+def load_batches(
+    dataset: Any,
+    numbers: Sequence[torch.Tensor],
+    device: torch.device,
+    *,
+    workers: int = 0,
+    keys: Iterable[int] | None = None,
+) -> Iterator[Batch]:
     """Each of the batches that `numbers` lists, of what `as_data` gives; `keys` has one for each of them, 0 by default.
 
     A torch data set is read by a DataLoader with `workers` processes. The global random numbers of torch, NumPy and
@@ -197,8 +211,14 @@ def load_batches(dataset: Any, numbers: Sequence[torch.Tensor], device: torch.de
         workers = workers or dataset.workers
         options = {"collate_fn": dataset.collate_fn}
         dataset = dataset.dataset
-    loader = DataLoader(_Seeded(dataset), batch_sampler=map(_with_seeds, numbers, keys), num_workers=workers,
-                        pin_memory=device.type == "cuda", generator=torch.Generator().manual_seed(0), **options)
+    loader = DataLoader(
+        _Seeded(dataset),
+        batch_sampler=map(_with_seeds, numbers, keys),
+        num_workers=workers,
+        pin_memory=device.type == "cuda",
+        generator=torch.Generator().manual_seed(0),
+        **options,
+    )
     for rows, batch in zip(numbers, loader, strict=True):
         if not (isinstance(batch, Sequence) and len(batch) == 2 and isinstance(batch[0], torch.Tensor)):
             raise TypeError(f"train: expected pairs (image, label), got a batch of {type(batch).__name__}")
@@ -237,6 +257,7 @@ def _global_generators() -> Iterator[None]:
     try:
         yield
     finally:
-        for restore, state in zip((torch.set_rng_state, np.random.set_state, python_random.setstate), states,
-                                  strict=True):
+        for restore, state in zip(
+            (torch.set_rng_state, np.random.set_state, python_random.setstate), states, strict=True
+        ):
             restore(state)

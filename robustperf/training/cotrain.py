@@ -119,21 +119,32 @@ class CoTrain(Objective):
         """The generator as `fit` trains it beside the model, whose optimizer, rate and order these are."""
         self._check_classifier(model)
         if self.optimizer is None and isinstance(optimizer, optim.Optimizer):
-            raise ValueError("optimizer: expected one of the generator's own, in CoTrain, beside a torch optimizer of "
-                             "the classifier's, got None")
+            raise ValueError(
+                "optimizer: expected one of the generator's own, in CoTrain, beside a torch optimizer of "
+                "the classifier's, got None"
+            )
         made = build_optimizer(optimizer if self.optimizer is None else self.optimizer, self.generator.parameters())
         order = Order(order.samples, order.batch_size, random.fold_in(order.key, _GENERATOR), order.epochs)
 
         def loss(generator, x, y, *, key, index):
             return replace(self, generator=generator).generator_loss(x, key=key, index=index)
 
-        return Learner("generator", self.generator, made, lr if self.lr is None else self.lr, order, loss,
-                       ("generator_loss", "generator_distance"))
+        return Learner(
+            "generator",
+            self.generator,
+            made,
+            lr if self.lr is None else self.lr,
+            order,
+            loss,
+            ("generator_loss", "generator_distance"),
+        )
 
     def _check_classifier(self, model):
         if without_wrapper(model) is not without_wrapper(self.classifier):
-            raise ValueError(f"classifier: expected the model that is trained, the same object, got another "
-                             f"{type(self.classifier).__name__}")
+            raise ValueError(
+                f"classifier: expected the model that is trained, the same object, got another "
+                f"{type(self.classifier).__name__}"
+            )
 
 
 def _images(generator, x):

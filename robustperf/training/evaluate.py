@@ -47,8 +47,9 @@ class Evaluation(Result):
         return {"n": len(self.rank), "top-1": self.top(1), "top-5": self.top(5), "loss": self.loss.mean().item()}
 
 
-def evaluate(model: Classifier, dataset: Any, *, batch_size: int = 256, workers: int = 0,
-             device: torch.device | None = None) -> Evaluation:
+def evaluate(
+    model: Classifier, dataset: Any, *, batch_size: int = 256, workers: int = 0, device: torch.device | None = None
+) -> Evaluation:
     """The model's accuracies on a data set.
 
     Under `torchrun` each process takes every so-manieth batch and all have the whole result: each sample is seen once,
@@ -88,8 +89,9 @@ def evaluate(model: Classifier, dataset: Any, *, batch_size: int = 256, workers:
         counts, losses = (torch.cat(part, -1) for part in zip(*parts, strict=True))
     order = counts[0].argsort()
     if not torch.equal(counts[0][order], torch.arange(len(dataset))):
-        raise RuntimeError(f"evaluate: expected each of {len(dataset)} samples once from {places} processes, got "
-                           f"{len(counts[0])}")
+        raise RuntimeError(
+            f"evaluate: expected each of {len(dataset)} samples once from {places} processes, got {len(counts[0])}"
+        )
     return Evaluation(counts[1][order], losses[order], counts[2][order])
 
 
@@ -104,13 +106,16 @@ def check_takes(model: Classifier, name: str, data: Any) -> None:
         with evaluating(model), torch.no_grad():
             classes = logits_of(model, x).shape[1]
     except RuntimeError as error:
-        raise ValueError(f"{name}: expected images that the model takes, got shape {list(x.shape[1:])}: "
-                         f"{str(error).splitlines()[0]}") from error
+        raise ValueError(
+            f"{name}: expected images that the model takes, got shape {list(x.shape[1:])}: {str(error).splitlines()[0]}"
+        ) from error
     if isinstance(data, Dataset | ImageFolder | Arrays):
         least, largest = (int(value) for value in data.y.aminmax())
         if least < 0 or largest >= classes:
-            raise ValueError(f"{name}: expected labels in 0..{classes - 1}, as many as the model has logits, got "
-                             f"{least if least < 0 else largest}")
+            raise ValueError(
+                f"{name}: expected labels in 0..{classes - 1}, as many as the model has logits, got "
+                f"{least if least < 0 else largest}"
+            )
 
 
 def _rank(logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:

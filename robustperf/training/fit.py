@@ -18,17 +18,17 @@ from torch import nn
 
 from robustperf import check, random
 from robustperf.names import PRECISIONS, check_name
-from robustperf.nets import checkpoint
+from robustperf.nets import weights_file
 from robustperf.result import Result
 from robustperf.training.accelerator import accelerator_for, check_accelerator
 from robustperf.training.batches import Loaded, Order, as_data, held_out, rows_of
 from robustperf.training.cotrain import CoTrain
 from robustperf.training.evaluate import check_takes, evaluate
-from robustperf.training.folder import TrainingFolder, describe, describe_data, describe_model
 from robustperf.training.learner import Learner
 from robustperf.training.objective import Objective
 from robustperf.training.optimizers import Optimizer, Rate, build_optimizer, check_rate
 from robustperf.training.progress import TrainingBar
+from robustperf.training.run_folder import TrainingFolder, describe, describe_data, describe_model
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -55,16 +55,35 @@ class Fitted(Result):
     def _facts(self) -> dict[str, Any]:
         names = ("loss", "accuracy", "validation_loss", "validation_accuracy")
         best = self.epochs[self.best - 1]
-        return {"epochs": len(self.epochs), "steps": len(self.steps), "best": self.best,
-                **{name.replace("_", " "): best[name] for name in names if not math.isnan(best.get(name, math.nan))}}
+        return {
+            "epochs": len(self.epochs),
+            "steps": len(self.steps),
+            "best": self.best,
+            **{name.replace("_", " "): best[name] for name in names if not math.isnan(best.get(name, math.nan))},
+        }
 
 
 def fit(
-    model: nn.Module, objective: Callable[..., torch.Tensor], train: Any, *, validation: Any = 0.1, epochs: int = 10,
-    batch_size: int | None = None, optimizer: Optimizer = "adadelta", lr: Rate | None = None, clip: float | None = None,
-    mixed_precision: str = "no", seed: int = 0, out: str | Path | None = None, resume: bool = False,
-    checkpoint_steps: int | None = None, workers: int = 0, log_with: str | list[str] | None = None, cpu: bool = False,
-    progress: bool = True, accelerator: Accelerator | None = None,
+    model: nn.Module,
+    objective: Callable[..., torch.Tensor],
+    train: Any,
+    *,
+    validation: Any = 0.1,
+    epochs: int = 10,
+    batch_size: int | None = None,
+    optimizer: Optimizer = "adadelta",
+    lr: Rate | None = None,
+    clip: float | None = None,
+    mixed_precision: str = "no",
+    seed: int = 0,
+    out: str | Path | None = None,
+    resume: bool = False,
+    checkpoint_steps: int | None = None,
+    workers: int = 0,
+    log_with: str | list[str] | None = None,
+    cpu: bool = False,
+    progress: bool = True,
+    accelerator: Accelerator | None = None,
 ) -> Fitted:
     """Trains a classifier, in place.
 
@@ -121,7 +140,8 @@ def fit(
         OSError: a file that could not be written; the checkpoint before it is whole.
     """
     epochs, validation, batch_size, lr, clip, seed, checkpoint_steps, workers = check.plain(
-        (epochs, validation, batch_size, lr, clip, seed, checkpoint_steps, workers))
+        (epochs, validation, batch_size, lr, clip, seed, checkpoint_steps, workers)
+    )
     check.positive("epochs", epochs, integer=True)
     for name, value, integer in (("clip", clip, False), ("checkpoint_steps", checkpoint_steps, True)):
         if value is not None:
@@ -159,8 +179,17 @@ def fit(
             if data is not None and classifies:
                 check_takes(model, name, data)
         classify = _Classify(objective)
-        learners = [Learner("model", model, build_optimizer(optimizer, model.parameters()), lr, order, classify,
-                            ("loss", "accuracy"))]
+        learners = [
+            Learner(
+                "model",
+                model,
+                build_optimizer(optimizer, model.parameters()),
+                lr,
+                order,
+                classify,
+                ("loss", "accuracy"),
+            )
+        ]
         if isinstance(objective, CoTrain):
             learners.append(objective.learner(model, optimizer, lr, order))
         folder = None
@@ -173,8 +202,11 @@ def fit(
                 **({"epochs": epochs} if any(isinstance(each.lr, tuple) for each in learners) else {}),
             }  # fmt: skip
             for other in learners[1:]:
-                settings |= {other.name: describe_model(other.model), f"{other.name}_lr": describe(other.lr),
-                             f"{other.name}_optimizer": describe(other.optimizer)}
+                settings |= {
+                    other.name: describe_model(other.model),
+                    f"{other.name}_lr": describe(other.lr),
+                    f"{other.name}_optimizer": describe(other.optimizer),
+                }
             folder = stack.enter_context(TrainingFolder.opened(out, accelerator, settings, resume))
         stack.enter_context(warnings.catch_warnings())
         # weights of convolutions get channels-last gradients from channels-last images
@@ -182,8 +214,19 @@ def fit(
         stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
         if classifies:
             stack.enter_context(classify.watching(model))
-        run = _Run(accelerator, learners, train, validation, order, clip, folder, checkpoint_steps, workers,
-                   log_with is not None, progress and accelerator.is_main_process)
+        run = _Run(
+            accelerator,
+            learners,
+            train,
+            validation,
+            order,
+            clip,
+            folder,
+            checkpoint_steps,
+            workers,
+            log_with is not None,
+            progress and accelerator.is_main_process,
+        )
         return run()
 
 
@@ -219,9 +262,10 @@ class _Run:
                 self.accelerator.init_trackers("", init_kwargs={"tensorboard": {"purge_step": len(self.steps) + 1}})
             for epoch in range(len(self.epochs), self.order.epochs):
                 if better := self._epoch(epoch):
-                    weights = [{name: value.detach().clone()
-                                for name, value in checkpoint.weights_of(learner.model).items()}
-                               for learner in self.learners]
+                    weights = [
+                        {name: value.detach().clone() for name, value in weights_file.weights_of(learner.model).items()}
+                        for learner in self.learners
+                    ]
                 self._save(better)
         finally:
             for learner in self.learners:
@@ -229,7 +273,7 @@ class _Run:
             if self.log:
                 self.accelerator.end_training()
         for learner, best in zip(self.learners, weights, strict=True):
-            checkpoint.load_weights(learner.model, best)
+            weights_file.load_weights(learner.model, best)
         return Fitted(torch.tensor(self.steps, dtype=torch.float64), self.epochs, self.best["epoch"])
 
     def _epoch(self, epoch: int) -> bool:
@@ -279,10 +323,14 @@ class _Run:
         """The epoch in figures."""
         steps = torch.tensor(self.steps[epoch * self.order.steps_an_epoch :], dtype=torch.float64)
         classifier = self.learners[0]
-        row = {"epoch": epoch + 1, "step": len(self.steps),
-               **dict(zip(self.columns, steps.mean(0).tolist(), strict=True)),
-               "lr": classifier.optimizer.param_groups[0]["lr"], "images_per_second": images_per_second,
-               "seconds": seconds}
+        row = {
+            "epoch": epoch + 1,
+            "step": len(self.steps),
+            **dict(zip(self.columns, steps.mean(0).tolist(), strict=True)),
+            "lr": classifier.optimizer.param_groups[0]["lr"],
+            "images_per_second": images_per_second,
+            "seconds": seconds,
+        }
         if self.validation is not None:
             found = evaluate(classifier.model, self.validation, workers=self.workers, device=self.accelerator.device)
             row |= {"validation_loss": found.loss.mean().item(), "validation_accuracy": found.top(1)}
@@ -306,8 +354,9 @@ class _Classify:
     def __init__(self, objective: Callable[..., torch.Tensor]):
         self.objective, self.predicted = objective, []
 
-    def __call__(self, model: nn.Module, x: torch.Tensor, y: torch.Tensor, *, key: int,
-                 index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def __call__(
+        self, model: nn.Module, x: torch.Tensor, y: torch.Tensor, *, key: int, index: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         self.predicted.clear()
         loss = self.objective(model, x, y, key=key, index=index)
         return loss, _accuracy(self.predicted, y)
@@ -334,8 +383,6 @@ def _accuracy(predicted: list[torch.Tensor], y: torch.Tensor) -> torch.Tensor:
     return (found.view(-1, len(y)) == y).double().mean()
 
 
-
-
 def _check_objective(objective: Any) -> None:
     """TypeError that says what an objective is."""
     what = "an Objective, such as ERM(), or a function of (model, x, y, key=, index=) that gives the loss"
@@ -352,8 +399,10 @@ def _check_objective(objective: Any) -> None:
     except ValueError:  # a function that does not tell
         pass
     except TypeError as error:
-        raise TypeError(f"objective: expected {what}, got {getattr(objective, '__name__', type(objective).__name__)} "
-                        f"({error}); {instead}") from None
+        raise TypeError(
+            f"objective: expected {what}, got {getattr(objective, '__name__', type(objective).__name__)} "
+            f"({error}); {instead}"
+        ) from None
 
 
 def _batch_size(batch_size: int | None, train: Any) -> int:

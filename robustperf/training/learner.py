@@ -100,8 +100,10 @@ class Learner:
         self._zero_grad()  # accelerate unscales the gradients of all models when it clips those of one
         if fault is not None:
             epoch, place = divmod(number, self.order.steps_an_epoch)
-            raise FloatingPointError(f"{fault} at step {number + 1} (epoch {epoch + 1}, batch {place + 1}, samples "
-                                     f"{', '.join(map(str, samples[:5].tolist()))}, ...)")
+            raise FloatingPointError(
+                f"{fault} at step {number + 1} (epoch {epoch + 1}, batch {place + 1}, samples "
+                f"{', '.join(map(str, samples[:5].tolist()))}, ...)"
+            )
         return values
 
     def _gradient_norm(self) -> torch.Tensor:
@@ -121,8 +123,11 @@ class Learner:
             return f"{self.columns[0]}: expected a finite number, got {loss}{after}"
         if math.isfinite(norm):
             return None
-        wrong = [name for name, parameter in self.model.named_parameters()
-                 if parameter.grad is not None and not parameter.grad.isfinite().all()]
+        wrong = [
+            name
+            for name, parameter in self.model.named_parameters()
+            if parameter.grad is not None and not parameter.grad.isfinite().all()
+        ]
         scaler = self.accelerator.scaler  # of fp16: it leaves such a step out, and scales the next loss by less
         if not wrong or (scaler is not None and scaler.get_scale() >= _LEAST_SCALE):
             return None
@@ -131,13 +136,17 @@ class Learner:
     def check_weights(self, step: int) -> None:
         """FloatingPointError where weights are no longer finite."""
         if wrong := self._not_finite_weights() - self._never_finite:
-            raise FloatingPointError(f"{self.name}: expected finite weights, got others in {min(wrong)} after step "
-                                     f"{step}")
+            raise FloatingPointError(
+                f"{self.name}: expected finite weights, got others in {min(wrong)} after step {step}"
+            )
 
     def _not_finite_weights(self) -> set[str]:
         """Of parameters and buffers."""
-        return {name for name, value in self.model.state_dict().items()
-                if value.is_floating_point() and not value.isfinite().all()}
+        return {
+            name
+            for name, value in self.model.state_dict().items()
+            if value.is_floating_point() and not value.isfinite().all()
+        }
 
 
 def _train(model: nn.Module) -> dict[str, bool]:

@@ -57,19 +57,22 @@ class MRT(Objective):
         check_weight(self.weight)
         check_name("selection", self.selection, SELECTIONS)
         if self.selection_dtype not in (None, *check.HALF):
-            raise ValueError(f"selection_dtype: expected None, torch.bfloat16 or torch.float16, "
-                             f"got {self.selection_dtype!r}")
+            raise ValueError(
+                f"selection_dtype: expected None, torch.bfloat16 or torch.float16, got {self.selection_dtype!r}"
+            )
         if self.chunk is not None:
             check.positive("chunk", self.chunk, integer=True)
         if self.selection_compile not in (None, *MODES):
-            raise ValueError(f"selection_compile: expected None or one of {', '.join(MODES)}, "
-                             f"got {self.selection_compile!r}")
+            raise ValueError(
+                f"selection_compile: expected None or one of {', '.join(MODES)}, got {self.selection_compile!r}"
+            )
 
     def loss(self, model, x, y, *, key, index):
         return loss_of_drawn(model, self.worst(model, x, y, key=key, index=index)[None], x, y, self.weight)
 
-    def worst(self, model: Classifier, x: torch.Tensor, y: torch.Tensor, *, key: int,
-              index: torch.Tensor) -> torch.Tensor:
+    def worst(
+        self, model: Classifier, x: torch.Tensor, y: torch.Tensor, *, key: int, index: torch.Tensor
+    ) -> torch.Tensor:
         """[B, ...] the images of the draws that are chosen."""
         with torch.no_grad():
             if self.k == 1:
@@ -95,8 +98,10 @@ class MRT(Objective):
         except torch.OutOfMemoryError as error:
             if chunk == 1:
                 raise
-            raise torch.OutOfMemoryError(f"{error}\nMRT: chunk={chunk} draws were evaluated together; fewer need less "
-                                         f"memory, such as MRT(..., chunk={chunk // 2})") from error
+            raise torch.OutOfMemoryError(
+                f"{error}\nMRT: chunk={chunk} draws were evaluated together; fewer need less "
+                f"memory, such as MRT(..., chunk={chunk // 2})"
+            ) from error
 
     def _look(self, inner: Classifier) -> Classifier:
         """What finds the k losses: the model, compiled where that is asked for."""
@@ -111,8 +116,9 @@ class MRT(Objective):
         """The chosen draws' numbers [B], and all draws where they came in one chunk."""
         inner = without_wrapper(model)
         together = self.selection == "batch" and inner is not model
-        precision = nullcontext() if self.selection_dtype is None else torch.autocast(x.device.type,
-                                                                                       self.selection_dtype)
+        precision = (
+            nullcontext() if self.selection_dtype is None else torch.autocast(x.device.type, self.selection_dtype)
+        )
         look, running, sums, drawn = self._look(inner), None, [], None
         with evaluating(inner), precision:
             for first in range(0, self.k, chunk):
@@ -124,8 +130,9 @@ class MRT(Objective):
                 if together:
                     sums += [ops.best_of_k(each[None], y, ignore_index=IGNORED)[0].sum() for each in logits]
                 else:
-                    running = ops.best_of_k(logits, y, selection=self.selection, running=running, first=first,
-                                            ignore_index=IGNORED)
+                    running = ops.best_of_k(
+                        logits, y, selection=self.selection, running=running, first=first, ignore_index=IGNORED
+                    )
         # autocast keeps its copies of the weights until the outermost block ends, and these have no gradients
         torch.clear_autocast_cache()
         if together:

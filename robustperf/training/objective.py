@@ -31,8 +31,9 @@ class Objective(check.Settings, ABC):
 
     classifies: ClassVar[bool] = True
 
-    def __call__(self, model: Classifier, x: torch.Tensor, y: torch.Tensor, *, key: int,
-                 index: torch.Tensor) -> torch.Tensor:
+    def __call__(
+        self, model: Classifier, x: torch.Tensor, y: torch.Tensor, *, key: int, index: torch.Tensor
+    ) -> torch.Tensor:
         """The loss of a batch, its mean over the samples, to call `backward()` on.
 
         Args:
@@ -55,8 +56,9 @@ class Objective(check.Settings, ABC):
             return self.loss(model, x, y, key=key, index=index)
 
     @abstractmethod
-    def loss(self, model: Classifier, x: torch.Tensor, y: torch.Tensor, *, key: int,
-             index: torch.Tensor) -> torch.Tensor:
+    def loss(
+        self, model: Classifier, x: torch.Tensor, y: torch.Tensor, *, key: int, index: torch.Tensor
+    ) -> torch.Tensor:
         """The loss behind the checks."""
 
 
@@ -69,15 +71,18 @@ def check_batch(x: torch.Tensor, **per_image: torch.Tensor) -> None:
         check.tensor(name, value, (len(x),), dtypes=(torch.int64,), device=x.device)
 
 
-def loss_of_drawn(model: Classifier, drawn: torch.Tensor, x: torch.Tensor, y: torch.Tensor,
-                  weight: float) -> torch.Tensor:
+def loss_of_drawn(
+    model: Classifier, drawn: torch.Tensor, x: torch.Tensor, y: torch.Tensor, weight: float
+) -> torch.Tensor:
     """mean_j [sum_i l(drawn_i^(j), y^(j)) + weight l(x^(j), y^(j))] (R Algorithms 2 to 4) for drawn [K, B, ...], from
     one forward pass."""
     images = drawn.flatten(0, 1)
     if weight:
         if drawn.shape[2:] != x.shape[1:]:
-            raise ValueError(f"weight: the clean images [B, {', '.join(map(str, x.shape[1:]))}] are not of the drawn "
-                             f"ones' shape {list(drawn.shape[2:])}: expected 0, got {weight}")
+            raise ValueError(
+                f"weight: the clean images [B, {', '.join(map(str, x.shape[1:]))}] are not of the drawn "
+                f"ones' shape {list(drawn.shape[2:])}: expected 0, got {weight}"
+            )
         images = torch.cat([images, x])
     losses = cross_entropies(logits_of(model, laid_out(model, images)), y)
     loss = losses[: len(drawn)].sum(0)

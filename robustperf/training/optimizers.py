@@ -36,8 +36,10 @@ def _of_these(optimizer: optim.Optimizer, parameters: list[torch.nn.Parameter]) 
     """`optimizer`, if it has one of the parameters at least; ValueError for one that would leave them as they are."""
     own = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
     if parameters and own.isdisjoint(map(id, parameters)):
-        raise ValueError("optimizer: expected one of the model's parameters, got one that has none of them: was it "
-                         "made for another model, or a copy of this one?")
+        raise ValueError(
+            "optimizer: expected one of the model's parameters, got one that has none of them: was it "
+            "made for another model, or a copy of this one?"
+        )
     return optimizer
 
 
@@ -61,8 +63,9 @@ def rate_ratios(optimizer: optim.Optimizer) -> list[float]:
     if len(set(rates)) == 1:
         return [1.0] * len(rates)
     if not rates[0] > 0:
-        raise ValueError("optimizer: expected a rate above 0 in its first parameter group, which lr is for, got "
-                         f"{rates}")
+        raise ValueError(
+            f"optimizer: expected a rate above 0 in its first parameter group, which lr is for, got {rates}"
+        )
     return [rate / rates[0] for rate in rates]
 
 

@@ -26,11 +26,17 @@ class TrainingBar:
             TimeRemainingColumn(),
         )  # fmt: skip
         self.shown, self.console = shown, Console(stderr=True)
-        self.bar = Progress(*columns, console=self.console, disable=not (shown and self.console.is_terminal),
-                            transient=True, refresh_per_second=4)
+        self.bar = Progress(
+            *columns,
+            console=self.console,
+            disable=not (shown and self.console.is_terminal),
+            transient=True,
+            refresh_per_second=4,
+        )
         done = first - epoch * order.steps_an_epoch
-        self.task = self.bar.add_task(f"epoch {epoch + 1}/{order.epochs}", total=order.steps_an_epoch, completed=done,
-                                      figures="")
+        self.task = self.bar.add_task(
+            f"epoch {epoch + 1}/{order.epochs}", total=order.steps_an_epoch, completed=done, figures=""
+        )
 
     def __enter__(self) -> TrainingBar:
         self.began = time.perf_counter()
@@ -47,13 +53,18 @@ class TrainingBar:
         self.values = [old + _SMOOTHED * (new - old) for old, new in zip(before, values, strict=True)]
         speed = (self.at - self.first) * self.batch_size / (time.perf_counter() - self.began)
         loss, accuracy, *further = self.values
-        self.bar.update(self.task, advance=1, figures=f"loss {loss:.4f}{_accuracy(accuracy, 1)}{self._text(further)}  "
-                                                      f"{speed:,.0f} images/s")
+        self.bar.update(
+            self.task,
+            advance=1,
+            figures=f"loss {loss:.4f}{_accuracy(accuracy, 1)}{self._text(further)}  {speed:,.0f} images/s",
+        )
 
     def summarise(self, row: dict[str, float], best: bool) -> None:
         """The line of an epoch that is done."""
-        text = (f"epoch {row['epoch']}/{self.epochs}  loss {row['loss']:.4f}{_accuracy(row['accuracy'], 2)}"
-                f"{self._text([row[name] for name in self.further])}  {row['images_per_second']:,.0f} images/s")
+        text = (
+            f"epoch {row['epoch']}/{self.epochs}  loss {row['loss']:.4f}{_accuracy(row['accuracy'], 2)}"
+            f"{self._text([row[name] for name in self.further])}  {row['images_per_second']:,.0f} images/s"
+        )
         if "validation_accuracy" in row:
             text += f"  validation {row['validation_accuracy']:.2%}" + "  the best so far" * best
         if self.shown:

@@ -12,8 +12,15 @@ if TYPE_CHECKING:
     from robustperf.transfer.module_classifier import ModuleClassifier
     from robustperf.transfer.svm import SVMModule
 
-__all__ = ["EstimatorModule", "ModuleClassifier", "PairedAutoencoder", "Reconstruction", "SVMModule",
-           "TransferClassifier", "module_from_sklearn"]
+__all__ = [
+    "EstimatorModule",
+    "ModuleClassifier",
+    "PairedAutoencoder",
+    "Reconstruction",
+    "SVMModule",
+    "TransferClassifier",
+    "module_from_sklearn",
+]
 
 __getattr__, __dir__ = lazily(__name__, __all__, {
     "EstimatorModule": "estimators",

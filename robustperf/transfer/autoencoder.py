@@ -44,8 +44,9 @@ class PairedAutoencoder(nn.Module):
     Raises ValueError for a wrong argument, images of another shape, and another source; TypeError for its dtype.
     """
 
-    def __init__(self, image_shape: tuple[int, int, int] = (1, 28, 28), code: int = 128, width: int = 32,
-                 hidden: int = 2048):
+    def __init__(
+        self, image_shape: tuple[int, int, int] = (1, 28, 28), code: int = 128, width: int = 32, hidden: int = 2048
+    ):
         super().__init__()
         for name, value in {"code": code, "width": width, "hidden": hidden}.items():
             check.positive(name, value, integer=True)
@@ -94,8 +95,17 @@ class PairedAutoencoder(nn.Module):
             parts = [self(laid_out(self, part.to(device, torch.float32))).to(x.device) for part in x.split(_BATCH)]
         return torch.cat(parts).contiguous()
 
-    def fit(self, clean: torch.Tensor, shifted: torch.Tensor | None = None, *, epochs: int = 100, batch_size: int = 32,
-            optimizer: Optimizer = ADAM, lr: Rate | None = 1e-3, **options: Any) -> Fitted:
+    def fit(
+        self,
+        clean: torch.Tensor,
+        shifted: torch.Tensor | None = None,
+        *,
+        epochs: int = 100,
+        batch_size: int = 32,
+        optimizer: Optimizer = ADAM,
+        lr: Rate | None = 1e-3,
+        **options: Any,
+    ) -> Fitted:
         """Trains E, D1 and D2 jointly to reconstruct the clean images and the shifted ones, from the weights as they
         are (T section 4; the defaults are those of appendix B). The loss is `Reconstruction` over batches of both, at
         random. Without shifted images, T's case N_c = 0, E and D1 are trained alone.
@@ -124,8 +134,17 @@ class PairedAutoencoder(nn.Module):
         alone = len(data) == len(clean)
         self.shifted.requires_grad_(not alone)
         try:
-            return fit(self, Reconstruction(), data, validation=None, epochs=epochs,
-                       batch_size=min(batch_size, len(data)), optimizer=optimizer, lr=lr, **options)
+            return fit(
+                self,
+                Reconstruction(),
+                data,
+                validation=None,
+                epochs=epochs,
+                batch_size=min(batch_size, len(data)),
+                optimizer=optimizer,
+                lr=lr,
+                **options,
+            )
         finally:
             self.shifted.requires_grad_(True)
 

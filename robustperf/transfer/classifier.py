@@ -25,7 +25,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from robustperf import check, random
-from robustperf.transfer import rows
+from robustperf.transfer import image_rows
 from robustperf.transfer.autoencoder import PairedAutoencoder
 from robustperf.transfer.module_classifier import ModuleClassifier
 
@@ -83,9 +83,18 @@ class TransferClassifier(OneToOneFeatureMixin, ClassifierMixin, TransformerMixin
     one class; NotFittedError before `fit`.
     """
 
-    def __init__(self, estimator: Any, autoencoder: PairedAutoencoder | None = None, *,
-                 image_shape: Sequence[int] | None = None, bounds: tuple[float, float] | None = (0.0, 1.0),
-                 epochs: int = 100, batch_size: int = 32, lr: float = 1e-3, random_state: Any = None):
+    def __init__(
+        self,
+        estimator: Any,
+        autoencoder: PairedAutoencoder | None = None,
+        *,
+        image_shape: Sequence[int] | None = None,
+        bounds: tuple[float, float] | None = (0.0, 1.0),
+        epochs: int = 100,
+        batch_size: int = 32,
+        lr: float = 1e-3,
+        random_state: Any = None,
+    ):
         self.estimator = estimator
         self.autoencoder = autoencoder
         self.image_shape = image_shape
@@ -99,23 +108,29 @@ class TransferClassifier(OneToOneFeatureMixin, ClassifierMixin, TransformerMixin
         """Trains f on clean images; with `X_shifted` adapts it too, as a search over parameters or a pipeline needs
         it. Where X_shifted is as long as X, `GridSearchCV` takes it for one of the sample arrays, and gives each fold
         the rows that it trains on."""
-        if not (isinstance(self.estimator, torch.nn.Module)
-                or isinstance(self.estimator, BaseEstimator) and is_classifier(self.estimator)):
-            raise TypeError("estimator: expected a scikit-learn classifier or a torch.nn.Module, got "
-                            f"{self.estimator if isinstance(self.estimator, type) else type(self.estimator).__name__}")
+        if not (
+            isinstance(self.estimator, torch.nn.Module)
+            or isinstance(self.estimator, BaseEstimator)
+            and is_classifier(self.estimator)
+        ):
+            raise TypeError(
+                "estimator: expected a scikit-learn classifier or a torch.nn.Module, got "
+                f"{self.estimator if isinstance(self.estimator, type) else type(self.estimator).__name__}"
+            )
         given = X
-        X, y = validate_data(self, rows.flat(X), y, dtype=_FLOAT)
+        X, y = validate_data(self, image_rows.flat(X), y, dtype=_FLOAT)
         check_classification_targets(y)
-        rows.check_classes(classes := np.unique(y))
+        image_rows.check_classes(classes := np.unique(y))
         shape = self.image_shape
         if self.autoencoder is not None:
             if not isinstance(self.autoencoder, PairedAutoencoder):
                 raise TypeError(f"autoencoder: expected a PairedAutoencoder, got {type(self.autoencoder).__name__}")
             shape = self.autoencoder.image_shape if shape is None else shape
-        self.image_shape_ = rows.image_shape_of(given, shape, X.shape[1])
+        self.image_shape_ = image_rows.image_shape_of(given, shape, X.shape[1])
         if self.autoencoder is not None and self.image_shape_ != self.autoencoder.image_shape:
-            raise ValueError(f"image_shape: expected that of autoencoder, {self.autoencoder.image_shape}, got "
-                             f"{self.image_shape_}")
+            raise ValueError(
+                f"image_shape: expected that of autoencoder, {self.autoencoder.image_shape}, got {self.image_shape_}"
+            )
         self.bounds_ = (float(X.min()), float(X.max())) if self.bounds is None else check.bounds(self.bounds)
         self._check_bounds("X", X)
 
@@ -148,20 +163,28 @@ class TransferClassifier(OneToOneFeatureMixin, ClassifierMixin, TransformerMixin
         if validation is not None:
             validation = self._rows("validation", validation[0]), np.asarray(validation[1])
             if len(validation[0]) != len(validation[1]):
-                raise ValueError(f"validation: expected a label for each of {len(validation[0])} images, got "
-                                 f"{len(validation[1])}")
-        shape = rows.known_shape(self.image_shape_, self.n_features_in_)
+                raise ValueError(
+                    f"validation: expected a label for each of {len(validation[0])} images, got {len(validation[1])}"
+                )
+        shape = image_rows.known_shape(self.image_shape_, self.n_features_in_)
         shifted = None
         if X_shifted is not None:
-            shifted = rows.to_images(self._scaled(self._rows("X_shifted", X_shifted)), shape)
+            shifted = image_rows.to_images(self._scaled(self._rows("X_shifted", X_shifted)), shape)
         key = random.fold_in(self._key, self.adaptations_)
         autoencoder = deepcopy(getattr(self, "autoencoder_", self.autoencoder))
         if autoencoder is None:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(key)
                 autoencoder = PairedAutoencoder(shape)
-        autoencoder.fit(rows.to_images(self.clean_, shape), shifted, epochs=self.epochs, batch_size=self.batch_size,
-                        lr=self.lr, seed=key, **{"progress": False, **options})
+        autoencoder.fit(
+            image_rows.to_images(self.clean_, shape),
+            shifted,
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            lr=self.lr,
+            seed=key,
+            **{"progress": False, **options},
+        )
         self.autoencoder_ = autoencoder
         self.adaptations_ += 1
         self._check_clean(*self._clean_examples() if validation is None else validation)
@@ -174,13 +197,18 @@ class TransferClassifier(OneToOneFeatureMixin, ClassifierMixin, TransformerMixin
 
     def _check_clean(self, X: np.ndarray, y: np.ndarray) -> None:
         """The warning of `adapt`."""
-        before, after = (self.estimator_.predict(self._as_f_has_them(rows, self.estimator_)) == y
-                         for rows in (X, self._restored(X)))
+        before, after = (
+            self.estimator_.predict(self._as_f_has_them(rows, self.estimator_)) == y for rows in (X, self._restored(X))
+        )
         lost, won = int((before & ~after).sum()), int((after & ~before).sum())
         if lost - won > max(0.01 * len(y), 2 * (lost + won) ** 0.5):
-            warnings.warn(f"adapt: f is right about {before.mean():.1%} of {len(y):,} clean images x and about "
-                          f"{after.mean():.1%} of T(x): T has not learned to leave clean images alone; more epochs, "
-                          "more images or a larger autoencoder may help", RuntimeWarning, stacklevel=3)
+            warnings.warn(
+                f"adapt: f is right about {before.mean():.1%} of {len(y):,} clean images x and about "
+                f"{after.mean():.1%} of T(x): T has not learned to leave clean images alone; more epochs, "
+                "more images or a larger autoencoder may help",
+                RuntimeWarning,
+                stacklevel=3,
+            )
 
     def transform(self, X) -> np.ndarray:
         """T(x), of X's shape and within bounds; before `adapt` X itself. Where scikit-learn is set to give data frames,
@@ -233,21 +261,22 @@ class TransferClassifier(OneToOneFeatureMixin, ClassifierMixin, TransformerMixin
     def _restored(self, X: np.ndarray) -> np.ndarray:
         """T(x) of rows that were checked."""
         low, high = self.bounds_
-        images = self.autoencoder_.transfer(rows.to_images(self._scaled(X), self.image_shape_))
+        images = self.autoencoder_.transfer(image_rows.to_images(self._scaled(X), self.image_shape_))
         return low + (high - low) * images.flatten(1).numpy().astype(X.dtype)
 
     def _rows(self, name: str, X: Any) -> np.ndarray:
         check_is_fitted(self)
-        rows.check_image_shape(name, X, self.image_shape_)
-        X = validate_data(self, rows.flat(X), reset=False, dtype=_FLOAT)
+        image_rows.check_image_shape(name, X, self.image_shape_)
+        X = validate_data(self, image_rows.flat(X), reset=False, dtype=_FLOAT)
         self._check_bounds(name, X)
         return X
 
     def _check_bounds(self, name: str, X: np.ndarray) -> None:
         low, high = X.min(), X.max()
         if self.bounds is not None and (low < self.bounds_[0] or high > self.bounds_[1]):
-            raise ValueError(f"{name}: expected pixels within [{self.bounds_[0]:g}, {self.bounds_[1]:g}], got {low:g} "
-                             f"to {high:g}")
+            raise ValueError(
+                f"{name}: expected pixels within [{self.bounds_[0]:g}, {self.bounds_[1]:g}], got {low:g} to {high:g}"
+            )
 
     def _scaled(self, X: np.ndarray) -> np.ndarray:
         """The rows in [0, 1], float32, a copy."""

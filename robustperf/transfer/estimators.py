@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.functional import linear
 
 from robustperf import check
-from robustperf.transfer import rows
+from robustperf.transfer import image_rows
 from robustperf.transfer.svm import SVMModule
 
 _BATCH = 4096  # points that `predict` works on at a time
@@ -53,8 +53,9 @@ def module_from_sklearn(estimator: Any, *, dtype: torch.dtype = torch.float32) -
     try:
         check_is_fitted(estimator)
     except NotFittedError as error:
-        raise ValueError(f"estimator: expected a fitted one, got a {type(estimator).__name__} that is not fitted"
-                         ) from error
+        raise ValueError(
+            f"estimator: expected a fitted one, got a {type(estimator).__name__} that is not fitted"
+        ) from error
     steps, final = _taken_apart(estimator)
     scalings = [_scaling(step) for step in steps]
     if isinstance(final, _svm_classes()):
@@ -96,9 +97,9 @@ class EstimatorModule(nn.Module):
     def predict(self, x: torch.Tensor | np.ndarray) -> torch.Tensor | np.ndarray:
         """The labels [B] that the estimator gives, from `classes_`: a tensor for a tensor where labels are numbers,
         else an array. Raises ValueError for images that are not finite too."""
-        images = check.images("x", rows.as_tensor(x))
+        images = check.images("x", image_rows.as_tensor(x))
         parts = [self.layers(self._flat(part)).argmax(1) for part in images.split(_BATCH)]
-        return rows.labels_like(x, self.classes_, torch.cat(parts))
+        return image_rows.labels_like(x, self.classes_, torch.cat(parts))
 
     def _flat(self, x: torch.Tensor) -> torch.Tensor:
         check.tensor("x", x, ("B", ...), device=_device(self.layers))
@@ -108,8 +109,7 @@ class EstimatorModule(nn.Module):
 class _Affine(nn.Module):
     """(x - centre) / scale, or x * scale + centre where that is how the estimator computes it, clipped to bounds."""
 
-    def __init__(self, centre: Any, scale: Any, *, multiply: bool = False,
-                 bounds: tuple[float, float] | None = None):
+    def __init__(self, centre: Any, scale: Any, *, multiply: bool = False, bounds: tuple[float, float] | None = None):
         super().__init__()
         self.multiply, self.bounds = multiply, bounds
         for name, value in (("centre", centre), ("scale", scale)):
@@ -192,8 +192,10 @@ def _scaling(step: Any) -> nn.Module:
         return _Affine(None, step.scale_, bounds=(-1.0, 1.0) if getattr(step, "clip", False) else None)
     if isinstance(step, Normalizer):
         return _Normalised({"l1": 1.0, "l2": 2.0, "max": float("inf")}[step.norm])
-    raise TypeError("estimator: expected a Pipeline of StandardScaler, MinMaxScaler, MaxAbsScaler, RobustScaler or "
-                    f"Normalizer and a classifier, got one with {type(step).__name__}")
+    raise TypeError(
+        "estimator: expected a Pipeline of StandardScaler, MinMaxScaler, MaxAbsScaler, RobustScaler or "
+        f"Normalizer and a classifier, got one with {type(step).__name__}"
+    )
 
 
 def _layers(estimator: Any) -> tuple[np.ndarray, list[nn.Module]]:
@@ -206,19 +208,28 @@ def _layers(estimator: Any) -> tuple[np.ndarray, list[nn.Module]]:
     layers: list[nn.Module]
     if isinstance(estimator, LinearSVC | LogisticRegression):
         layers = [_Linear(estimator.coef_, estimator.intercept_)]
-    elif isinstance(estimator, OneVsRestClassifier) and not estimator.multilabel_ and all(
-            isinstance(each, LinearSVC | LogisticRegression) for each in estimator.estimators_):
-        layers = [_Linear(np.concatenate([_dense(each.coef_) for each in estimator.estimators_]),
-                          np.concatenate([np.broadcast_to(each.intercept_, 1) for each in estimator.estimators_]))]
+    elif (
+        isinstance(estimator, OneVsRestClassifier)
+        and not estimator.multilabel_
+        and all(isinstance(each, LinearSVC | LogisticRegression) for each in estimator.estimators_)
+    ):
+        layers = [
+            _Linear(
+                np.concatenate([_dense(each.coef_) for each in estimator.estimators_]),
+                np.concatenate([np.broadcast_to(each.intercept_, 1) for each in estimator.estimators_]),
+            )
+        ]
     elif isinstance(estimator, MLPClassifier) and estimator._label_binarizer.y_type_ != "multilabel-indicator":
         layers = []
         for weight, bias in zip(estimator.coefs_, estimator.intercepts_, strict=True):
             layers += [_Linear(weight.T, bias), _ACTIVATIONS[estimator.activation]()]
         layers.pop()
     else:
-        raise TypeError("estimator: expected SVC, NuSVC, LinearSVC, LogisticRegression, MLPClassifier, a Pipeline of "
-                        "scalers and one of these, or a search for one, which are exact as modules, got "
-                        f"{type(estimator).__name__}; attacks that need nothing but labels are not available yet")
+        raise TypeError(
+            "estimator: expected SVC, NuSVC, LinearSVC, LogisticRegression, MLPClassifier, a Pipeline of "
+            "scalers and one of these, or a search for one, which are exact as modules, got "
+            f"{type(estimator).__name__}; attacks that need nothing but labels are not available yet"
+        )
     final = layers[-1]
     assert isinstance(final, _Linear)
     return estimator.classes_, layers if len(final.weight) > 1 else [*layers, _TwoClasses()]

@@ -19,7 +19,7 @@ from robustperf.classifier import device_of, evaluating, laid_out, logits_of
 from robustperf.data import Dataset
 from robustperf.training.batches import held_out
 from robustperf.training.optimizers import Optimizer, Rate
-from robustperf.transfer import rows
+from robustperf.transfer import image_rows
 
 _BATCH = 256  # images in one forward pass, as in `training.evaluate`
 
@@ -47,10 +47,20 @@ class ModuleClassifier(ClassifierMixin, BaseEstimator):
     than labels.
     """
 
-    def __init__(self, module: torch.nn.Module, *, prefit: bool = False, objective: Any = None,
-                 image_shape: Sequence[int] | None = None, epochs: int = 50, batch_size: int = 32,
-                 optimizer: Optimizer = "adam", lr: Rate | None = 1e-3, validation: Any = 0.1,
-                 random_state: Any = None):
+    def __init__(
+        self,
+        module: torch.nn.Module,
+        *,
+        prefit: bool = False,
+        objective: Any = None,
+        image_shape: Sequence[int] | None = None,
+        epochs: int = 50,
+        batch_size: int = 32,
+        optimizer: Optimizer = "adam",
+        lr: Rate | None = 1e-3,
+        validation: Any = 0.1,
+        random_state: Any = None,
+    ):
         self.module = module
         self.prefit = prefit
         self.objective = objective
@@ -68,12 +78,14 @@ class ModuleClassifier(ClassifierMixin, BaseEstimator):
         if not isinstance(self.module, torch.nn.Module):
             raise TypeError(f"module: expected a torch.nn.Module, got {type(self.module).__name__}")
         given = X
-        X, y = validate_data(self, rows.flat(X), y, dtype=np.float32)
+        X, y = validate_data(self, image_rows.flat(X), y, dtype=np.float32)
         check_classification_targets(y)
-        self.image_shape_ = rows.known_shape(rows.image_shape_of(given, self.image_shape, X.shape[1]), X.shape[1])
+        self.image_shape_ = image_rows.known_shape(
+            image_rows.image_shape_of(given, self.image_shape, X.shape[1]), X.shape[1]
+        )
         self.classes_, label = np.unique(y, return_inverse=True)
-        rows.check_classes(self.classes_)
-        x = check.images("X", rows.to_images(X, self.image_shape_), (0.0, 1.0))
+        image_rows.check_classes(self.classes_)
+        x = check.images("X", image_rows.to_images(X, self.image_shape_), (0.0, 1.0))
         module = self.module if self.prefit else deepcopy(self.module)
         outputs = _logits(module, x[:1]).shape[1]
         if outputs != len(self.classes_):
@@ -83,10 +95,18 @@ class ModuleClassifier(ClassifierMixin, BaseEstimator):
             check.positive("batch_size", self.batch_size, integer=True)
             share = isinstance(self.validation, numbers.Real)
             count = len(held_out(len(x), self.validation, key=0)[0]) if share else len(x)
-            training.fit(module, training.ERM() if self.objective is None else self.objective, data,
-                         validation=self.validation, epochs=self.epochs,
-                         batch_size=min(self.batch_size, count), optimizer=self.optimizer, lr=self.lr,
-                         seed=check_random_state(self.random_state).randint(2**31), **{"progress": False, **options})
+            training.fit(
+                module,
+                training.ERM() if self.objective is None else self.objective,
+                data,
+                validation=self.validation,
+                epochs=self.epochs,
+                batch_size=min(self.batch_size, count),
+                optimizer=self.optimizer,
+                lr=self.lr,
+                seed=check_random_state(self.random_state).randint(2**31),
+                **{"progress": False, **options},
+            )
         self.module_ = module
         return self
 
@@ -101,9 +121,9 @@ class ModuleClassifier(ClassifierMixin, BaseEstimator):
 
     def _logits(self, X) -> torch.Tensor:
         check_is_fitted(self)
-        rows.check_image_shape("X", X, self.image_shape_)
-        X = validate_data(self, rows.flat(X), reset=False, dtype=np.float32)
-        return _logits(self.module_, check.images("X", rows.to_images(X, self.image_shape_), (0.0, 1.0)))
+        image_rows.check_image_shape("X", X, self.image_shape_)
+        X = validate_data(self, image_rows.flat(X), reset=False, dtype=np.float32)
+        return _logits(self.module_, check.images("X", image_rows.to_images(X, self.image_shape_), (0.0, 1.0)))
 
 
 @torch.no_grad()

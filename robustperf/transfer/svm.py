@@ -11,7 +11,7 @@ import torch
 from torch.nn.functional import linear
 
 from robustperf import check, ops
-from robustperf.transfer import rows
+from robustperf.transfer import image_rows
 
 KERNELS = ("linear", "poly", "rbf")
 _ROWS = 1024  # points at a time where memory would grow with points times support vectors
@@ -46,9 +46,20 @@ class SVMModule(torch.nn.Module):
         dtype: of the images and of the outputs, as `float()` and `double()` set it.
     """
 
-    def __init__(self, classes: np.ndarray, kernel: str, support: torch.Tensor, dual: torch.Tensor | None,
-                 intercept: torch.Tensor, *, gamma: float, coef0: float, degree: int, break_ties: bool,
-                 dtype: torch.dtype = torch.float64):
+    def __init__(
+        self,
+        classes: np.ndarray,
+        kernel: str,
+        support: torch.Tensor,
+        dual: torch.Tensor | None,
+        intercept: torch.Tensor,
+        *,
+        gamma: float,
+        coef0: float,
+        degree: int,
+        break_ties: bool,
+        dtype: torch.dtype = torch.float64,
+    ):
         super().__init__()
         self.classes_, self.kernel, self.gamma, self.coef0, self.degree = classes, kernel, gamma, coef0, degree
         self.break_ties, self.dtype, self._kept = break_ties, dtype, None
@@ -87,13 +98,17 @@ class SVMModule(torch.nn.Module):
             return module_from_sklearn(svc, dtype=dtype)
         if not isinstance(svc, (SVC, NuSVC)):
             got = f"the class {svc.__name__}" if isinstance(svc, type) else type(svc).__name__
-            raise TypeError(f"svc: expected a fitted sklearn.svm.SVC or NuSVC, got {got}; "
-                            "robustperf.transfer.module_from_sklearn takes other classifiers")
+            raise TypeError(
+                f"svc: expected a fitted sklearn.svm.SVC or NuSVC, got {got}; "
+                "robustperf.transfer.module_from_sklearn takes other classifiers"
+            )
         if dtype not in check.REAL:
             raise TypeError(f"dtype: expected {' or '.join(map(str, check.REAL))}, got {dtype}")
         if callable(svc.kernel):
-            raise ValueError("svc: expected the kernel 'linear', 'poly' or 'rbf', got a function: what that does to "
-                             "numpy arrays cannot be differentiated")
+            raise ValueError(
+                "svc: expected the kernel 'linear', 'poly' or 'rbf', got a function: what that does to "
+                "numpy arrays cannot be differentiated"
+            )
         if svc.kernel not in KERNELS:
             raise ValueError(f"svc: expected the kernel 'linear', 'poly' or 'rbf', got {svc.kernel!r}")
         if not hasattr(svc, "support_vectors_"):
@@ -101,8 +116,10 @@ class SVMModule(torch.nn.Module):
         if len(svc.classes_) < 2:
             raise ValueError(f"svc: expected at least two classes, got {list(svc.classes_)}")
         if svc.break_ties and svc.decision_function_shape == "ovo":
-            raise ValueError("svc: expected break_ties=False with decision_function_shape='ovo', got True; its own "
-                             "predict refuses that too")
+            raise ValueError(
+                "svc: expected break_ties=False with decision_function_shape='ovo', got True; its own "
+                "predict refuses that too"
+            )
         support, intercept = _finite(svc, "support_vectors_"), _finite(svc, "intercept_")
         dual = _pairwise(_finite(svc, "dual_coef_"), svc.n_support_.tolist(), len(support))
         if len(dual) != len(intercept):
@@ -111,8 +128,18 @@ class SVMModule(torch.nn.Module):
             dual, intercept = -dual, -intercept
         if svc.kernel == "linear":
             support, dual = dual @ support, None
-        return cls(svc.classes_, svc.kernel, support, dual, intercept, gamma=float(svc._gamma), coef0=float(svc.coef0),
-                   degree=int(svc.degree), break_ties=bool(svc.break_ties) and len(svc.classes_) > 2, dtype=dtype)
+        return cls(
+            svc.classes_,
+            svc.kernel,
+            support,
+            dual,
+            intercept,
+            gamma=float(svc._gamma),
+            coef0=float(svc.coef0),
+            degree=int(svc.degree),
+            break_ties=bool(svc.break_ties) and len(svc.classes_) > 2,
+            dtype=dtype,
+        )
 
     def decisions(self, x: torch.Tensor) -> torch.Tensor:
         """The one-vs-one decision values [B, C (C - 1) / 2] of images x [B, ...]: above 0 is a vote for the first class
@@ -180,13 +207,13 @@ class SVMModule(torch.nn.Module):
         Returns a tensor for a tensor where the labels are numbers, else an array. Raises TypeError or ValueError as
         `decisions`, and ValueError for images that are not finite.
         """
-        images = self._flat(check.images("x", rows.as_tensor(x)), check.REAL)
+        images = self._flat(check.images("x", image_rows.as_tensor(x)), check.REAL)
         # of decision values the signs alone count, which float32 mostly tells
         if self.kernel == "rbf" and not self.break_ties and images.dtype == torch.float32:
             index = self._quick_labels(images)
         else:
             index = torch.cat([self._label(self._decisions(part)) for part in images.split(_BATCH)])
-        return rows.labels_like(x, self.classes_, index)
+        return image_rows.labels_like(x, self.classes_, index)
 
     def _quick_labels(self, x: torch.Tensor) -> torch.Tensor:
         """[B] by RBF decision values in float32, and in float64 for the images whose label their rounding may change:
@@ -251,8 +278,10 @@ def _pairwise(dual: torch.Tensor, counts: list[int], total: int) -> torch.Tensor
     of a vector of class c is its coefficient against class r, or r + 1 from c on."""
     classes = len(counts)
     if dual.shape != (classes - 1, total) or sum(counts) != total:
-        raise ValueError(f"svc.dual_coef_: expected shape {[classes - 1, total]} and {total} support vectors of all "
-                         f"classes, got {list(dual.shape)} and {counts}")
+        raise ValueError(
+            f"svc.dual_coef_: expected shape {[classes - 1, total]} and {total} support vectors of all "
+            f"classes, got {list(dual.shape)} and {counts}"
+        )
     of_class = [slice(sum(counts[:c]), sum(counts[: c + 1])) for c in range(classes)]
     pairs = []
     for i in range(classes):

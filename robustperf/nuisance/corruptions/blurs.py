@@ -60,8 +60,7 @@ def spatter(x: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
 
 
 def _gaussian(x, sigma, axes=(2, 3)):
-    """x [N, C, H, W] blurred along the axes up to 4 sigma; the edge goes on outside, as in scikit-image's `gaussian`.
-    """
+    """x [N, C, H, W] blurred along the axes up to 4 sigma; the edge goes on outside, as in scikit-image's `gaussian`."""
     radius = int(4 * sigma + 0.5)
     weights = [math.exp(-(i**2) / (2 * sigma**2)) for i in range(-radius, radius + 1)]
     for dim in axes:

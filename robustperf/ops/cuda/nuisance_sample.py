@@ -7,6 +7,14 @@ from robustperf.ops.program import delta_dim
 
 def nuisance_sample(index, draw, codes, numbers, key):
     delta = index.new_empty((draw.shape[0], index.shape[0], delta_dim(codes)), dtype=torch.float32)
-    launch(_native_cuda.nuisance_sample, index.device, index.contiguous(), draw.contiguous(), delta, codes, numbers,
-           bits_of(key))
+    launch(
+        _native_cuda.nuisance_sample,
+        index.device,
+        index.contiguous(),
+        draw.contiguous(),
+        delta,
+        codes,
+        numbers,
+        bits_of(key),
+    )
     return delta

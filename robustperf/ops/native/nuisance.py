@@ -12,8 +12,9 @@ def nuisance(x, delta, codes, numbers):
 
 def transform_into(out, x, delta, codes, numbers, key=0, index=None, draw=None):
     """x under delta or, where it is None, under draws."""
-    faults = _native.nuisance(x.contiguous(), delta, out, codes, numbers, int(key) % 2**64, index, draw,
-                              torch.get_num_threads())
+    faults = _native.nuisance(
+        x.contiguous(), delta, out, codes, numbers, int(key) % 2**64, index, draw, torch.get_num_threads()
+    )
     if faults:  # put in words by
         clamped = check.images("x", x, (0.0, 1.0))
         if delta is not None:

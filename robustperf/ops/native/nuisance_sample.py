@@ -6,6 +6,7 @@ from robustperf.ops.program import delta_dim
 
 def nuisance_sample(index, draw, codes, numbers, key):
     delta = torch.empty((draw.shape[0], index.shape[0], delta_dim(codes)), dtype=torch.float32)
-    _native.nuisance_sample(index.contiguous(), draw.contiguous(), delta, codes, numbers, int(key) % 2**64,
-                            torch.get_num_threads())
+    _native.nuisance_sample(
+        index.contiguous(), draw.contiguous(), delta, codes, numbers, int(key) % 2**64, torch.get_num_threads()
+    )
     return delta

@@ -5,8 +5,13 @@ from torch.nn.functional import cross_entropy
 @torch.no_grad()
 def best_of_k(logits, target, loss, index, first, fresh, whole_batch, label_smoothing, ignore_index):
     draws, batch, classes = logits.shape
-    losses = cross_entropy(logits.reshape(-1, classes).to(loss.dtype), target.repeat(draws), reduction="none",
-                           label_smoothing=label_smoothing, ignore_index=ignore_index)
+    losses = cross_entropy(
+        logits.reshape(-1, classes).to(loss.dtype),
+        target.repeat(draws),
+        reduction="none",
+        label_smoothing=label_smoothing,
+        ignore_index=ignore_index,
+    )
     ignored = target == ignore_index
     if fresh:
         loss.fill_(torch.nan)
@@ -14,8 +19,9 @@ def best_of_k(logits, target, loss, index, first, fresh, whole_batch, label_smoo
     loss.masked_fill_(ignored, 0.0)
     index.masked_fill_(ignored, 0)
     for draw, candidate in enumerate(losses.view(draws, batch), first):
-        score, best = (candidate, loss) if not whole_batch else (total.sum(dtype=torch.float64)
-                                                                for total in (candidate, loss))
+        score, best = (
+            (candidate, loss) if not whole_batch else (total.sum(dtype=torch.float64) for total in (candidate, loss))
+        )
         worse = (score > best) | (best.isnan() & ~score.isnan())
         loss.copy_(torch.where(worse, candidate, loss))
         index.copy_(torch.where(worse & ~ignored, draw, index))

@@ -9,8 +9,9 @@ from robustperf.ops.line_search_step import CLOSED, OPEN, UNSEEN, Line, Search
 from robustperf.ops.reference.logit_gap import logit_gap
 
 
-def line_search_step(logits, rows, label, x, candidates, lines, state, next, closest, allowance, tol, bisection, probes,
-                     patience):
+def line_search_step(
+    logits, rows, label, x, candidates, lines, state, next, closest, allowance, tol, bisection, probes, patience
+):
     method = _Method(tol, bisection, probes, patience)
     gaps = None if logits is None else logit_gap(logits, label[rows], allowance).tolist()
     for m, p in enumerate(rows.tolist()):
@@ -81,8 +82,10 @@ class _Method:
         nearer = False
         while True:
             for line in lines:  # nearer than the radius by less than the tolerance is not worth a look
-                if line.stage == OPEN and not self.narrow(line) and (
-                    uncrossed_end(line) >= s.radius / line.length - self.tol
+                if (
+                    line.stage == OPEN
+                    and not self.narrow(line)
+                    and (uncrossed_end(line) >= s.radius / line.length - self.tol)
                 ):
                     line.stage = CLOSED
             unseen = [i for i, line in enumerate(lines) if line.stage == UNSEEN]

@@ -10,8 +10,10 @@ def nuisance_sample(index, draw, codes, numbers, key):
         _, law, size, _ = codes[4 * step : 4 * step + 4]
         if law == Law.SHARED:
             continue
-        lower, upper = (torch.tensor(numbers[16 * step + place : 16 * step + place + 6], dtype=torch.float32,
-                                     device=index.device) for place in (0, 6))
+        lower, upper = (
+            torch.tensor(numbers[16 * step + place : 16 * step + place + 6], dtype=torch.float32, device=index.device)
+            for place in (0, 6)
+        )
         if law == Law.BOX:
             parts.append(_between(lower[:size], upper[:size], _words(index, draw, word, size, False, key)))
         elif law == Law.EVERYWHERE:

@@ -18,16 +18,65 @@ def best_of_k(logits, target, loss, index, first, fresh, whole_batch, label_smoo
     of_a_row = batch, classes, label_smoothing, label_smoothing / classes
     settings = {"SMOOTH": label_smoothing > 0, "CLASSES": class_block, "DRAWS": draw_block, "num_warps": warps}
     if not whole_batch:
-        launch(best_of_k_sample_kernel, batch, logits, logits, target, loss, index, draws, *of_a_row, ignore_index,
-               first, FRESH=fresh, **settings)
+        launch(
+            best_of_k_sample_kernel,
+            batch,
+            logits,
+            logits,
+            target,
+            loss,
+            index,
+            draws,
+            *of_a_row,
+            ignore_index,
+            first,
+            FRESH=fresh,
+            **settings,
+        )
         return
     losses, totals = loss.new_empty(draws, batch), loss.new_empty(draws + 1, dtype=torch.float64)
-    launch(best_of_k_losses_kernel, batch * triton.cdiv(draws, draw_block), logits, logits, target, losses, draws,
-           *of_a_row, ignore_index, **settings)
-    launch(best_of_k_totals_kernel, draws + 1, logits, losses, loss, target, totals, draws, batch, ignore_index,
-           FRESH=fresh, BLOCK=BLOCK)
-    launch(best_of_k_batch_kernel, triton.cdiv(batch, BLOCK), logits, losses, totals, target, loss, index, draws, batch,
-           ignore_index, first, FRESH=fresh, BLOCK=BLOCK)
+    launch(
+        best_of_k_losses_kernel,
+        batch * triton.cdiv(draws, draw_block),
+        logits,
+        logits,
+        target,
+        losses,
+        draws,
+        *of_a_row,
+        ignore_index,
+        **settings,
+    )
+    launch(
+        best_of_k_totals_kernel,
+        draws + 1,
+        logits,
+        losses,
+        loss,
+        target,
+        totals,
+        draws,
+        batch,
+        ignore_index,
+        FRESH=fresh,
+        BLOCK=BLOCK,
+    )
+    launch(
+        best_of_k_batch_kernel,
+        triton.cdiv(batch, BLOCK),
+        logits,
+        losses,
+        totals,
+        target,
+        loss,
+        index,
+        draws,
+        batch,
+        ignore_index,
+        first,
+        FRESH=fresh,
+        BLOCK=BLOCK,
+    )
 
 
 def aligned(logits):
@@ -105,8 +154,9 @@ def best_of_k_losses_kernel(
     row = program % rows
     label = tl.load(target + row)
     draw = (program // rows * DRAWS).to(tl.int32) + tl.arange(0, DRAWS)
-    found = losses_of(logits, draw, draws, row, label, rows, classes, label_smoothing, share, SMOOTH, CLASSES,
-                      losses.dtype.element_ty)
+    found = losses_of(
+        logits, draw, draws, row, label, rows, classes, label_smoothing, share, SMOOTH, CLASSES, losses.dtype.element_ty
+    )
     tl.store(losses + draw.to(tl.int64) * rows + row, tl.where(label == ignore_index, 0.0, found), mask=draw < draws)
 
 

@@ -12,8 +12,21 @@ def draws(key, index, draw, dim, normal):
     out = torch.empty((draw.shape[0], index.shape[0], dim), dtype=torch.float32, device=index.device)
     blocks = triton.cdiv(dim, 4)
     total = out.shape[0] * out.shape[1] * blocks
-    launch(draws_kernel, triton.cdiv(total, BLOCK), out, out, index.contiguous(), draw.contiguous(),
-           *words_of(key), index.shape[0], dim, blocks, total, NORMAL=normal, BLOCK=BLOCK)
+    launch(
+        draws_kernel,
+        triton.cdiv(total, BLOCK),
+        out,
+        out,
+        index.contiguous(),
+        draw.contiguous(),
+        *words_of(key),
+        index.shape[0],
+        dim,
+        blocks,
+        total,
+        NORMAL=normal,
+        BLOCK=BLOCK,
+    )
     return out
 
 

@@ -13,8 +13,21 @@ def halfspace_box_projection(x, w, c, norm, lower, upper):
     delta = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     feasible = torch.empty(rows, dtype=torch.bool, device=x.device)
     block = min(max(triton.next_power_of_2(dim), 16), 1024)
-    launch(halfspace_box_projection_kernel, rows, x, x.contiguous(), w.contiguous(), c.contiguous(), delta, feasible,
-           dim, lower, upper, NORM=norm, BLOCK=block)
+    launch(
+        halfspace_box_projection_kernel,
+        rows,
+        x,
+        x.contiguous(),
+        w.contiguous(),
+        c.contiguous(),
+        delta,
+        feasible,
+        dim,
+        lower,
+        upper,
+        NORM=norm,
+        BLOCK=block,
+    )
     return delta, feasible
 
 

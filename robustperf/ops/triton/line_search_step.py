@@ -17,19 +17,43 @@ UNSEEN, OPEN, CLOSED = (tl.constexpr(float(stage)) for stage in (_UNSEEN, _OPEN,
 LINE, SEARCH = (tl.constexpr(len(dataclasses.fields(kind))) for kind in (Line, Search))
 
 
-def line_search_step(logits, rows, label, x, candidates, lines, state, next, closest, allowance, tol, bisection, probes,
-                     patience):
+def line_search_step(
+    logits, rows, label, x, candidates, lines, state, next, closest, allowance, tol, bisection, probes, patience
+):
     _check(logits, rows, label, x, candidates, lines, state, next, closest)
     active, (ensemble, points, dim) = rows.shape[0], candidates.shape
     classes = 0 if logits is None else logits.shape[1]
-    launch(line_search_step_kernel, active, x, None if logits is None else logits.contiguous(), rows, label, x,
-           candidates, lines, state, next, closest, points, ensemble, dim, classes, allowance, tol, probes, patience,
-           BISECTION=bisection, LINES=triton.next_power_of_2(max(ensemble, 1)), CLASSES=class_block(max(classes, 1)),
-           BLOCK=512)
+    launch(
+        line_search_step_kernel,
+        active,
+        x,
+        None if logits is None else logits.contiguous(),
+        rows,
+        label,
+        x,
+        candidates,
+        lines,
+        state,
+        next,
+        closest,
+        points,
+        ensemble,
+        dim,
+        classes,
+        allowance,
+        tol,
+        probes,
+        patience,
+        BISECTION=bisection,
+        LINES=triton.next_power_of_2(max(ensemble, 1)),
+        CLASSES=class_block(max(classes, 1)),
+        BLOCK=512,
+    )
 
 
 def _check(logits, rows, label, x, candidates, lines, state, next, closest):
     """A wrong shape would read or write other memory."""
+
     def look(name, value, shape, *dtypes):
         if not check.tensor(name, value, shape, dtypes=dtypes, device=x.device).is_contiguous():
             raise ValueError(f"{name}: expected a contiguous tensor, got one with strides {value.stride()}")
@@ -188,8 +212,18 @@ def line_search_step_kernel(
         finds = looks_ahead & (end > this_a) & known & (this_end < 0.0)
 
         within = radius / this_length - tol
-        refined = inside(this_a, pick(gap_a, mine), this_b, pick(gap_b, mine), pick(c, mine), pick(gap_c, mine),
-                         pick(looks, mine), tol, patience, BISECTION)
+        refined = inside(
+            this_a,
+            pick(gap_a, mine),
+            this_b,
+            pick(gap_b, mine),
+            pick(c, mine),
+            pick(gap_c, mine),
+            pick(looks, mine),
+            tol,
+            patience,
+            BISECTION,
+        )
         refined = tl.where(within < this_crossed, within, refined)
         # a place equal to an end means that no number lies between the two
         refines = looks_inside & (this_width > tol) & (refined != this_a) & (refined != this_b)

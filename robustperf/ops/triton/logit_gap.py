@@ -9,8 +9,18 @@ from robustperf.ops.triton.launch import launch
 def logit_gap(logits, label, allowance):
     rows, classes = logits.shape
     gap = torch.empty(rows, dtype=torch.float64, device=logits.device)
-    launch(logit_gap_kernel, rows, gap, logits.contiguous(), label.contiguous(), gap, classes, allowance,
-           BLOCK=class_block(classes), num_warps=1)
+    launch(
+        logit_gap_kernel,
+        rows,
+        gap,
+        logits.contiguous(),
+        label.contiguous(),
+        gap,
+        classes,
+        allowance,
+        BLOCK=class_block(classes),
+        num_warps=1,
+    )
     return gap
 
 

@@ -83,8 +83,21 @@ def run_segment(segment, image, delta, out=None):
     constants = constants_of(segment, height * width)
     parts = 1 if any(constants["LOOKS"]) else triton.cdiv(height * width, constants["BLOCK"])
     images = image.numel() // (channels * height * width)
-    launch(nuisance_kernel, draws * batch * parts, image, image, delta, out, images, dim, height, width, parts,
-           segment.begin, **constants)
+    launch(
+        nuisance_kernel,
+        draws * batch * parts,
+        image,
+        image,
+        delta,
+        out,
+        images,
+        dim,
+        height,
+        width,
+        parts,
+        segment.begin,
+        **constants,
+    )
     return out
 
 
@@ -192,8 +205,21 @@ def stepped(v, wholes, delta, i, pixels, height, width, s: tl.constexpr, STEPS: 
     """A tile after step s; `wholes` [CHANNELS, 32]: what each step has to know of the whole image."""
     column = tl.arange(0, 32)[None, :]
     whole = tl.sum(tl.where(column == s, wholes, 0.0), 1)[:, None]
-    return transformed(v, whole, delta + STEPS[7 * s + 2], i, pixels, height, width, STEPS[7 * s], STEPS[7 * s + 1],
-                       STEPS[7 * s + 3], STEPS[7 * s + 4], STEPS[7 * s + 5], STEPS[7 * s + 6])
+    return transformed(
+        v,
+        whole,
+        delta + STEPS[7 * s + 2],
+        i,
+        pixels,
+        height,
+        width,
+        STEPS[7 * s],
+        STEPS[7 * s + 1],
+        STEPS[7 * s + 3],
+        STEPS[7 * s + 4],
+        STEPS[7 * s + 5],
+        STEPS[7 * s + 6],
+    )
 
 
 @triton.jit

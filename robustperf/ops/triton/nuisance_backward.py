@@ -109,8 +109,22 @@ def nuisance_backward_kernel(
                 v = stepped(v, wholes, delta, i, pixels, height, width, before, STEPS)
             whole = tl.sum(tl.where(step == s, wholes, 0.0), 1)[:, None]
             g, d, d_this = transformed_backward(
-                v, g, whole, delta + STEPS[7 * s + 2], d_delta + STEPS[7 * s + 2], i, pixels, height, width,
-                STEPS[7 * s], STEPS[7 * s + 1], STEPS[7 * s + 3], STEPS[7 * s + 4], STEPS[7 * s + 5], STEPS[7 * s + 6])
+                v,
+                g,
+                whole,
+                delta + STEPS[7 * s + 2],
+                d_delta + STEPS[7 * s + 2],
+                i,
+                pixels,
+                height,
+                width,
+                STEPS[7 * s],
+                STEPS[7 * s + 1],
+                STEPS[7 * s + 3],
+                STEPS[7 * s + 4],
+                STEPS[7 * s + 5],
+                STEPS[7 * s + 6],
+            )
             there = (ch < (3 if STEPS[7 * s] == BACKGROUND else STEPS[7 * s + 1])) & (i < pixels)
             d = tl.where(there, d, 0.0).to(tl.float64)
             sums += tl.where(step == s, tl.sum(d, 1)[:, None], 0.0)

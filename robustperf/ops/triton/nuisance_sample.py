@@ -26,11 +26,29 @@ def nuisance_sample(index, draw, codes, numbers, key):
     rows, dim = delta.shape[0] * delta.shape[1], delta.shape[2]
     where = (delta, index, draw, *words_of(key), index.shape[0], dim)
     laws, bounds = tuple(part for step in drawn for part in step[:4]), tuple(b for step in drawn for b in step[4:])
-    launch(nuisance_sample_kernel, triton.cdiv(delta.numel(), BLOCK), delta, *where, delta.numel(), LAWS=laws,
-           BOUNDS=tuple(b for pair in bounds for b in pair), STEPS=len(drawn), BLOCK=BLOCK)
+    launch(
+        nuisance_sample_kernel,
+        triton.cdiv(delta.numel(), BLOCK),
+        delta,
+        *where,
+        delta.numel(),
+        LAWS=laws,
+        BOUNDS=tuple(b for pair in bounds for b in pair),
+        STEPS=len(drawn),
+        BLOCK=BLOCK,
+    )
     for size, begin, share_word, radius in balls:
-        launch(nuisance_sample_ball_kernel, rows, delta, *where, size, begin, share_word, radius,
-               BLOCK=min(triton.next_power_of_2(size), 1024))
+        launch(
+            nuisance_sample_ball_kernel,
+            rows,
+            delta,
+            *where,
+            size,
+            begin,
+            share_word,
+            radius,
+            BLOCK=min(triton.next_power_of_2(size), 1024),
+        )
     return delta
 
 
@@ -102,8 +120,13 @@ def nuisance_sample_ball_kernel(
         squares += normal * normal
     square = tl.sum(squares, 0)
     key_lo, key_hi = key_words(key, key_lo, key_hi)
-    bits = word_of(key_lo, key_hi, tl.load(index + row % samples), tl.load(draw + row // samples),
-                   share_word + tl.zeros((), tl.int64))
+    bits = word_of(
+        key_lo,
+        key_hi,
+        tl.load(index + row % samples),
+        tl.load(draw + row // samples),
+        share_word + tl.zeros((), tl.int64),
+    )
     share = tl.exp(tl.log(uniform_of(bits).to(tl.float64)) / size)
     scale = tl.where(square > 0.0, radius * share / tl.sqrt(square), 0.0)
     for first in range(0, size, BLOCK):

@@ -30,8 +30,14 @@ def key_words(key, key_lo, key_hi):
 @triton.jit
 def draw_words(key_lo, key_hi, index, draw, block):
     """The words of components 4 block ... 4 block + 3 of draw `draw` for sample `index`; all int64."""
-    return philox(block.to(tl.uint32), draw.to(tl.uint32), index.to(tl.uint32), (index >> 32).to(tl.uint32),
-                  key_lo.to(tl.uint32), key_hi.to(tl.uint32))
+    return philox(
+        block.to(tl.uint32),
+        draw.to(tl.uint32),
+        index.to(tl.uint32),
+        (index >> 32).to(tl.uint32),
+        key_lo.to(tl.uint32),
+        key_hi.to(tl.uint32),
+    )
 
 
 @triton.jit

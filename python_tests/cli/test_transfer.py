@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 import robustperf as rp
 from robustperf import cli, plot
 from robustperf.equality import same
-from robustperf.nets import checkpoint
+from robustperf.nets import weights_file
 from robustperf.nuisance import Brightness
-from robustperf.training.folder import TrainingFolder
+from robustperf.training.run_folder import TrainingFolder
 from robustperf.transfer import PairedAutoencoder
 
 QUICK = ("--code", 8, "--width", 4, "--hidden", 16, "--epochs", 2, "--limit", 50)
@@ -29,8 +29,9 @@ def transfer(*arguments, code=0):
 
 
 def test_its_figures_are_those_made_by_hand(tmp_path):
-    output = transfer("--kernel", "brightness((0.3, 0.6))", "--clean", 300, "--shifted", 100, "--seed", 3, "--out",
-                      tmp_path, *QUICK)
+    output = transfer(
+        "--kernel", "brightness((0.3, 0.6))", "--clean", 300, "--shifted", 100, "--seed", 3, "--out", tmp_path, *QUICK
+    )
     found = json.loads((tmp_path / "summary.json").read_text(), parse_constant=pytest.fail)
     assert (found["clean"], found["shifted"], found["points"]) == (300, 100, 50)
 
@@ -39,7 +40,7 @@ def test_its_figures_are_those_made_by_hand(tmp_path):
     svc = SVC(C=5, gamma=0.05).fit(train.x[order[:300]].flatten(1), train.y[order[:300]])
     key = rp.random.fold_in(rp.random.key(3), 1)
     shifted = Brightness((0.3, 0.6)).draw(test.x, key=key, index=torch.arange(50))[0]
-    autoencoder = checkpoint.load(tmp_path / "autoencoder.safetensors", PairedAutoencoder((1, 8, 8), 8, 4, 16))
+    autoencoder = weights_file.load(tmp_path / "autoencoder.safetensors", PairedAutoencoder((1, 8, 8), 8, 4, 16))
     for name, x in (("clean", test.x), ("shifted", shifted)):
         before = svc.score(x.flatten(1).numpy(), test.y)
         after = svc.score(autoencoder.transfer(x).flatten(1).numpy(), test.y)
@@ -97,7 +98,7 @@ def test_an_interrupted_run_is_resumed(tmp_path, monkeypatch, classifier):
     output = transfer(*arguments, "--out", tmp_path / "parts", "--resume")
     assert "epoch 3/3" in output and "epoch 1/3" not in output
     transfer(*arguments, "--out", tmp_path / "whole")
-    one, other = (checkpoint.read(tmp_path / each / "autoencoder.safetensors")[0] for each in ("parts", "whole"))
+    one, other = (weights_file.read(tmp_path / each / "autoencoder.safetensors")[0] for each in ("parts", "whole"))
     assert same(one, other)
     one, other = (json.loads((tmp_path / each / "summary.json").read_text()) for each in ("parts", "whole"))
     assert one == other
@@ -114,15 +115,21 @@ def test_without_shifted_images(tmp_path):
     assert json.loads((tmp_path / "summary.json").read_text())["shifted"] == 0
 
 
-@pytest.mark.parametrize("arguments, message", [
-    (("--clean", 1000, "--shifted", 300), "--shifted: expected at most 198 beside 1000 clean images"),
-    (("--clean", 1199), "--clean: expected at most the 1198 training images, got 1199"),
-    (("--classifier", "forest"), "--classifier: expected one of svc"),
-    (("--gamma", "big"), "--gamma: expected a number, scale or auto, got 'big'"),
-    (("--kernel", "nothing"), "--kernel: expected one of"),
-    (("--kernel", "background_colour"), r"--kernel: expected one that keeps the shape \(1, 8, 8\), got \(3, 8, 8\)"),
-    (("--size", 10), "image_shape: expected sides divisible by 4, got 10 x 10"),
-])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (("--clean", 1000, "--shifted", 300), "--shifted: expected at most 198 beside 1000 clean images"),
+        (("--clean", 1199), "--clean: expected at most the 1198 training images, got 1199"),
+        (("--classifier", "forest"), "--classifier: expected one of svc"),
+        (("--gamma", "big"), "--gamma: expected a number, scale or auto, got 'big'"),
+        (("--kernel", "nothing"), "--kernel: expected one of"),
+        (
+            ("--kernel", "background_colour"),
+            r"--kernel: expected one that keeps the shape \(1, 8, 8\), got \(3, 8, 8\)",
+        ),
+        (("--size", 10), "image_shape: expected sides divisible by 4, got 10 x 10"),
+    ],
+)
 def test_bad_input(tmp_path, arguments, message):
     with pytest.raises(ValueError, match=message):
         raise ValueError(transfer(*QUICK, "--out", tmp_path / "out", *arguments, code=1))

@@ -74,8 +74,9 @@ def read(path: str | os.PathLike) -> tuple[dict[str, torch.Tensor], dict[str, st
             header = file.metadata() or {}
         return load_file(path), header
     except (SafetensorError, OSError, *FAULTS) as error:
-        raise ValueError(f"checkpoint: expected a safetensors file, got {path}: "
-                         f"{_pickled(path) or check.line_of(error)}") from error
+        raise ValueError(
+            f"checkpoint: expected a safetensors file, got {path}: {_pickled(path) or check.line_of(error)}"
+        ) from error
 
 
 def load(path: str | os.PathLike, model: nn.Module | None = None) -> nn.Module:
@@ -88,9 +89,11 @@ def load(path: str | os.PathLike, model: nn.Module | None = None) -> nn.Module:
     weights, header = read(path)
     if model is None:
         if "architecture" not in header:
-            raise ValueError(f"checkpoint: {path} names no architecture in its header, as a state_dict alone does not: "
-                             "pass model=NETWORK, which the weights are of, or write the file with "
-                             "robustperf.nets.checkpoint.save(path, model) of a model of robustperf.nets.build")
+            raise ValueError(
+                f"checkpoint: {path} names no architecture in its header, as a state_dict alone does not: "
+                "pass model=NETWORK, which the weights are of, or write the file with "
+                "robustperf.nets.weights_file.save(path, model) of a model of robustperf.nets.build"
+            )
         try:
             arguments = json.loads(header.get("arguments", "{}"))
             with torch.device("meta"):
@@ -137,8 +140,9 @@ def _load(path: str | os.PathLike, model: nn.Module, weights: Mapping[str, torch
     try:
         load_weights(model, weights)
     except (ValueError, RuntimeError) as error:
-        raise ValueError(f"checkpoint: the weights in {path} do not fit {type(model).__name__}: "
-                         f"{check.line_of(error)}") from error
+        raise ValueError(
+            f"checkpoint: the weights in {path} do not fit {type(model).__name__}: {check.line_of(error)}"
+        ) from error
 
 
 def _kind(dtype: torch.dtype) -> str:
@@ -162,8 +166,10 @@ def _own_names(model: nn.Module) -> list[str]:
             wrappers[f"{name}.{attribute}." if name else f"{attribute}."] = len(attribute) + 1
     names = list(model.state_dict())
     for prefix in sorted(wrappers, key=len, reverse=True):
-        names = [name[: len(prefix) - wrappers[prefix]] + name[len(prefix) :] if name.startswith(prefix) else name
-                 for name in names]
+        names = [
+            name[: len(prefix) - wrappers[prefix]] + name[len(prefix) :] if name.startswith(prefix) else name
+            for name in names
+        ]
     return names
 
 
@@ -177,8 +183,12 @@ def _pickled(path: Path) -> str:
         begin = file.read(4)
     if begin != b"PK\x03\x04" and begin[:1] != b"\x80":  # a zip archive, or a bare pickle
         return ""
-    program = ("import torch; from safetensors.torch import save_file; save_file({name: value.contiguous().clone() for "
-               f"name, value in torch.load({str(path)!r}, weights_only=True).items()}}, "
-               f"{str(path.with_suffix('.safetensors'))!r})")
-    return (f"torch.save wrote it. If it holds a state_dict, this converts it: python -c {shlex.quote(program)}; "
-            "otherwise load the model and write it with robustperf.nets.checkpoint.save(path, model)")
+    program = (
+        "import torch; from safetensors.torch import save_file; save_file({name: value.contiguous().clone() for "
+        f"name, value in torch.load({str(path)!r}, weights_only=True).items()}}, "
+        f"{str(path.with_suffix('.safetensors'))!r})"
+    )
+    return (
+        f"torch.save wrote it. If it holds a state_dict, this converts it: python -c {shlex.quote(program)}; "
+        "otherwise load the model and write it with robustperf.nets.weights_file.save(path, model)"
+    )

@@ -21,8 +21,10 @@ def root(tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize(("domain", "pixel"), [(None, (0, 0)), ("snow:0", (0, 0)), ("rain:0", (0, 0)),
-                                               ("snow:3", (11, 3)), ("dirty-lens:1", (5, 1))])
+@pytest.mark.parametrize(
+    ("domain", "pixel"),
+    [(None, (0, 0)), ("snow:0", (0, 0)), ("rain:0", (0, 0)), ("snow:3", (11, 3)), ("dirty-lens:1", (5, 1))],
+)
 def test_a_domain_is_a_folder(root, domain, pixel):
     for split, signs in (("train", [1, 3, 14]), ("test", [2, 9])):
         data = load("cure-tsr", split, root, domain=domain)
@@ -41,8 +43,19 @@ def test_a_measure_is_asked_of_the_images_without_a_challenge(root):
 
 def test_each_challenge_has_the_folder_of_its_name():
     assert {folder_of(f"{challenge}:2") for challenge in CHALLENGES} == {
-        "Decolorization-2", "LensBlur-2", "CodecError-2", "Darkening-2", "DirtyLens-2", "Exposure-2", "GaussianBlur-2",
-        "Noise-2", "Rain-2", "Shadow-2", "Snow-2", "Haze-2"}
+        "Decolorization-2",
+        "LensBlur-2",
+        "CodecError-2",
+        "Darkening-2",
+        "DirtyLens-2",
+        "Exposure-2",
+        "GaussianBlur-2",
+        "Noise-2",
+        "Rain-2",
+        "Shadow-2",
+        "Snow-2",
+        "Haze-2",
+    }
     assert list(CHALLENGES.values()) == list(range(1, 13))
 
 
@@ -54,8 +67,18 @@ def test_a_domain_that_there_is_not_and_one_that_is_not_there(root):
         load("cure-tsr", "test", root, domain="rain:5")
 
 
-@pytest.mark.parametrize("name", ["01_01_11_04_0001.bmp", "01_01_10_03_0001.bmp", "01_15_11_03_0001.bmp",
-                                  "01_00_11_03_0001.bmp", "03_01_11_03_0001.bmp", "01_01_11_03_01.bmp", "sign.bmp"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "01_01_11_04_0001.bmp",
+        "01_01_10_03_0001.bmp",
+        "01_15_11_03_0001.bmp",
+        "01_00_11_03_0001.bmp",
+        "03_01_11_03_0001.bmp",
+        "01_01_11_03_01.bmp",
+        "sign.bmp",
+    ],
+)
 def test_names_that_cannot_be_in_the_folder_are_refused(root, name):
     Image.new("RGB", (9, 9)).save(root / "cure-tsr/Real_Test/Snow-3" / name)
     with pytest.raises(ValueError, match=rf"{name}: expected a name such as 01_01_11_03_0001\.bmp"):

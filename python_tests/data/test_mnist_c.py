@@ -114,8 +114,7 @@ def test_a_file_cut_or_damaged_anywhere_is_refused_or_right(tmp_path):
 
 def test_a_header_that_asks_for_32_gib_allocates_nothing(root):
     path, out = root / "mnist_c/fog/test_images.npy", io.BytesIO()
-    np.lib.format.write_array_header_1_0(
-        out, {"descr": "|u1", "fortran_order": False, "shape": (43826197, 28, 28, 1)})
+    np.lib.format.write_array_header_1_0(out, {"descr": "|u1", "fortran_order": False, "shape": (43826197, 28, 28, 1)})
     path.write_bytes(out.getvalue() + bytes(1000))
     bomb = root / "mnist_c/fog/train_images.npy"
     bomb.write_bytes(b"\x93NUMPY\2\0" + struct.pack("<I", 2**32 - 1) + b" " * (16 << 20))

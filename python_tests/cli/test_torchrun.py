@@ -13,7 +13,7 @@ import torch
 from typer.testing import CliRunner
 
 from robustperf import cli, nets
-from robustperf.nets import checkpoint
+from robustperf.nets import weights_file
 
 # several commands in one launch: importing torch takes longer than any of them
 SCRIPT = """
@@ -26,8 +26,24 @@ for arguments in json.loads(sys.argv[1]):
         print(error, flush=True)
 torch.distributed.destroy_process_group()
 """
-TRAIN = ["train", "--data", "digits", "--network", "small-cnn", "--limit", "200", "--batch-size", "20", "--epochs", "2",
-         "--optimizer", "adam", "--objective", "gaussian", "--cpu"]
+TRAIN = [
+    "train",
+    "--data",
+    "digits",
+    "--network",
+    "small-cnn",
+    "--limit",
+    "200",
+    "--batch-size",
+    "20",
+    "--epochs",
+    "2",
+    "--optimizer",
+    "adam",
+    "--objective",
+    "gaussian",
+    "--cpu",
+]
 
 
 @pytest.fixture(scope="module")
@@ -39,16 +55,34 @@ def runs(tmp_path_factory):
     with torch.no_grad():
         model.head[-1].weight *= 30  # margins that FGSM finds
     weights = folder / "model.safetensors"
-    checkpoint.save(weights, model)
+    weights_file.save(weights, model)
     evaluate = ["evaluate", "--checkpoint", str(weights), "--data", "digits", "--batch-size", "64", "--cpu"]
-    margins = ["margins", "--checkpoint", str(weights), "--data", "digits", "--limit", "110", "--batch-size", "20",
-               "--attacks", "fgsm,pgd(eps=2,steps=3)"]
+    margins = [
+        "margins",
+        "--checkpoint",
+        str(weights),
+        "--data",
+        "digits",
+        "--limit",
+        "110",
+        "--batch-size",
+        "20",
+        "--attacks",
+        "fgsm,pgd(eps=2,steps=3)",
+    ]
 
     def commands(processes):
         return [
             [*TRAIN, "--out", str(folder / f"train{processes}")],
-            [*evaluate, "--domain", "brightness:-75", "--domain", "brightness:75-",
-             "--out", str(folder / f"evaluate{processes}")],
+            [
+                *evaluate,
+                "--domain",
+                "brightness:-75",
+                "--domain",
+                "brightness:75-",
+                "--out",
+                str(folder / f"evaluate{processes}"),
+            ],
             [*margins, "--out", str(folder / f"margins{processes}")],
             [*margins, "--out", str(folder / f"resumed{processes}"), "--resume"],
         ]
@@ -77,8 +111,14 @@ def runs(tmp_path_factory):
     script.write_text(SCRIPT)
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
     again = [*margins, "--out", str(folder / "margins2")]
-    process = subprocess.run([*launch, json.dumps([*commands(2), again])], capture_output=True, text=True, check=False,
-                             env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=300)
+    process = subprocess.run(
+        [*launch, json.dumps([*commands(2), again])],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        timeout=300,
+    )
     assert process.returncode == 0, process.stderr
     return process.stdout, alone, folder
 

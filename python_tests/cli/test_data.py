@@ -19,8 +19,9 @@ def root(tmp_path, monkeypatch):
     for folder in ("mnist", "gtsrb32", "cifar10-prefix"):
         (tmp_path / folder).mkdir()
     for split, n in (("train", 7), ("test", 4)):
-        np.savez(tmp_path / f"cifar10-prefix/{split}.npz", images=np.zeros((n, 32, 32, 3), np.uint8),
-                 labels=np.zeros(n, int))
+        np.savez(
+            tmp_path / f"cifar10-prefix/{split}.npz", images=np.zeros((n, 32, 32, 3), np.uint8), labels=np.zeros(n, int)
+        )
     for name, shape in (("train-images-idx3", (5, 28, 28)), ("t10k-images-idx3", (3, 28, 28)), ("t10k-labels-idx1", 3)):
         array = np.zeros(shape, np.uint8)
         content = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.tobytes()
@@ -75,8 +76,9 @@ def test_domains_counts_the_images_of_each_and_draws_them(root):
 
 def test_domains_by_contrast_of_the_first_images_of_a_set_without_thresholds(root):
     out = root / "seen.pdf"
-    result = CliRunner().invoke(app, ["domains", "digits", "--by", "contrast", "--limit", "40", "--split", "train",
-                                      "--out", str(out)])
+    result = CliRunner().invoke(
+        app, ["domains", "digits", "--by", "contrast", "--limit", "40", "--split", "train", "--out", str(out)]
+    )
     assert result.exit_code == 0, result.output
     assert "digits (train): contrast of 40 images" in result.output and "low" not in result.output.split()
     assert out.read_bytes().startswith(b"%PDF")

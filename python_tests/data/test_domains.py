@@ -56,18 +56,27 @@ def test_measures_refuse_what_is_no_batch_of_images(measure, x, error, match):
 def test_the_thresholds_are_those_of_table_10():
     inf = math.inf
     assert THRESHOLDS == {
-        "svhn": {"brightness": {"low": (-inf, 60), "medium": (160, 170), "high": (180, inf)},
-                 "contrast": {"low": (-inf, 80), "medium": (90, 100), "high": (190, inf)}},
-        "gtsrb": {"brightness": {"low": (-inf, 40), "medium": (85, 125), "high": (170, inf)},
-                  "contrast": {"low": (-inf, 80), "medium": (140, 200), "high": (230, inf)}},
+        "svhn": {
+            "brightness": {"low": (-inf, 60), "medium": (160, 170), "high": (180, inf)},
+            "contrast": {"low": (-inf, 80), "medium": (90, 100), "high": (190, inf)},
+        },
+        "gtsrb": {
+            "brightness": {"low": (-inf, 40), "medium": (85, 125), "high": (170, inf)},
+            "contrast": {"low": (-inf, 80), "medium": (140, 200), "high": (230, inf)},
+        },
     }
 
 
 @pytest.mark.parametrize(
     ("name", "greys"),
     [
-        ("low", range(0, 40)), ("medium", range(86, 125)), ("high", range(171, 256)),
-        ("0-40", range(1, 40)), ("-40", range(0, 40)), ("170-", range(171, 256)), ("84.5-86.5", range(85, 87)),
+        ("low", range(0, 40)),
+        ("medium", range(86, 125)),
+        ("high", range(171, 256)),
+        ("0-40", range(1, 40)),
+        ("-40", range(0, 40)),
+        ("170-", range(171, 256)),
+        ("84.5-86.5", range(85, 87)),
     ],
 )
 def test_a_domain_lies_strictly_between_its_bounds_and_keeps_the_order(flat, name, greys):
@@ -126,8 +135,18 @@ def test_load_gives_a_domain_of_any_data_set_in_memory():
         load("digits", domain="snow:3")
 
 
-@pytest.mark.parametrize("values", [[0.0, 255.0], [255.0], [0.0], [12.5, 12.5, 30.0], [253.0, 255.0, 254.0],
-                                    [0.0, 19.0, 20.0], np.random.default_rng(0).uniform(9, 240, 500).tolist()])
+@pytest.mark.parametrize(
+    "values",
+    [
+        [0.0, 255.0],
+        [255.0],
+        [0.0],
+        [12.5, 12.5, 30.0],
+        [253.0, 255.0, 254.0],
+        [0.0, 19.0, 20.0],
+        np.random.default_rng(0).uniform(9, 240, 500).tolist(),
+    ],
+)
 def test_the_histogram_counts_each_value_once(values):
     edges, counts = histogram(torch.tensor(values, dtype=torch.float64))
     assert len(edges) == 21 and len(counts) == 20 and edges.diff().unique().numel() == 1 and edges[0] >= 0
@@ -138,13 +157,19 @@ def test_the_histogram_counts_each_value_once(values):
 
 def test_real_gtsrb_has_all_six_domains(data_root):
     data = load("gtsrb", "test", data_root)
-    sizes = {f"{measure}:{level}": len(domain(data, f"{measure}:{level}"))
-             for measure, levels in THRESHOLDS["gtsrb"].items() for level in levels}
+    sizes = {
+        f"{measure}:{level}": len(domain(data, f"{measure}:{level}"))
+        for measure, levels in THRESHOLDS["gtsrb"].items()
+        for level in levels
+    }
     pixels = (data.x.flatten(1) * 255).round().int()
     mean, spread = pixels.sum(1) / pixels.shape[1], pixels.amax(1) - pixels.amin(1)
     assert sizes == {
-        "brightness:low": int((mean < 40).sum()), "brightness:medium": int(((mean > 85) & (mean < 125)).sum()),
-        "brightness:high": int((mean > 170).sum()), "contrast:low": int((spread < 80).sum()),
-        "contrast:medium": int(((spread > 140) & (spread < 200)).sum()), "contrast:high": int((spread > 230).sum()),
+        "brightness:low": int((mean < 40).sum()),
+        "brightness:medium": int(((mean > 85) & (mean < 125)).sum()),
+        "brightness:high": int((mean > 170).sum()),
+        "contrast:low": int((spread < 80).sum()),
+        "contrast:medium": int(((spread > 140) & (spread < 200)).sum()),
+        "contrast:high": int((spread > 230).sum()),
     }
     assert min(sizes.values()) > 500

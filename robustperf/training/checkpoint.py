@@ -12,17 +12,18 @@ from safetensors import SafetensorError, safe_open
 
 from robustperf import check
 from robustperf.files import check_regular
-from robustperf.nets import checkpoint
+from robustperf.nets import weights_file
 from robustperf.training.learner import Learner
 
 
-def save_state(path: str | os.PathLike, learners: Sequence[Learner], tensors: dict[str, torch.Tensor],
-               facts: dict[str, Any]) -> None:
+def save_state(
+    path: str | os.PathLike, learners: Sequence[Learner], tensors: dict[str, torch.Tensor], facts: dict[str, Any]
+) -> None:
     """Writes weights and the optimizers' state, further tensors, and facts that JSON can hold."""
     kept, header = {}, {"facts": json.dumps(facts)}
     for learner in learners:
         of_model, of_optimizer = _groups(learner)
-        for name, value in checkpoint.weights_of(learner.model).items():
+        for name, value in weights_file.weights_of(learner.model).items():
             kept[f"{of_model}.{name}"] = value
         numbers = {}
         for place, state in learner.optimizer.state_dict()["state"].items():
@@ -32,7 +33,7 @@ def save_state(path: str | os.PathLike, learners: Sequence[Learner], tensors: di
                 else:
                     numbers[f"{place}.{name}"] = value
         header[of_optimizer] = json.dumps(numbers)
-    checkpoint.write(path, kept | {f"further.{name}": value for name, value in tensors.items()}, header)
+    weights_file.write(path, kept | {f"further.{name}": value for name, value in tensors.items()}, header)
 
 
 def load_state(path: str | os.PathLike, learners: Sequence[Learner]) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -50,14 +51,14 @@ def load_state(path: str | os.PathLike, learners: Sequence[Learner]) -> tuple[di
         facts = json.loads(header["facts"])
         for learner in learners:
             of_model, of_optimizer = _groups(learner)
-            checkpoint.load_weights(learner.model, groups[of_model])
+            weights_file.load_weights(learner.model, groups[of_model])
             state = {}
             for name, value in (groups[of_optimizer] | json.loads(header[of_optimizer])).items():
                 place, _, rest = name.partition(".")
                 state.setdefault(int(place), {})[rest] = value
             settings = learner.optimizer.state_dict()["param_groups"]
             learner.optimizer.load_state_dict({"state": state, "param_groups": settings})
-    except (SafetensorError, OSError, LookupError, AttributeError, *checkpoint.FAULTS) as error:
+    except (SafetensorError, OSError, LookupError, AttributeError, *weights_file.FAULTS) as error:
         raise ValueError(f"checkpoint: {path} cannot be gone on with: {check.line_of(error)}") from error
     return groups["further"], facts
 

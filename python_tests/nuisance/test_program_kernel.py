@@ -16,9 +16,9 @@ from robustperf.nuisance import (
     Fog,
     GaussianNoise,
     ImpulseNoise,
-    KnownKernel,
     L2Ball,
     LinfBall,
+    ProgramKernel,
     Rotation,
     Saturation,
     Scale,
@@ -27,7 +27,7 @@ from robustperf.nuisance import (
     Translation,
 )
 
-KNOWN = {name: make for name, make in KERNELS.items() if issubclass(make, KnownKernel)}
+KNOWN = {name: make for name, make in KERNELS.items() if issubclass(make, ProgramKernel)}
 RGB_ONLY = ("decolourise", "hue", "saturation")
 IMAGE_WIDE = ("gaussian_noise", "impulse_noise", "l2_ball", "linf_ball", "shot_noise")
 EPS = {"l2_ball": 2.0, "linf_ball": 0.3}
@@ -46,8 +46,13 @@ def cases():
             if channels == 3 and name == "background_colour" or channels == 1 and name in RGB_ONLY:
                 continue
             yield pytest.param(kernel, channels, id=f"{name}-{channels}")
-    for kernel in (Affine(outside="border"), BackgroundColour.any_to_any(), L2Ball(2.0, clamp=True),
-                   BackgroundColour((0.1, 0.2, 0.3), (0.1, 0.4, 0.9), (0.0, 0.0, 1.0)), Shear(None, (5, 9))):
+    for kernel in (
+        Affine(outside="border"),
+        BackgroundColour.any_to_any(),
+        L2Ball(2.0, clamp=True),
+        BackgroundColour((0.1, 0.2, 0.3), (0.1, 0.4, 0.9), (0.0, 0.0, 1.0)),
+        Shear(None, (5, 9)),
+    ):
         yield pytest.param(kernel, 3, id=repr(kernel))
 
 
@@ -75,7 +80,7 @@ def test_every_kernel_has_a_name():
     assert len(KNOWN) == 19 and set(KERNELS) - set(KNOWN) == {"augmix", "l1_ball", "mnist_c"}
     for name, make in KNOWN.items():
         kernel = make(EPS[name]) if name in EPS else make()
-        assert isinstance(kernel, KnownKernel) and kernel.program.steps[0].name == name
+        assert isinstance(kernel, ProgramKernel) and kernel.program.steps[0].name == name
 
 
 @pytest.mark.parametrize("name, dim", [
@@ -200,8 +205,13 @@ def test_every_backend_can_be_asked_for(kernel, channels):
 def test_delta_of_another_shape(kernel, channels):
     x = images(channels)
     delta = kernel.sample(1, INDEX, 2, shape=x.shape[1:])
-    for wrong in (delta[0, 0], delta[..., :-1], delta.expand(1, *delta.shape), delta[:, :-1],
-                  torch.cat([delta, delta], 2)):
+    for wrong in (
+        delta[0, 0],
+        delta[..., :-1],
+        delta.expand(1, *delta.shape),
+        delta[:, :-1],
+        torch.cat([delta, delta], 2),
+    ):
         with pytest.raises(ValueError, match="delta: expected shape"):
             kernel(x, wrong)
 
@@ -232,8 +242,11 @@ def test_what_is_outside_delta_is_refused_and_projected(kernel, channels):
             kernel(x, on)
             outside = on.clone()
             outside[1, 3, component] = torch.nextafter(edge[component], torch.tensor(beyond))
-            with pytest.raises(ValueError, match=rf"delta: {name} expected numbers in \[.*\], got .* in component "
-                                                 rf"{component}$"):
+            with pytest.raises(
+                ValueError,
+                match=rf"delta: {name} expected numbers in \[.*\], got .* in component "
+                rf"{component}$",
+            ):
                 kernel(x, outside)
             assert torch.equal(kernel.project(outside, shape), on)
             with pytest.raises(ValueError, match=f"in component {component}"):
@@ -323,8 +336,10 @@ def test_pixels_outside_0_1_are_refused(kernel, channels):
     for value in (-0.01, 1.01, math.nan, math.inf):
         wrong = x.clone()
         wrong[5, -1, 8, 10] = value
-        for call in (lambda wrong=wrong: kernel(wrong, delta),
-                     lambda wrong=wrong: kernel.draw(wrong, key=0, index=INDEX)):
+        for call in (
+            lambda wrong=wrong: kernel(wrong, delta),
+            lambda wrong=wrong: kernel.draw(wrong, key=0, index=INDEX),
+        ):
             with pytest.raises(ValueError, match=r"x: expected .*pixels"):
                 call()
 
@@ -357,8 +372,21 @@ def test_no_image_is_fine(kernel, channels):
     assert kernel.draw(x, key=0, index=INDEX[:0], draws=2).shape == (2, 0, *kernel.shape_after(tuple(x.shape[1:])))
 
 
-@pytest.mark.parametrize("kernel", [Brightness(), KERNELS["gamma"](), Rotation(), Blur(), Fog(), GaussianNoise(),
-                                    ImpulseNoise(), ShotNoise(), L2Ball(1.0)], ids=repr)
+@pytest.mark.parametrize(
+    "kernel",
+    [
+        Brightness(),
+        KERNELS["gamma"](),
+        Rotation(),
+        Blur(),
+        Fog(),
+        GaussianNoise(),
+        ImpulseNoise(),
+        ShotNoise(),
+        L2Ball(1.0),
+    ],
+    ids=repr,
+)
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32), (2, 6, 7), (5, 7, 6)])
 def test_any_number_of_channels(kernel, shape):
     x = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0))
@@ -377,8 +405,7 @@ def test_any_number_of_channels(kernel, shape):
 ])  # fmt: skip
 def test_images_that_a_kernel_cannot_take(name, shape, message):
     x, kernel = torch.zeros(2, *shape), KERNELS[name]()
-    for call in (lambda: kernel(x, torch.zeros(2, kernel.dim)),
-                 lambda: kernel.draw(x, key=0, index=torch.arange(2))):
+    for call in (lambda: kernel(x, torch.zeros(2, kernel.dim)), lambda: kernel.draw(x, key=0, index=torch.arange(2))):
         with pytest.raises(ValueError) as caught:
             call()
         assert str(caught.value) == message

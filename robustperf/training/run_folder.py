@@ -15,10 +15,10 @@ from torch import nn
 
 from robustperf.data import Dataset
 from robustperf.files import alone_in, note_settings, telling, user_path, written_whole
-from robustperf.nets import checkpoint
+from robustperf.nets import weights_file
 from robustperf.training.batches import Arrays, Loaded
+from robustperf.training.checkpoint import load_state, save_state
 from robustperf.training.learner import Learner
-from robustperf.training.state import load_state, save_state
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -40,8 +40,9 @@ class TrainingFolder:
 
     @classmethod
     @contextmanager
-    def opened(cls, folder: str | Path, accelerator: Accelerator, settings: dict[str, Any],
-               resume: bool) -> Iterator[TrainingFolder]:
+    def opened(
+        cls, folder: str | Path, accelerator: Accelerator, settings: dict[str, Any], resume: bool
+    ) -> Iterator[TrainingFolder]:
         """The folder, for this run alone; errors as in `fit`."""
         from accelerate.utils import gather_object
 
@@ -72,11 +73,14 @@ class TrainingFolder:
         return steps, epochs, best
 
     def load_best(self, learner: Learner) -> dict[str, torch.Tensor]:
-        return checkpoint.read(self.best_of(learner))[0]
+        return weights_file.read(self.best_of(learner))[0]
 
     def save(self, learners: Sequence[Learner], scaler: Any, steps: Steps, epochs: Epochs, best: dict | None) -> None:
-        facts = {"epochs": epochs, "best": None if best is None else best["epoch"],
-                 "scaler": None if scaler is None else scaler.state_dict()}
+        facts = {
+            "epochs": epochs,
+            "best": None if best is None else best["epoch"],
+            "scaler": None if scaler is None else scaler.state_dict(),
+        }
         columns = [column for learner in learners for column in learner.columns]
         further = {"steps": torch.tensor(steps, dtype=torch.float64).reshape(-1, len(columns))}
         with telling(self.kept):
@@ -87,7 +91,7 @@ class TrainingFolder:
 
     def save_best(self, learner: Learner) -> None:
         with telling(self.kept):
-            checkpoint.save(self.best_of(learner), learner.model)
+            weights_file.save(self.best_of(learner), learner.model)
 
     def best_of(self, learner: Learner) -> Path:
         return self.folder / f"{learner.name}.safetensors"
@@ -108,9 +112,9 @@ def describe(thing: Any) -> str:
 
 def describe_model(model: nn.Module) -> str:
     """Class, size, and a digest of the names and shapes of all weights."""
-    shapes = {name: list(value.shape) for name, value in checkpoint.weights_of(model).items()}
+    shapes = {name: list(value.shape) for name, value in weights_file.weights_of(model).items()}
     count = sum(parameter.numel() for parameter in model.parameters())
-    return f"{type(checkpoint.network_of(model)).__name__} of {count:,} parameters ({_digest(repr(shapes).encode())})"
+    return f"{type(weights_file.network_of(model)).__name__} of {count:,} parameters ({_digest(repr(shapes).encode())})"
 
 
 def describe_data(data: Any) -> str:

@@ -37,8 +37,9 @@ def image_shape_of(X: Any, image_shape: Sequence[int] | None, features: int) -> 
 def known_shape(image_shape: tuple[int, int, int] | None, features: int) -> tuple[int, int, int]:
     """`image_shape`, where `image_shape_of` has found one; ValueError where it has not."""
     if image_shape is None:
-        raise ValueError(f"image_shape: expected (C, H, W) for images of {features} numbers, which are no square, got "
-                         "None")
+        raise ValueError(
+            f"image_shape: expected (C, H, W) for images of {features} numbers, which are no square, got None"
+        )
     return image_shape
 
 

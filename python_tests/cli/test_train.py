@@ -17,7 +17,7 @@ from robustperf import cli, nets, plot, training
 from robustperf.attacks import PGD
 from robustperf.cli.build import build_network, build_objective
 from robustperf.cli.train import parse_rate
-from robustperf.nets import checkpoint
+from robustperf.nets import weights_file
 from robustperf.nuisance import Brightness, ImpulseNoise
 
 DIGITS = ["--data", "digits", "--network", "small-cnn", "--limit", "200", "--batch-size", "20", "--epochs", "1"]
@@ -34,7 +34,7 @@ def train(*arguments, code=0):
 
 
 def weights(folder):
-    return checkpoint.read(folder / "model.safetensors")[0]
+    return weights_file.read(folder / "model.safetensors")[0]
 
 
 def assert_same(ours, theirs):
@@ -53,10 +53,22 @@ def test_a_run_is_that_of_python(tmp_path):
     torch.manual_seed(3)
     model = nets.build("lenet", in_channels=3, size=16, classes=10)
     objective = training.MRT(Brightness(0.4), 2, 0.5)
-    fitted = training.fit(model, objective, dataset, validation=0.2, epochs=2, batch_size=20, optimizer="sgd",
-                          lr={0: 1e-2, 1: 1e-3}, clip=1.0, seed=3, cpu=True, progress=False)
+    fitted = training.fit(
+        model,
+        objective,
+        dataset,
+        validation=0.2,
+        epochs=2,
+        batch_size=20,
+        optimizer="sgd",
+        lr={0: 1e-2, 1: 1e-3},
+        clip=1.0,
+        seed=3,
+        cpu=True,
+        progress=False,
+    )
     assert_same(weights(out), model.state_dict())
-    assert checkpoint.load(out / "model.safetensors").architecture == model.architecture
+    assert weights_file.load(out / "model.safetensors").architecture == model.architecture
 
     assert {path.name for path in out.iterdir()} - {".lock", "settings.json"} == FILES
     assert imread(out / "curves.png").std() > 0.05
@@ -109,8 +121,11 @@ def test_ctrl_c_says_where_it_goes_on(tmp_path, monkeypatch):
 
 
 def test_a_loss_that_is_no_number_is_a_line(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["robustperf", "train", *DIGITS, "--optimizer", "sgd", "--lr", "1e30", "--out",
-                                      str(tmp_path / "run")])
+    monkeypatch.setattr(
+        sys,
+        "argv",
+        ["robustperf", "train", *DIGITS, "--optimizer", "sgd", "--lr", "1e30", "--out", str(tmp_path / "run")],
+    )
     with pytest.raises(SystemExit, match="1"):
         cli.main()
     error = capsys.readouterr().err.splitlines()[-1]
@@ -165,10 +180,11 @@ def test_cotrain_is_that_of_python(tmp_path):
     torch.manual_seed(0)
     model, generator = nets.build("small-cnn", in_channels=1, size=8, classes=10), nets.TiboGenerator(1, 4, 1)
     data = rp.data.load("digits", "train").limit(200)
-    training.fit(model, training.CoTrain(model, generator, 0.5), data, epochs=1, batch_size=20, optimizer="adam",
-                 progress=False)
+    training.fit(
+        model, training.CoTrain(model, generator, 0.5), data, epochs=1, batch_size=20, optimizer="adam", progress=False
+    )
     assert_same(weights(tmp_path / "run"), model.state_dict())
-    assert_same(checkpoint.read(tmp_path / "run" / "generator.safetensors")[0], generator.state_dict())
+    assert_same(weights_file.read(tmp_path / "run" / "generator.safetensors")[0], generator.state_dict())
 
 
 @pytest.mark.parametrize("text, given, message", [
@@ -217,8 +233,9 @@ def test_networks_fit_the_images(name):
 
 
 def test_batch_normalisation():
-    batch_norms = [m for m in build_network("robey-cnn", (1, 12, 12), 3, True).modules()
-                   if isinstance(m, torch.nn.BatchNorm2d)]
+    batch_norms = [
+        m for m in build_network("robey-cnn", (1, 12, 12), 3, True).modules() if isinstance(m, torch.nn.BatchNorm2d)
+    ]
     assert len(batch_norms) == 3
 
 
@@ -238,9 +255,21 @@ def test_a_domain_has_the_classes_of_its_data_set(tmp_path):
     images = np.full((60, 6, 6), 200, np.uint8)
     images[:40] = 20
     np.savez(tmp_path / "two.npz", images=images, labels=np.repeat([0, 1, 4], 20))
-    train("--data", tmp_path / "two.npz", "--network", "small-cnn", "--domain", "brightness:-40", "--batch-size", 20,
-          "--epochs", 1, "--out", tmp_path / "run")
-    model = checkpoint.load(tmp_path / "run" / "model.safetensors")
+    train(
+        "--data",
+        tmp_path / "two.npz",
+        "--network",
+        "small-cnn",
+        "--domain",
+        "brightness:-40",
+        "--batch-size",
+        20,
+        "--epochs",
+        1,
+        "--out",
+        tmp_path / "run",
+    )
+    model = weights_file.load(tmp_path / "run" / "model.safetensors")
     assert model.architecture == ("small-cnn", {"in_channels": 1, "size": 6, "classes": 5})
 
 
@@ -278,8 +307,10 @@ def test_wrong_arguments(tmp_path, change, message):
     assert not (tmp_path / "run" / "checkpoint.safetensors").exists()
 
 
-ROWS = [{"epoch": n, "loss": 2 / n, "accuracy": 0.1 * n, "validation_loss": 3 / n, "validation_accuracy": 0.2 * n}
-        for n in (1, 2, 3)]
+ROWS = [
+    {"epoch": n, "loss": 2 / n, "accuracy": 0.1 * n, "validation_loss": 3 / n, "validation_accuracy": 0.2 * n}
+    for n in (1, 2, 3)
+]
 
 
 def test_curves(tmp_path):

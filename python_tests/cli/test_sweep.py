@@ -10,10 +10,24 @@ from typer.testing import CliRunner
 import robustperf as rp
 from robustperf import cli, nets, training
 from robustperf.cli.sweep import choose, parse_weights
-from robustperf.nets import checkpoint
+from robustperf.nets import weights_file
 
-DIGITS = ["--data", "digits", "--network", "small-cnn", "--limit", "200", "--batch-size", "20", "--epochs", "2",
-          "--optimizer", "adam", "--lr", "5e-3"]
+DIGITS = [
+    "--data",
+    "digits",
+    "--network",
+    "small-cnn",
+    "--limit",
+    "200",
+    "--batch-size",
+    "20",
+    "--epochs",
+    "2",
+    "--optimizer",
+    "adam",
+    "--lr",
+    "5e-3",
+]
 HEIN = ["--objective", "hein", "--weights", "1000,0.001"]
 
 
@@ -38,8 +52,9 @@ def test_the_runs_are_those_of_python_and_the_largest_near_weight_is_chosen(tmp_
     for objective in (training.ERM(), training.CrossLipschitz(0.001), training.CrossLipschitz(1000.0)):
         torch.manual_seed(0)
         model = nets.build("small-cnn", in_channels=1, size=8, classes=10)
-        fitted = training.fit(model, objective, data, validation=0.2, epochs=8, batch_size=20, optimizer="adam",
-                              lr=5e-3, progress=False)
+        fitted = training.fit(
+            model, objective, data, validation=0.2, epochs=8, batch_size=20, optimizer="adam", lr=5e-3, progress=False
+        )
         accuracy = fitted.epochs[fitted.best - 1]["validation_accuracy"]
         expected.append((fitted.best, accuracy, training.evaluate(model, test).top(1)))
     assert expected[0][1] > 0.5 > expected[2][1] + 0.2  # else there is nothing to choose
@@ -50,7 +65,7 @@ def test_the_runs_are_those_of_python_and_the_largest_near_weight_is_chosen(tmp_
     assert [row["chosen"] for row in rows] == ["False", "True", "False"]
     weights = tmp_path / "weight-0.001" / "model.safetensors"
     assert f"within 20.00%: 0.001, {weights}" in output and "largest weight tried" not in output
-    assert training.evaluate(checkpoint.load(weights), test).top(1) == found[1][2]
+    assert training.evaluate(weights_file.load(weights), test).top(1) == found[1][2]
     for _, accuracy, on_test in found:
         assert f"{accuracy:.2%}" in output and f"{on_test:.2%}" in output
 
@@ -87,8 +102,9 @@ def test_a_sweep_that_is_interrupted_goes_on(tmp_path, monkeypatch):
     assert not steps  # what is done is not done again
     assert (tmp_path / "parts" / "sweep.csv").read_bytes() == (tmp_path / "whole" / "sweep.csv").read_bytes()
     for name in ("model", "generator"):
-        parts, whole = (checkpoint.read(tmp_path / run / "weight-0.1" / f"{name}.safetensors")[0]
-                        for run in ("parts", "whole"))
+        parts, whole = (
+            weights_file.read(tmp_path / run / "weight-0.1" / f"{name}.safetensors")[0] for run in ("parts", "whole")
+        )
         assert all(torch.equal(value, whole[key]) for key, value in parts.items())
     # one more weight
     output = sweep(*arguments[:-1], "0.1,1,2", "--within", 1, "--out", tmp_path / "parts", "--resume")
@@ -101,9 +117,26 @@ def test_data_of_one_split_and_no_weight_near(tmp_path):
     labels = np.arange(80) % 2
     images = (generator.random((80, 6, 6)) * 100 + 100 * labels[:, None, None]).astype(np.uint8)
     np.savez(tmp_path / "two.npz", images=images, labels=labels)
-    output = sweep("--data", tmp_path / "two.npz", "--network", "small-cnn", "--batch-size", 20, "--epochs", 3,
-                   "--objective", "hein", "--weights", "1e9", "--optimizer", "adam", "--validation", 0.4, "--out",
-                   tmp_path / "run")
+    output = sweep(
+        "--data",
+        tmp_path / "two.npz",
+        "--network",
+        "small-cnn",
+        "--batch-size",
+        20,
+        "--epochs",
+        3,
+        "--objective",
+        "hein",
+        "--weights",
+        "1e9",
+        "--optimizer",
+        "adam",
+        "--validation",
+        0.4,
+        "--out",
+        tmp_path / "run",
+    )
     rows = table(tmp_path / "run")
     assert [row["test_accuracy"] for row in rows] == ["", ""] and [row["chosen"] for row in rows] == ["False"] * 2
     assert "No weight keeps the accuracy within 1.00%" in output

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from robustperf import cli, nets
-from robustperf.nets import checkpoint
+from robustperf.nets import weights_file
 
 FEW = ["--data", "digits", "--limit", "60", "--batch-size", "20"]
 
@@ -23,7 +23,7 @@ FEW = ["--data", "digits", "--limit", "60", "--batch-size", "20"]
 def weights(tmp_path):
     torch.manual_seed(0)
     path = tmp_path / "model.safetensors"
-    checkpoint.save(path, nets.build("small-cnn", size=8))
+    weights_file.save(path, nets.build("small-cnn", size=8))
     return path
 
 
@@ -80,8 +80,9 @@ def test_margins_in_a_folder_in_use_are_refused(weights, tmp_path):
 
 
 def test_a_run_goes_on_with_the_same_weights_whatever_their_files_header(weights, tmp_path, monkeypatch):
-    (tmp_path / "our_networks.py").write_text("from robustperf import nets\n"
-                                              "make = other = lambda: nets.build('small-cnn', size=8)\n")
+    (tmp_path / "our_networks.py").write_text(
+        "from robustperf import nets\nmake = other = lambda: nets.build('small-cnn', size=8)\n"
+    )
     monkeypatch.syspath_prepend(tmp_path)
     out, model = tmp_path / "out", ("--model", "our_networks:make")
     margins(weights, out, *model)
@@ -150,8 +151,10 @@ def test_a_picture_that_fails_costs_a_line(weights, tmp_path, monkeypatch, argum
     assert "picture:" not in result.output and "curves:" not in result.output and "curve:" not in result.output
 
 
-@pytest.mark.parametrize("arguments", [["nuisance", "show", "--kernel", "rotation(30)"], ["nuisance", "mnist-c"],
-                                       ["data", "domains", "digits"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["nuisance", "show", "--kernel", "rotation(30)"], ["nuisance", "mnist-c"], ["data", "domains", "digits"]],
+)
 def test_a_picture_of_no_format_is_an_error_before_any_work(tmp_path, arguments):
     assert "expected a picture's suffix" in run(*arguments, "--out", tmp_path / "a.b", code=1)
     assert "in a folder that exists" in run(*arguments, "--out", tmp_path / "none/a.png", code=1)
@@ -181,8 +184,9 @@ def test_help_in_every_encoding(monkeypatch, encoding):
 ])  # fmt: skip
 def test_a_name_that_the_terminal_cannot_show(weights, tmp_path, monkeypatch, encoding, name, shown):
     monkeypatch.chdir(tmp_path)
-    code, output = through_main(monkeypatch, encoding, "margins", *FEW, "--attacks", "fgsm", "--checkpoint", weights,
-                                "--out", name)
+    code, output = through_main(
+        monkeypatch, encoding, "margins", *FEW, "--attacks", "fgsm", "--checkpoint", weights, "--out", name
+    )
     assert code == 0 and shown + b"/summary.json" in output.replace(b"\n", b"")
     assert {"summary.json", "margins.png"} <= set(os.listdir(name))
 
@@ -202,8 +206,16 @@ def test_home_is_expanded(weights, tmp_path, monkeypatch):
     assert found == {"model.safetensors", "own.npz", "out", "figures.json", "trained", "grid.png"}
     assert os.listdir() == ["home"]
     for at in ({"ROBUSTPERF_DATA": "~/data"}, {}):
-        told = run("evaluate", "--checkpoint", "~/model.safetensors", "--data", "mnist",
-                   *([] if at else ["--data-root", "~/data"]), code=1, **at)
+        told = run(
+            "evaluate",
+            "--checkpoint",
+            "~/model.safetensors",
+            "--data",
+            "mnist",
+            *([] if at else ["--data-root", "~/data"]),
+            code=1,
+            **at,
+        )
         assert f"no file {home}/data/mnist/" in told
 
 
@@ -242,8 +254,11 @@ def test_another_fault_keeps_its_traceback(monkeypatch):
 
 
 def test_a_checkpoint_that_promises_much_is_a_line(weights, tmp_path):
-    save_file({"fc.weight": torch.zeros(1)}, weights, metadata={
-        "architecture": "small-cnn", "arguments": '{"size": 8, "classes": 30000000}'})
+    save_file(
+        {"fc.weight": torch.zeros(1)},
+        weights,
+        metadata={"architecture": "small-cnn", "arguments": '{"size": 8, "classes": 30000000}'},
+    )
     told = margins(weights, tmp_path / "out", code=1)
     assert told.startswith(f"--checkpoint: the weights in {weights} do not fit SmallCNN") and "\n" not in told
 
@@ -252,6 +267,7 @@ def test_integers_in_the_place_of_weights_are_a_line(tmp_path, monkeypatch):
     save_file({"1.weight": torch.ones(10, 64).int(), "1.bias": torch.zeros(10)}, tmp_path / "m.safetensors")
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "linear_network.py").write_text(
-        "from torch import nn\ndef make(): return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))\n")
+        "from torch import nn\ndef make(): return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))\n"
+    )
     told = margins(tmp_path / "m.safetensors", tmp_path / "out", "--model", "linear_network:make", code=1)
     assert "do not fit Sequential: 1.weight: expected torch.float32, found torch.int32" in told

@@ -16,7 +16,7 @@ _CONSTANT_IN_DELTA = (Transform.IMPULSE, Transform.SHOT)  # or piecewise so
 _CONSTANT_IN_X = (Transform.SHOT,)
 
 
-class KnownKernel(Kernel):
+class ProgramKernel(Kernel):
     """A kernel that is a program of `ops.nuisance`: native code runs it, alone or in a composition, in one pass."""
 
     def __init__(self, program: Program):
@@ -47,8 +47,10 @@ class KnownKernel(Kernel):
         if outside.any():
             *place, component = outside.nonzero()[0].tolist()
             name = next(step.name for step, own in _places(self.program, shape) if own.start <= component < own.stop)
-            raise ValueError(f"delta: {name} expected numbers in [{lower[component]:g}, {upper[component]:g}], got "
-                             f"{delta[(*place, component)]:g} in component {component}")
+            raise ValueError(
+                f"delta: {name} expected numbers in [{lower[component]:g}, {upper[component]:g}], got "
+                f"{delta[(*place, component)]:g} in component {component}"
+            )
         for step, own in _places(self.program, shape):
             if step.law == Law.BALL and delta.numel() and (longest := _norm(delta[..., own]).max()) > _about(step):
                 raise ValueError(f"delta: {step.name} expected a norm of at most {step.upper[0]:g}, got {longest:g}")
@@ -90,8 +92,10 @@ class KnownKernel(Kernel):
 
     @property
     def differentiable_in_delta(self) -> bool:
-        return reaches_delta((step.transform not in _CONSTANT_IN_DELTA, step.transform not in _CONSTANT_IN_X)
-                             for step in self.program.steps)
+        return reaches_delta(
+            (step.transform not in _CONSTANT_IN_DELTA, step.transform not in _CONSTANT_IN_X)
+            for step in self.program.steps
+        )
 
     @property
     def differentiable_in_x(self) -> bool:
@@ -101,8 +105,9 @@ class KnownKernel(Kernel):
         return " + ".join(map(_text, self.program.steps))
 
 
-def span(name: str, value: float | tuple[float, float], least: float = -math.inf,
-         most: float = math.inf) -> tuple[float, float]:
+def span(
+    name: str, value: float | tuple[float, float], least: float = -math.inf, most: float = math.inf
+) -> tuple[float, float]:
     """(lower, upper) from bounds of a delta's component or from a number a > 0, which stands for -a to a, cut to
     `least` and `most`.
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 import robustperf as rp
 from robustperf import cli, nets
-from robustperf.nets import checkpoint
+from robustperf.nets import weights_file
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def weights(tmp_path):
     """Those of a network for RGB images of 10x10 pixels."""
     torch.manual_seed(0)
     path = tmp_path / "model.safetensors"
-    checkpoint.save(path, nets.build("small-cnn", in_channels=3, size=10))
+    weights_file.save(path, nets.build("small-cnn", in_channels=3, size=10))
     return path
 
 
@@ -52,11 +52,11 @@ def test_a_row_for_each_domain(tmp_path, weights):
     output = evaluate("--checkpoint", weights, "--data", "digits", "--split", "train", "--domain", names[0], "--domain",
                       names[1], "--limit", 150, "--batch-size", 64, "--out", out)  # fmt: skip
     found = json.loads(out.read_text(), parse_constant=pytest.fail)
-    assert found["checkpoint"] == checkpoint.digest(weights)
+    assert found["checkpoint"] == weights_file.digest(weights)
     assert [row["domain"] for row in found["domains"]] == names
     for name, row in zip(names, found["domains"], strict=True):
         dataset = rp.data.domain(rp.data.load("digits", "train"), name).limit(150).resized(10).rgb()
-        first, fifth, loss = plain_figures(checkpoint.load(weights), dataset)
+        first, fifth, loss = plain_figures(weights_file.load(weights), dataset)
         assert row["points"] == len(dataset) and row["shape"] == [3, 10, 10]
         assert (row["top1"], row["top5"]) == (first, fifth)
         assert row["loss"] == pytest.approx(loss, rel=1e-5)
@@ -82,7 +82,7 @@ def make():
 
     path = tmp_path / "flat.safetensors"
     model = flat_network.make()
-    checkpoint.save(path, model)
+    weights_file.save(path, model)
     arguments = ["--checkpoint", path, "--data", "digits", "--limit", 50, "--out", tmp_path / "figures.json"]
     assert "names no architecture in its header" in evaluate(*arguments, code=1)
     evaluate(*arguments, "--model", "flat_network:make", "--size", 12, "--rgb")
@@ -92,7 +92,7 @@ def make():
 
 def test_a_network_that_takes_any_size(tmp_path):
     path = tmp_path / "model.safetensors"
-    checkpoint.save(path, nets.build("resnet20", classes=10, width=2))
+    weights_file.save(path, nets.build("resnet20", classes=10, width=2))
     out = tmp_path / "figures.json"
     evaluate("--checkpoint", path, "--data", "digits", "--limit", 10, "--out", out)
     assert json.loads(out.read_text())["domains"][0]["shape"] == [3, 8, 8]
@@ -112,7 +112,7 @@ def test_a_folder_of_images(tmp_path, weights):
     row = json.loads(out.read_text())["domains"][0]
     dataset = rp.data.load(tmp_path / "images", size=10).read()
     assert row["points"] == 3
-    assert row["loss"] == pytest.approx(plain_figures(checkpoint.load(weights), dataset)[2], rel=1e-5)
+    assert row["loss"] == pytest.approx(plain_figures(weights_file.load(weights), dataset)[2], rel=1e-5)
 
 
 @pytest.mark.parametrize("change, message", [

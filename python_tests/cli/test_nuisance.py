@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from robustperf import cli, data
 from robustperf.cli.build import build_kernel
-from robustperf.nuisance import BackgroundColour, Compose, Hue, KnownKernel, Rotation, mnist_c
+from robustperf.nuisance import BackgroundColour, Compose, Hue, ProgramKernel, Rotation, mnist_c
 
 
 def show(*arguments, code=0):
@@ -58,8 +58,20 @@ def test_rgb_data_and_a_delta_too_large_for_a_table(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (4, 12, 10, 3), dtype=np.uint8)
     np.savez(tmp_path / "mine.npz", images=images, labels=np.zeros(4, np.int64))
     path = tmp_path / "grid.pdf"
-    output = show("--data", tmp_path / "mine.npz", "--kernel", "hue + gaussian_noise(0.1)", "--points", 9, "--draws", 1,
-                  "--index", 2, "--out", path)
+    output = show(
+        "--data",
+        tmp_path / "mine.npz",
+        "--kernel",
+        "hue + gaussian_noise(0.1)",
+        "--points",
+        9,
+        "--draws",
+        1,
+        "--index",
+        2,
+        "--out",
+        path,
+    )
     assert path.read_bytes().startswith(b"%PDF")
     assert "361 components of delta" in output and "point" not in output
 
@@ -80,8 +92,9 @@ def test_images_resized_and_of_a_folder(tmp_path, monkeypatch):
 def test_one_delta_for_all(tmp_path):
     output = show("--kernel", "brightness + contrast", "--shared", "--draws", 2, "--out", tmp_path / "grid.png")
     assert "1 components of delta" in output and "with one delta" in output and "brightness, contrast" in output
-    output = show("--kernel", "brightness((0, 2)) + rotation(30)", "--shared", "--draws", 2, "--out",
-                  tmp_path / "grid.png")
+    output = show(
+        "--kernel", "brightness((0, 2)) + rotation(30)", "--shared", "--draws", 2, "--out", tmp_path / "grid.png"
+    )
     assert "1 components of delta" in output and "brightness, rotation" in output
     assert "brightness((0, 2)).normalised() + rotation((-30, 30)).normalised()" in output.replace("\n", " ")
 
@@ -111,8 +124,10 @@ def test_the_gallery_of_mnist_c(tmp_path, monkeypatch):
     assert torch.equal(drawn["x"], x) and len(drawn["names"]) == len(drawn["made"]) == 16
     for name, made in zip(drawn["names"], drawn["made"], strict=True):
         assert torch.equal(made, mnist_c(name).draw(x, key=3, index=torch.tensor([597, 598]))[0]), name
-    for wrong, message in ((["--index", "599"], "--index: expected one of digits's 599 points"),
-                           (["--data", "mnist5"], "mnist5")):
+    for wrong, message in (
+        (["--index", "599"], "--index: expected one of digits's 599 points"),
+        (["--data", "mnist5"], "mnist5"),
+    ):
         assert message in str(CliRunner().invoke(cli.app, ["nuisance", "mnist-c", *wrong]).exception)
 
 
@@ -132,7 +147,7 @@ def test_build_kernel():
     with pytest.raises(ValueError, match="kernels: expected parts with the same law"):
         build_kernel("brightness + gaussian_noise", shared=True)
     (part,) = build_kernel("rotation + (hue + fog)").parts
-    assert isinstance(part, KnownKernel) and [step.name for step in part.program.steps] == ["rotation", "hue", "fog"]
+    assert isinstance(part, ProgramKernel) and [step.name for step in part.program.steps] == ["rotation", "hue", "fog"]
     assert isinstance(build_kernel("rotation"), Rotation)
 
 

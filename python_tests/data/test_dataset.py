@@ -97,8 +97,14 @@ def write_idx(path, images: np.ndarray, labels: np.ndarray, names: tuple[str, st
 @pytest.mark.parametrize("split", ["train", "test"])
 @pytest.mark.parametrize(
     ("name", "part", "classes", "first"),
-    [("emnist", "balanced", 47, 0), ("emnist-letters", "letters", 26, 1), ("emnist-digits", "digits", 10, 0),
-     ("emnist-byclass", "byclass", 62, 0), ("emnist-bymerge", "bymerge", 47, 0), ("emnist-mnist", "mnist", 10, 0)],
+    [
+        ("emnist", "balanced", 47, 0),
+        ("emnist-letters", "letters", 26, 1),
+        ("emnist-digits", "digits", 10, 0),
+        ("emnist-byclass", "byclass", 62, 0),
+        ("emnist-bymerge", "bymerge", 47, 0),
+        ("emnist-mnist", "mnist", 10, 0),
+    ],
 )
 def test_emnist_is_turned_upright(tmp_path, split, name, part, classes, first):
     images, _ = draw((classes, 28, 28), 10)

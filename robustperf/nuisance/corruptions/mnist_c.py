@@ -124,8 +124,9 @@ class MnistC(UniformDelta):
         _, dim, least, most, *_ = _CORRUPTIONS[self.name]
         if shape is None:
             if callable(dim):
-                raise ValueError(f"shape: {self.name} has components of delta for the image's pixels: expected "
-                                 "(C, H, W), got None")
+                raise ValueError(
+                    f"shape: {self.name} has components of delta for the image's pixels: expected (C, H, W), got None"
+                )
             return dim
         sides = shape[1:]
         if shape[0] < 1 or min(sides) < least or (most is not None and max(sides) > most):

@@ -17,13 +17,14 @@ from robustperf.data.npy import read_npy
 from robustperf.data.svhn import read_svhn
 from robustperf.data.usps import read_usps
 from robustperf.files import held
-from robustperf.nets import checkpoint
+from robustperf.nets import weights_file
 from robustperf.robustness.margin_run import load_margins
 
 
 @pytest.fixture(autouse=True)
 def no_waiting():
     """An error in the place of a test that never ends."""
+
     def stop(number, frame):
         raise TimeoutError("a FIFO was opened")
 
@@ -49,7 +50,7 @@ def write_mnist(folder):
 
 READERS = {"x.idx": read_idx, "x.npy": read_npy, "x.npz": read_npz, "x.mat": read_svhn, "x.png": read_image,
            "x.h5": lambda path: read_usps(path, "train"), "m.npz": load_margins, "d.npz": load,
-           "m.safetensors": checkpoint.load}  # fmt: skip
+           "m.safetensors": weights_file.load}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", READERS)

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 import robustperf as rp
 from robustperf import cli, nets, processes
 from robustperf.attacks import FGSM
-from robustperf.nets import checkpoint
+from robustperf.nets import weights_file
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def weights(tmp_path):
     """Those of a network for RGB images of 10x10 pixels."""
     torch.manual_seed(0)
     path = tmp_path / "model.safetensors"
-    checkpoint.save(path, nets.build("small-cnn", in_channels=3, size=10))
+    weights_file.save(path, nets.build("small-cnn", in_channels=3, size=10))
     return path
 
 
@@ -40,7 +40,7 @@ def test_a_domain_in_the_shape_that_the_network_takes(tmp_path, weights):
     out = tmp_path / "out"
     assert "digits brightness:80-, 30 points" in margins(*arguments, "--domain", "brightness:80-", "--out", out)
     dataset = rp.data.domain(rp.data.load("digits"), "brightness:80-").limit(30).resized(10).rgb()
-    model = checkpoint.load(weights)
+    model = weights_file.load(weights)
     ours = rp.margins(model, dataset.x, attacks=[FGSM()], batch_size=20)
     np.testing.assert_array_equal(np.load(out / "margins.npz")["distance"], ours.distance.numpy())
     summary = json.loads((out / "summary.json").read_text())
@@ -61,7 +61,7 @@ def test_a_folder_of_images(tmp_path, weights):
         Image.fromarray(pixels).save(tmp_path / "images" / "val" / label / "0.png")
     margins("--checkpoint", weights, "--data", tmp_path / "images", "--batch-size", 1, "--out", tmp_path / "out")
     x = rp.data.load(tmp_path / "images", size=10).read().x
-    ours = rp.margins(checkpoint.load(weights), x, attacks=[FGSM()], batch_size=1)
+    ours = rp.margins(weights_file.load(weights), x, attacks=[FGSM()], batch_size=1)
     np.testing.assert_array_equal(np.load(tmp_path / "out" / "margins.npz")["distance"], ours.distance.numpy())
 
 
@@ -90,8 +90,20 @@ def test_diagnostics_are_printed_and_written(tmp_path, monkeypatch):
     save_file(Confident().state_dict(), weights)
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)  # the table's lines are enough, once for all parts
-        told = margins("--checkpoint", weights, "--model", "here:Confident", "--data", "digits", "--limit", 30,
-                       "--batch-size", 8, "--out", tmp_path / "out")
+        told = margins(
+            "--checkpoint",
+            weights,
+            "--model",
+            "here:Confident",
+            "--data",
+            "digits",
+            "--limit",
+            30,
+            "--batch-size",
+            8,
+            "--out",
+            tmp_path / "out",
+        )
     assert told.count("warning: the outputs look like probabilities at 100.00% of the points") == 1
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())["diagnostics"]
     assert summary["probabilities"] == summary["points"] == 30 and summary["fractions"]["probabilities"] == 1

@@ -72,17 +72,32 @@ def test_the_short_side_is_resized_and_the_centre_cut_out(tmp_path, shape, size)
 
 
 @pytest.mark.parametrize(
-    ("mode", "expected"), [("L", (90, 90, 90)), ("1", (255, 255, 255)), ("RGBA", (51, 102, 153)), ("LA", (90, 90, 90)),
-                           ("P", (51, 102, 153)), ("CMYK", (51, 102, 153))])
+    ("mode", "expected"),
+    [
+        ("L", (90, 90, 90)),
+        ("1", (255, 255, 255)),
+        ("RGBA", (51, 102, 153)),
+        ("LA", (90, 90, 90)),
+        ("P", (51, 102, 153)),
+        ("CMYK", (51, 102, 153)),
+    ],
+)
 def test_other_modes_become_rgb(tmp_path, mode, expected):
-    image = Image.new("RGB" if mode in ("RGBA", "P", "CMYK") else mode,
-                      (8, 8), {"L": 90, "1": 1, "LA": (90, 0)}.get(mode, (51, 102, 153))).convert(mode)
+    image = Image.new(
+        "RGB" if mode in ("RGBA", "P", "CMYK") else mode,
+        (8, 8),
+        {"L": 90, "1": 1, "LA": (90, 0)}.get(mode, (51, 102, 153)),
+    ).convert(mode)
     path = tmp_path / f"own/val/a/1.{'jpg' if mode == 'CMYK' else 'png'}"
     path.parent.mkdir(parents=True)
     image.save(path, **({"quality": 100} if mode == "CMYK" else {}))
     found = ImageFolder(tmp_path / "own", "val", 7)[0][0] * 255
-    torch.testing.assert_close(found, torch.tensor(expected).view(3, 1, 1).expand(3, 7, 7).float(), rtol=0,
-                               atol=3.0 if mode == "CMYK" else 1e-4)
+    torch.testing.assert_close(
+        found,
+        torch.tensor(expected).view(3, 1, 1).expand(3, 7, 7).float(),
+        rtol=0,
+        atol=3.0 if mode == "CMYK" else 1e-4,
+    )
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -162,8 +177,14 @@ def test_a_strip_that_would_grow_beyond_the_limit_is_refused(tmp_path):
 def test_what_is_no_image_is_refused_by_its_name(tmp_path):
     path = save(tmp_path / "own/val/a/1.png", noise(20, 20))
     data, whole = ImageFolder(tmp_path / "own", "val", 16), path.read_bytes()
-    for content in (b"", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", b"GIF89a" + bytes(30), whole[:40],
-                    whole[: len(whole) // 2], whole[:60] + bytes(30) + whole[90:]):
+    for content in (
+        b"",
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
+        b"GIF89a" + bytes(30),
+        whole[:40],
+        whole[: len(whole) // 2],
+        whole[:60] + bytes(30) + whole[90:],
+    ):
         path.write_bytes(content)
         with pytest.raises(ValueError, match=r"a/1\.png: not a sound image"):
             data[0]
@@ -185,15 +206,23 @@ def test_what_other_systems_leave_is_no_image_and_no_class(folder):
     Image.new("L", (9, 9)).save(folder / "train/go/a.tif")
     (folder / "train/list.csv").write_text("")
     os.mkfifo(folder / "train/go/fifo.png")
-    with pytest.warns(UserWarning, match=r"train: read 6 images; left out: .*hidden files and folders \(4, such as "
-                      r".*files of other formats \(1, such as go/a.tif\)") as told:
+    with pytest.warns(
+        UserWarning,
+        match=r"train: read 6 images; left out: .*hidden files and folders \(4, such as "
+        r".*files of other formats \(1, such as go/a.tif\)",
+    ) as told:
         data = ImageFolder(folder, "train", 16)
     assert len(told) == 1
     assert data.class_names == ["go", "stop", "wait"] and data.y.tolist() == [0, 1, 1, 2, 2, 2]
     assert data.read().x.shape == (6, 3, 16, 16)
-    assert data.left_out == {"hidden files and folders": 4, "files beside the class folders": 1,
-                             "folders within a class": 1, "files of other formats": 1, "folders without images": 1,
-                             "links to nothing, FIFOs, sockets or devices": 1}
+    assert data.left_out == {
+        "hidden files and folders": 4,
+        "files beside the class folders": 1,
+        "folders within a class": 1,
+        "files of other formats": 1,
+        "folders without images": 1,
+        "links to nothing, FIFOs, sockets or devices": 1,
+    }
     assert data.limit(2).left_out == data.left_out
     with pytest.warns(UserWarning, match="such as empty"):
         load(folder, "train", size=16)
@@ -215,16 +244,30 @@ def test_a_class_that_train_has_no_image_of_is_refused(folder):
 
 def sixteen_bits(colour: int, channels: int) -> bytes:
     """A PNG of 4 x 4 pixels, each channel 1000/65535."""
-    chunks = ((b"IHDR", struct.pack(">IIBBBBB", 4, 4, 16, colour, 0, 0, 0)),
-              (b"IDAT", zlib.compress((b"\0" + struct.pack(">H", 1000) * channels * 4) * 4)), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(struct.pack(">I", len(data)) + kind + data
-                                           + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks)
+    chunks = (
+        (b"IHDR", struct.pack(">IIBBBBB", 4, 4, 16, colour, 0, 0, 0)),
+        (b"IDAT", zlib.compress((b"\0" + struct.pack(">H", 1000) * channels * 4) * 4)),
+        (b"IEND", b""),
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )
 
 
-@pytest.mark.parametrize("content", [
-    sixteen_bits(0, 1), sixteen_bits(2, 3), sixteen_bits(4, 2), sixteen_bits(6, 4),
-    b"P6 2 2 65535\n" + bytes(24), b"P6 2 2 1000\n" + bytes(24), b"P3 1 1 256 0 1 2\n", b"P5 2 2 65535\n" + bytes(8),
-], ids=["grey", "rgb", "grey-alpha", "rgba", "ppm", "ppm-1000", "plain-ppm", "pgm"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        sixteen_bits(0, 1),
+        sixteen_bits(2, 3),
+        sixteen_bits(4, 2),
+        sixteen_bits(6, 4),
+        b"P6 2 2 65535\n" + bytes(24),
+        b"P6 2 2 1000\n" + bytes(24),
+        b"P3 1 1 256 0 1 2\n",
+        b"P5 2 2 65535\n" + bytes(8),
+    ],
+    ids=["grey", "rgb", "grey-alpha", "rgba", "ppm", "ppm-1000", "plain-ppm", "pgm"],
+)
 def test_more_than_8_bits_a_channel_are_refused(tmp_path, content):
     (tmp_path / "a.png").write_bytes(content)
     with pytest.raises(ValueError, match="a.png: not a sound image: mode: expected 8 bits a channel, found"):

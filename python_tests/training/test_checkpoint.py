@@ -16,8 +16,18 @@ from robustperf.training import ERM, fit
 def train(out, **kwargs):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
-    fit(model, ERM(), rp.data.load("digits", "train").limit(60), validation=None, batch_size=20, epochs=1,
-        progress=False, optimizer="adam", out=out, **kwargs)
+    fit(
+        model,
+        ERM(),
+        rp.data.load("digits", "train").limit(60),
+        validation=None,
+        batch_size=20,
+        epochs=1,
+        progress=False,
+        optimizer="adam",
+        out=out,
+        **kwargs,
+    )
     return model
 
 
@@ -44,8 +54,18 @@ def test_integers_in_the_place_of_weights(state):
     assert "1.weight: expected torch.float32, found torch.int32" in refused(state, {name: state[1][name].int()})
 
 
-@pytest.mark.parametrize("facts", ["[" * 100_000, "", "[]", "3", "{}", '{"epochs": 3, "best": 1, "scaler": null}',
-                                   '{"epochs": [{}], "best": 1, "scaler": null}'])
+@pytest.mark.parametrize(
+    "facts",
+    [
+        "[" * 100_000,
+        "",
+        "[]",
+        "3",
+        "{}",
+        '{"epochs": 3, "best": 1, "scaler": null}',
+        '{"epochs": [{}], "best": 1, "scaler": null}',
+    ],
+)
 def test_facts_that_are_none(state, facts):
     refused(state, header={"facts": facts})
 
