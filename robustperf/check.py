@@ -7,6 +7,7 @@ import math
 import numbers
 import operator
 from collections.abc import Sequence
+from typing import TypeGuard
 
 import numpy as np
 import torch
@@ -163,12 +164,75 @@ class Settings:
             object.__setattr__(self, name, plain(value))  # frozen ones too
 
 
-def positive(name: str, value, *, integer: bool = False):
-    """`value`, as a Python number, if it is a finite number above zero."""
-    kind = numbers.Integral if integer else numbers.Real
-    if isinstance(value, bool) or not isinstance(value, kind) or not 0 < value < math.inf:
-        raise ValueError(f"{name}: expected {'an integer' if integer else 'a finite number'} above 0, got {value!r}")
-    return plain(value)
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether `value` is a real number of Python or NumPy; a bool is none."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def number(
+    name: str,
+    value: object,
+    *,
+    least: float = -math.inf,
+    most: float = math.inf,
+    above: float = -math.inf,
+    below: float = math.inf,
+) -> float:
+    """`value`, as a Python number, if it is a finite real number with least <= value <= most and above < value < below.
+
+    Raises ValueError for anything else, a bool too.
+
+    >>> number("confidence", 0.95, above=0, below=1)
+    0.95
+    """
+    if is_number(value) and least <= value <= most and above < value < below:  # strict ends: never infinite or NaN
+        return plain(value)
+    lower, upper = max(least, above), min(most, below)
+    if math.isfinite(lower) and math.isfinite(upper):
+        wanted = f"a number in {'[' if least > above else '('}{lower:g}, {upper:g}{']' if most < below else ')'}"
+    else:
+        ends = ((least, ">="), (above, "above"), (most, "<="), (below, "below"))
+        wanted = " ".join(["a finite number", *(f"{word} {end:g}" for end, word in ends if math.isfinite(end))])
+    raise ValueError(f"{name}: expected {wanted}, got {value!r}")
+
+
+def integer(name: str, value: object, least: int, most: int | None = None) -> int:
+    """`value`, as a Python int, if it is an integer of Python or NumPy with least <= value <= most (None: no limit).
+
+    Raises ValueError for anything else, a bool and a float such as 2.0 too.
+
+    >>> integer("samples", 1000, 1)
+    1000
+    """
+    python = type(value) is int  # the fast case: some calls take only a few microseconds
+    if python or (isinstance(value, numbers.Integral) and not isinstance(value, bool)):
+        if least <= value and (most is None or value <= most):
+            return value if python else int(value)
+    if most is not None:
+        wanted = f"an integer in {_power(least)}..{_power(most)}"
+    else:
+        wanted = "an integer above 0" if least == 1 else f"an integer >= {least}"
+    raise ValueError(f"{name}: expected {wanted}, got {value!r}")
+
+
+def _power(value: int) -> str:
+    """`value`, a power of two in short: 2^63-1."""
+    for shift in (0, 1):
+        size = abs(value) + shift
+        if size >= 1 << 16 and not size & (size - 1) and (value > 0 or not shift):
+            return f"{'-' if value < 0 else ''}2^{size.bit_length() - 1}{'-1' if shift else ''}"
+    return str(value)
+
+
+def labels(name: str, value: torch.Tensor, classes: int, *, synchronise: bool = False) -> None:
+    """ValueError unless the labels, an integer tensor, are all in 0..classes-1.
+
+    Labels on a GPU are checked only with `synchronise`, because reading them makes the host wait for the device.
+    """
+    if (value.device.type == "cpu" or synchronise) and value.numel() and not torch.compiler.is_compiling():
+        low, high = (v.item() for v in value.aminmax())
+        if low < 0 or high >= classes:
+            raise ValueError(f"{name}: expected labels in 0..{classes - 1}, got {low if low < 0 else high}")
 
 
 def images(name: str, value, bounds: Box | None = None) -> torch.Tensor:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from robustperf import check
 from robustperf.files import user_path, written_whole
 
 if TYPE_CHECKING:
@@ -62,15 +63,15 @@ def margin_curves(
     """
     if not isinstance(curves, Mapping):
         raise TypeError(
-            f"curves must map names to MarginCurves, such as {{'model': curve}}, got {type(curves).__name__}"
+            "curves: expected a mapping from names to MarginCurves, such as {'model': curve}, got "
+            f"{type(curves).__name__}"
         )
     if not curves:
-        raise ValueError("curves must name at least one margin curve, got none")
+        raise ValueError("curves: expected at least one margin curve, got none")
     for name, curve in curves.items():
         if not hasattr(curve, "band"):
-            raise TypeError(f"curves[{name!r}] must be a MarginCurve, got {type(curve).__name__}")
-    if norm not in (1, 2, math.inf):
-        raise ValueError(f"norm must be 1, 2 or inf, got {norm!r}")
+            raise TypeError(f"curves[{name!r}]: expected a MarginCurve, got {type(curve).__name__}")
+    norm = check.norm(norm)
 
     from cycler import cycler
 

@@ -11,7 +11,6 @@ from torch.nn import functional
 from robustperf import check, ops, random
 from robustperf.check import Box
 from robustperf.classifier import Classifier, evaluating, logits_of
-from robustperf.ops.logit_gap import check_labels
 from robustperf.result import Result
 
 LOSSES = ("gap", "dlr", "cross_entropy")
@@ -159,7 +158,7 @@ def loss_gradient(
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         logits = logits_of(model, x)
-        check_labels("labels", labels, logits.shape[1])
+        check.labels("labels", labels, logits.shape[1])
         (gradient,) = input_gradients(loss_of(logits, labels, loss).sum(), x)
     size = gradient.flatten(1).abs().amax(1)
     finite = size.isfinite()  # NaN and infinity show in the largest

@@ -8,7 +8,7 @@ import torch
 from robustperf import check, ops
 from robustperf.attacks.attack import Adversarial, Attack, input_gradients, per_sample
 from robustperf.classifier import Classifier, logits_of
-from robustperf.ops.logit_gap import check_labels, rounding_allowance
+from robustperf.ops.logit_gap import rounding_allowance
 
 
 @dataclass(frozen=True)
@@ -43,13 +43,13 @@ class BG(Attack):
 
     def __post_init__(self):
         object.__setattr__(self, "norm", check.norm(self.norm))
-        overshoot = tuple(float(s) for s in self.overshoot)
-        if not overshoot or not all(1 <= s < math.inf for s in overshoot):
-            raise ValueError(f"overshoot: expected finite scales of at least 1, got {self.overshoot!r}")
+        overshoot = tuple(float(check.number("overshoot", scale, least=1)) for scale in self.overshoot)
+        if not overshoot:
+            raise ValueError("overshoot: expected at least one scale, got none")
         object.__setattr__(self, "overshoot", overshoot)
         if self.classes is not None:
-            check.positive("classes", self.classes, integer=True)
-        check.positive("steps", self.steps, integer=True)
+            check.integer("classes", self.classes, 1)
+        check.integer("steps", self.steps, 1)
 
     @property
     def published(self) -> bool:
@@ -73,7 +73,7 @@ class BG(Attack):
         """The closest point to x that crosses, of the solutions for the network linearised at `at`."""
         batch = torch.arange(x.shape[0], device=x.device)
         logits, gradients = logit_gradients(model, at)
-        check_labels("labels", labels, logits.shape[1])
+        check.labels("labels", labels, logits.shape[1])
         count = min(self.classes or logits.shape[1] - 1, logits.shape[1] - 1)
         target = logits.scatter(1, labels[:, None], -math.inf).topk(count, dim=1).indices  # [B, J]
         normal = gradients[batch[:, None], target] - gradients[batch, labels][:, None]  # ∇(f_j - f_y), [B, J, D]

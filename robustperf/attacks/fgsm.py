@@ -28,7 +28,7 @@ class FGSM(Attack):
 
     def __post_init__(self):
         if self.eps is not None:
-            check.positive("eps", self.eps)
+            check.number("eps", self.eps, above=0)
         check_loss(self.loss)
 
     @property

@@ -56,7 +56,7 @@ class ImageFolder(Result, data.Dataset):
     def __init__(self, path: str | os.PathLike, split: str = "train", size: int = 224) -> None:
         path = user_path(path)
         check_name("split", split, SPLITS)
-        self.size = check.positive("size", size, integer=True)
+        self.size = check.integer("size", size, 1)
         folder = path / split
         if split == "test" and not folder.exists():
             folder = path / "val"
@@ -109,8 +109,7 @@ class ImageFolder(Result, data.Dataset):
 
     def limit(self, n: int) -> ImageFolder:
         """The first `n` images (all of them if there are fewer); they are of the first classes."""
-        if n < 0:
-            raise ValueError(f"n: expected 0 or more, got {n}")
+        check.integer("n", n, 0)
         few = copy.copy(self)
         few._files, few.y = self._files[:n], self.y[:n]
         return few

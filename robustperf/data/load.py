@@ -148,7 +148,7 @@ def _load(
     for path in paths:
         if not path.exists():
             raise FileNotFoundError(f"{name} ({split}): no file {path}; {_how_to_get(name, path)}")
-    sized = [check.positive("size", _SIDE if size is None else size, integer=True)] if layout.sized else []
+    sized = [check.integer("size", _SIDE if size is None else size, 1)] if layout.sized else []
     images, labels = layout.read(paths, split, *sized)
     title = name if challenge is None else f"{name} {challenge}"
     return _dataset(title, images, labels, layout.classes, paths)

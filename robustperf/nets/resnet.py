@@ -55,7 +55,7 @@ class ResNet20(nn.Module):
     def __init__(self, in_channels: int = 3, classes: int = 10, width: int = 16):
         super().__init__()
         for name, value in {"in_channels": in_channels, "classes": classes, "width": width}.items():
-            check.positive(name, value, integer=True)
+            check.integer(name, value, 1)
         self.conv = nn.Conv2d(in_channels, width, 3, padding=1, bias=False)
         self.norm = nn.BatchNorm2d(width)
         blocks, channels = [], width

@@ -58,7 +58,7 @@ class ResNet50(nn.Module):
     def __init__(self, in_channels: int = 3, classes: int = 1000):
         super().__init__()
         for name, value in {"in_channels": in_channels, "classes": classes}.items():
-            check.positive(name, value, integer=True)
+            check.integer(name, value, 1)
         self.conv1 = nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)

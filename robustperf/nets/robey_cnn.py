@@ -35,7 +35,7 @@ class RobeyCNN(nn.Module):
     ):
         super().__init__()
         for name, value in {"in_channels": in_channels, "size": size, "classes": classes, "width": width}.items():
-            check.positive(name, value, integer=True)
+            check.integer(name, value, 1)
         if size < 12:
             raise ValueError(f"size: expected at least 12 pixels, got {size}")
         self.shape = (in_channels, size, size)

@@ -29,7 +29,7 @@ class SmallCNN(nn.Module):
         super().__init__()
         sizes = {"in_channels": in_channels, "size": size, "classes": classes, "width": width}
         for name, value in sizes.items():
-            check.positive(name, value, integer=True)
+            check.integer(name, value, 1)
         self.shape = (in_channels, size, size)
 
         blocks = []
@@ -48,5 +48,5 @@ class SmallCNN(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if x.shape[1:] != self.shape:
-            raise ValueError(f"x must be images [B, {', '.join(map(str, self.shape))}], got {list(x.shape)}")
+            raise ValueError(f"x: expected images [B, {', '.join(map(str, self.shape))}], got {list(x.shape)}")
         return self.head(self.features(x))

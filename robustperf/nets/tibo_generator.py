@@ -29,7 +29,7 @@ class TiboGenerator(nn.Module):
     def __init__(self, in_channels: int = 1, width: int = 128, layers: int = 3):
         super().__init__()
         for name, value in (("in_channels", in_channels), ("width", width), ("layers", layers)):
-            check.positive(name, value, integer=True)
+            check.integer(name, value, 1)
         self.channels = in_channels
         blocks = []
         for layer in range(layers):

@@ -51,10 +51,8 @@ class AugMix(UniformDelta):
     differentiable_in_delta = differentiable_in_x = False
 
     def __init__(self, severity: float = 3.0, width: int = 3):
-        self.severity = check.positive("severity", severity)
-        if not 0.1 < self.severity <= 10:
-            raise ValueError(f"severity: expected a number in (0.1, 10], got {severity!r}")
-        self.width = check.positive("width", width, integer=True)
+        self.severity = check.number("severity", severity, above=0.1, most=10)
+        self.width = check.integer("width", width, 1)
 
     def dim_for(self, shape: Shape | None) -> int:
         return 1 + self.width * (2 + 3 * _STEPS)

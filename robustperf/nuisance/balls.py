@@ -31,7 +31,7 @@ class L2Ball(ProgramKernel):
     """
 
     def __init__(self, eps: float, clamp: bool = False):
-        eps = check.positive("eps", eps)
+        eps = check.number("eps", eps, above=0)
         self.program = Program((Step(Transform.ADD, Law.BALL, (0.0,), (eps,), (bool(clamp),), "l2_ball"),))
 
 
@@ -44,7 +44,7 @@ class LinfBall(ProgramKernel):
     """
 
     def __init__(self, eps: float, clamp: bool = False):
-        eps = check.positive("eps", eps)
+        eps = check.number("eps", eps, above=0)
         self.program = Program((Step(Transform.ADD, Law.EVERYWHERE, (-eps,), (eps,), (bool(clamp),), "linf_ball"),))
 
 
@@ -60,7 +60,7 @@ class L1Ball(Kernel):
     """
 
     def __init__(self, eps: float, clamp: bool = False):
-        self.eps, self.clamp = check.positive("eps", eps), bool(clamp)
+        self.eps, self.clamp = check.number("eps", eps, above=0), bool(clamp)
 
     @property
     def law(self) -> tuple:
@@ -121,4 +121,4 @@ def ball_family(upper: float, norm: float = 2, clamp: bool = True) -> Family:
         clamp: to [0, 1], the unit cube that T's balls are parts of; False for balls that look outside it.
     """
     ball = BALLS[check.norm(norm)]
-    return Family(partial(ball, clamp=clamp), (0, check.positive("upper", upper)))
+    return Family(partial(ball, clamp=clamp), (0, check.number("upper", upper, above=0)))

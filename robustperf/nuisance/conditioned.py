@@ -49,7 +49,7 @@ class LabelAware(_Seeded):
         if not callable(labeller):
             raise TypeError(f"labeller: expected a callable, got {type(labeller).__name__}")
         self.kernel, self.labeller = kernel, labeller
-        self.tries = check.positive("tries", tries, integer=True)
+        self.tries = check.integer("tries", tries, 1)
 
     def shape_after(self, shape: Shape) -> Shape:
         return self.kernel.shape_after(shape)
@@ -117,7 +117,7 @@ class OnManifold(_Seeded):
         if not len(reference):
             raise ValueError("reference: expected images, got none")
         self.reference = check.images("reference", reference).detach().clone()
-        self.eps, self.norm = check.positive("eps", eps), check.norm(norm)
+        self.eps, self.norm = check.number("eps", eps, above=0), check.norm(norm)
         from sklearn.neighbors import NearestNeighbors
 
         self._search = NearestNeighbors(radius=self.eps, metric=_METRICS[self.norm]).fit(_rows(self.reference))

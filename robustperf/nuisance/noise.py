@@ -15,7 +15,7 @@ class GaussianNoise(ProgramKernel):
     """
 
     def __init__(self, std: float = 0.1):
-        std = check.positive("std", std)
+        std = check.number("std", std, above=0)
         self.program = Program((Step(Transform.ADD, Law.NORMAL, (0.0,), (std,), (1,), "gaussian_noise"),))
 
 
@@ -27,9 +27,7 @@ class ImpulseNoise(ProgramKernel):
     """
 
     def __init__(self, share: float = 0.1):
-        share = check.positive("share", share)
-        if share > 1:
-            raise ValueError(f"share: expected a number in (0, 1], got {share!r}")
+        share = check.number("share", share, above=0, most=1)
         self.program = Program((Step(Transform.IMPULSE, Law.EVERYWHERE, (0.0,), (1.0,), (share,), "impulse_noise"),))
 
 
@@ -41,7 +39,5 @@ class ShotNoise(ProgramKernel):
     """
 
     def __init__(self, rate: float = 25.0):
-        rate = check.positive("rate", rate)
-        if rate > 500:
-            raise ValueError(f"rate: expected a number in (0, 500], got {rate!r}")
+        rate = check.number("rate", rate, above=0, most=500)
         self.program = Program((Step(Transform.SHOT, Law.EVERYWHERE, (0.0,), (1.0,), (rate,), "shot_noise"),))

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import numbers
 from functools import lru_cache
 
 import torch
 
-from robustperf import ops
+from robustperf import check, ops
 from robustperf.kernel import Kernel, Shape, check_shape, reaches_delta
 from robustperf.ops.program import PARAMETERS, Law, Outside, Program, Source, Step, Transform
 
@@ -113,7 +112,7 @@ def span(
 
     Raises TypeError for anything else, ValueError for an empty or infinite range or one beyond `least` or `most`.
     """
-    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+    if check.is_number(value):
         lower, upper = max(-float(value), least), float(value)
     else:
         try:

@@ -14,7 +14,6 @@ from robustperf import check, ops
 from robustperf.check import Box
 from robustperf.classifier import Classifier, check_no_nan, evaluating, logits_of
 from robustperf.ops.line_search_step import FIELD, check_search, new_search
-from robustperf.ops.logit_gap import check_labels
 from robustperf.result import Result
 
 TOL = 2.0**-20
@@ -201,7 +200,7 @@ def _run(model: Classifier, search: _Search, rows: torch.Tensor) -> None:
         if rows.numel():
             first, logits = logits is None, logits_of(model, points.view(-1, *search.shape))
             if first:
-                check_labels("labels", search.labels, logits.shape[1])
+                check.labels("labels", search.labels, logits.shape[1])
 
 
 def _in_box(x, bounds):
@@ -271,7 +270,7 @@ def _evaluate_x(model, x, labels, gap_x):
         check.tensor("labels", labels, (batch,), dtypes=(torch.int64,), device=x.device)
     if gap_x is not None:
         if labels is None:
-            raise ValueError("gaps: a gap at x is the gap of a label; give the labels too")
+            raise ValueError("gaps: expected labels beside a gap at x, which is the gap of a label, got None")
         check.tensor("gaps[0]", gap_x, (batch,), dtypes=(torch.float64,), device=x.device)
         if gap_x.isnan().any():
             raise ValueError("gaps: expected numbers at x, got NaN")
@@ -283,7 +282,9 @@ def _evaluate_x(model, x, labels, gap_x):
     check_no_nan(logits)
     predicted = logits.argmax(1)
     labels = predicted if labels is None else labels
-    check_labels("labels", labels, logits.shape[1], wait=True)  # the search synchronises with the GPU in any case
+    check.labels(
+        "labels", labels, logits.shape[1], synchronise=True
+    )  # the search synchronises with the GPU in any case
     return labels, ops.logit_gap(logits, labels), predicted != labels, torch.ones_like(labels)
 
 

@@ -19,7 +19,6 @@ from robustperf.attacks.named import Attacks, attacks_of
 from robustperf.check import Box
 from robustperf.classifier import Classifier, Estimator, evaluating, logits_of
 from robustperf.names import PUBLISHED
-from robustperf.ops.logit_gap import check_labels
 from robustperf.progress import progress_bar
 from robustperf.result import Result
 from robustperf.robustness.boundary import TOL, Boundary, closest_boundary, distances
@@ -228,7 +227,7 @@ def stream(
     """Yields the `margins` of each batch when it is done (one empty result for no points), without the warning."""
     check.tensor("x", x, ("N", ...))
     norm, bounds = check.norm(norm), check.box(bounds, x.shape[1:], x.dtype, x.device)
-    check.positive("batch_size", batch_size, integer=True)
+    check.integer("batch_size", batch_size, 1)
     attacks = tuple(attacks_of(attacks, norm))
     if labels is not None:
         check.tensor("labels", labels, (x.shape[0],), dtypes=(torch.int64,), device=x.device)
@@ -262,7 +261,7 @@ def _batch(model, x, attacks, norm, labels, bounds, key, index, keep_points, tol
             logits = logits_of(model, x)
         predicted = logits.argmax(1)
         labels = predicted if labels is None else labels
-        check_labels("labels", labels, logits.shape[1], wait=True)
+        check.labels("labels", labels, logits.shape[1], synchronise=True)
         gap = ops.logit_gap(logits, labels)
         undefined = gap.isnan()
         if undefined.any():

@@ -3,9 +3,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from robustperf import check
 from robustperf.attacks import PGD, Attack
 from robustperf.classifier import evaluating, laid_out, without_wrapper
-from robustperf.training.objective import Objective, check_weight, loss_of_drawn
+from robustperf.training.objective import Objective, loss_of_drawn
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class AdversarialTraining(Objective):
     def __post_init__(self):
         if not isinstance(self.attack, Attack):
             raise TypeError(f"attack: expected an Attack, got {type(self.attack).__name__}")
-        check_weight(self.weight)
+        check.number("weight", self.weight, least=0)
 
     def loss(self, model, x, y, *, key, index):
         inner = without_wrapper(model)

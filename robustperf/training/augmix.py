@@ -28,7 +28,7 @@ class AugMix(Objective):
     kernel: AugMixKernel = field(default_factory=AugMixKernel)
 
     def __post_init__(self):
-        check.positive("weight", self.weight)
+        check.number("weight", self.weight, above=0)
         if not isinstance(self.kernel, AugMixKernel):
             raise TypeError(f"kernel: expected nuisance.AugMix, got {type(self.kernel).__name__}")
 

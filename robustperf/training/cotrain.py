@@ -15,7 +15,7 @@ from robustperf.equality import same
 from robustperf.nets.dropout import drawing
 from robustperf.training.batches import Order
 from robustperf.training.learner import Learner
-from robustperf.training.objective import DROPOUT, Objective, check_batch, check_weight, cross_entropies
+from robustperf.training.objective import DROPOUT, Objective, check_batch, cross_entropies
 from robustperf.training.optimizers import Optimizer, Rate, build_optimizer, check_rate
 
 _GENERATOR = 0x67656E  # folded into the key, for the generator's order and draws
@@ -64,7 +64,7 @@ class CoTrain(Objective):
             raise ValueError("generator: expected another module than the classifier, got the same")
         if next(self.generator.parameters(), None) is None:
             raise ValueError("generator: expected parameters to train, got none")
-        check_weight(self.weight)
+        check.number("weight", self.weight, least=0)
         if self.lr is not None:
             check_rate(self.lr)
 

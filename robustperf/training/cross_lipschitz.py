@@ -31,7 +31,7 @@ class CrossLipschitz(Objective):
     weight: float
 
     def __post_init__(self):
-        check.positive("weight", self.weight)
+        check.number("weight", self.weight, above=0)
 
     def loss(self, model, x, y, *, key, index):
         with torch.enable_grad():

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from robustperf import check
 from robustperf.nuisance import GaussianNoise
 from robustperf.training.mda import MDA
-from robustperf.training.objective import Objective, check_weight
+from robustperf.training.objective import Objective
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,8 @@ class GaussianAugmentation(Objective):
     weight: float = 1.0
 
     def __post_init__(self):
-        check.positive("sigma", self.sigma)
-        check_weight(self.weight)
+        check.number("sigma", self.sigma, above=0)
+        check.number("weight", self.weight, least=0)
 
     def loss(self, model, x, y, *, key, index):
         return MDA(GaussianNoise(self.sigma), 1, self.weight).loss(model, x, y, key=key, index=index)

@@ -7,7 +7,7 @@ import torch
 from robustperf import check
 from robustperf.classifier import Classifier, evaluating, laid_out, logits_of, without_wrapper
 from robustperf.kernel import Kernel, check_kernel
-from robustperf.training.objective import Objective, check_weight, cross_entropies, loss_of_drawn
+from robustperf.training.objective import Objective, cross_entropies, loss_of_drawn
 
 STARTS = ("centre", "identity")
 
@@ -48,9 +48,9 @@ class MAT(Objective):
         check_kernel(self.kernel)
         if not self.kernel.differentiable_in_delta:
             raise _no_gradient(self.kernel)
-        check.positive("k", self.k, integer=True)
-        check.positive("step", self.step)
-        check_weight(self.weight)
+        check.integer("k", self.k, 1)
+        check.number("step", self.step, above=0)
+        check.number("weight", self.weight, least=0)
         if self.start not in STARTS:
             raise ValueError(f"start: expected one of {', '.join(STARTS)}, got {self.start!r}")
 

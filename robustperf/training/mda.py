@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from robustperf import check
 from robustperf.kernel import Kernel, check_kernel
-from robustperf.training.objective import Objective, check_weight, loss_of_drawn
+from robustperf.training.objective import Objective, loss_of_drawn
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class MDA(Objective):
 
     def __post_init__(self):
         check_kernel(self.kernel)
-        check.positive("k", self.k, integer=True)
-        check_weight(self.weight)
+        check.integer("k", self.k, 1)
+        check.number("weight", self.weight, least=0)
 
     def loss(self, model, x, y, *, key, index):
         drawn = self.kernel.draw(x, key=key, index=index, draws=self.k)

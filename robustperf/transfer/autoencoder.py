@@ -49,7 +49,7 @@ class PairedAutoencoder(nn.Module):
     ):
         super().__init__()
         for name, value in {"code": code, "width": width, "hidden": hidden}.items():
-            check.positive(name, value, integer=True)
+            check.integer(name, value, 1)
         channels, height, across = self.image_shape = check.image_shape("image_shape", image_shape)
         if height % 4 or across % 4:
             raise ValueError(f"image_shape: expected sides divisible by 4, got {height} x {across}")
@@ -126,7 +126,7 @@ class PairedAutoencoder(nn.Module):
         for name, value in images.items():
             check.tensor(name, value, ("N", *self.image_shape), dtypes=(torch.float32,))
             images[name] = check.images(name, value, (0.0, 1.0))
-        check.positive("batch_size", batch_size, integer=True)
+        check.integer("batch_size", batch_size, 1)
         if not len(clean):
             raise ValueError("clean: expected images, got none")
         source = torch.cat([torch.full((len(value),), number) for number, value in enumerate(images.values())])

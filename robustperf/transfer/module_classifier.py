@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any
@@ -92,8 +91,8 @@ class ModuleClassifier(ClassifierMixin, BaseEstimator):
             raise ValueError(f"module: expected {len(self.classes_)} outputs, one a label, got {outputs}")
         if not self.prefit:
             data = Dataset("X", x, torch.as_tensor(label, dtype=torch.int64), outputs)
-            check.positive("batch_size", self.batch_size, integer=True)
-            share = isinstance(self.validation, numbers.Real)
+            check.integer("batch_size", self.batch_size, 1)
+            share = check.is_number(self.validation)
             count = len(held_out(len(x), self.validation, key=0)[0]) if share else len(x)
             training.fit(
                 module,
