@@ -244,7 +244,9 @@ class Wrapper(Kernel):
     def dim_for(self, shape: Shape | None) -> int:
         return self.kernel.dim_for(shape)
 
-    def sample_for(self, shape, key, index, draws, *, backend=None):
+    def sample_for(
+        self, shape: Shape | None, key: Key, index: torch.Tensor, draws: torch.Tensor, *, backend: str | None = None
+    ) -> torch.Tensor:
         return self.kernel.sample_for(shape, key, index, draws, backend=backend)
 
     def shape_after(self, shape: Shape) -> Shape:
@@ -278,7 +280,7 @@ class Normalised(Wrapper):
     uniform, law = True, ("uniform", -1, 1)
     centre_for, radius_for = Kernel.centre_for, Kernel.radius_for  # of its own bounds
 
-    def __init__(self, kernel: Kernel):
+    def __init__(self, kernel: Kernel) -> None:
         if not kernel.uniform:
             raise ValueError(
                 "kernel: expected one whose delta is uniform between bounds, for [-1, 1]^q to be "
@@ -286,10 +288,12 @@ class Normalised(Wrapper):
             )
         self.kernel = kernel
 
-    def sample_for(self, shape, key, index, draws, *, backend=None):
+    def sample_for(
+        self, shape: Shape | None, key: Key, index: torch.Tensor, draws: torch.Tensor, *, backend: str | None = None
+    ) -> torch.Tensor:
         return 2 * random.uniform(key, index, draws, self.dim_for(shape), backend=backend) - 1
 
-    def transform(self, x, delta, *, backend=None):
+    def transform(self, x: torch.Tensor, delta: torch.Tensor, *, backend: str | None = None) -> torch.Tensor:
         lower, upper = self.kernel.bounds_for(tuple(x.shape[1:])).to(delta)
         # lerp stays within its ends, unlike lower + (upper - lower) t, which may round beyond them
         return self.kernel.transform(x, torch.lerp(lower, upper, (1 + delta) / 2), backend=backend)

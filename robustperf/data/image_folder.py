@@ -53,7 +53,7 @@ class ImageFolder(Result, data.Dataset):
             broken image, or one of more pixels than Pillow's limit, is a ValueError that names it when it is asked for.
     """
 
-    def __init__(self, path: str | os.PathLike, split: str = "train", size: int = 224) -> None:
+    def __init__(self, path: str | os.PathLike[str], split: str = "train", size: int = 224) -> None:
         path = user_path(path)
         check_name("split", split, SPLITS)
         self.size = check.positive("size", size, integer=True)

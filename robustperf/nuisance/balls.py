@@ -19,6 +19,7 @@ from robustperf import check, random
 from robustperf.family import Family
 from robustperf.kernel import Kernel, Shape, check_shape
 from robustperf.nuisance.program_kernel import ProgramKernel
+from robustperf.ops.draws import Key
 from robustperf.ops.program import Law, Program, Step, Transform
 
 
@@ -30,7 +31,7 @@ class L2Ball(ProgramKernel):
         clamp: to [0, 1]. As printed, x' may leave it.
     """
 
-    def __init__(self, eps: float, clamp: bool = False):
+    def __init__(self, eps: float, clamp: bool = False) -> None:
         eps = check.positive("eps", eps)
         self.program = Program((Step(Transform.ADD, Law.BALL, (0.0,), (eps,), (bool(clamp),), "l2_ball"),))
 
@@ -43,7 +44,7 @@ class LinfBall(ProgramKernel):
         clamp: to [0, 1]. As printed, x' may leave it.
     """
 
-    def __init__(self, eps: float, clamp: bool = False):
+    def __init__(self, eps: float, clamp: bool = False) -> None:
         eps = check.positive("eps", eps)
         self.program = Program((Step(Transform.ADD, Law.EVERYWHERE, (-eps,), (eps,), (bool(clamp),), "linf_ball"),))
 
@@ -59,7 +60,7 @@ class L1Ball(Kernel):
         clamp: to [0, 1]. As printed, x' may leave it.
     """
 
-    def __init__(self, eps: float, clamp: bool = False):
+    def __init__(self, eps: float, clamp: bool = False) -> None:
         self.eps, self.clamp = check.positive("eps", eps), bool(clamp)
 
     @property
@@ -77,13 +78,15 @@ class L1Ball(Kernel):
             )
         return math.prod(shape)
 
-    def sample_for(self, shape, key, index, draws, *, backend=None):
+    def sample_for(
+        self, shape: Shape | None, key: Key, index: torch.Tensor, draws: torch.Tensor, *, backend: str | None = None
+    ) -> torch.Tensor:
         words = random.uniform(key, index, draws, self.dim_for(shape) + 1, backend=backend).double()
         signed = 2 * words - (1 - 2**-24)  # symmetric, and never 0
         size = -signed.abs().log()
         return (self.eps * size * signed.sign() / size.sum(2, keepdim=True))[..., :-1].float()
 
-    def transform(self, x, delta, *, backend=None):
+    def transform(self, x: torch.Tensor, delta: torch.Tensor, *, backend: str | None = None) -> torch.Tensor:
         moved = x + delta.unflatten(2, x.shape[1:])
         return moved.clamp(0, 1) if self.clamp else moved
 

@@ -14,7 +14,7 @@ class GaussianNoise(ProgramKernel):
         std: standard deviation, in units of the pixel range.
     """
 
-    def __init__(self, std: float = 0.1):
+    def __init__(self, std: float = 0.1) -> None:
         std = check.positive("std", std)
         self.program = Program((Step(Transform.ADD, Law.NORMAL, (0.0,), (std,), (1,), "gaussian_noise"),))
 
@@ -26,7 +26,7 @@ class ImpulseNoise(ProgramKernel):
         share: of the values that are replaced, in (0, 1].
     """
 
-    def __init__(self, share: float = 0.1):
+    def __init__(self, share: float = 0.1) -> None:
         share = check.positive("share", share)
         if share > 1:
             raise ValueError(f"share: expected a number in (0, 1], got {share!r}")
@@ -40,7 +40,7 @@ class ShotNoise(ProgramKernel):
         rate: photons of a white pixel, up to 500; fewer are noisier.
     """
 
-    def __init__(self, rate: float = 25.0):
+    def __init__(self, rate: float = 25.0) -> None:
         rate = check.positive("rate", rate)
         if rate > 500:
             raise ValueError(f"rate: expected a number in (0, 500], got {rate!r}")

@@ -19,7 +19,7 @@ class Brightness(ProgramKernel):
         amount: delta in [-amount, amount], or its bounds, -1 at the least. Any number of channels.
     """
 
-    def __init__(self, amount: Range = 0.4):
+    def __init__(self, amount: Range = 0.4) -> None:
         self.program = box(Transform.BRIGHTNESS, "brightness", [span("amount", amount, least=-1)])
 
 
@@ -31,7 +31,7 @@ class Contrast(ProgramKernel):
         amount: delta in [-amount, amount], or its bounds, -1 at the least. Grey or RGB images.
     """
 
-    def __init__(self, amount: Range = 0.4):
+    def __init__(self, amount: Range = 0.4) -> None:
         self.program = box(Transform.CONTRAST, "contrast", [span("amount", amount, least=-1)])
 
 
@@ -42,7 +42,7 @@ class Saturation(ProgramKernel):
         amount: delta in [-amount, amount], or its bounds, -1 at the least. RGB images.
     """
 
-    def __init__(self, amount: Range = 0.4):
+    def __init__(self, amount: Range = 0.4) -> None:
         self.program = box(Transform.SATURATION, "saturation", [span("amount", amount, least=-1)], 1)
 
 
@@ -53,7 +53,7 @@ class Decolourise(ProgramKernel):
         amount: delta in [0, amount], or its bounds in [0, 1]. RGB images.
     """
 
-    def __init__(self, amount: Range = 1.0):
+    def __init__(self, amount: Range = 1.0) -> None:
         self.program = box(Transform.SATURATION, "decolourise", [span("amount", amount, 0, 1)], -1)
 
 
@@ -64,7 +64,7 @@ class Hue(ProgramKernel):
         turns: delta in [-turns, turns], or its bounds, within half a turn. RGB images.
     """
 
-    def __init__(self, turns: Range = 0.1):
+    def __init__(self, turns: Range = 0.1) -> None:
         self.program = box(Transform.HUE, "hue", [span("turns", turns, -0.5, 0.5)])
 
 
@@ -75,7 +75,7 @@ class Gamma(ProgramKernel):
         amount: delta in [-amount, amount], or its bounds, -1 at the least. Any number of channels.
     """
 
-    def __init__(self, amount: Range = 0.4):
+    def __init__(self, amount: Range = 0.4) -> None:
         self.program = box(Transform.GAMMA, "gamma", [span("amount", amount, least=-1)])
 
 
@@ -96,7 +96,7 @@ class BackgroundColour(ProgramKernel):
         low: tuple[float, float, float] = (0.0, 0.0, 0.0),
         high: tuple[float, float, float] = (1.0, 1.0, 1.0),
         source: str | tuple[float, float, float] = "grey",
-    ):
+    ) -> None:
         low, high = _colour("low", low), _colour("high", high)
         if low == high or any(a > b for a, b in zip(low, high, strict=True)):
             raise ValueError(f"low, high: expected low <= high, not all equal, got {low} and {high}")
@@ -130,7 +130,7 @@ class Blur(ProgramKernel):
         sigma: delta in [0, sigma], or its bounds, 0 to 21 pixels. Images larger than the radius.
     """
 
-    def __init__(self, sigma: Range = 1.5):
+    def __init__(self, sigma: Range = 1.5) -> None:
         bounds = span("sigma", sigma, 0, MOST_RADIUS / 3)
         self.program = box(Transform.BLUR, "blur", [bounds], math.ceil(3 * bounds[1]))
 
@@ -145,7 +145,7 @@ class Fog(ProgramKernel):
         strength: s in [0, strength], or its bounds, 0 at the least. Any number of channels.
     """
 
-    def __init__(self, strength: Range = 0.8):
+    def __init__(self, strength: Range = 0.8) -> None:
         lower, upper = span("strength", strength, least=0)
         self.program = Program((Step(Transform.FOG, Law.FOG, (lower,), (upper,), (), "fog"),))
 

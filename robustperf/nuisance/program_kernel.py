@@ -10,6 +10,7 @@ import torch
 
 from robustperf import ops
 from robustperf.kernel import Kernel, Shape, check_shape, reaches_delta
+from robustperf.ops.draws import Key
 from robustperf.ops.program import PARAMETERS, Law, Outside, Program, Source, Step, Transform
 
 _CONSTANT_IN_DELTA = (Transform.IMPULSE, Transform.SHOT)  # or piecewise so
@@ -19,7 +20,7 @@ _CONSTANT_IN_X = (Transform.SHOT,)
 class ProgramKernel(Kernel):
     """A kernel that is a program of `ops.nuisance`: native code runs it, alone or in a composition, in one pass."""
 
-    def __init__(self, program: Program):
+    def __init__(self, program: Program) -> None:
         self.program = program
 
     def shape_after(self, shape: Shape) -> Shape:
@@ -30,13 +31,24 @@ class ProgramKernel(Kernel):
     def dim_for(self, shape: Shape | None) -> int:
         return self.program.layout(shape).dim
 
-    def sample_for(self, shape, key, index, draws, *, backend=None):
+    def sample_for(
+        self, shape: Shape | None, key: Key, index: torch.Tensor, draws: torch.Tensor, *, backend: str | None = None
+    ) -> torch.Tensor:
         return ops.nuisance_sample(key, index, draws, self.program, shape, backend=backend)
 
-    def transform(self, x, delta, *, backend=None):
+    def transform(self, x: torch.Tensor, delta: torch.Tensor, *, backend: str | None = None) -> torch.Tensor:
         return ops.nuisance(x, delta, self.program, backend=backend)
 
-    def draw_for(self, x, key, index, draws, *, out=None, backend=None):
+    def draw_for(
+        self,
+        x: torch.Tensor,
+        key: Key,
+        index: torch.Tensor,
+        draws: torch.Tensor,
+        *,
+        out: torch.Tensor | None = None,
+        backend: str | None = None,
+    ) -> torch.Tensor:
         if out is None and x.requires_grad and torch.is_grad_enabled():
             return super().draw_for(x, key, index, draws, backend=backend)
         return ops.nuisance_draw(x, key, index, draws, self.program, out=out, backend=backend)

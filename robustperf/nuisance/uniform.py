@@ -6,6 +6,7 @@ import torch
 
 from robustperf import random
 from robustperf.kernel import Kernel, Shape, check_shape
+from robustperf.ops.draws import Key
 
 LARGEST = 1 - 2**-24
 """What `random.uniform` draws at most."""
@@ -16,7 +17,9 @@ class UniformDelta(Kernel):
 
     uniform, law = True, ("uniform", 0, 1)
 
-    def sample_for(self, shape, key, index, draws, *, backend=None):
+    def sample_for(
+        self, shape: Shape | None, key: Key, index: torch.Tensor, draws: torch.Tensor, *, backend: str | None = None
+    ) -> torch.Tensor:
         return random.uniform(key, index, draws, self.dim_for(shape), backend=backend)
 
     def check_delta(self, delta: torch.Tensor, shape: Shape) -> None:

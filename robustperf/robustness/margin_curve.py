@@ -38,7 +38,7 @@ class MarginCurve(Result):
     upper: float
     notes: tuple[str, ...] = ()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "distances", _checked_distances(self.distances))
         object.__setattr__(self, "upper", _checked_upper(self.upper))
 
@@ -102,7 +102,7 @@ class MarginCurve(Result):
         """
         return self.distances[(self.count - 1) // 2].item()
 
-    def at(self, eps):
+    def at(self, eps: float | torch.Tensor):
         """The fraction of points with margin > eps, that is with no adversarial example at distance <= eps.
 
         Args:
@@ -125,7 +125,7 @@ class MarginCurve(Result):
             raise ValueError(f"confidence must be a probability strictly between 0 and 1, got {confidence!r}")
         return Band(self, float(confidence), math.sqrt(math.log(2 / (1 - confidence)) / (2 * self.count)))
 
-    def plot(self, ax: Axes | None = None, label: str | None = None, band: bool = True, **kwargs) -> Axes:
+    def plot(self, ax: Axes | None = None, label: str | None = None, band: bool = True, **kwargs: Any) -> Axes:
         """Draws the curve as a step function and returns the axes; None draws on a new figure (`axes.figure`).
 
         Args:
@@ -160,11 +160,11 @@ class Band(Result):
     confidence: float
     half_width: float
 
-    def lower(self, eps):
+    def lower(self, eps: float | torch.Tensor):
         """The band's lower curve at eps; arguments and result as in `MarginCurve.at`."""
         return _level(self.curve, eps, shift=-self.half_width)
 
-    def upper(self, eps):
+    def upper(self, eps: float | torch.Tensor):
         """The band's upper curve at eps; arguments and result as in `MarginCurve.at`."""
         return _level(self.curve, eps, shift=self.half_width)
 

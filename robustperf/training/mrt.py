@@ -51,7 +51,7 @@ class MRT(Objective):
     chunk: int | None = None
     selection_compile: str | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_kernel(self.kernel)
         check.positive("k", self.k, integer=True)
         check_weight(self.weight)
@@ -67,7 +67,9 @@ class MRT(Objective):
                 f"selection_compile: expected None or one of {', '.join(MODES)}, got {self.selection_compile!r}"
             )
 
-    def loss(self, model, x, y, *, key, index):
+    def loss(
+        self, model: Classifier, x: torch.Tensor, y: torch.Tensor, *, key: int, index: torch.Tensor
+    ) -> torch.Tensor:
         return loss_of_drawn(model, self.worst(model, x, y, key=key, index=index)[None], x, y, self.weight)
 
     def worst(

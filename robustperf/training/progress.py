@@ -15,7 +15,7 @@ class TrainingBar:
     """A context in which one epoch runs; with `shown` false it shows nothing. Its figures are the loss, the accuracy
     and those of the columns `further`."""
 
-    def __init__(self, shown: bool, epoch: int, order: Order, first: int, further: Sequence[str] = ()):
+    def __init__(self, shown: bool, epoch: int, order: Order, first: int, further: Sequence[str] = ()) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -43,7 +43,7 @@ class TrainingBar:
         self.bar.start()
         return self
 
-    def __exit__(self, *error) -> None:
+    def __exit__(self, *error: object) -> None:
         self.bar.stop()
 
     def advance(self, values: list[float]) -> None:

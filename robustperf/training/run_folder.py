@@ -31,7 +31,7 @@ class TrainingFolder:
     """checkpoint.safetensors to go on from, model.safetensors of the best weights (a file for each learner, by its
     name), metrics.csv and steps.csv."""
 
-    def __init__(self, folder: str | Path):
+    def __init__(self, folder: str | Path) -> None:
         folder = user_path(folder)
         self.folder, self.state, self.best = folder, folder / "checkpoint.safetensors", folder / "model.safetensors"
         self.metrics, self.losses = folder / "metrics.csv", folder / "steps.csv"

@@ -75,7 +75,7 @@ class EstimatorModule(nn.Module):
         layers: from rows [B, D] float64 to logits [B, C].
     """
 
-    def __init__(self, classes: np.ndarray, layers: Sequence[nn.Module]):
+    def __init__(self, classes: np.ndarray, layers: Sequence[nn.Module]) -> None:
         super().__init__()
         self.classes_ = classes
         self.layers = nn.Sequential(*layers).requires_grad_(False)

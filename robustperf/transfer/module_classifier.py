@@ -60,7 +60,7 @@ class ModuleClassifier(ClassifierMixin, BaseEstimator):
         lr: Rate | None = 1e-3,
         validation: Any = 0.1,
         random_state: Any = None,
-    ):
+    ) -> None:
         self.module = module
         self.prefit = prefit
         self.objective = objective
@@ -72,7 +72,7 @@ class ModuleClassifier(ClassifierMixin, BaseEstimator):
         self.validation = validation
         self.random_state = random_state
 
-    def fit(self, X, y, **options) -> ModuleClassifier:
+    def fit(self, X: Any, y: Any, **options: Any) -> ModuleClassifier:
         """Trains a copy of the network. `options` are others of `training.fit`, such as out, resume and progress, which
         shows no bar unless asked for."""
         if not isinstance(self.module, torch.nn.Module):
@@ -110,12 +110,12 @@ class ModuleClassifier(ClassifierMixin, BaseEstimator):
         self.module_ = module
         return self
 
-    def predict(self, X) -> np.ndarray:
+    def predict(self, X: Any) -> np.ndarray:
         """The labels [N]."""
         label = self._logits(X).argmax(1)
         return self.classes_[label.numpy()]
 
-    def predict_proba(self, X) -> np.ndarray:
+    def predict_proba(self, X: Any) -> np.ndarray:
         """[N, classes] float64, the softmax of the logits."""
         return self._logits(X).double().softmax(1).numpy()
 

@@ -59,7 +59,7 @@ class SVMModule(torch.nn.Module):
         degree: int,
         break_ties: bool,
         dtype: torch.dtype = torch.float64,
-    ):
+    ) -> None:
         super().__init__()
         self.classes_, self.kernel, self.gamma, self.coef0, self.degree = classes, kernel, gamma, coef0, degree
         self.break_ties, self.dtype, self._kept = break_ties, dtype, None
