@@ -131,7 +131,7 @@ def rounded(bounds: tuple[float, float], dtype: torch.dtype) -> tuple[float, flo
     return lower, upper
 
 
-def plain(value: Any):
+def plain(value: Any) -> Any:
     """`value` as Python has it: numbers of NumPy, also within tuples, lists and dicts, become Python's own, which JSON
     takes and which print alike. Anything else stays as it is."""
     if isinstance(value, np.generic):
@@ -164,7 +164,7 @@ class Settings:
             object.__setattr__(self, name, plain(value))  # frozen ones too
 
 
-def positive(name: str, value: Any, *, integer: bool = False):
+def positive(name: str, value: Any, *, integer: bool = False) -> Any:
     """`value`, as a Python number, if it is a finite number above zero."""
     kind = numbers.Integral if integer else numbers.Real
     if isinstance(value, bool) or not isinstance(value, kind) or not 0 < value < math.inf:

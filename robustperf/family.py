@@ -36,6 +36,11 @@ class Family:
     number or does not integrate to one, or whose integral these draws do not determine.
     """
 
+    kernel: Callable[..., Kernel]
+    density: Density | None
+    lower: torch.Tensor
+    upper: torch.Tensor
+
     def __init__(
         self, kernel: Callable[..., Kernel], *ranges: tuple[float, float], density: Density | None = None
     ) -> None:

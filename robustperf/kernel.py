@@ -277,8 +277,8 @@ class Wrapper(Kernel):
 class Normalised(Wrapper):
     """`kernel.normalised()`: the same kernel with delta in [-1, 1]^q."""
 
-    uniform, law = True, ("uniform", -1, 1)
-    centre_for, radius_for = Kernel.centre_for, Kernel.radius_for  # of its own bounds
+    uniform: bool = True
+    law: Hashable = ("uniform", -1, 1)
 
     def __init__(self, kernel: Kernel) -> None:
         if not kernel.uniform:
@@ -309,6 +309,12 @@ class Normalised(Wrapper):
 
     def bounds_for(self, shape: Shape | None) -> torch.Tensor:
         return torch.tensor([[-1.0], [1.0]], dtype=torch.float64).repeat(1, self.dim_for(shape))
+
+    def centre_for(self, shape: Shape | None) -> torch.Tensor:
+        return Kernel.centre_for(self, shape)  # of its own bounds, not the wrapped kernel's
+
+    def radius_for(self, shape: Shape | None) -> torch.Tensor:
+        return Kernel.radius_for(self, shape)
 
     def identity_for(self, shape: Shape | None) -> torch.Tensor:
         offset = self.kernel.identity_for(shape).double() - self.kernel.centre_for(shape)

@@ -17,6 +17,12 @@ class BasicBlock(nn.Module):
     Forward: [B, channels, H, W] -> [B, out, ceil(H / stride), ceil(W / stride)].
     """
 
+    extra: int
+    conv1: nn.Conv2d
+    norm1: nn.BatchNorm2d
+    conv2: nn.Conv2d
+    norm2: nn.BatchNorm2d
+
     def __init__(self, channels: int, out: int, stride: int) -> None:
         super().__init__()
         self.stride = stride

@@ -17,6 +17,14 @@ class Bottleneck(nn.Module):
     Forward: [B, channels, H, W] -> [B, 4 width, ceil(H / stride), ceil(W / stride)].
     """
 
+    conv1: nn.Conv2d
+    bn1: nn.BatchNorm2d
+    conv2: nn.Conv2d
+    bn2: nn.BatchNorm2d
+    conv3: nn.Conv2d
+    bn3: nn.BatchNorm2d
+    downsample: nn.Sequential | None
+
     def __init__(self, channels: int, width: int, stride: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels, width, 1, bias=False)

@@ -48,6 +48,9 @@ class AugMix(UniformDelta):
     Raises ValueError for an argument out of its range.
     """
 
+    severity: float
+    width: int
+
     differentiable_in_delta = differentiable_in_x = False
 
     def __init__(self, severity: float = 3.0, width: int = 3) -> None:

@@ -11,7 +11,9 @@ certain, that is T's ball.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -33,7 +35,7 @@ class L2Ball(ProgramKernel):
 
     def __init__(self, eps: float, clamp: bool = False) -> None:
         eps = check.positive("eps", eps)
-        self.program = Program((Step(Transform.ADD, Law.BALL, (0.0,), (eps,), (bool(clamp),), "l2_ball"),))
+        self.program: Program = Program((Step(Transform.ADD, Law.BALL, (0.0,), (eps,), (bool(clamp),), "l2_ball"),))
 
 
 class LinfBall(ProgramKernel):
@@ -46,7 +48,9 @@ class LinfBall(ProgramKernel):
 
     def __init__(self, eps: float, clamp: bool = False) -> None:
         eps = check.positive("eps", eps)
-        self.program = Program((Step(Transform.ADD, Law.EVERYWHERE, (-eps,), (eps,), (bool(clamp),), "linf_ball"),))
+        self.program: Program = Program(
+            (Step(Transform.ADD, Law.EVERYWHERE, (-eps,), (eps,), (bool(clamp),), "linf_ball"),)
+        )
 
 
 class L1Ball(Kernel):
@@ -60,11 +64,14 @@ class L1Ball(Kernel):
         clamp: to [0, 1]. As printed, x' may leave it.
     """
 
+    eps: float
+    clamp: bool
+
     def __init__(self, eps: float, clamp: bool = False) -> None:
         self.eps, self.clamp = check.positive("eps", eps), bool(clamp)
 
     @property
-    def law(self) -> tuple:
+    def law(self) -> tuple[Any, ...]:
         return "l1_ball", self.eps
 
     @property
@@ -112,7 +119,7 @@ class L1Ball(Kernel):
         return f"l1_ball({self.eps}{', clamp=True' if self.clamp else ''})"
 
 
-BALLS = {1.0: L1Ball, 2.0: L2Ball, math.inf: LinfBall}
+BALLS: dict[float, Callable[..., Kernel]] = {1.0: L1Ball, 2.0: L2Ball, math.inf: LinfBall}
 
 
 def ball_family(upper: float, norm: float = 2, clamp: bool = True) -> Family:

@@ -38,6 +38,9 @@ class InBounds(Wrapper):
         basic_robustness(model, x, InBounds(L2Ball(0.5, clamp=True), (low, high)))
     """
 
+    kernel: Kernel
+    bounds: Box
+
     def __init__(self, kernel: Kernel, bounds: Box) -> None:
         check_kernel(kernel)
         self.kernel, self.bounds = kernel, bounds

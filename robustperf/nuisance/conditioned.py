@@ -42,6 +42,10 @@ class LabelAware(_Seeded):
     label.
     """
 
+    kernel: Kernel
+    labeller: Labeller
+    tries: int
+
     size = 3
 
     def __init__(self, kernel: Kernel, labeller: Labeller, tries: int = 1000) -> None:
@@ -108,6 +112,10 @@ class OnManifold(_Seeded):
     Raises TypeError or ValueError for wrong arguments. When drawn from, ValueError where no reference image is in the
     ball.
     """
+
+    reference: torch.Tensor
+    eps: float
+    norm: float
 
     size = 2
     differentiable_in_x = False

@@ -7,7 +7,7 @@ on).
 from __future__ import annotations
 
 from robustperf.nuisance.program_kernel import ProgramKernel, box, span
-from robustperf.ops.program import PARAMETERS, Outside, Transform
+from robustperf.ops.program import PARAMETERS, Outside, Program, Transform
 
 Range = float | tuple[float, float]
 
@@ -56,7 +56,7 @@ class Affine(ProgramKernel):
         if not given:
             raise ValueError(f"{', '.join(ranges)}: expected a range for one at least, got none")
         around = Outside.ZEROS if outside == "zeros" else Outside.BORDER
-        self.program = box(Transform.AFFINE, name, given, mask, around)
+        self.program: Program = box(Transform.AFFINE, name, given, mask, around)
 
 
 class Rotation(Affine):

@@ -20,7 +20,7 @@ class Brightness(ProgramKernel):
     """
 
     def __init__(self, amount: Range = 0.4) -> None:
-        self.program = box(Transform.BRIGHTNESS, "brightness", [span("amount", amount, least=-1)])
+        self.program: Program = box(Transform.BRIGHTNESS, "brightness", [span("amount", amount, least=-1)])
 
 
 class Contrast(ProgramKernel):
@@ -32,7 +32,7 @@ class Contrast(ProgramKernel):
     """
 
     def __init__(self, amount: Range = 0.4) -> None:
-        self.program = box(Transform.CONTRAST, "contrast", [span("amount", amount, least=-1)])
+        self.program: Program = box(Transform.CONTRAST, "contrast", [span("amount", amount, least=-1)])
 
 
 class Saturation(ProgramKernel):
@@ -43,7 +43,7 @@ class Saturation(ProgramKernel):
     """
 
     def __init__(self, amount: Range = 0.4) -> None:
-        self.program = box(Transform.SATURATION, "saturation", [span("amount", amount, least=-1)], 1)
+        self.program: Program = box(Transform.SATURATION, "saturation", [span("amount", amount, least=-1)], 1)
 
 
 class Decolourise(ProgramKernel):
@@ -54,7 +54,7 @@ class Decolourise(ProgramKernel):
     """
 
     def __init__(self, amount: Range = 1.0) -> None:
-        self.program = box(Transform.SATURATION, "decolourise", [span("amount", amount, 0, 1)], -1)
+        self.program: Program = box(Transform.SATURATION, "decolourise", [span("amount", amount, 0, 1)], -1)
 
 
 class Hue(ProgramKernel):
@@ -65,7 +65,7 @@ class Hue(ProgramKernel):
     """
 
     def __init__(self, turns: Range = 0.1) -> None:
-        self.program = box(Transform.HUE, "hue", [span("turns", turns, -0.5, 0.5)])
+        self.program: Program = box(Transform.HUE, "hue", [span("turns", turns, -0.5, 0.5)])
 
 
 class Gamma(ProgramKernel):
@@ -76,7 +76,7 @@ class Gamma(ProgramKernel):
     """
 
     def __init__(self, amount: Range = 0.4) -> None:
-        self.program = box(Transform.GAMMA, "gamma", [span("amount", amount, least=-1)])
+        self.program: Program = box(Transform.GAMMA, "gamma", [span("amount", amount, least=-1)])
 
 
 class BackgroundColour(ProgramKernel):
@@ -109,7 +109,7 @@ class BackgroundColour(ProgramKernel):
             if settings[1:] == (1.0, 1.0, 1.0):
                 raise ValueError("source: expected a colour that is not white, the foreground's, got (1, 1, 1)")
         step = Step(Transform.BACKGROUND, Law.BOX, low, high, settings, "background_colour")
-        self.program = Program((step,))
+        self.program: Program = Program((step,))
 
     @classmethod
     def blue_to_red(cls) -> BackgroundColour:
@@ -132,7 +132,7 @@ class Blur(ProgramKernel):
 
     def __init__(self, sigma: Range = 1.5) -> None:
         bounds = span("sigma", sigma, 0, MOST_RADIUS / 3)
-        self.program = box(Transform.BLUR, "blur", [bounds], math.ceil(3 * bounds[1]))
+        self.program: Program = box(Transform.BLUR, "blur", [bounds], math.ceil(3 * bounds[1]))
 
 
 class Fog(ProgramKernel):
@@ -147,7 +147,7 @@ class Fog(ProgramKernel):
 
     def __init__(self, strength: Range = 0.8) -> None:
         lower, upper = span("strength", strength, least=0)
-        self.program = Program((Step(Transform.FOG, Law.FOG, (lower,), (upper,), (), "fog"),))
+        self.program: Program = Program((Step(Transform.FOG, Law.FOG, (lower,), (upper,), (), "fog"),))
 
 
 def _colour(name, value):

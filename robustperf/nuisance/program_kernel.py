@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 from functools import lru_cache
+from typing import Any
 
 import torch
 
@@ -20,8 +21,10 @@ _CONSTANT_IN_X = (Transform.SHOT,)
 class ProgramKernel(Kernel):
     """A kernel that is a program of `ops.nuisance`: native code runs it, alone or in a composition, in one pass."""
 
+    program: Program
+
     def __init__(self, program: Program) -> None:
-        self.program = program
+        self.program: Program = program
 
     def shape_after(self, shape: Shape) -> Shape:
         for step in self.program.steps:
@@ -87,7 +90,7 @@ class ProgramKernel(Kernel):
         return identity
 
     @property
-    def law(self) -> tuple:
+    def law(self) -> tuple[Any, ...]:
         return tuple(step[1:4] for step in _drawing(self.program))
 
     @property

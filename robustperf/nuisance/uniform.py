@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 import torch
 
 from robustperf import random
@@ -15,7 +17,8 @@ LARGEST = 1 - 2**-24
 class UniformDelta(Kernel):
     """delta is uniform numbers, Delta = [0, 1)^q; a subclass gives `dim_for` and `transform`."""
 
-    uniform, law = True, ("uniform", 0, 1)
+    uniform: bool = True
+    law: Hashable = ("uniform", 0, 1)
 
     def sample_for(
         self, shape: Shape | None, key: Key, index: torch.Tensor, draws: torch.Tensor, *, backend: str | None = None

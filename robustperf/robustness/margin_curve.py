@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -14,6 +14,9 @@ from robustperf.result import Result
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+Distances = TypeVar("Distances", float, torch.Tensor, np.ndarray)
+"""A distance or an array of them; a result of the same kind."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -102,7 +105,7 @@ class MarginCurve(Result):
         """
         return self.distances[(self.count - 1) // 2].item()
 
-    def at(self, eps: float | torch.Tensor):
+    def at(self, eps: Distances) -> Distances:
         """The fraction of points with margin > eps, that is with no adversarial example at distance <= eps.
 
         Args:
@@ -160,11 +163,11 @@ class Band(Result):
     confidence: float
     half_width: float
 
-    def lower(self, eps: float | torch.Tensor):
+    def lower(self, eps: Distances) -> Distances:
         """The band's lower curve at eps; arguments and result as in `MarginCurve.at`."""
         return _level(self.curve, eps, shift=-self.half_width)
 
-    def upper(self, eps: float | torch.Tensor):
+    def upper(self, eps: Distances) -> Distances:
         """The band's upper curve at eps; arguments and result as in `MarginCurve.at`."""
         return _level(self.curve, eps, shift=self.half_width)
 
@@ -184,7 +187,7 @@ class Band(Result):
         return torch.dot(widths, (levels + shift).clamp(0, 1)).item()
 
 
-def _level(curve: MarginCurve, eps, shift: float):
+def _level(curve: MarginCurve, eps: Any, shift: float) -> Any:
     """at(eps) + shift, clipped to [0, 1], in the kind of container that eps came in."""
     values = _real("eps", eps)
     wrong = ~(values >= 0)

@@ -66,6 +66,10 @@ class MarginRun:
     Raises ValueError otherwise, naming what differs.
     """
 
+    folder: Path
+    parts: Path
+    result: Path
+
     def __init__(self, folder: str | os.PathLike[str], settings: dict[str, Any], *, resume: bool = False) -> None:
         self.folder, self.parts, self.result = _places(folder)
         note_settings(self.folder, settings, resume=resume)

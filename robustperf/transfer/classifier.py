@@ -83,6 +83,13 @@ class TransferClassifier(OneToOneFeatureMixin, ClassifierMixin, TransformerMixin
     one class; NotFittedError before `fit`.
     """
 
+    image_shape_: tuple[int, int, int] | None
+    bounds_: tuple[float, float]
+    estimator_: Any
+    classes_: np.ndarray
+    clean_: np.ndarray
+    adaptations_: int
+
     def __init__(
         self,
         estimator: Any,

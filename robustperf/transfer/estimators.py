@@ -75,6 +75,8 @@ class EstimatorModule(nn.Module):
         layers: from rows [B, D] float64 to logits [B, C].
     """
 
+    layers: torch.nn.Sequential
+
     def __init__(self, classes: np.ndarray, layers: Sequence[nn.Module]) -> None:
         super().__init__()
         self.classes_ = classes

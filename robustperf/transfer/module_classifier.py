@@ -47,6 +47,9 @@ class ModuleClassifier(ClassifierMixin, BaseEstimator):
     than labels.
     """
 
+    image_shape_: tuple[int, int, int]
+    classes_: np.ndarray
+
     def __init__(
         self,
         module: torch.nn.Module,

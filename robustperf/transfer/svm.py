@@ -46,6 +46,14 @@ class SVMModule(torch.nn.Module):
         dtype: of the images and of the outputs, as `float()` and `double()` set it.
     """
 
+    classes_: np.ndarray
+    kernel: str
+    gamma: float
+    coef0: float
+    degree: int
+    break_ties: bool
+    dtype: torch.dtype
+
     def __init__(
         self,
         classes: np.ndarray,

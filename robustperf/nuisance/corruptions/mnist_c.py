@@ -109,6 +109,8 @@ class MnistC(UniformDelta):
     above 256 (fog).
     """
 
+    name: str
+
     def __init__(self, name: str) -> None:
         self.name = check_name("name", name, CORRUPTIONS)
 
