@@ -7,7 +7,7 @@ import math
 import numbers
 import operator
 from collections.abc import Sequence
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ _ROUNDING = 1e-6  # of the box's width: more than the rounding of normalising an
 
 def tensor(
     name: str,
-    value,
+    value: Any,
     shape: tuple[int | str, ...] | None = None,
     *,
     dtypes: tuple[torch.dtype, ...] = REAL,
@@ -50,7 +50,7 @@ def tensor(
     return value
 
 
-def norm(value) -> float:
+def norm(value: Any) -> float:
     """1, 2 or inf as a float, from a number or from a text."""
     try:
         number = float(value)
@@ -61,7 +61,7 @@ def norm(value) -> float:
     return number
 
 
-def bounds(value) -> tuple[float, float]:
+def bounds(value: Any) -> tuple[float, float]:
     """(lower, upper) as floats, in this order."""
     try:
         lower, upper = map(float, value)
@@ -72,7 +72,7 @@ def bounds(value) -> tuple[float, float]:
     return lower, upper
 
 
-def box(value, shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Box:
+def box(value: Any, shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Box:
     """`bounds` of images of `shape`, as `dtype` has them: what `clamp` gives is within.
 
     Args:
@@ -131,7 +131,7 @@ def rounded(bounds: tuple[float, float], dtype: torch.dtype) -> tuple[float, flo
     return lower, upper
 
 
-def plain(value):
+def plain(value: Any) -> Any:
     """`value` as Python has it: numbers of NumPy, also within tuples, lists and dicts, become Python's own, which JSON
     takes and which print alike. Anything else stays as it is."""
     if isinstance(value, np.generic):
@@ -146,7 +146,7 @@ def plain(value):
 class Settings:
     """A base of dataclasses: their fields are `plain` before their own `__post_init__` checks them."""
 
-    def __init_subclass__(cls, **options):
+    def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         own = vars(cls).get("__post_init__")
         if own is None:
@@ -159,7 +159,7 @@ class Settings:
 
         cls.__post_init__ = __post_init__
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, value in list(vars(self).items()):
             object.__setattr__(self, name, plain(value))  # frozen ones too
 
@@ -235,7 +235,7 @@ def labels(name: str, value: torch.Tensor, classes: int, *, synchronise: bool = 
             raise ValueError(f"{name}: expected labels in 0..{classes - 1}, got {low if low < 0 else high}")
 
 
-def images(name: str, value, bounds: Box | None = None) -> torch.Tensor:
+def images(name: str, value: Any, bounds: Box | None = None) -> torch.Tensor:
     """A batch [B, ...] of finite float images, clamped to `bounds` if they are given.
 
     A pixel beyond a bound by rounding, up to 1e-6 of the box's width, is clamped; a farther one is a ValueError that
@@ -280,7 +280,7 @@ def finite(name: str, value: torch.Tensor) -> torch.Tensor:
     return value
 
 
-def image_shape(name: str, value) -> tuple[int, int, int]:
+def image_shape(name: str, value: Any) -> tuple[int, int, int]:
     """(C, H, W), three integers above zero."""
     try:
         shape = tuple(map(operator.index, value))

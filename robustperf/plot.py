@@ -35,7 +35,7 @@ _MOST_NAMED = 3  # components of delta above a picture
 
 def margin_curves(
     curves: Mapping[str, Any],
-    path: str | os.PathLike | None = None,
+    path: str | os.PathLike[str] | None = None,
     confidence: float = 0.95,
     norm: float = 2,
     title: str | None = None,
@@ -101,7 +101,7 @@ def margin_curves(
 
 def training_curves(
     epochs: Sequence[Mapping[str, float]],
-    path: str | os.PathLike | None = None,
+    path: str | os.PathLike[str] | None = None,
     best: int | None = None,
     title: str | None = None,
 ) -> Figure:
@@ -159,7 +159,7 @@ def margin_axes(height: float = 4.2, norm: float | None = None, title: str | Non
 
 
 def draw_margin_curve(
-    axes: Axes, curve: Any, *, label: str | None = None, confidence: float | None = 0.95, **kwargs
+    axes: Axes, curve: Any, *, label: str | None = None, confidence: float | None = 0.95, **kwargs: Any
 ) -> None:
     """Draws one margin curve over [0, d] on `axes` as a step function, with its band unless `confidence` is None.
 
@@ -198,7 +198,7 @@ def image_grid(
     x: torch.Tensor,
     drawn: torch.Tensor,
     delta: torch.Tensor | None = None,
-    path: str | os.PathLike | None = None,
+    path: str | os.PathLike[str] | None = None,
     title: str | None = None,
     labels: Sequence[str] | None = None,
     names: Sequence[str] | None = None,
@@ -277,7 +277,7 @@ def domain_overview(
     edges: torch.Tensor,
     measure: str,
     ranges: Mapping[str, tuple[float, float]] | None = None,
-    path: str | os.PathLike | None = None,
+    path: str | os.PathLike[str] | None = None,
     title: str | None = None,
 ) -> Figure:
     """The distribution of a measure over a data set, after Figures 22 to 25 of Robey et al. 2020: its histogram with
@@ -368,13 +368,13 @@ def domain_overview(
     return figure
 
 
-def save(figure: Figure, path: str | os.PathLike) -> None:
+def save(figure: Figure, path: str | os.PathLike[str]) -> None:
     """Writes `figure` to `path` in the format of its suffix (PNG without one), atomically."""
     with written_whole(path) as partial:
         figure.savefig(partial, format=_format(path))
 
 
-def check_path(path: str | os.PathLike) -> Path:
+def check_path(path: str | os.PathLike[str]) -> Path:
     """`user_path(path)`, if a figure can be written there.
 
     Raises FileNotFoundError where its folder does not exist; ValueError for a suffix that is no format of pictures.
@@ -393,7 +393,7 @@ def check_path(path: str | os.PathLike) -> Path:
     return path
 
 
-def _format(path: str | os.PathLike) -> str:
+def _format(path: str | os.PathLike[str]) -> str:
     return Path(path).suffix[1:].lower() or "png"
 
 

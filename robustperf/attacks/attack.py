@@ -97,7 +97,9 @@ class Attack(check.Settings):
         point = check.images(f"{self.name}: point", found.point, bounds)
         return found if point is found.point else replace(found, point=point)
 
-    def run(self, model, x, labels, *, key, index, bounds) -> Adversarial:
+    def run(
+        self, model: Classifier, x: torch.Tensor, labels: torch.Tensor, *, key: int, index: torch.Tensor, bounds: Box
+    ) -> Adversarial:
         """The search, with checked arguments; `bounds` are two numbers, or two tensors that broadcast to an image."""
         raise NotImplementedError
 
@@ -167,7 +169,9 @@ def loss_gradient(
     return gradient, gap, (~finite | (size == 0)) & ~(gap < 0)
 
 
-def input_gradients(output: torch.Tensor, x: torch.Tensor, *seeds: torch.Tensor, **options) -> tuple[torch.Tensor, ...]:
+def input_gradients(
+    output: torch.Tensor, x: torch.Tensor, *seeds: torch.Tensor, **options: Any
+) -> tuple[torch.Tensor, ...]:
     """`torch.autograd.grad` of the model's output in x; RuntimeError that names the model where there is none."""
     gradients = (None,)
     if output.requires_grad:

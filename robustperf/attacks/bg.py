@@ -7,6 +7,7 @@ import torch
 
 from robustperf import check, ops
 from robustperf.attacks.attack import Adversarial, Attack, input_gradients, per_sample
+from robustperf.check import Box
 from robustperf.classifier import Classifier, logits_of
 from robustperf.ops.logit_gap import rounding_allowance
 
@@ -41,7 +42,7 @@ class BG(Attack):
     classes: int | None = None
     steps: int = 1
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "norm", check.norm(self.norm))
         overshoot = tuple(float(check.number("overshoot", scale, least=1)) for scale in self.overshoot)
         if not overshoot:
@@ -55,7 +56,9 @@ class BG(Attack):
     def published(self) -> bool:
         return self == BG(self.norm)
 
-    def run(self, model, x, labels, *, key, index, bounds) -> Adversarial:
+    def run(
+        self, model: Classifier, x: torch.Tensor, labels: torch.Tensor, *, key: int, index: torch.Tensor, bounds: Box
+    ) -> Adversarial:
         found = self.linearised(model, x, x, labels, bounds)
         point, gap, evaluations, flat = found.point, found.gap, found.evaluations, found.flat
         for _ in range(self.steps - 1):
@@ -69,7 +72,9 @@ class BG(Attack):
     def length(self, delta: torch.Tensor) -> torch.Tensor:
         return torch.linalg.vector_norm(delta.flatten(1), self.norm, dim=1)
 
-    def linearised(self, model, at, x, labels, bounds) -> Adversarial:
+    def linearised(
+        self, model: Classifier, at: torch.Tensor, x: torch.Tensor, labels: torch.Tensor, bounds: Box
+    ) -> Adversarial:
         """The closest point to x that crosses, of the solutions for the network linearised at `at`."""
         batch = torch.arange(x.shape[0], device=x.device)
         logits, gradients = logit_gradients(model, at)

@@ -6,6 +6,8 @@ import torch
 
 from robustperf import check
 from robustperf.attacks.attack import Adversarial, Attack, check_loss, gap_at, loss_gradient
+from robustperf.check import Box
+from robustperf.classifier import Classifier
 
 _EPS = 0.25
 
@@ -26,7 +28,7 @@ class FGSM(Attack):
     eps: float | None = None
     loss: str = "gap"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.eps is not None:
             check.number("eps", self.eps, above=0)
         check_loss(self.loss)
@@ -35,7 +37,9 @@ class FGSM(Attack):
     def published(self) -> bool:
         return self.eps in (None, _EPS)
 
-    def run(self, model, x, labels, *, key, index, bounds) -> Adversarial:
+    def run(
+        self, model: Classifier, x: torch.Tensor, labels: torch.Tensor, *, key: int, index: torch.Tensor, bounds: Box
+    ) -> Adversarial:
         gradient, _, flat = loss_gradient(model, x, labels, self.loss)
         eps = _EPS * check.width(bounds, x) if self.eps is None else self.eps
         point = (x + eps * gradient.sign()).clamp(*bounds)

@@ -7,6 +7,8 @@ import torch
 
 from robustperf import check, random
 from robustperf.attacks.attack import Adversarial, Attack, check_loss, gap_at, loss_gradient, per_sample
+from robustperf.check import Box
+from robustperf.classifier import Classifier
 
 _EPS = {2.0: 3.0, math.inf: 0.3}
 
@@ -40,7 +42,7 @@ class PGD(Attack):
     early_stop: bool = False
     loss: str = "gap"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         norm = check.norm(self.norm)
         if norm not in _EPS:
             raise ValueError(f"norm: expected 2 or inf, got {self.norm!r}")
@@ -62,7 +64,9 @@ class PGD(Attack):
         step = eps / 30 if self.norm == math.inf else 2.5 * eps / self.steps
         return eps, step if self.step is None else self.step
 
-    def run(self, model, x, labels, *, key, index, bounds) -> Adversarial:
+    def run(
+        self, model: Classifier, x: torch.Tensor, labels: torch.Tensor, *, key: int, index: torch.Tensor, bounds: Box
+    ) -> Adversarial:
         eps, step = self.sizes(check.width(bounds, x))
         point = x
         if self.random_start:

@@ -15,7 +15,7 @@ _CHUNK = 1 << 24  # numbers that `resized` works on at a time
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Dataset(Result, data.Dataset):
+class Dataset(Result, data.Dataset[tuple[torch.Tensor, int]]):
     """Labelled images; a torch data set too, for `DataLoader` and `Subset`: `dataset[i]` is (image, label), the image
     float32 [C, H, W] in the data set's memory, the label an int.
 

@@ -25,7 +25,7 @@ from robustperf.result import Result
 SPLITS = ("train", "val", "test")
 
 
-class ImageFolder(Result, data.Dataset):
+class ImageFolder(Result, data.Dataset[tuple[torch.Tensor, int]]):
     """The images of PATH/SPLIT/CLASS/*.jpeg (.bmp, .jpg, .png, .ppm, .webp), read when they are asked for.
 
     `folder[i]` is (image, label): the image float32 [3, size, size] in [0, 1], the label an int in 0..classes-1. Its
@@ -53,7 +53,13 @@ class ImageFolder(Result, data.Dataset):
             broken image, or one of more pixels than Pillow's limit, is a ValueError that names it when it is asked for.
     """
 
-    def __init__(self, path: str | os.PathLike, split: str = "train", size: int = 224) -> None:
+    size: int
+    name: str
+    class_names: list[str]
+    y: torch.Tensor
+    left_out: dict[str, int]
+
+    def __init__(self, path: str | os.PathLike[str], split: str = "train", size: int = 224) -> None:
         path = user_path(path)
         check_name("split", split, SPLITS)
         self.size = check.integer("size", size, 1)

@@ -27,7 +27,7 @@ class LeNet(nn.Module):
     shape.
     """
 
-    def __init__(self, in_channels: int = 3, size: int = 32, classes: int = 10):
+    def __init__(self, in_channels: int = 3, size: int = 32, classes: int = 10) -> None:
         super().__init__()
         for name, value in {"in_channels": in_channels, "size": size, "classes": classes}.items():
             check.integer(name, value, 1)

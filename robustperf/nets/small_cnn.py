@@ -25,7 +25,7 @@ class SmallCNN(nn.Module):
     Raises ValueError for an argument that is not a positive integer, or images of another shape.
     """
 
-    def __init__(self, in_channels: int = 1, size: int = 28, classes: int = 10, width: int = 16):
+    def __init__(self, in_channels: int = 1, size: int = 28, classes: int = 10, width: int = 16) -> None:
         super().__init__()
         sizes = {"in_channels": in_channels, "size": size, "classes": classes, "width": width}
         for name, value in sizes.items():

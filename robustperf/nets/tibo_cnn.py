@@ -42,7 +42,7 @@ class TiboCNN(nn.Module):
         width: int = 128,
         layers: int = 3,
         hidden: int = 1024,
-    ):
+    ) -> None:
         super().__init__()
         sizes = {
             "in_channels": in_channels,

@@ -48,9 +48,12 @@ class AugMix(UniformDelta):
     Raises ValueError for an argument out of its range.
     """
 
+    severity: float
+    width: int
+
     differentiable_in_delta = differentiable_in_x = False
 
-    def __init__(self, severity: float = 3.0, width: int = 3):
+    def __init__(self, severity: float = 3.0, width: int = 3) -> None:
         self.severity = check.number("severity", severity, above=0.1, most=10)
         self.width = check.integer("width", width, 1)
 
@@ -58,7 +61,7 @@ class AugMix(UniformDelta):
         return 1 + self.width * (2 + 3 * _STEPS)
 
     @torch.no_grad()
-    def transform(self, x, delta, *, backend=None):
+    def transform(self, x: torch.Tensor, delta: torch.Tensor, *, backend: str | None = None) -> torch.Tensor:
         check_images(x, _WARP.program)
         if x.device.type == "cpu":
             x = check.images("x", x, (0.0, 1.0))

@@ -14,7 +14,7 @@ class GaussianNoise(ProgramKernel):
         std: standard deviation, in units of the pixel range.
     """
 
-    def __init__(self, std: float = 0.1):
+    def __init__(self, std: float = 0.1) -> None:
         std = check.number("std", std, above=0)
         self.program = Program((Step(Transform.ADD, Law.NORMAL, (0.0,), (std,), (1,), "gaussian_noise"),))
 
@@ -26,7 +26,7 @@ class ImpulseNoise(ProgramKernel):
         share: of the values that are replaced, in (0, 1].
     """
 
-    def __init__(self, share: float = 0.1):
+    def __init__(self, share: float = 0.1) -> None:
         share = check.number("share", share, above=0, most=1)
         self.program = Program((Step(Transform.IMPULSE, Law.EVERYWHERE, (0.0,), (1.0,), (share,), "impulse_noise"),))
 
@@ -38,6 +38,6 @@ class ShotNoise(ProgramKernel):
         rate: photons of a white pixel, up to 500; fewer are noisier.
     """
 
-    def __init__(self, rate: float = 25.0):
+    def __init__(self, rate: float = 25.0) -> None:
         rate = check.number("rate", rate, above=0, most=500)
         self.program = Program((Step(Transform.SHOT, Law.EVERYWHERE, (0.0,), (1.0,), (rate,), "shot_noise"),))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -15,6 +15,9 @@ from robustperf.robustness.confidence import check_confidence
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+Distances = TypeVar("Distances", float, torch.Tensor, np.ndarray)
+"""A distance or an array of them; a result of the same kind."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -39,7 +42,7 @@ class MarginCurve(Result):
     upper: float
     notes: tuple[str, ...] = ()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "distances", _checked_distances(self.distances))
         object.__setattr__(self, "upper", _checked_upper(self.upper))
 
@@ -103,7 +106,7 @@ class MarginCurve(Result):
         """
         return self.distances[(self.count - 1) // 2].item()
 
-    def at(self, eps):
+    def at(self, eps: Distances) -> Distances:
         """The fraction of points with margin > eps, that is with no adversarial example at distance <= eps.
 
         Args:
@@ -125,7 +128,7 @@ class MarginCurve(Result):
         confidence = check_confidence(confidence)
         return Band(self, confidence, math.sqrt(math.log(2 / (1 - confidence)) / (2 * self.count)))
 
-    def plot(self, ax: Axes | None = None, label: str | None = None, band: bool = True, **kwargs) -> Axes:
+    def plot(self, ax: Axes | None = None, label: str | None = None, band: bool = True, **kwargs: Any) -> Axes:
         """Draws the curve as a step function and returns the axes; None draws on a new figure (`axes.figure`).
 
         Args:
@@ -160,11 +163,11 @@ class Band(Result):
     confidence: float
     half_width: float
 
-    def lower(self, eps):
+    def lower(self, eps: Distances) -> Distances:
         """The band's lower curve at eps; arguments and result as in `MarginCurve.at`."""
         return _level(self.curve, eps, shift=-self.half_width)
 
-    def upper(self, eps):
+    def upper(self, eps: Distances) -> Distances:
         """The band's upper curve at eps; arguments and result as in `MarginCurve.at`."""
         return _level(self.curve, eps, shift=self.half_width)
 
@@ -184,7 +187,7 @@ class Band(Result):
         return torch.dot(widths, (levels + shift).clamp(0, 1)).item()
 
 
-def _level(curve: MarginCurve, eps, shift: float):
+def _level(curve: MarginCurve, eps: Any, shift: float) -> Any:
     """at(eps) + shift, clipped to [0, 1], in the kind of container that eps came in."""
     values = _real("eps", eps)
     wrong = ~(values >= 0)

@@ -90,7 +90,7 @@ class Margins(Result):
             **{f"closest_by {name}": fraction for name, fraction in self.fractions.items()},
         }
 
-    def save(self, path: str | os.PathLike) -> None:
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Writes everything to an npz file, atomically, as `robustperf margins` does: arrays without pickles.
 
         Raises FileNotFoundError where the folder of `path` does not exist, OSError where it cannot be written.
@@ -100,7 +100,7 @@ class Margins(Result):
         save_margins(path, self)
 
     @staticmethod
-    def load(path: str | os.PathLike) -> Margins:
+    def load(path: str | os.PathLike[str]) -> Margins:
         """What `save`, or `robustperf margins`, wrote. Raises FileNotFoundError; ValueError for another file."""
         from robustperf.robustness.margin_run import load_margins
 

@@ -101,7 +101,7 @@ class Score(check.Settings):
     nodes: int = 32
     certain: str = "draws"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not isinstance(self.kernel, Kernel | Family):
             raise TypeError(f"kernel: expected a Kernel or a Family, got {type(self.kernel).__name__}")
         for name, value, known in (("H", self.H, tuple(_NAMED)), ("G", self.G, ("uniform", "empirical"))):

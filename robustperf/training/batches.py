@@ -155,7 +155,13 @@ def batches(samples: int | torch.Tensor, batch_size: int, *, key: int, epoch: in
 class Order:
     """The batches of all epochs. Raises ValueError as `batches`."""
 
-    def __init__(self, samples: torch.Tensor, batch_size: int, key: int, epochs: int):
+    samples: torch.Tensor
+    batch_size: int
+    key: int
+    epochs: int
+    steps_an_epoch: int
+
+    def __init__(self, samples: torch.Tensor, batch_size: int, key: int, epochs: int) -> None:
         self.samples, self.batch_size, self.key, self.epochs = samples, batch_size, key, epochs
         self.steps_an_epoch = len(self.batches(0))
 

@@ -44,7 +44,7 @@ class MAT(Objective):
     weight: float = 1.0
     start: str = "centre"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_kernel(self.kernel)
         if not self.kernel.differentiable_in_delta:
             raise _no_gradient(self.kernel)
@@ -54,7 +54,9 @@ class MAT(Objective):
         if self.start not in STARTS:
             raise ValueError(f"start: expected one of {', '.join(STARTS)}, got {self.start!r}")
 
-    def loss(self, model, x, y, *, key, index):
+    def loss(
+        self, model: Classifier, x: torch.Tensor, y: torch.Tensor, *, key: int, index: torch.Tensor
+    ) -> torch.Tensor:
         drawn = self.kernel(x, self.ascend(without_wrapper(model), x, y))
         return loss_of_drawn(model, drawn[None], x, y, self.weight)
 

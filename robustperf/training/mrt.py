@@ -50,7 +50,7 @@ class MRT(Objective):
     chunk: int | None = None
     selection_compile: str | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_kernel(self.kernel)
         check.integer("k", self.k, 1)
         check.number("weight", self.weight, least=0)
@@ -66,7 +66,9 @@ class MRT(Objective):
                 f"selection_compile: expected None or one of {', '.join(MODES)}, got {self.selection_compile!r}"
             )
 
-    def loss(self, model, x, y, *, key, index):
+    def loss(
+        self, model: Classifier, x: torch.Tensor, y: torch.Tensor, *, key: int, index: torch.Tensor
+    ) -> torch.Tensor:
         return loss_of_drawn(model, self.worst(model, x, y, key=key, index=index)[None], x, y, self.weight)
 
     def worst(

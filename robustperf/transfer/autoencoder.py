@@ -11,7 +11,7 @@ from torch import nn, optim
 from torch.nn import functional
 
 from robustperf import check
-from robustperf.classifier import evaluating, laid_out
+from robustperf.classifier import Classifier, evaluating, laid_out
 from robustperf.data import Dataset
 from robustperf.nets.dtype import made_in_float32
 from robustperf.training import Fitted, Objective, fit
@@ -46,7 +46,7 @@ class PairedAutoencoder(nn.Module):
 
     def __init__(
         self, image_shape: tuple[int, int, int] = (1, 28, 28), code: int = 128, width: int = 32, hidden: int = 2048
-    ):
+    ) -> None:
         super().__init__()
         for name, value in {"code": code, "width": width, "hidden": hidden}.items():
             check.integer(name, value, 1)
@@ -156,7 +156,9 @@ class Reconstruction(Objective):
 
     classifies: ClassVar[bool] = False
 
-    def loss(self, model, x, y, *, key, index):
+    def loss(
+        self, model: Classifier, x: torch.Tensor, y: torch.Tensor, *, key: int, index: torch.Tensor
+    ) -> torch.Tensor:
         return functional.mse_loss(model(laid_out(model, x), y), x)
 
 
