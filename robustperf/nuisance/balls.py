@@ -19,7 +19,7 @@ from robustperf import check, random
 from robustperf.family import Family
 from robustperf.kernel import Kernel, Shape, check_shape
 from robustperf.nuisance.program_kernel import ProgramKernel
-from robustperf.ops.program import Law, Program, Step, Transform
+from robustperf.ops.program import Distribution, Program, Step, Transform
 
 
 class L2Ball(ProgramKernel):
@@ -32,7 +32,7 @@ class L2Ball(ProgramKernel):
 
     def __init__(self, eps: float, clamp: bool = False):
         eps = check.positive("eps", eps)
-        self.program = Program((Step(Transform.ADD, Law.BALL, (0.0,), (eps,), (bool(clamp),), "l2_ball"),))
+        self.program = Program((Step(Transform.ADD, Distribution.BALL, (0.0,), (eps,), (bool(clamp),), "l2_ball"),))
 
 
 class LinfBall(ProgramKernel):
@@ -45,7 +45,8 @@ class LinfBall(ProgramKernel):
 
     def __init__(self, eps: float, clamp: bool = False):
         eps = check.positive("eps", eps)
-        self.program = Program((Step(Transform.ADD, Law.EVERYWHERE, (-eps,), (eps,), (bool(clamp),), "linf_ball"),))
+        step = Step(Transform.ADD, Distribution.EVERYWHERE, (-eps,), (eps,), (bool(clamp),), "linf_ball")
+        self.program = Program((step,))
 
 
 class L1Ball(Kernel):

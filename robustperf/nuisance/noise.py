@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from robustperf import check
 from robustperf.nuisance.program_kernel import ProgramKernel
-from robustperf.ops.program import Law, Program, Step, Transform
+from robustperf.ops.program import Distribution, Program, Step, Transform
 
 
 class GaussianNoise(ProgramKernel):
@@ -16,7 +16,7 @@ class GaussianNoise(ProgramKernel):
 
     def __init__(self, std: float = 0.1):
         std = check.positive("std", std)
-        self.program = Program((Step(Transform.ADD, Law.NORMAL, (0.0,), (std,), (1,), "gaussian_noise"),))
+        self.program = Program((Step(Transform.ADD, Distribution.NORMAL, (0.0,), (std,), (1,), "gaussian_noise"),))
 
 
 class ImpulseNoise(ProgramKernel):
@@ -30,7 +30,8 @@ class ImpulseNoise(ProgramKernel):
         share = check.positive("share", share)
         if share > 1:
             raise ValueError(f"share: expected a number in (0, 1], got {share!r}")
-        self.program = Program((Step(Transform.IMPULSE, Law.EVERYWHERE, (0.0,), (1.0,), (share,), "impulse_noise"),))
+        step = Step(Transform.IMPULSE, Distribution.EVERYWHERE, (0.0,), (1.0,), (share,), "impulse_noise")
+        self.program = Program((step,))
 
 
 class ShotNoise(ProgramKernel):
@@ -44,4 +45,4 @@ class ShotNoise(ProgramKernel):
         rate = check.positive("rate", rate)
         if rate > 500:
             raise ValueError(f"rate: expected a number in (0, 500], got {rate!r}")
-        self.program = Program((Step(Transform.SHOT, Law.EVERYWHERE, (0.0,), (1.0,), (rate,), "shot_noise"),))
+        self.program = Program((Step(Transform.SHOT, Distribution.EVERYWHERE, (0.0,), (1.0,), (rate,), "shot_noise"),))

@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 
 from robustperf.nuisance.program_kernel import ProgramKernel, box, span
-from robustperf.ops.program import MOST_RADIUS, Law, Program, Source, Step, Transform
+from robustperf.ops.program import MAX_RADIUS, Distribution, Program, Source, Step, Transform
 
 Range = float | tuple[float, float]
 
@@ -108,7 +108,7 @@ class BackgroundColour(ProgramKernel):
             settings = (Source.COLOUR, *_colour("source", source))
             if settings[1:] == (1.0, 1.0, 1.0):
                 raise ValueError("source: expected a colour that is not white, the foreground's, got (1, 1, 1)")
-        step = Step(Transform.BACKGROUND, Law.BOX, low, high, settings, "background_colour")
+        step = Step(Transform.BACKGROUND, Distribution.BOX, low, high, settings, "background_colour")
         self.program = Program((step,))
 
     @classmethod
@@ -131,7 +131,7 @@ class Blur(ProgramKernel):
     """
 
     def __init__(self, sigma: Range = 1.5):
-        bounds = span("sigma", sigma, 0, MOST_RADIUS / 3)
+        bounds = span("sigma", sigma, 0, MAX_RADIUS / 3)
         self.program = box(Transform.BLUR, "blur", [bounds], math.ceil(3 * bounds[1]))
 
 
@@ -147,7 +147,7 @@ class Fog(ProgramKernel):
 
     def __init__(self, strength: Range = 0.8):
         lower, upper = span("strength", strength, least=0)
-        self.program = Program((Step(Transform.FOG, Law.FOG, (lower,), (upper,), (), "fog"),))
+        self.program = Program((Step(Transform.FOG, Distribution.FOG, (lower,), (upper,), (), "fog"),))
 
 
 def _colour(name, value):
