@@ -22,7 +22,7 @@ from robustperf.family import Family
 from robustperf.kernel import Kernel, Shape, check_shape
 from robustperf.nuisance.program_kernel import ProgramKernel
 from robustperf.ops.draws import Key
-from robustperf.ops.program import Law, Program, Step, Transform
+from robustperf.ops.program import Distribution, Program, Step, Transform
 
 
 class L2Ball(ProgramKernel):
@@ -35,7 +35,7 @@ class L2Ball(ProgramKernel):
 
     def __init__(self, eps: float, clamp: bool = False) -> None:
         eps = check.number("eps", eps, above=0)
-        self.program = Program((Step(Transform.ADD, Law.BALL, (0.0,), (eps,), (bool(clamp),), "l2_ball"),))
+        self.program = Program((Step(Transform.ADD, Distribution.BALL, (0.0,), (eps,), (bool(clamp),), "l2_ball"),))
 
 
 class LinfBall(ProgramKernel):
@@ -48,7 +48,9 @@ class LinfBall(ProgramKernel):
 
     def __init__(self, eps: float, clamp: bool = False) -> None:
         eps = check.number("eps", eps, above=0)
-        self.program = Program((Step(Transform.ADD, Law.EVERYWHERE, (-eps,), (eps,), (bool(clamp),), "linf_ball"),))
+        self.program = Program(
+            (Step(Transform.ADD, Distribution.EVERYWHERE, (-eps,), (eps,), (bool(clamp),), "linf_ball"),)
+        )
 
 
 class L1Ball(Kernel):

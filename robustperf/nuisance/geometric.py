@@ -7,7 +7,7 @@ on).
 from __future__ import annotations
 
 from robustperf.nuisance.program_kernel import ProgramKernel, box, span
-from robustperf.ops.program import PARAMETERS, Outside, Program, Transform
+from robustperf.ops.program import AFFINE_PARAMETERS, Outside, Program, Transform
 
 Range = float | tuple[float, float]
 
@@ -44,12 +44,12 @@ class Affine(ProgramKernel):
     def _set(
         self, name: str, outside: str, ranges: dict[str, Range | None], argument_of: tuple[str | None, ...]
     ) -> None:
-        """`argument_of`: which of the constructor's arguments gives each of PARAMETERS."""
+        """`argument_of`: which of the constructor's arguments gives each of AFFINE_PARAMETERS."""
         if outside not in ("zeros", "border"):
             raise ValueError(f"outside: expected 'zeros' or 'border', got {outside!r}")
         limits = {"scale": (-0.99, 99), "shear_x": (-80, 80), "shear_y": (-80, 80)}
         given, mask = [], 0
-        for bit, (part, argument) in enumerate(zip(PARAMETERS, argument_of, strict=True)):
+        for bit, (part, argument) in enumerate(zip(AFFINE_PARAMETERS, argument_of, strict=True)):
             if argument is not None and ranges[argument] is not None:
                 given.append(span(argument, ranges[argument], *limits.get(part, ())))
                 mask |= 1 << bit

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from robustperf import check
 from robustperf.nuisance.program_kernel import ProgramKernel
-from robustperf.ops.program import Law, Program, Step, Transform
+from robustperf.ops.program import Distribution, Program, Step, Transform
 
 
 class GaussianNoise(ProgramKernel):
@@ -16,7 +16,7 @@ class GaussianNoise(ProgramKernel):
 
     def __init__(self, std: float = 0.1) -> None:
         std = check.number("std", std, above=0)
-        self.program = Program((Step(Transform.ADD, Law.NORMAL, (0.0,), (std,), (1,), "gaussian_noise"),))
+        self.program = Program((Step(Transform.ADD, Distribution.NORMAL, (0.0,), (std,), (1,), "gaussian_noise"),))
 
 
 class ImpulseNoise(ProgramKernel):
@@ -28,7 +28,9 @@ class ImpulseNoise(ProgramKernel):
 
     def __init__(self, share: float = 0.1) -> None:
         share = check.number("share", share, above=0, most=1)
-        self.program = Program((Step(Transform.IMPULSE, Law.EVERYWHERE, (0.0,), (1.0,), (share,), "impulse_noise"),))
+        self.program = Program(
+            (Step(Transform.IMPULSE, Distribution.EVERYWHERE, (0.0,), (1.0,), (share,), "impulse_noise"),)
+        )
 
 
 class ShotNoise(ProgramKernel):
@@ -40,4 +42,4 @@ class ShotNoise(ProgramKernel):
 
     def __init__(self, rate: float = 25.0) -> None:
         rate = check.number("rate", rate, above=0, most=500)
-        self.program = Program((Step(Transform.SHOT, Law.EVERYWHERE, (0.0,), (1.0,), (rate,), "shot_noise"),))
+        self.program = Program((Step(Transform.SHOT, Distribution.EVERYWHERE, (0.0,), (1.0,), (rate,), "shot_noise"),))

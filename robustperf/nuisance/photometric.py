@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 
 from robustperf.nuisance.program_kernel import ProgramKernel, box, span
-from robustperf.ops.program import MOST_RADIUS, Law, Program, Source, Step, Transform
+from robustperf.ops.program import Distribution, Program, Source, Step, Transform
 
 Range = float | tuple[float, float]
 
@@ -108,7 +108,7 @@ class BackgroundColour(ProgramKernel):
             settings = (Source.COLOUR, *_colour("source", source))
             if settings[1:] == (1.0, 1.0, 1.0):
                 raise ValueError("source: expected a colour that is not white, the foreground's, got (1, 1, 1)")
-        step = Step(Transform.BACKGROUND, Law.BOX, low, high, settings, "background_colour")
+        step = Step(Transform.BACKGROUND, Distribution.BOX, low, high, settings, "background_colour")
         self.program: Program = Program((step,))
 
     @classmethod
@@ -147,7 +147,7 @@ class Fog(ProgramKernel):
 
     def __init__(self, strength: Range = 0.8) -> None:
         lower, upper = span("strength", strength, least=0)
-        self.program: Program = Program((Step(Transform.FOG, Law.FOG, (lower,), (upper,), (), "fog"),))
+        self.program: Program = Program((Step(Transform.FOG, Distribution.FOG, (lower,), (upper,), (), "fog"),))
 
 
 def _colour(name, value):
