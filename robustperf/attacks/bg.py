@@ -41,15 +41,15 @@ class BG(Attack):
     classes: int | None = None
     steps: int = 1
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "norm", check.norm(self.norm))
-        overshoot = tuple(float(s) for s in self.overshoot)
-        if not overshoot or not all(1 <= s < math.inf for s in overshoot):
-            raise ValueError(f"overshoot: expected finite scales of at least 1, got {self.overshoot!r}")
+        overshoot = tuple(float(check.number("overshoot", scale, least=1)) for scale in self.overshoot)
+        if not overshoot:
+            raise ValueError("overshoot: expected at least one scale, got none")
         object.__setattr__(self, "overshoot", overshoot)
         if self.classes is not None:
-            check.positive("classes", self.classes, integer=True)
-        check.positive("steps", self.steps, integer=True)
+            check.integer("classes", self.classes, 1)
+        check.integer("steps", self.steps, 1)
 
     @property
     def published(self) -> bool:

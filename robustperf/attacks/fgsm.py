@@ -28,9 +28,9 @@ class FGSM(Attack):
     eps: float | None = None
     loss: str = "gap"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.eps is not None:
-            check.positive("eps", self.eps)
+            check.number("eps", self.eps, above=0)
         check_loss(self.loss)
 
     @property

@@ -7,10 +7,9 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from robustperf import ops
+from robustperf import check, ops
 from robustperf.classifier import Classifier, logits_of
 from robustperf.names import check_name
-from robustperf.ops.logit_gap import check_labels
 
 LOSSES = ("gap", "dlr", "cross_entropy")
 """The losses that an attack can ascend, see `loss_of`."""
@@ -59,7 +58,7 @@ def loss_gradient(
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         logits = logits_of(model, x)
-        check_labels("labels", labels, logits.shape[1])
+        check.labels("labels", labels, logits.shape[1])
         (gradient,) = _input_gradients(loss_of(logits, labels, loss).sum(), x)
     size = gradient.flatten(1).abs().amax(1)
     finite = size.isfinite()  # NaN and infinity show in the largest

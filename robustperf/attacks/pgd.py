@@ -42,14 +42,14 @@ class PGD(Attack):
     early_stop: bool = False
     loss: str = "gap"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         norm = check.norm(self.norm)
         if norm not in _EPS:
             raise ValueError(f"norm: expected 2 or inf, got {self.norm!r}")
-        check.positive("steps", self.steps, integer=True)
+        check.integer("steps", self.steps, 1)
         for name in ("eps", "step"):
             if getattr(self, name) is not None:
-                check.positive(name, getattr(self, name))
+                check.number(name, getattr(self, name), above=0)
         check_loss(self.loss)
         object.__setattr__(self, "norm", norm)
 

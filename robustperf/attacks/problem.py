@@ -6,11 +6,10 @@ import math
 
 import torch
 
-from robustperf import ops
+from robustperf import check, ops
 from robustperf.attacks.losses import logit_gradients, loss_gradient, per_sample
 from robustperf.check import Box
 from robustperf.classifier import Classifier, logits_of
-from robustperf.ops.logit_gap import check_labels
 
 
 class Problem:
@@ -94,7 +93,7 @@ class Problem:
         """(logits [M, C], the gradient of each logit [M, C, D], which may not be finite) from one forward and C
         backward passes."""
         logits, gradients = logit_gradients(self.model, point)
-        check_labels("labels", self.labels, logits.shape[1])
+        check.labels("labels", self.labels, logits.shape[1])
         self.count(rows, forward=1, backward=logits.shape[1])
         return logits, gradients
 

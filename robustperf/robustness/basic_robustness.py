@@ -133,8 +133,8 @@ def agreement(
     """`basic_robustness` of a function from images [B, ...] and their sample ids [B] to labels [B]."""
     check.tensor("x", x, ("N", "C", "H", "W"))
     check_kernel(kernel)
-    check.positive("samples", samples, integer=True)
-    check.positive("batch_size", batch_size, integer=True)
+    check.integer("samples", samples, 1)
+    check.integer("batch_size", batch_size, 1)
     if width is not None and until_disagreement:
         raise ValueError(
             f"width: expected None beside until_disagreement=True, which is another stopping rule, got {width}"
@@ -193,8 +193,7 @@ def interim_stages(samples: int, width: float | None, confidence: float) -> list
     can be reached (all draws agree) to the first at which it must be; only `samples` where no width is given."""
     if width is None:
         return [samples]
-    if check.positive("width", width) >= 1:
-        raise ValueError(f"width: expected a number in (0, 1), got {width}")
+    check.number("width", width, above=0, below=1)
     stages, stage = [], _FIRST_STAGE
     while stage < samples:
         if _width(stage, stage, confidence) <= width:

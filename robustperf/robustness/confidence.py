@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import numbers
 
 import torch
 
@@ -44,6 +43,4 @@ def hoeffding(values: torch.Tensor, confidence: float) -> tuple[float, float]:
 
 
 def check_confidence(value: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 < value < 1:
-        raise ValueError(f"confidence: expected a number strictly between 0 and 1, got {value!r}")
-    return float(value)
+    return float(check.number("confidence", value, above=0, below=1))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import numbers
 from dataclasses import dataclass
 
 import torch
@@ -89,6 +88,5 @@ def accuracy_bound(accuracy: float, eps: float, delta: float) -> float:
     Raises ValueError for a value that is no number in [0, 1].
     """
     for name, value in (("accuracy", accuracy), ("eps", eps), ("delta", delta)):
-        if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 <= value <= 1:
-            raise ValueError(f"{name}: expected a number in [0, 1], got {value!r}")
+        check.number(name, value, least=0, most=1)
     return max(0.0, float(accuracy - eps - delta))

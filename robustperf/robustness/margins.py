@@ -18,7 +18,6 @@ from robustperf.attacks.named import Attacks, attacks_of
 from robustperf.check import Box
 from robustperf.classifier import Classifier, Estimator, evaluating, logits_of
 from robustperf.names import PUBLISHED
-from robustperf.ops.logit_gap import check_labels
 from robustperf.progress import progress_bar
 from robustperf.result import Result
 from robustperf.robustness.boundary import nearest_crossing
@@ -92,7 +91,7 @@ class Margins(Result):
             **{f"closest_by {name}": fraction for name, fraction in self.fractions.items()},
         }
 
-    def save(self, path: str | os.PathLike) -> None:
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Writes everything to an npz file, atomically, as `robustperf margins` does: arrays without pickles.
 
         Raises FileNotFoundError where the folder of `path` does not exist, OSError where it cannot be written.
@@ -102,7 +101,7 @@ class Margins(Result):
         save_margins(path, self)
 
     @staticmethod
-    def load(path: str | os.PathLike) -> Margins:
+    def load(path: str | os.PathLike[str]) -> Margins:
         """What `save`, or `robustperf margins`, wrote. Raises FileNotFoundError; ValueError for another file."""
         from robustperf.robustness.margin_run import load_margins
 
@@ -214,10 +213,10 @@ class MarginSearch:
     probes: int = 0
     ensemble: tuple[Attack, ...] = field(init=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "norm", check.norm(self.norm))
         object.__setattr__(self, "ensemble", tuple(attacks_of(self.attacks, self.norm)))
-        check.positive("batch_size", self.batch_size, integer=True)
+        check.integer("batch_size", self.batch_size, 1)
 
     def stream(
         self, x: torch.Tensor, *, labels: torch.Tensor | None = None, index: torch.Tensor | None = None
@@ -249,7 +248,7 @@ class MarginSearch:
                 logits = logits_of(self.model, x)
             predicted = logits.argmax(1)
             labels = predicted if labels is None else labels
-            check_labels("labels", labels, logits.shape[1], wait=True)
+            check.labels("labels", labels, logits.shape[1], synchronise=True)
             gap = ops.logit_gap(logits, labels)
             undefined = gap.isnan()
             if undefined.any():

@@ -14,7 +14,6 @@ from robustperf import check, ops
 from robustperf.check import Box
 from robustperf.classifier import Classifier, check_no_nan, evaluating, logits_of
 from robustperf.ops.line_search_step import FIELD, check_search, new_search
-from robustperf.ops.logit_gap import check_labels
 
 TOL = 2.0**-20
 """The default width of the final bracket, as a fraction of the line."""
@@ -80,7 +79,7 @@ class BoundarySearch:
     box: Box | None = None
     backend: str | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("tol", "probes"):
             object.__setattr__(self, name, check.plain(getattr(self, name)))
         check_search(self.tol, self.method, self.probes)
@@ -120,7 +119,7 @@ class BoundarySearch:
             check.tensor("labels", labels, (batch,), dtypes=(torch.int64,), device=x.device)
         if gap_x is not None:
             if labels is None:
-                raise ValueError("gaps: a gap at x is the gap of a label; give the labels too")
+                raise ValueError("gaps: expected labels beside a gap at x, which is the gap of a label, got None")
             check.tensor("gaps[0]", gap_x, (batch,), dtypes=(torch.float64,), device=x.device)
             if gap_x.isnan().any():
                 raise ValueError("gaps: expected numbers at x, got NaN")
@@ -132,7 +131,8 @@ class BoundarySearch:
         check_no_nan(logits)
         predicted = logits.argmax(1)
         labels = predicted if labels is None else labels
-        check_labels("labels", labels, logits.shape[1], wait=True)  # the search synchronises with the GPU in any case
+        # the search synchronises with the GPU in any case
+        check.labels("labels", labels, logits.shape[1], synchronise=True)
         return labels, ops.logit_gap(logits, labels), predicted != labels, torch.ones_like(labels)
 
     def _search(self, search: _Lines, rows: torch.Tensor) -> None:
@@ -149,7 +149,7 @@ class BoundarySearch:
             if rows.numel():
                 first, logits = logits is None, logits_of(self.model, points.view(-1, *search.shape))
                 if first:
-                    check_labels("labels", search.labels, logits.shape[1])
+                    check.labels("labels", search.labels, logits.shape[1])
 
     def _extend(self, done: _Lines, box: Box) -> None:
         """Extends the lines beyond their ends, in the box and up to the nearest crossing found, searches them there,
