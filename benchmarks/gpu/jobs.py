@@ -14,7 +14,7 @@ from gpu.bench import Bench, image_bytes
 from gpu.timing import once_each
 from robustperf import closest_boundary, nets, ops, random
 from robustperf.ops.line_search_step import new_search
-from robustperf.robustness.boundary import TOL, distances
+from robustperf.robustness.search import TOL, distances
 from robustperf.training import MRT
 
 COMPARED = 128  # points whose distances are compared with those found on the CPU

@@ -20,7 +20,7 @@ from mnist_cnn import CHECKPOINT, trained
 
 import robustperf as rp
 from robustperf.attacks import BG, FGSM, PGD
-from robustperf.robustness.boundary import distances
+from robustperf.robustness.search import distances
 
 HALVINGS = 20  # the tolerance of the search, 2^-20
 
