@@ -13,7 +13,7 @@ from benchmarks.gpu.device import once_each
 from benchmarks.speed import line_search, training
 from robustperf import closest_boundary, nets, ops, random
 from robustperf.ops.line_search_step import new_search
-from robustperf.robustness.boundary import TOL, distances
+from robustperf.robustness.search import TOL, distances
 from robustperf.training import MRT
 
 COMPARED = 128  # points whose distances are compared with those found on the CPU

@@ -18,7 +18,7 @@ from benchmarks.common.options import add_mnist_model, add_timing, parse, parser
 from benchmarks.common.report import Report
 from benchmarks.common.timing import interleave
 from robustperf.attacks import BG, FGSM, PGD
-from robustperf.robustness.boundary import distances
+from robustperf.robustness.search import distances
 
 HALVINGS = 20  # the tolerance of the search, 2^-20
 

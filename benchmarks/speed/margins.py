@@ -25,7 +25,7 @@ from benchmarks.common.report import Report
 from benchmarks.common.timing import interleave
 from benchmarks.speed.line_search import bisect_every_line
 from robustperf.attacks import BG, FGSM, PGD
-from robustperf.robustness.boundary import distances
+from robustperf.robustness.search import distances
 
 LOSS = "cross_entropy"  # foolbox's too
 PUBLISHED = (FGSM(eps=0.25, loss=LOSS), PGD(norm=2, eps=3.0, steps=40, loss=LOSS), BG(norm=2))

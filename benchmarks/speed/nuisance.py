@@ -42,7 +42,7 @@ def eager(kernel: nuisance.Compose, shape: tuple[int, ...], device: str = "cpu")
 
     def run(x):
         delta = lower + (upper - lower) * torch.rand(1, len(x), layout.dim, device=device)
-        return reference(x, delta, layout.codes, layout.numbers)
+        return reference(x, delta, layout.codes, layout.parameters)
 
     return run
 
@@ -113,7 +113,7 @@ def backward(name: str, kernel: nuisance.Compose, shape: tuple[int, ...], repeat
     delta = kernel.sample(KEY, torch.arange(len(x)), 1, shape=shape[1:]).requires_grad_()
     grad = torch.randn((1, *shape), generator=generator)
     layout = kernel.parts[0].program.layout(shape[1:])
-    outs = {"robustperf": kernel(x, delta), "reference": reference(x, delta, layout.codes, layout.numbers)}
+    outs = {"robustperf": kernel(x, delta), "reference": reference(x, delta, layout.codes, layout.parameters)}
     times = interleave({
         who: lambda out=out: torch.autograd.grad(out, (x, delta), grad, retain_graph=True) for who, out in outs.items()
     }, repeats)  # fmt: skip
