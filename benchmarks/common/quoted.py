@@ -33,7 +33,7 @@ def quoted_figures(path: Path = README) -> Figures:
             figures.setdefault(name, {})
         elif name and not set(label) <= set("-: |"):
             if len(cells) != len(columns):
-                raise ValueError(f"{path.name}: expected {len(columns)} cells beside {label}, got {len(cells)}")
+                raise ValueError(f"{path.name}: expected {len(columns)} cells after {label}, got {len(cells)}")
             figures[name][label] = {column: cell for column, cell in zip(columns, cells, strict=True) if cell}
     return figures
 

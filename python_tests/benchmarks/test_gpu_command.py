@@ -118,9 +118,9 @@ def test_what_raises_hangs_or_crashes_is_reported_and_the_rest_runs(tmp_path):
 
     lines = "import os\nfor number in range(5000): print('line', number, flush=True)\n"
     stages = [
-        (passes.Part("raises", 3, raising), child("crashes", lines + "os.abort()"), child("beside", lines)),
+        (passes.Part("raises", 3, raising), child("crashes", lines + "os.abort()"), child("works", lines)),
         (child("hangs", "import time; print('asleep', flush=True); time.sleep(60)"),),
-        (child("behind", ""),),
+        (child("after", ""),),
     ]
     names = [(part.name, part.limit) for stage in stages for part in stage]
     results = Results(tmp_path / "out", "A trial", ("cuda", "triton"), {}, [*names, ("too late", 5)], tmp_path / "logs")
@@ -130,12 +130,12 @@ def test_what_raises_hangs_or_crashes_is_reported_and_the_rest_runs(tmp_path):
     reasons = {row["what"]: row["reason"] for row in found["could_not_run"]}
     assert reasons.keys() == {"raises", "crashes", "hangs"} and reasons["raises"].startswith("ZeroDivisionError")
     assert reasons["crashes"].startswith("it ended with -6") and reasons["hangs"].startswith("out of its ")
-    assert [row["check"] for row in found["checks"]] == ["beside", "behind"]
+    assert [row["check"] for row in found["checks"]] == ["works", "after"]
     assert {row["part"]: row["outcome"] for row in found["parts"]}["too late"] == "not reached: out of time"
     with tarfile.open(tmp_path / "out" / "logs.tgz") as archive:
         logs = {name: archive.extractfile(name).read().decode() for name in archive.getnames()}
     whole = "".join(f"line {number}\n" for number in range(5000))
-    assert logs["crashes.log"].startswith(whole) and logs["beside.log"] == whole
+    assert logs["crashes.log"].startswith(whole) and logs["works.log"] == whole
     assert logs["hangs.log"].startswith("asleep")
 
 

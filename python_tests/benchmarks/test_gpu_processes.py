@@ -6,7 +6,7 @@ import time
 import pytest
 
 from benchmarks.gpu import checks, processes
-from benchmarks.gpu.shared_work import SharedWork, read_begun, read_outcomes
+from benchmarks.gpu.shared_work import SharedWork, read_outcomes, read_started
 
 CONTEXT_LOST = processes.CONTEXT_LOST
 
@@ -32,13 +32,13 @@ def test_a_child_is_stopped_with_all_that_it_started(tmp_path):
 def test_a_child_that_fails_is_quoted(tmp_path):
     status = python(tmp_path, "import nothing_of_this_name", 60)
     assert status == 1
-    said = processes.why(status, 60, tmp_path / "log")
-    assert said == "it ended with 1: ModuleNotFoundError: No module named 'nothing_of_this_name'"
+    reason = processes.why(status, 60, tmp_path / "log")
+    assert reason == "it ended with 1: ModuleNotFoundError: No module named 'nothing_of_this_name'"
 
 
 def test_where_a_child_hung_is_quoted(tmp_path):
     (tmp_path / "log").write_text(
-        'begun\nTraceback (most recent call last):\n  File "a.py", line 3\n'
+        'started\nTraceback (most recent call last):\n  File "a.py", line 3\n'
         "    synchronise()\n    ^^^^^^^^^^^\nKeyboardInterrupt\n"
     )
     assert processes.why(None, 60, tmp_path / "log") == "out of its 60 s, after: synchronise()"
@@ -58,7 +58,7 @@ def test_processes_share_a_list_without_overlap_from_different_starts(tmp_path):
     assert [next(first), next(second), next(second), next(first)] == ["name 0", "name 5", "name 6", "name 1"]
     rest = [*first]
     assert rest == [f"name {number}" for number in (2, 3, 4, 7, 8, 9)] and not list(second)
-    assert sorted(read_begun(tmp_path)) == names
+    assert sorted(read_started(tmp_path)) == names
 
 
 def test_a_record_that_was_cut_off_costs_no_other(tmp_path):
@@ -197,14 +197,14 @@ def test_outcomes_of_tests_that_several_processes_share(tmp_path):
     }
     failures = {row["name"]: "\n".join(row["last_lines"]) for row in rows["failures"]}
     assert {
-        name: said
-        for name, said in (
+        name: text
+        for name, text in (
             ("test_stub.py::test_bad", "one is not two"),
             ("test_stub.py::test_broken", "no disk"),
             ("test_stub.py::test_loses", "misaligned address"),
             ("test_stub.py::test_dies, tests", "it ended with -6"),
         )
-        if said in failures[name]
+        if text in failures[name]
     }.keys() == failures.keys()
     logs = "".join(path.read_text() for path in tmp_path.glob("tests-*.log"))
     assert "one is not two" in logs

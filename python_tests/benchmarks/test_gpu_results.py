@@ -54,7 +54,7 @@ def test_figures_reach_both_files(results, tmp_path):
     figures = Figures(tmp_path / "figures.json")
     figures.limits({"copy": 2e12, "read": 2.5e12, "launch": 2e-6, "integers": None})
     figures.time("case", (1e-3, "2 GB / copy 2000 GB/s"), {"cuda": 2e-3}, {"peer": 4e-3}, {"cuda": 1})
-    figures.target("share", 85, {"cuda": 50.0, "triton": 90.0}, "%", predicted="55-65 %")
+    figures.target("bandwidth", 85, {"cuda": 50.0, "triton": 90.0}, "%", predicted="55-65 %")
     figures.target("launches", 1, {"cuda": 1}, "", at_most=True)
     figures.could_not_run("kornia", "kornia is not installed")
     found = json.loads((tmp_path / "figures.json").read_text())
@@ -64,7 +64,7 @@ def test_figures_reach_both_files(results, tmp_path):
     (row,) = content["times"]
     assert row["us"] == {"cuda": 2000.0} and row["over_floor"] == {"cuda": 2.0} and row["floor_us"] == 1000.0
     assert "| case | 1000 | 2 GB / copy 2000 GB/s | 2000 |  | 2 |  | 1 |  | peer 4000 |" in markdown
-    assert "| share | ≥ 85 % | 55-65 % | 50, not met | 90, met |" in markdown
+    assert "| bandwidth | ≥ 85 % | 55-65 % | 50, not met | 90, met |" in markdown
     assert "| launches | ≤ 1 |  | 1, met | not measured |" in markdown
     assert "| one | 2000 | 2500 | 2 |" in markdown
     assert "could not run: kornia because kornia is not installed" in markdown
@@ -134,7 +134,7 @@ def test_two_runs_of_a_part_are_one_row_a_case(tmp_path):
         made = Figures(tmp_path / name)
         made.limits({"copy": len(seconds)})
         made.time("both", (1.0, "a floor"), seconds)
-        made.target("share", 85, {backend: 90.0 for backend in seconds}, "%")
+        made.target("bandwidth", 85, {backend: 90.0 for backend in seconds}, "%")
         return made
 
     first = figures("first", cuda=2.0)

@@ -22,7 +22,7 @@ def test_tables_of_reports_are_read_and_others_are_not(tmp_path):
     }
     path = tmp_path / "short.md"
     path.write_text("| `trial` | x faster |\n| --- | --- |\n| a | 1 | 2 |\n")
-    with pytest.raises(ValueError, match="short.md: expected 1 cells beside a, got 2"):
+    with pytest.raises(ValueError, match="short.md: expected 1 cells after a, got 2"):
         quoted_figures(path)
 
 
