@@ -121,3 +121,26 @@ def test_a_contender_that_raises_is_left_out_or_raises():
     assert failures == [("bad", ZeroDivisionError)]
     with pytest.raises(ZeroDivisionError):
         take_turns({"bad": lambda: 1 / 0}, 1)
+
+
+def test_other_instruction_sets_run_the_same_module_with_files_of_their_own(monkeypatch, tmp_path):
+    class Native:
+        isa = staticmethod(lambda: "avx2")
+        isas = staticmethod(lambda: ("baseline", "avx2"))
+
+    commands = []
+    monkeypatch.setattr(options, "_native", Native)
+    monkeypatch.setattr(options, "_program", lambda: "benchmarks.speed.best_of_k")
+    monkeypatch.setattr(options.subprocess, "run", lambda command, env, check: commands.append((command, env)))
+    parser = options.parser("A trial.")
+    options.add_instruction_sets(parser)
+    given = ["--all-instruction-sets", "--json", str(tmp_path / "a.json")]
+    monkeypatch.setattr(options.sys, "argv", ["best_of_k.py", *given])
+    options.run_other_instruction_sets(options.parse(parser))
+    ((command, environment),) = commands
+    assert command[1:3] == ["-m", "benchmarks.speed.best_of_k"] and environment["ROBUSTPERF_CPU"] == "baseline"
+    again = options.parse(parser, arguments=[str(each) for each in command[3:]])
+    assert again.json == tmp_path / "a_baseline.json" and not again.all_instruction_sets
+    commands.clear()
+    options.run_other_instruction_sets(options.parse(parser, arguments=[]))
+    assert not commands
