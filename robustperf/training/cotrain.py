@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import torch
-from torch import nn, optim
+from torch import nn
 
 from robustperf import check, random
 from robustperf.classifier import evaluating, laid_out, logits_of, without_wrapper
 from robustperf.equality import same
 from robustperf.nets.dropout import drawing
-from robustperf.training.batches import Order
 from robustperf.training.learner import Learner
-from robustperf.training.objective import DROPOUT, Objective, check_batch, check_weight, cross_entropies
-from robustperf.training.optimizers import Optimizer, Rate, build_optimizer, check_rate
+from robustperf.training.objective import DROPOUT, Objective, check_batch, check_weight, cross_entropies, frozen
+from robustperf.training.optimizers import Optimizer, Rate, check_rate
 
 _GENERATOR = 0x67656E  # folded into the key, for the generator's order and draws
 
@@ -83,7 +81,7 @@ class CoTrain(Objective):
         clean = cross_entropies(logits[: len(x)], y)[0]
         log_p, log_q = logits.to(clean.dtype).log_softmax(1).split(len(x))
         different = -(log_p.exp() * log_q).sum(1)
-        return (clean + self.weight * different / (1 + _squares(made - x))).mean()
+        return (clean + self.weight * different / (1 + _squared_norms(made - x))).mean()
 
     def generator_loss(self, x: torch.Tensor, *, key: int, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The generator's loss on a batch (T equation 9), to call `backward()` on, and its mean distance.
@@ -102,42 +100,37 @@ class CoTrain(Objective):
 
         Raises TypeError or ValueError as the call of the objective.
         """
+        return self._generator_step(self.generator, x, None, key=key, index=index)
+
+    def learners(self, model: nn.Module) -> Sequence[Learner]:
+        """The classifier, and then the generator on batches of its own."""
+        self._check_classifier(model)
+        generator = Learner(
+            "generator",
+            self.generator,
+            self._generator_step,
+            figures=("distance",),
+            optimizer=self.optimizer,
+            lr=self.lr,
+            own_batches=True,
+            salt=_GENERATOR,
+        )
+        return (*super().learners(model), generator)
+
+    def _generator_step(self, generator, x, y, *, key, index):
+        """`generator_loss` with the generator in the wrapper of `fit`."""
         check_batch(x, index=index)
         classifier = without_wrapper(self.classifier)
         with drawing(random.fold_in(key, DROPOUT), index), evaluating(classifier):
             with torch.no_grad():
                 label = _probabilities(classifier, x).argmax(1, keepdim=True)
-            made = _images(self.generator, x)
-            with _frozen(classifier):
+            made = _images(generator, x)
+            with frozen(classifier):
                 p = _probabilities(classifier, made)
         second = p.topk(2).indices[:, 1:]
         gap = (p.gather(1, label) - p.gather(1, second))[:, 0]
-        squares = _squares(made - x)
+        squares = _squared_norms(made - x)
         return (squares / 2 + gap.relu()).mean(), squares.detach().sqrt().mean()
-
-    def learner(self, model: nn.Module, optimizer: Optimizer, lr: Rate | None, order: Order) -> Learner:
-        """The generator as `fit` trains it beside the model, whose optimizer, rate and order these are."""
-        self._check_classifier(model)
-        if self.optimizer is None and isinstance(optimizer, optim.Optimizer):
-            raise ValueError(
-                "optimizer: expected one of the generator's own, in CoTrain, beside a torch optimizer of "
-                "the classifier's, got None"
-            )
-        made = build_optimizer(optimizer if self.optimizer is None else self.optimizer, self.generator.parameters())
-        order = Order(order.samples, order.batch_size, random.fold_in(order.key, _GENERATOR), order.epochs)
-
-        def loss(generator, x, y, *, key, index):
-            return replace(self, generator=generator).generator_loss(x, key=key, index=index)
-
-        return Learner(
-            "generator",
-            self.generator,
-            made,
-            lr if self.lr is None else self.lr,
-            order,
-            loss,
-            ("generator_loss", "generator_distance"),
-        )
 
     def _check_classifier(self, model):
         if without_wrapper(model) is not without_wrapper(self.classifier):
@@ -158,19 +151,6 @@ def _probabilities(classifier, x):
     return (logits.float() if logits.dtype in check.HALF else logits).softmax(1)
 
 
-def _squares(difference):
+def _squared_norms(difference):
     """[B] squared L2 norms."""
     return difference.flatten(1).square().sum(1)
-
-
-@contextmanager
-def _frozen(model: nn.Module) -> Iterator[None]:
-    """Its parameters get no gradients from what is computed inside."""
-    asked = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    for parameter in asked:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in asked:
-            parameter.requires_grad_(True)

@@ -69,11 +69,11 @@ def rate_ratios(optimizer: optim.Optimizer) -> list[float]:
     return [rate / rates[0] for rate in rates]
 
 
-def rate_at(rate: Rate, step: int, steps_an_epoch: int, epochs: int) -> float:
+def rate_at(rate: Rate, step: int, steps_per_epoch: int, epochs: int) -> float:
     """The learning rate of step 0, 1, ..."""
     if isinstance(rate, Mapping):
-        return rate[max(epoch for epoch in rate if epoch <= step // steps_an_epoch)]
+        return rate[max(epoch for epoch in rate if epoch <= step // steps_per_epoch)]
     if isinstance(rate, tuple):
         first, last = rate
-        return first + (last - first) * step / max(steps_an_epoch * epochs - 1, 1)
+        return first + (last - first) * step / max(steps_per_epoch * epochs - 1, 1)
     return rate

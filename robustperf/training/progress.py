@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Sequence
 
-from robustperf.training.batches import Order
+from robustperf.training.batches import BatchOrder
 
 _SMOOTHED = 0.05  # of the newest step, in the figures beside the bar
 
@@ -15,7 +15,7 @@ class TrainingBar:
     """A context in which one epoch runs; with `shown` false it shows nothing. Its figures are the loss, the accuracy
     and those of the columns `further`."""
 
-    def __init__(self, shown: bool, epoch: int, order: Order, first: int, further: Sequence[str] = ()):
+    def __init__(self, shown: bool, epoch: int, order: BatchOrder, first: int, further: Sequence[str] = ()):
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -33,9 +33,9 @@ class TrainingBar:
             transient=True,
             refresh_per_second=4,
         )
-        done = first - epoch * order.steps_an_epoch
+        done = first - epoch * order.steps_per_epoch
         self.task = self.bar.add_task(
-            f"epoch {epoch + 1}/{order.epochs}", total=order.steps_an_epoch, completed=done, figures=""
+            f"epoch {epoch + 1}/{order.epochs}", total=order.steps_per_epoch, completed=done, figures=""
         )
 
     def __enter__(self) -> TrainingBar:
