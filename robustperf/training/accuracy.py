@@ -19,7 +19,7 @@ class AccuracyMeter:
     model returned no multiple of the batch, or nothing was recorded.
     """
 
-    def __init__(self, loss: Callable[..., torch.Tensor | tuple[torch.Tensor, ...]]):
+    def __init__(self, loss: Callable[..., torch.Tensor | tuple[torch.Tensor, ...]]) -> None:
         self.loss = loss
         self._predicted: list[torch.Tensor] = []
 

@@ -43,7 +43,7 @@ def batches(samples: int | torch.Tensor, batch_size: int, *, key: int, epoch: in
     [32, 32, 32]
     """
     samples = samples if isinstance(samples, torch.Tensor) else torch.arange(samples)
-    check.positive("batch_size", batch_size, integer=True)
+    check.integer("batch_size", batch_size, 1)
     if len(samples) < batch_size:
         raise ValueError(f"train: expected at least one batch of {batch_size} samples, got {len(samples)}")
     generator = torch.Generator().manual_seed(random.fold_in(key, epoch))
@@ -83,8 +83,7 @@ def held_out(samples: int, fraction: float, *, key: int) -> tuple[torch.Tensor, 
 
     Raises ValueError unless the fraction is between 0 and 1 and leaves a sample to train on.
     """
-    if not 0 < fraction < 1:
-        raise ValueError(f"validation: expected a fraction between 0 and 1, got {fraction!r}")
+    check.number("validation", fraction, above=0, below=1)
     out = max(1, round(samples * fraction))
     if out >= samples:
         raise ValueError(f"train: expected more samples than the {out} held out, got {samples}")

@@ -19,7 +19,7 @@ _STEPS = "further.steps"
 
 
 def save_state(
-    path: str | os.PathLike, trainers: Sequence[LearnerTrainer], steps: torch.Tensor, facts: dict[str, Any]
+    path: str | os.PathLike[str], trainers: Sequence[LearnerTrainer], steps: torch.Tensor, facts: dict[str, Any]
 ) -> None:
     """Writes the state atomically: every learner's weights and optimizer state, the rows of the steps, and facts.
 
@@ -47,7 +47,7 @@ def save_state(
     weights_file.write(path, {**tensors, _STEPS: steps}, header)
 
 
-def load_state(path: str | os.PathLike, trainers: Sequence[LearnerTrainer]) -> tuple[torch.Tensor, dict[str, Any]]:
+def load_state(path: str | os.PathLike[str], trainers: Sequence[LearnerTrainer]) -> tuple[torch.Tensor, dict[str, Any]]:
     """Loads the learners' weights and optimizer states; returns (steps, facts) as `save_state` got them.
 
     Raises ValueError for a file that is damaged, or of other models or optimizers.
@@ -76,7 +76,7 @@ def load_state(path: str | os.PathLike, trainers: Sequence[LearnerTrainer]) -> t
     return steps, facts
 
 
-def steps_saved(path: str | os.PathLike) -> int:
+def steps_saved(path: str | os.PathLike[str]) -> int:
     """How many steps the run of the checkpoint at `path` had made. Raises ValueError for a damaged file."""
     try:
         with safe_open(check_regular(path), "pt") as file:
@@ -85,7 +85,7 @@ def steps_saved(path: str | os.PathLike) -> int:
         raise _cannot_resume(path, error) from error
 
 
-def _cannot_resume(path: str | os.PathLike, error: Exception) -> ValueError:
+def _cannot_resume(path: str | os.PathLike[str], error: Exception) -> ValueError:
     return ValueError(f"checkpoint: {path} cannot be resumed from: {check.line_of(error)}")
 
 

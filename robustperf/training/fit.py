@@ -117,10 +117,11 @@ def fit(
     epochs, validation, batch_size, lr, clip, seed, checkpoint_steps, workers = check.plain(
         (epochs, validation, batch_size, lr, clip, seed, checkpoint_steps, workers)
     )
-    check.positive("epochs", epochs, integer=True)
-    for name, value, integer in (("clip", clip, False), ("checkpoint_steps", checkpoint_steps, True)):
-        if value is not None:
-            check.positive(name, value, integer=integer)
+    check.integer("epochs", epochs, 1)
+    if clip is not None:
+        check.number("clip", clip, above=0)
+    if checkpoint_steps is not None:
+        check.integer("checkpoint_steps", checkpoint_steps, 1)
     if lr is not None:
         check_rate(lr)
     if not isinstance(model, nn.Module):

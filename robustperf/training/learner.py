@@ -77,7 +77,7 @@ class Learner:
         if self.lr is not None:
             check_rate(self.lr)
         if self.clip is not None:
-            check.positive("clip", self.clip)
+            check.number("clip", self.clip, above=0)
 
     @property
     def is_main(self) -> bool:

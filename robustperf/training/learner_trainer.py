@@ -35,7 +35,16 @@ class LearnerTrainer:
         order: its batches.
     """
 
-    def __init__(self, learner: Learner, order: BatchOrder):
+    learner: Learner
+    model: nn.Module
+    name: str
+    columns: tuple[str, ...]
+    optimizer: Any  # the accelerator's wrapper after `prepare`
+    order: BatchOrder
+    wrapped: nn.Module
+    accelerator: Accelerator
+
+    def __init__(self, learner: Learner, order: BatchOrder) -> None:
         self.learner, self.model = learner, learner.model
         self.name, self.columns = learner.name, learner.columns
         self.optimizer = build_optimizer(learner.optimizer, learner.model.parameters())

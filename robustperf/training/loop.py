@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
 
 from robustperf.nets import weights_file
+from robustperf.training.batches import BatchOrder
 from robustperf.training.evaluate import evaluate
 from robustperf.training.history import Fitted, History
 from robustperf.training.learner_trainer import LearnerTrainer
@@ -41,6 +42,9 @@ class TrainingLoop:
     checkpoint_steps: int | None
     log: bool
     progress: bool
+    order: BatchOrder = field(init=False)
+    main: LearnerTrainer = field(init=False)
+    history: History = field(init=False)
 
     def __post_init__(self) -> None:
         self.order = self.data.order

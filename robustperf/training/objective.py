@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import numbers
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +14,6 @@ from torch.nn import functional
 from robustperf import check, random
 from robustperf.classifier import Classifier, laid_out, logits_of
 from robustperf.nets.dropout import drawing
-from robustperf.ops.logit_gap import check_labels
 from robustperf.training.learner import MODEL, Learner
 
 IGNORED = -(2**63)  # no label: torch's default, -100, is a wrong label here and must be an error
@@ -167,14 +164,8 @@ def loss_of_drawn(
 def cross_entropies(logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """Cross-entropies [K, B], float32 at least, of logits [K B, C] and labels [B]."""
     if y.device.type == "cpu":  # on a GPU this would synchronise with the host
-        check_labels("y", y, logits.shape[1])
+        check.labels("y", y, logits.shape[1])
     logits = logits.float() if logits.dtype in check.HALF else logits
     target = y.repeat(len(logits) // len(y))
     losses = functional.cross_entropy(logits, target, reduction="none", ignore_index=IGNORED)
     return losses.view(-1, len(y))
-
-
-def check_weight(weight: float) -> None:
-    """Raises ValueError unless lambda is finite and not negative. R has it in [0, 1] and uses 1."""
-    if isinstance(weight, bool) or not isinstance(weight, numbers.Real) or not 0 <= weight < math.inf:
-        raise ValueError(f"weight: expected a finite number >= 0, got {weight!r}")

@@ -38,7 +38,14 @@ class RunFolder:
         step: the step of the last checkpoint; 0 before the first.
     """
 
-    def __init__(self, folder: str | Path):
+    folder: Path
+    checkpoint: Path
+    weights: Path
+    metrics: Path
+    steps: Path
+    step: int
+
+    def __init__(self, folder: str | Path) -> None:
         self.folder = user_path(folder)
         self.checkpoint = self.folder / "checkpoint.safetensors"
         self.weights = self.weights_of(MODEL)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import numbers
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from robustperf import check
 from robustperf.training.batches import BatchOrder, held_out
 from robustperf.training.inputs import LoaderData, as_data, rows_of
 
@@ -38,7 +38,7 @@ class TrainingData:
         train = as_data("train", train, shuffled=True)
         batch_size = _batch_size(batch_size, train)
         samples = torch.arange(len(train))
-        fraction = validation if isinstance(validation, numbers.Real) else None
+        fraction = validation if check.is_number(validation) else None
         if fraction is not None:
             samples, held = held_out(len(train), fraction, key=key)
             validation = rows_of(train, held)
