@@ -28,24 +28,27 @@ class CoTrain(Objective):
         mean_j [l(x^(j), y^(j)) + weight CE(p(x^(j)), p(x'^(j))) / (1 + ||x^(j) - x'^(j)||_2^2)],
         CE(p, q) = -sum_c p[c] log q[c],
 
-    from one forward pass of the 2 B images [x; x']. Gradients go through both p and not into the generator, which is in
-    eval mode for it: an x' then depends on its own x only, not on the rest of the batch, and nothing of the generator
-    changes in the classifier's step, batch-norm statistics included.
+    from one forward pass of the 2 B images [x; x']. Gradients flow through both p but not into the generator, which is
+    in eval mode: each x' depends on its own x only, not on the rest of the batch, and the classifier's update leaves
+    the generator unchanged, batch-norm statistics included.
 
-    `fit(classifier, CoTrain(classifier, generator, weight), ...)` follows each step of the classifier with one of the
-    generator, on a batch from a shuffling of its own, under the key `random.fold_in(random.key(seed), 0x67656e)`. In a
-    loop of one's own, `generator_loss` is that step's loss.
+    `fit(classifier, CoTrain(classifier, generator, weight), ...)` updates the classifier and then the generator in each
+    step. The generator takes batches from a shuffling of its own, under the key
+    `random.fold_in(random.key(seed), 0x67656e)`. In a plain loop `generator_loss` is its loss.
 
     Args:
-        classifier: f, the model that `fit` or the call of the objective gets.
+        classifier: f, the model that `fit` or the call is given.
         generator: g, from images [B, ...] to images of the same shape, such as `robustperf.nets.TiboGenerator`; trained
             in place.
         weight: lambda, of the regulariser.
-        optimizer, lr: the generator's in `fit`, as there; None for the classifier's. Where `fit` gets a torch
-            optimizer, one is needed here too.
+        optimizer, lr: the generator's in `fit`, as there; None for the same as the classifier's. Where `fit` gets a
+            torch optimizer, one is needed here too.
 
-    Raises TypeError or ValueError for a wrong argument; when called, for another model than the classifier, or images
-    from the generator of another shape.
+    Raises TypeError or ValueError for a wrong argument; when called, for another model than the classifier, or a
+    generator whose images have another shape.
+
+    >>> objective = CoTrain(classifier, TiboGenerator(1, width=32), weight=0.5, lr=1e-3)  # doctest: +SKIP
+    >>> fit(classifier, objective, data, out="runs/cotrain")  # doctest: +SKIP
     """
 
     classifier: nn.Module = field(repr=False)
@@ -86,17 +89,17 @@ class CoTrain(Objective):
         return (clean + self.weight * different / (1 + _squared_norms(made - x))).mean()
 
     def generator_loss(self, x: torch.Tensor, *, key: int, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The generator's loss on a batch (T equation 9), to call `backward()` on, and its mean distance.
+        """The generator's loss on a batch (T equation 9), to call `backward()` on, and the mean distance.
 
         mean_j [1/2 ||g(x^(j)) - x^(j)||_2^2 + max(p(g(x^(j)))[i] - p(g(x^(j)))[l], 0)] with i the classifier's label of
         x^(j), and l the label of the second largest value of p(g(x^(j))): the difference counts while g(x^(j)) has the
-        label of x^(j), and is 0 otherwise. The classifier is in eval mode for it and gets no gradients; the generator's
-        mode is the caller's.
+        label of x^(j), and is 0 otherwise. The classifier is in eval mode and gets no gradients; the generator's mode
+        is the caller's.
 
         Args:
             x: [B, C, H, W] float32 or float64, B >= 1.
-            key: 64 bits, another one for each step, and none of the classifier's steps.
-            index: [B] int64 >= 0, the samples' numbers in their data set, for the draws of `robustperf.nets.Dropout`.
+            key: 64 bits, another for each step, and different from those of the classifier's steps.
+            index: [B] int64 >= 0, the sample ids in the data set, for the draws of `robustperf.nets.Dropout`.
 
         Returns two scalars: the loss, and mean_j ||g(x^(j)) - x^(j)||_2 without a gradient.
 
