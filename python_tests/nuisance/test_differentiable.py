@@ -16,7 +16,7 @@ from robustperf.nuisance import (
     Rotation,
     ShotNoise,
 )
-from robustperf.nuisance.corruptions import CORRUPTIONS
+from robustperf.names import CORRUPTIONS
 
 INDEX = torch.arange(4)
 ARGUMENTS = {"l1_ball": (0.5,), "l2_ball": (0.5,), "linf_ball": (0.5,), "mnist_c": ("fog",)}

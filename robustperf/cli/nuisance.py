@@ -102,7 +102,7 @@ def gallery(
 
     from robustperf import plot
     from robustperf.nuisance import mnist_c
-    from robustperf.nuisance.corruptions import CORRUPTIONS
+    from robustperf.names import CORRUPTIONS
 
     plot.check_path(out)
     x, numbers = _points(load_data(data, split, data_root, size=size), index, points)
