@@ -8,7 +8,7 @@ from torch import nn
 
 from robustperf import ops
 from robustperf.attacks import BG
-from robustperf.attacks.bg import logit_gradients
+from robustperf.attacks.losses import logit_gradients
 
 NORMS = [1, 2, math.inf]
 WIDE = (-1e3, 1e3)

@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 
 from robustperf.nuisance.program_kernel import ProgramKernel, box, span
-from robustperf.ops.program import Distribution, Program, Source, Step, Transform
+from robustperf.ops.program import MAX_RADIUS, Distribution, Program, Source, Step, Transform
 
 Range = float | tuple[float, float]
 
@@ -131,7 +131,7 @@ class Blur(ProgramKernel):
     """
 
     def __init__(self, sigma: Range = 1.5) -> None:
-        bounds = span("sigma", sigma, 0, MOST_RADIUS / 3)
+        bounds = span("sigma", sigma, 0, MAX_RADIUS / 3)
         self.program: Program = box(Transform.BLUR, "blur", [bounds], math.ceil(3 * bounds[1]))
 
 

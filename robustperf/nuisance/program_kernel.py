@@ -11,7 +11,7 @@ import torch
 from robustperf import check, ops
 from robustperf.kernel import Kernel, Shape, check_shape, reaches_delta
 from robustperf.ops.draws import Key
-from robustperf.ops.program import Distribution, Outside, Program, Source, Step, Transform
+from robustperf.ops.program import AFFINE_PARAMETERS, Distribution, Outside, Program, Source, Step, Transform, steps_of
 
 _CONSTANT_IN_DELTA = (Transform.IMPULSE, Transform.SHOT)  # or piecewise so
 _CONSTANT_IN_X = (Transform.SHOT,)

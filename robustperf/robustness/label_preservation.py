@@ -10,7 +10,7 @@ import torch
 from robustperf import check
 from robustperf.classifier import Labeller, labels_of
 from robustperf.kernel import Kernel
-from robustperf.robustness.basic_robustness import BasicRobustness, agreement
+from robustperf.robustness.basic_robustness import BasicRobustness, Sampling, agreement
 from robustperf.robustness.confidence import hoeffding
 
 
@@ -59,18 +59,8 @@ def label_preservation(
     check.tensor("x", x, ("N", "C", "H", "W"))
     if not len(x):
         raise ValueError(f"x: expected at least one image, got shape {list(x.shape)}")
-    found = agreement(
-        lambda images, _: labels_of(labeller, images),
-        x,
-        kernel,
-        samples=samples,
-        confidence=confidence,
-        width=None,
-        until_disagreement=False,
-        key=key,
-        batch_size=batch_size,
-        index=index,
-    )
+    sampling = Sampling(samples, confidence, None, False, key, batch_size)
+    found = agreement(lambda images, _: labels_of(labeller, images), x, kernel, sampling, index)
     lost = 1 - found.rho
     lower, upper = (math.nan, math.nan) if lost.isnan().any() else hoeffding(lost, confidence)
     return LabelPreservation(lost.mean().item(), lower, upper, confidence, found)

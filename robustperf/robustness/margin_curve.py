@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -11,7 +10,7 @@ import torch
 
 from robustperf import check, plot
 from robustperf.result import Result
-from robustperf.robustness.confidence import check_confidence
+from robustperf.robustness.confidence import half_width
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -125,8 +124,7 @@ class MarginCurve(Result):
 
         Raises ValueError unless 0 < confidence < 1.
         """
-        confidence = check_confidence(confidence)
-        return Band(self, confidence, math.sqrt(math.log(2 / (1 - confidence)) / (2 * self.count)))
+        return Band(self, float(confidence), half_width(self.count, confidence))
 
     def plot(self, ax: Axes | None = None, label: str | None = None, band: bool = True, **kwargs: Any) -> Axes:
         """Draws the curve as a step function and returns the axes; None draws on a new figure (`axes.figure`).
@@ -156,7 +154,7 @@ class Band(Result):
     Attributes:
         curve: the curve in the middle.
         confidence: the probability with which the band holds the population's curve, at least.
-        half_width: sqrt(log(2 / (1 - confidence)) / (2 N)).
+        half_width: as `confidence.half_width` has it.
     """
 
     curve: MarginCurve
