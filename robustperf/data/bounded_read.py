@@ -34,10 +34,8 @@ def check_size(where: str, promised: int, stored: int, *, deflated: bool = False
     """
     possible = stored * DEFLATE_RATIO if deflated else stored
     if promised > possible:
-        kind = "compressed bytes" if deflated else "bytes"
-        raise ValueError(
-            f"{where}: the header promises {promised:,} bytes, the {stored:,} {kind} here hold at most {possible:,}"
-        )
+        most = f" compressed ones, which hold at most {possible:,}" if deflated else ""
+        raise ValueError(f"{where}: the header promises {promised:,} bytes, found {stored:,}{most}")
 
 
 def read_bounded(stream: BinaryIO, promised: int, into: bytearray) -> None:

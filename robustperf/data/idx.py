@@ -43,7 +43,7 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
             dtype, shape = _read_header(stream, path)
             promised = math.prod(shape) * dtype.itemsize
             stored = size if gzipped else size - 4 - 4 * len(shape)
-            check_size(f"{path}: truncated, or a wrong header", promised, stored, deflated=gzipped)
+            check_size(f"{path}: truncated, or not {list(shape)}", promised, stored, deflated=gzipped)
             read_bounded(stream, promised, data)
         except EOFError as error:
             raise ValueError(f"{path}: truncated: the gzip stream stops after {len(data):,} bytes of data") from error
