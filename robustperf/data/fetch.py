@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from robustperf.files import held, open_regular, user_path
+from robustperf.files import lock_file, open_regular, user_path
 from robustperf.names import CORRUPTIONS, check_name
 
 TIMEOUT = 30.0  # seconds without a byte before a mirror is given up
@@ -129,7 +129,7 @@ def _fetch_file(file: RemoteFile, mirrors: tuple[str, ...], path: Path, progress
         progress(file.name, file.size, file.size)
         return path
     part = path.with_name(path.name + ".part")
-    with held(part):  # two would write to the same file
+    with lock_file(part):  # two would write to the same file
         try:
             return _download_from_any(file, mirrors, part, path, progress)
         finally:

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from robustperf.data import Dataset
-from robustperf.files import alone_in, note_settings, telling, user_path, written_whole
+from robustperf.files import atomic_write, lock_folder, record_settings, reporting_saved, user_path
 from robustperf.nets import weights_file
 from robustperf.training.batches import Arrays, Loaded
 from robustperf.training.checkpoint import load_state, save_state
@@ -58,8 +58,8 @@ class TrainingFolder:
             fault = None
             if accelerator.is_main_process:
                 try:
-                    stack.enter_context(alone_in(folder))
-                    note_settings(folder, settings, resume=resume)
+                    stack.enter_context(lock_folder(folder))
+                    record_settings(folder, settings, resume=resume)
                 except (OSError, ValueError) as error:
                     fault = error
             fault = gather_object([fault])[0]  # the others wait until the folder is there, and fail with the first
@@ -93,14 +93,14 @@ class TrainingFolder:
         }
         columns = [column for learner in learners for column in learner.columns]
         further = {"steps": torch.tensor(steps, dtype=torch.float64).reshape(-1, len(columns))}
-        with telling(self.kept):
+        with reporting_saved(self.kept):
             save_state(self.state, learners, further, facts)
             self.step = len(steps)
             _write_csv(self.metrics, list(epochs[0]) if epochs else [], [list(row.values()) for row in epochs])
             _write_csv(self.losses, ["step", *columns], [[n, *row] for n, row in enumerate(steps, 1)])
 
     def save_best(self, learner: Learner) -> None:
-        with telling(self.kept):
+        with reporting_saved(self.kept):
             weights_file.save(self.best_of(learner), learner.model)
 
     def best_of(self, learner: Learner) -> Path:
@@ -111,7 +111,7 @@ class TrainingFolder:
 
 
 def _write_csv(path: Path, header: list[str], rows: list[list]) -> None:
-    with written_whole(path) as partial, open(partial, "w", newline="") as file:
+    with atomic_write(path) as partial, open(partial, "w", newline="") as file:
         csv.writer(file).writerows([header, *rows])
 
 
