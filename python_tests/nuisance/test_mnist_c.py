@@ -10,8 +10,9 @@ from scipy import ndimage, stats
 
 import robustperf as rp
 from robustperf.expression import build_sum
+from robustperf.names import CORRUPTIONS
 from robustperf.nuisance import KERNELS, Brightness, Compose, ImpulseNoise, MnistC, ShotNoise, mnist_c
-from robustperf.nuisance.corruptions import CORRUPTIONS, fog
+from robustperf.nuisance.corruptions import fog
 from robustperf.training import MAT, MRT
 
 KEY = 2**63 + 5
