@@ -289,7 +289,7 @@ class Kernel(ABC):
 def _draw_indices(draws: int | torch.Tensor, index: torch.Tensor) -> torch.Tensor:
     """The draw indices [K], at least one."""
     if not isinstance(draws, torch.Tensor):
-        draws = int(check.positive("draws", draws, integer=True))
+        draws = check.integer("draws", draws, 1)
     elif draws.dim() == 1 and not len(draws):
         raise ValueError("draws: expected at least one draw, got none")
     return random.draw_indices(draws, index)

@@ -37,7 +37,7 @@ def device(request, monkeypatch):
 def scratch(program, *shape):
     layout = program.layout(shape)
     x, delta = torch.zeros(1, *shape), torch.zeros(1, 1, layout.dim)
-    return _native_cuda.nuisance_scratch(x, delta, layout.codes, layout.numbers, False)
+    return _native_cuda.nuisance_scratch(x, delta, layout.codes, layout.parameters, False)
 
 
 def test_larger_images_are_those_that_a_cluster_takes(backend, monkeypatch):

@@ -1,5 +1,5 @@
-"""Each corruption of MNIST-C against its definition: plain float64 loops over single images, SciPy or scikit-image, with
-equal delta."""
+"""Each corruption of MNIST-C against its definition, given the same delta: plain float64 loops over single images,
+SciPy or scikit-image."""
 
 import math
 

@@ -12,7 +12,7 @@ import torch
 from torch._subclasses import FakeTensorMode
 
 from robustperf.ops.line_search_step import FIELD, new_search
-from robustperf.ops.program import FOG_NODES, MOST_RADIUS, MOST_STEPS, Law, Outside, Source, Transform
+from robustperf.ops.program import FOG_NODES, MAX_RADIUS, MAX_STEPS, Distribution, Outside, Source, Transform
 
 native = pytest.importorskip("robustperf._native", exc_type=ImportError)
 
@@ -88,11 +88,11 @@ SHAPE = (3, 5, 6)
 def steps(*given):
     """(codes, numbers) of steps (transform, *settings), whose deltas are drawn between 0 and 1."""
     sizes = {T.BACKGROUND: 3, T.FOG: 1 + FOG_NODES} | dict.fromkeys((T.ADD, T.IMPULSE, T.SHOT), math.prod(SHAPE))
-    laws = {T.FOG: Law.FOG} | dict.fromkeys((T.ADD, T.IMPULSE, T.SHOT), Law.EVERYWHERE)
+    laws = {T.FOG: Distribution.FOG} | dict.fromkeys((T.ADD, T.IMPULSE, T.SHOT), Distribution.EVERYWHERE)
     codes, numbers, begin = [], [], 0
     for transform, *settings in given:
         size = int(settings[0]).bit_count() if transform == T.AFFINE else sizes.get(transform, 1)
-        codes += [int(transform), int(laws.get(transform, Law.BOX)), size, begin]
+        codes += [int(transform), int(laws.get(transform, Distribution.BOX)), size, begin]
         numbers += [0.0] * 6 + [1.0] * 6 + [float(value) for value in settings] + [0.0] * (4 - len(settings))
         begin += size
     return codes, numbers
@@ -478,7 +478,7 @@ MALFORMED = {
     "a code less": (ONE[0][1:], ONE[1], SIZES.format(3, 16)),
     "a code more": ([*ONE[0], 0], ONE[1], SIZES.format(5, 16)),
     "numbers of one step for two": (TWO[0], ONE[1], SIZES.format(8, 16)),
-    "too many steps": (ONE[0] * (MOST_STEPS + 1), ONE[1] * (MOST_STEPS + 1), SIZES.format(132, 528)),
+    "too many steps": (ONE[0] * (MAX_STEPS + 1), ONE[1] * (MAX_STEPS + 1), SIZES.format(132, 528)),
     "transform 12": (at(0, 12, ONE[0]), ONE[1], "program: step 0: unknown transform 12"),
     "transform -1": (at(0, -1, ONE[0]), ONE[1], "program: step 0: unknown transform -1"),
     "a transform of 2^32": (at(4, 2**32, TWO[0]), TWO[1], "program: step 1: unknown transform 4294967296"),
@@ -517,7 +517,7 @@ UNSUITED = {
     **{f"a mask of {mask}": (*settings_of(T.AFFINE, mask), MASK) for mask in (0, 0.5, -1, 64, 1e300, nan, inf, -inf)},
     "a mask of two for a delta of one": (*settings_of(T.AFFINE, 3), "program: step 0: its delta cannot have 1 comp"),
     **{f"a radius of {radius}": (*settings_of(T.BLUR, radius), RADIUS)
-       for radius in (5, -1, -0.5, 4.5, MOST_RADIUS, 1e300, nan, inf, -inf)},
+       for radius in (5, -1, -0.5, 4.5, MAX_RADIUS, 1e300, nan, inf, -inf)},
     "grey to a background": (*settings_of(T.BACKGROUND, Source.GREY), "program: step 0: 3 channels do not suit it"),
     "too few components": ([7, 1, 89, 0], ONE[1], "program: step 0: its delta cannot have 89 components"),
     "too many components": ([9, 1, 91, 0], ONE[1], "program: step 0: its delta cannot have 91 components"),
@@ -530,7 +530,7 @@ UNSUITED = {
 def with_program(function, codes, numbers):
     """The arguments for a program, right but for it: delta has as many components as it says, where that can be had."""
     arguments = FUNCTIONS[function]()
-    sizes = [size for law, size in zip(codes[1::4], codes[2::4], strict=False) if law != Law.SHARED]
+    sizes = [size for law, size in zip(codes[1::4], codes[2::4], strict=False) if law != Distribution.SHARED]
     dim = sum(sizes) if sizes and 0 < sum(sizes) < 1000 else 1
     for name in ("delta", "grad_delta"):
         if arguments.get(name) is not None:

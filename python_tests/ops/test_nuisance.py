@@ -15,12 +15,12 @@ from scipy.stats import poisson
 
 from robustperf.ops import nuisance
 from robustperf.ops.program import (
+    AFFINE_PARAMETERS,
     FOG_NODES,
     LATTICES,
-    MOST_RADIUS,
-    MOST_STEPS,
-    PARAMETERS,
-    Law,
+    MAX_RADIUS,
+    MAX_STEPS,
+    Distribution,
     Outside,
     Program,
     Source,
@@ -35,15 +35,15 @@ both_dtypes = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], i
 
 
 def step(transform, lower, upper, *settings):
-    law = Law.EVERYWHERE if transform in IMAGE_WIDE else Law.FOG if transform == T.FOG else Law.BOX
-    return Step(transform, law, lower, upper, settings, transform.name.lower())
+    special = {T.FOG: Distribution.FOG} | dict.fromkeys(IMAGE_WIDE, Distribution.EVERYWHERE)
+    return Step(transform, special.get(transform, Distribution.BOX), lower, upper, settings, transform.name.lower())
 
 
 def affine(mask, outside, **limits):
     """The affine parameters of `mask`, each between its limits."""
     limits = {"rotation": (-180, 180), "translation_x": (-0.4, 0.4), "translation_y": (-0.4, 0.4), "scale": (-0.4, 1.0),
               "shear_x": (-40, 40), "shear_y": (-40, 40)} | limits  # fmt: skip
-    lower, upper = zip(*(limits[part] for bit, part in enumerate(PARAMETERS) if mask >> bit & 1), strict=True)
+    lower, upper = zip(*(limits[part] for bit, part in enumerate(AFFINE_PARAMETERS) if mask >> bit & 1), strict=True)
     return step(T.AFFINE, lower, upper, mask, outside)
 
 
@@ -58,7 +58,7 @@ STEPS = {
     "background of grey": step(T.BACKGROUND, (0,) * 3, (1,) * 3, Source.GREY),
     "background of a corner": step(T.BACKGROUND, (0,) * 3, (1,) * 3, Source.CORNER),
     "background of a colour": step(T.BACKGROUND, (0,) * 3, (1,) * 3, Source.COLOUR, 0.1, 0.6, 0.2),
-    **{part: affine(1 << bit, Outside.ZEROS) for bit, part in enumerate(PARAMETERS)},
+    **{part: affine(1 << bit, Outside.ZEROS) for bit, part in enumerate(AFFINE_PARAMETERS)},
     "affine in zeros": affine(63, Outside.ZEROS),
     "affine in its border": affine(63, Outside.BORDER),
     "some of affine": affine(0b101010, Outside.BORDER),
@@ -605,7 +605,7 @@ def test_a_composition_is_its_steps_one_after_the_other(backend, device, name, h
 
 def test_as_many_steps_as_a_program_may_have(backend, device):
     names = ["brightness", "affine in its border", "contrast", "hue", "blur", "gamma", "fog", "saturation"]
-    program = Program(tuple(STEPS[names[i % 8]] for i in range(MOST_STEPS)))
+    program = Program(tuple(STEPS[names[i % 8]] for i in range(MAX_STEPS)))
     x = images((1, 3, 8, 7))
     delta = deltas(program, 1, 1, (3, 8, 7), share=0.2)
     close(run(backend, device, program, x, delta, torch.float64), plain(program, x, delta), 1e-10)
@@ -681,7 +681,7 @@ def test_the_way_back_of_fog_ends_within_the_image(backend, device, number):
     layout = program.layout((1, 4, 4))
     x, delta = torch.full((1, 1, 4, 4), 0.125), torch.zeros(1, 1, layout.dim)
     delta[..., :16], delta[..., 16] = number + 0.001 * torch.arange(16), 0.5
-    args = torch.ones(1, 1, 1, 4, 4), x, delta, layout.codes, layout.numbers
+    args = torch.ones(1, 1, 1, 4, 4), x, delta, layout.codes, layout.parameters
     want = torch.cat([part.flatten() for part in torch.ops.robustperf.nuisance_backward(*args, "reference")])
     assert want.any()
     child = os.fork()
@@ -924,7 +924,7 @@ def test_opcheck_of_nuisance(backend, device, channels, names):
     for image, part in ((x.float(), delta), (wide, delta[:1].double()), (x[:0].float(), delta[:, :0])):
         image, part = leaves(image, part, device, image.dtype)
         torch.library.opcheck(torch.ops.robustperf.nuisance.default,
-                              (image, part, layout.codes, layout.numbers, backend))  # fmt: skip
+                              (image, part, layout.codes, layout.parameters, backend))  # fmt: skip
 
 
 @pytest.mark.parametrize("layout_of_x", [torch.contiguous_format, torch.channels_last], ids=str)
@@ -937,14 +937,14 @@ def test_opcheck_of_the_way_back(backend, device, channels, names, layout_of_x):
     grad = torch.randn(1, 2, *after, generator=torch.Generator().manual_seed(4))
     torch.library.opcheck(torch.ops.robustperf.nuisance_backward.default,
                           (grad.to(device), x.to(device).contiguous(memory_format=layout_of_x), delta.to(device),
-                           layout.codes, layout.numbers, backend))  # fmt: skip
+                           layout.codes, layout.parameters, backend))  # fmt: skip
 
 
 def test_the_way_back_where_autograd_is_shut_out(backend, device):
     """In inference mode, and in a compiled graph."""
     layout = BRIGHTER.layout((1, 2, 2))
     grad, x = torch.ones(1, 1, 1, 2, 2, device=device), torch.full((1, 1, 2, 2), 0.5, device=device)
-    args = grad, x, torch.zeros(1, 1, 1, device=device), layout.codes, layout.numbers, backend
+    args = grad, x, torch.zeros(1, 1, 1, device=device), layout.codes, layout.parameters, backend
     with torch.inference_mode():
         by_x, by_delta = torch.ops.robustperf.nuisance_backward(*args)
     assert by_x.eq(1).all() and by_delta.item() == 2
@@ -953,7 +953,7 @@ def test_the_way_back_where_autograd_is_shut_out(backend, device):
 def test_opcheck_of_the_draws(backend, device):
     layout = program_of("from grey").layout((1, 6, 5))
     index, draw = torch.arange(5, device=device)[::2], torch.arange(2, device=device)
-    rest = layout.codes, layout.numbers, -7, None, backend
+    rest = layout.codes, layout.parameters, -7, None, backend
     torch.library.opcheck(torch.ops.robustperf.nuisance_sample.default, (index, draw, *rest))
     for dtype in (torch.float32, torch.float64):
         x, out = images((3, 1, 6, 5)).to(device, dtype), torch.zeros(2, 3, 3, 6, 5, dtype=dtype, device=device)
@@ -1039,7 +1039,7 @@ def with_pixel(value, dtype=torch.float32):
     (X, D, program_of("blur"), ValueError, r"x: blur expected images larger than the blur's radius 4, got \[3, 4, 5\]"),
     (X[:, :1], D, Program((STEPS["background of grey"],) * 2), ValueError, r"x: background expected grey .* got \[3,"),
     (X, D, Program((STEPS["add"], STEPS["brightness"]), (0, 0)), ValueError,
-     r"x: brightness has 1 components of delta here and is to share 60"),
+     r"x: brightness has 1 components of delta for this shape and shares the delta of a step that has 60"),
 ])  # fmt: skip
 def test_errors_name_the_argument_and_what_it_got(backend, x, delta, program, error, message):
     with pytest.raises(error, match=message):
@@ -1085,10 +1085,10 @@ def test_an_unknown_backend_is_named():
 
 
 def test_programs_of_no_steps_and_of_too_many():
-    for count in (0, MOST_STEPS + 1):
-        with pytest.raises(ValueError, match=rf"program: expected 1 to {MOST_STEPS} steps, got {count}"):
+    for count in (0, MAX_STEPS + 1):
+        with pytest.raises(ValueError, match=rf"program: expected 1 to {MAX_STEPS} steps, got {count}"):
             Program((STEPS["hue"],) * count)
-    assert STEPS["blur"].settings[0] < MOST_RADIUS
+    assert STEPS["blur"].settings[0] < MAX_RADIUS
 
 
 @pytest.mark.parametrize("wrong", [math.nan, math.inf, -math.inf])

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from robustperf.ops import nuisance, nuisance_draw, nuisance_sample
-from robustperf.ops.program import FOG_NODES, Law, Outside, Program, Source, Step, Transform
+from robustperf.ops.program import FOG_NODES, Distribution, Outside, Program, Source, Step, Transform
 
 OP = "nuisance_draw"
 T = Transform
@@ -16,8 +16,8 @@ KEYS = [0, 2**63 + 11]
 both_dtypes = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 
 
-def step(transform, lower, upper, *settings, law=Law.BOX):
-    return Step(transform, law, lower, upper, settings, transform.name.lower())
+def step(transform, lower, upper, *settings, distribution=Distribution.BOX):
+    return Step(transform, distribution, lower, upper, settings, transform.name.lower())
 
 
 COLOURS = ((0.0, 0.1, 0.2), (1.0, 0.9, 0.2))
@@ -33,13 +33,13 @@ STEPS = {
     "background of a colour": step(T.BACKGROUND, *COLOURS, Source.COLOUR, 0.1, 0.6, 0.2),
     "rotation": step(T.AFFINE, (-180,), (180,), 1, Outside.ZEROS),
     "affine": step(T.AFFINE, (-90, -0.2, -0.2, -0.3, -20, -20), (90, 0.2, 0.2, 0.3, 20, 20), 63, Outside.BORDER),
-    "gaussian noise": step(T.ADD, (0,), (0.2,), 1, law=Law.NORMAL),
-    "L2 ball": step(T.ADD, (0,), (2.5,), 0, law=Law.BALL),
-    "cube": step(T.ADD, (-0.1,), (0.1,), 0, law=Law.EVERYWHERE),
-    "impulse": step(T.IMPULSE, (0,), (1,), 0.25, law=Law.EVERYWHERE),
-    "shot": step(T.SHOT, (0,), (1,), 25, law=Law.EVERYWHERE),
+    "gaussian noise": step(T.ADD, (0,), (0.2,), 1, distribution=Distribution.NORMAL),
+    "L2 ball": step(T.ADD, (0,), (2.5,), 0, distribution=Distribution.BALL),
+    "cube": step(T.ADD, (-0.1,), (0.1,), 0, distribution=Distribution.EVERYWHERE),
+    "impulse": step(T.IMPULSE, (0,), (1,), 0.25, distribution=Distribution.EVERYWHERE),
+    "shot": step(T.SHOT, (0,), (1,), 25, distribution=Distribution.EVERYWHERE),
     "blur": step(T.BLUR, (0.1,), (1.2,), 3),
-    "fog": step(T.FOG, (0,), (0.8,), law=Law.FOG),
+    "fog": step(T.FOG, (0,), (0.8,), distribution=Distribution.FOG),
 }
 CHAINS = {
     "of much": ["rotation", "brightness", "contrast", "gaussian noise", "blur", "fog", "affine", "gamma",

@@ -10,7 +10,7 @@ from scipy.stats import beta, kstest, norm, uniform
 
 from python_tests.support.philox import plain_philox
 from robustperf.ops import draws, nuisance_sample
-from robustperf.ops.program import FOG_NODES, Law, Program, Step, Transform
+from robustperf.ops.program import FOG_NODES, Distribution, Program, Step, Transform
 
 OP = "nuisance_sample"
 M = 0xFFFFFFFF
@@ -22,19 +22,20 @@ SHAPE = (3, 1, 2)
 
 
 def box(transform, lower, upper, *settings):
-    return Step(transform, Law.BOX, lower, upper, settings, transform.name.lower())
+    return Step(transform, Distribution.BOX, lower, upper, settings, transform.name.lower())
 
 
-def wide(law, lower, upper):
+def wide(distribution, lower, upper):
     """A step with a component for each value of the image."""
-    return Step(T.ADD, law, (lower,), (upper,), (0,), "add")
+    return Step(T.ADD, distribution, (lower,), (upper,), (0,), "add")
 
 
 BRIGHTNESS = box(T.BRIGHTNESS, (-0.4,), (0.3,))
 AFFINE = box(T.AFFINE, (-30, -0.1, -0.25, -0.2, -20, -10), (10, 0.1, 0.125, 0.3, 15, 12), 63, 0)
 BACKGROUND = box(T.BACKGROUND, (0.5, 0.0, 0.25), (1.0, 0.0, 0.3), 2)
-FOG = Step(T.FOG, Law.FOG, (0.1,), (0.7,), (), "fog")
-SPREAD, NORMAL, BALL = wide(Law.EVERYWHERE, -0.3, 0.4), wide(Law.NORMAL, 0.0, 0.2), wide(Law.BALL, 0.0, 1.5)
+FOG = Step(T.FOG, Distribution.FOG, (0.1,), (0.7,), (), "fog")
+SPREAD = wide(Distribution.EVERYWHERE, -0.3, 0.4)
+NORMAL, BALL = wide(Distribution.NORMAL, 0.0, 0.2), wide(Distribution.BALL, 0.0, 1.5)
 
 PROGRAMS = {
     "box": [BRIGHTNESS],
@@ -78,13 +79,13 @@ def plain_sample(program, key, index, draw):
         size = size_of(step)
         words = np.array(plain_words(key, index, draw, word, size), np.float64)
         quantiles, exact = ndtri((2 * words + 1) * 2.0**-25), 0.0
-        if step.law == Law.BOX:
+        if step.distribution == Distribution.BOX:
             part = np.array([between(*each) for each in zip(step.lower, step.upper, words, strict=True)])
-        elif step.law == Law.EVERYWHERE:
+        elif step.distribution == Distribution.EVERYWHERE:
             part = between(step.lower[0], step.upper[0], words)
-        elif step.law == Law.NORMAL:
+        elif step.distribution == Distribution.NORMAL:
             part, exact = step.upper[0] * quantiles, 3e-6 * step.upper[0]
-        elif step.law == Law.BALL:
+        elif step.distribution == Distribution.BALL:
             u = plain_words(key, index, draw, word + size, 1)[0] * 2.0**-24
             part = step.upper[0] * u ** (1 / size) * quantiles / np.linalg.norm(quantiles)
             exact = 5e-6 * step.upper[0]  # three parts in a million of the normals
@@ -118,9 +119,9 @@ def test_every_law_word_by_word(backend, device, name, key):
 def test_uniforms_and_normals_are_those_of_draws(backend, device):
     args = 7, on(device, *INDICES), on(device, *DRAWS)
     u, z = (draws(*args, 6, normal=normal, backend=backend) for normal in (False, True))
-    unit = nuisance_sample(*args, Program((wide(Law.EVERYWHERE, 0.0, 1.0),)), SHAPE, backend=backend)
+    unit = nuisance_sample(*args, Program((wide(Distribution.EVERYWHERE, 0.0, 1.0),)), SHAPE, backend=backend)
     assert torch.equal(unit, u)
-    normal = nuisance_sample(*args, Program((wide(Law.NORMAL, 0.0, 1.0),)), SHAPE, backend=backend)
+    normal = nuisance_sample(*args, Program((wide(Distribution.NORMAL, 0.0, 1.0),)), SHAPE, backend=backend)
     assert torch.equal(normal, z)
     scaled = nuisance_sample(*args, program_of("normal"), SHAPE, backend=backend)
     assert torch.equal(scaled, z * torch.tensor(0.2, device=device))
@@ -174,7 +175,7 @@ def test_the_greatest_word_stays_within_the_bounds(backend, device, index, compo
     assert plain_words(0, index, 0, component, 1) == [2**24 - 1]
     args, shape = (0, on(device, index), on(device, 0)), (1, 1, component + 1)
     for lower, upper in ((-0.1, 0.3), (0.0, 1.0), (-1.0, 1e-3), (0.1, 0.7), (-0.7, 0.1), (0.3, 0.30000001192092896)):
-        got = nuisance_sample(*args, Program((wide(Law.EVERYWHERE, lower, upper),)), shape, backend=backend)
+        got = nuisance_sample(*args, Program((wide(Distribution.EVERYWHERE, lower, upper),)), shape, backend=backend)
         assert np.float32(lower) <= got.min().item() <= got.max().item() <= np.float32(upper)
         assert got[0, 0, component].item() == between(lower, upper, 2**24 - 1)
 
@@ -190,7 +191,7 @@ def test_backends_agree(backend, device, name):
         for step in PROGRAMS[name]:
             size = step.dim(shape)
             mine, truth = (delta[..., begin : begin + size] for delta in (got, want))
-            if step.law == Law.BALL:
+            if step.distribution == Distribution.BALL:
                 torch.testing.assert_close(mine, truth, rtol=0, atol=1e-6)
             else:
                 assert torch.equal(mine, truth), step
@@ -275,7 +276,7 @@ def test_one_component_over_many_samples_is_uniform(backend, device):
 
 
 def test_everywhere_is_the_cube_of_the_maximum_norm(backend, device):
-    delta = sample(backend, device, wide(Law.EVERYWHERE, -0.3, 0.3), 10**3, 10, 100)
+    delta = sample(backend, device, wide(Distribution.EVERYWHERE, -0.3, 0.3), 10**3, 10, 100)
     law_of(delta, uniform(-0.3, 0.6))
     assert kstest((np.abs(delta).max(1) / 0.3) ** 100, uniform.cdf).pvalue > LEAST
 

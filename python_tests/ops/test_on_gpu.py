@@ -40,7 +40,7 @@ def inputs(seed=0):
         "draw": torch.arange(2) + seed, "images": images, "delta": delta,
         "grad": torch.randn(2, *images.shape, generator=g), "dual": torch.randn(3, 7, generator=g),
         "intercept": torch.randn(3, generator=g), "key": torch.tensor(2**40 + seed),
-        "codes": layout.codes, "numbers": layout.numbers,
+        "codes": layout.codes, "numbers": layout.parameters,
     }  # fmt: skip
     return {what: value.to(GPU) if isinstance(value, torch.Tensor) else value for what, value in values.items()}
 

@@ -262,7 +262,7 @@ def samples(name):
         for kernels in ([Rotation(30), Contrast(0.4)], [Hue(0.1), GaussianNoise(0.1)], [Gamma(0.3)]):
             program = Compose(kernels).parts[0].program
             layout = program.layout((3, 5, 4))
-            how = layout.codes, layout.numbers
+            how = layout.codes, layout.parameters
             delta = ops.nuisance_sample(1, index, draw, program, (3, 5, 4)).to(dtype)
             yield library.nuisance, (x, delta, *how, name)
             yield library.nuisance_backward, (torch.rand(3, 2, 3, 5, 4, generator=g).to(dtype), x, delta, *how, name)

@@ -13,7 +13,7 @@ from triton.runtime.jit import JITFunction, mangle_type
 from python_tests.cli.test_nuisance import STEPS
 from robustperf.ops import registry
 from robustperf.ops.line_search_step import new_search
-from robustperf.ops.program import Law, Program, channels_out
+from robustperf.ops.program import Distribution, Program, channels_out
 
 TARGETS = 80, 90
 _done = set()
@@ -113,7 +113,7 @@ def images():
         draws = batch = 1 if shape == (1, 1, 1) else 2
         x, delta = torch.zeros(batch, *shape, dtype=dtype), torch.zeros(draws, batch, layout.dim, dtype=dtype)
         channels = channels_out(layout.codes, shape[0])
-        yield x, delta, layout.codes, layout.numbers, torch.zeros(draws, batch, channels, *shape[1:], dtype=dtype)
+        yield x, delta, layout.codes, layout.parameters, torch.zeros(draws, batch, channels, *shape[1:], dtype=dtype)
 
 
 def call_nuisance(run):
@@ -132,9 +132,9 @@ def call_nuisance_draw(run):
 
 
 def call_nuisance_sample(run):
-    ball, normal = (STEPS["add"]._replace(law=law) for law in (Law.BALL, Law.NORMAL))
+    ball, normal = (STEPS["add"]._replace(distribution=Distribution[name]) for name in ("BALL", "NORMAL"))
     layout = Program((STEPS["affine in zeros"], STEPS["fog"], ball, normal, STEPS["impulse"])).layout((3, 4, 5))
-    run(numbers(0, 1), numbers(0, 1, 2), layout.codes, layout.numbers, 2**63 + 1)
+    run(numbers(0, 1), numbers(0, 1, 2), layout.codes, layout.parameters, 2**63 + 1)
 
 
 def call_rbf_decision(run):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from robustperf.data import Dataset, ImageFolder
     from robustperf.kernel import Kernel
 
-app = typer.Typer(help="Models of natural variation x' = G(x, delta), looked at.", no_args_is_help=True)
+app: typer.Typer = typer.Typer(help="Models of natural variation x' = G(x, delta), looked at.", no_args_is_help=True)
 
 MOST_COLUMNS = 8
 
@@ -130,7 +130,7 @@ def _components(kernel: Kernel, shape: torch.Size) -> list[str]:
     """A name for each component of delta."""
     from robustperf.nuisance import Compose, ProgramKernel
     from robustperf.nuisance.normalised import Normalised
-    from robustperf.ops.program import Law
+    from robustperf.ops.program import Distribution, steps_of
 
     if isinstance(kernel, Normalised):
         return _components(kernel.kernel, shape)
@@ -142,10 +142,10 @@ def _components(kernel: Kernel, shape: torch.Size) -> list[str]:
         return [", ".join(names) for names in zip(*of_parts, strict=True)]
     if not isinstance(kernel, ProgramKernel):
         return [f"delta[{number}]" for number in range(kernel.dim_for(tuple(shape)))]
-    codes, names = kernel.program.layout(shape).codes, []
-    for step, law, size in zip(kernel.program.steps, codes[1::4], codes[2::4], strict=True):
-        if law == Law.SHARED:
+    layout, names = kernel.program.layout(shape), []
+    for step, encoded in zip(kernel.program.steps, steps_of(layout.codes, layout.parameters), strict=True):
+        if encoded.distribution == Distribution.SHARED:
             names = [f"{name}, {step.name}" for name in names]
         else:
-            names += [step.name] if size == 1 else [f"{step.name}[{number}]" for number in range(size)]
+            names += [step.name] if encoded.dim == 1 else [f"{step.name}[{number}]" for number in range(encoded.dim)]
     return names

@@ -11,7 +11,7 @@ this is T's ball.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from functools import partial
 
 import torch
@@ -21,7 +21,7 @@ from robustperf.family import Family
 from robustperf.kernel import Kernel, check_shape, constant_bounds
 from robustperf.nuisance.program_kernel import ProgramKernel
 from robustperf.ops.draws import Key, draws_unchecked
-from robustperf.ops.program import Law, Program, Shape, Step, Transform
+from robustperf.ops.program import Distribution, Program, Shape, Step, Transform
 
 
 class L2Ball(ProgramKernel):
@@ -34,9 +34,9 @@ class L2Ball(ProgramKernel):
     Raises ValueError for another eps.
     """
 
-    def __init__(self, eps: float, clamp: bool = False):
-        eps = check.positive("eps", eps)
-        self.program = Program((Step(Transform.ADD, Law.BALL, (0.0,), (eps,), (bool(clamp),), "l2_ball"),))
+    def __init__(self, eps: float, clamp: bool = False) -> None:
+        eps = check.number("eps", eps, above=0)
+        self.program = Program((Step(Transform.ADD, Distribution.BALL, (0.0,), (eps,), (bool(clamp),), "l2_ball"),))
 
 
 class LinfBall(ProgramKernel):
@@ -49,9 +49,11 @@ class LinfBall(ProgramKernel):
     Raises ValueError for another eps.
     """
 
-    def __init__(self, eps: float, clamp: bool = False):
-        eps = check.positive("eps", eps)
-        self.program = Program((Step(Transform.ADD, Law.EVERYWHERE, (-eps,), (eps,), (bool(clamp),), "linf_ball"),))
+    def __init__(self, eps: float, clamp: bool = False) -> None:
+        eps = check.number("eps", eps, above=0)
+        self.program = Program(
+            (Step(Transform.ADD, Distribution.EVERYWHERE, (-eps,), (eps,), (bool(clamp),), "linf_ball"),)
+        )
 
 
 class L1Ball(Kernel):
@@ -67,8 +69,8 @@ class L1Ball(Kernel):
     Raises ValueError for another eps.
     """
 
-    def __init__(self, eps: float, clamp: bool = False):
-        self.eps, self.clamp = check.positive("eps", eps), bool(clamp)
+    def __init__(self, eps: float, clamp: bool = False) -> None:
+        self.eps, self.clamp = check.number("eps", eps, above=0), bool(clamp)
 
     @property
     def distribution(self) -> Hashable:
@@ -119,7 +121,7 @@ class L1Ball(Kernel):
         return f"l1_ball({self.eps}{', clamp=True' if self.clamp else ''})"
 
 
-BALLS = {1.0: L1Ball, 2.0: L2Ball, math.inf: LinfBall}
+BALLS: dict[float, Callable[..., Kernel]] = {1.0: L1Ball, 2.0: L2Ball, math.inf: LinfBall}
 
 
 def ball_family(upper: float, norm: float = 2, clamp: bool = True) -> Family:
@@ -135,4 +137,4 @@ def ball_family(upper: float, norm: float = 2, clamp: bool = True) -> Family:
         score = Score(ball_family(math.sqrt(28 * 28)))
     """
     ball = BALLS[check.norm(norm)]
-    return Family(partial(ball, clamp=clamp), (0, check.positive("upper", upper)))
+    return Family(partial(ball, clamp=clamp), (0, check.number("upper", upper, above=0)))

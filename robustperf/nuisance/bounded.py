@@ -39,7 +39,10 @@ class InBounds(Wrapper):
         basic_robustness(model, x, InBounds(L2Ball(0.5, clamp=True), (low, high)))
     """
 
-    def __init__(self, kernel: Kernel, bounds: Box):
+    kernel: Kernel
+    bounds: Box
+
+    def __init__(self, kernel: Kernel, bounds: Box) -> None:
         check_kernel(kernel)
         self.kernel, self.bounds = kernel, bounds
         self._adds = isinstance(kernel, tuple(BALLS.values()))

@@ -42,7 +42,7 @@ class Compose(Kernel):
         kernel = Compose([Rotation(30), Brightness(0.4)])       # or Rotation(30) + Brightness(0.4); kernel.dim == 2
     """
 
-    def __init__(self, kernels: Sequence[Kernel], *, shared: bool = False):
+    def __init__(self, kernels: Sequence[Kernel], *, shared: bool = False) -> None:
         if isinstance(kernels, Kernel):
             raise TypeError("kernels: expected a list of kernels, got a Kernel")
         kernels = list(kernels)

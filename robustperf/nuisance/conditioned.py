@@ -47,14 +47,18 @@ class LabelAware(_Seeded):
         LabelAware(GaussianNoise(0.3), oracle).draw(x, key=0, index=torch.arange(len(x)), draws=10)
     """
 
+    kernel: Kernel
+    labeller: Labeller
+    tries: int
+
     size = 3
 
-    def __init__(self, kernel: Kernel, labeller: Labeller, tries: int = 1000):
+    def __init__(self, kernel: Kernel, labeller: Labeller, tries: int = 1000) -> None:
         check_kernel(kernel)
         if not callable(labeller):
             raise TypeError(f"labeller: expected a callable, got {type(labeller).__name__}")
         self.kernel, self.labeller = kernel, labeller
-        self.tries = check.positive("tries", tries, integer=True)
+        self.tries = check.integer("tries", tries, 1)
 
     def shape_after(self, shape: Shape) -> Shape:
         return self.kernel.shape_after(shape)
@@ -112,15 +116,19 @@ class OnManifold(_Seeded):
         kernel.draw(x[kernel.defined(x)], ...)
     """
 
+    reference: torch.Tensor
+    eps: float
+    norm: float
+
     size = 2
     differentiable_in_x = False
 
-    def __init__(self, reference: torch.Tensor, eps: float, norm: float = 2):
+    def __init__(self, reference: torch.Tensor, eps: float, norm: float = 2) -> None:
         check.tensor("reference", reference, ("M", "C", "H", "W"))
         if not len(reference):
             raise ValueError("reference: expected images, got none")
         self.reference = check.images("reference", reference).detach().clone()
-        self.eps, self.norm = check.positive("eps", eps), check.norm(norm)
+        self.eps, self.norm = check.number("eps", eps, above=0), check.norm(norm)
         from sklearn.neighbors import NearestNeighbors
 
         self._search = NearestNeighbors(radius=self.eps, metric=_METRICS[self.norm]).fit(_rows(self.reference))

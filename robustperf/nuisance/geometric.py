@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from robustperf.nuisance.program_kernel import ProgramKernel, box, span
-from robustperf.ops.program import PARAMETERS, Outside, Transform
+from robustperf.ops.program import AFFINE_PARAMETERS, Outside, Program, Transform
 
 Range = float | tuple[float, float]
 
@@ -37,7 +37,7 @@ class Affine(ProgramKernel):
         scale: Range | None = 0.2,
         shear: Range | None = 20.0,
         outside: str = "zeros",
-    ):
+    ) -> None:
         self._set(
             "affine",
             outside,
@@ -48,19 +48,19 @@ class Affine(ProgramKernel):
     def _set(
         self, name: str, outside: str, ranges: dict[str, Range | None], argument_of: tuple[str | None, ...]
     ) -> None:
-        """Sets `program`; `argument_of` has the constructor's argument for each of PARAMETERS, or None."""
+        """Sets `program`; `argument_of` has the constructor's argument for each of AFFINE_PARAMETERS, or None."""
         if outside not in ("zeros", "border"):
             raise ValueError(f"outside: expected 'zeros' or 'border', got {outside!r}")
         limits = {"scale": (-0.99, 99), "shear_x": (-80, 80), "shear_y": (-80, 80)}
         given, mask = [], 0
-        for bit, (part, argument) in enumerate(zip(PARAMETERS, argument_of, strict=True)):
+        for bit, (part, argument) in enumerate(zip(AFFINE_PARAMETERS, argument_of, strict=True)):
             if argument is not None and ranges[argument] is not None:
                 given.append(span(argument, ranges[argument], *limits.get(part, ())))
                 mask |= 1 << bit
         if not given:
             raise ValueError(f"{', '.join(ranges)}: expected at least one range, got none")
         padding = Outside.ZEROS if outside == "zeros" else Outside.BORDER
-        self.program = box(Transform.AFFINE, name, given, mask, padding)
+        self.program: Program = box(Transform.AFFINE, name, given, mask, padding)
 
 
 class Rotation(Affine):
@@ -71,7 +71,7 @@ class Rotation(Affine):
         outside: "zeros" or "border".
     """
 
-    def __init__(self, degrees: Range = 30.0, outside: str = "zeros"):
+    def __init__(self, degrees: Range = 30.0, outside: str = "zeros") -> None:
         self._set("rotation", outside, {"degrees": degrees}, ("degrees", None, None, None, None, None))
 
 
@@ -83,7 +83,7 @@ class Translation(Affine):
         outside: "zeros" or "border".
     """
 
-    def __init__(self, x: Range | None = 0.1, y: Range | None = 0.1, outside: str = "zeros"):
+    def __init__(self, x: Range | None = 0.1, y: Range | None = 0.1, outside: str = "zeros") -> None:
         self._set("translation", outside, {"x": x, "y": y}, (None, "x", "y", None, None, None))
 
 
@@ -95,7 +95,7 @@ class Scale(Affine):
         outside: "zeros" or "border".
     """
 
-    def __init__(self, amount: Range = 0.2, outside: str = "zeros"):
+    def __init__(self, amount: Range = 0.2, outside: str = "zeros") -> None:
         self._set("scale", outside, {"amount": amount}, (None, None, None, "amount", None, None))
 
 
@@ -108,5 +108,5 @@ class Shear(Affine):
         outside: "zeros" or "border".
     """
 
-    def __init__(self, x: Range | None = 20.0, y: Range | None = None, outside: str = "zeros"):
+    def __init__(self, x: Range | None = 20.0, y: Range | None = None, outside: str = "zeros") -> None:
         self._set("shear", outside, {"x": x, "y": y}, (None, None, None, None, "x", "y"))

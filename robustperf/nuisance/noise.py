@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from robustperf import check
 from robustperf.nuisance.program_kernel import ProgramKernel
-from robustperf.ops.program import Law, Program, Step, Transform
+from robustperf.ops.program import Distribution, Program, Step, Transform
 
 
 class GaussianNoise(ProgramKernel):
@@ -16,9 +16,9 @@ class GaussianNoise(ProgramKernel):
     Raises ValueError unless std is above 0 and finite.
     """
 
-    def __init__(self, std: float = 0.1):
-        std = check.positive("std", std)
-        self.program = Program((Step(Transform.ADD, Law.NORMAL, (0.0,), (std,), (1,), "gaussian_noise"),))
+    def __init__(self, std: float = 0.1) -> None:
+        std = check.number("std", std, above=0)
+        self.program = Program((Step(Transform.ADD, Distribution.NORMAL, (0.0,), (std,), (1,), "gaussian_noise"),))
 
 
 class ImpulseNoise(ProgramKernel):
@@ -31,11 +31,11 @@ class ImpulseNoise(ProgramKernel):
     Raises ValueError for another fraction.
     """
 
-    def __init__(self, fraction: float = 0.1):
-        fraction = check.positive("fraction", fraction)
-        if fraction > 1:
-            raise ValueError(f"fraction: expected a number in (0, 1], got {fraction!r}")
-        self.program = Program((Step(Transform.IMPULSE, Law.EVERYWHERE, (0.0,), (1.0,), (fraction,), "impulse_noise"),))
+    def __init__(self, fraction: float = 0.1) -> None:
+        fraction = check.number("fraction", fraction, above=0, most=1)
+        self.program = Program(
+            (Step(Transform.IMPULSE, Distribution.EVERYWHERE, (0.0,), (1.0,), (fraction,), "impulse_noise"),)
+        )
 
 
 class ShotNoise(ProgramKernel):
@@ -47,8 +47,6 @@ class ShotNoise(ProgramKernel):
     Raises ValueError for another rate.
     """
 
-    def __init__(self, rate: float = 25.0):
-        rate = check.positive("rate", rate)
-        if rate > 500:
-            raise ValueError(f"rate: expected a number in (0, 500], got {rate!r}")
-        self.program = Program((Step(Transform.SHOT, Law.EVERYWHERE, (0.0,), (1.0,), (rate,), "shot_noise"),))
+    def __init__(self, rate: float = 25.0) -> None:
+        rate = check.number("rate", rate, above=0, most=500)
+        self.program = Program((Step(Transform.SHOT, Distribution.EVERYWHERE, (0.0,), (1.0,), (rate,), "shot_noise"),))

@@ -68,12 +68,10 @@ class Wrapper(Kernel):
 class Normalised(Wrapper):
     """`kernel.normalised()`: the same kernel with delta in [-1, 1]^q."""
 
-    uniform, distribution = True, ("uniform", -1, 1)
-    # what follows from its own bounds
-    check_delta, project = Kernel.check_delta, Kernel.project
-    centre_for, radius_for = Kernel.centre_for, Kernel.radius_for
+    uniform: bool = True
+    distribution: Hashable = ("uniform", -1, 1)
 
-    def __init__(self, kernel: Kernel):
+    def __init__(self, kernel: Kernel) -> None:
         if not kernel.uniform:
             raise ValueError(
                 "kernel: expected one whose delta is uniform between bounds, onto which [-1, 1]^q can be mapped, "
@@ -93,6 +91,20 @@ class Normalised(Wrapper):
 
     def bounds_for(self, shape: Shape | None) -> torch.Tensor:
         return constant_bounds(-1, 1, self.dim_for(shape))
+
+    # these follow from its own bounds, not from the wrapped kernel
+
+    def check_delta(self, delta: torch.Tensor, shape: Shape) -> None:
+        Kernel.check_delta(self, delta, shape)
+
+    def project(self, delta: torch.Tensor, shape: Shape | None = None) -> torch.Tensor:
+        return Kernel.project(self, delta, shape)
+
+    def centre_for(self, shape: Shape | None) -> torch.Tensor:
+        return Kernel.centre_for(self, shape)
+
+    def radius_for(self, shape: Shape | None) -> torch.Tensor:
+        return Kernel.radius_for(self, shape)
 
     def identity_for(self, shape: Shape | None) -> torch.Tensor:
         offset = self.kernel.identity_for(shape).double() - self.kernel.centre_for(shape)

@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 
 from robustperf.nuisance.program_kernel import ProgramKernel, box, span
-from robustperf.ops.program import MOST_RADIUS, Law, Program, Source, Step, Transform
+from robustperf.ops.program import MAX_RADIUS, Distribution, Program, Source, Step, Transform
 
 Range = float | tuple[float, float]
 
@@ -21,8 +21,8 @@ class Brightness(ProgramKernel):
         amount: delta in [-amount, amount], or its bounds, at least -1. Any number of channels.
     """
 
-    def __init__(self, amount: Range = 0.4):
-        self.program = box(Transform.BRIGHTNESS, "brightness", [span("amount", amount, least=-1)])
+    def __init__(self, amount: Range = 0.4) -> None:
+        self.program: Program = box(Transform.BRIGHTNESS, "brightness", [span("amount", amount, least=-1)])
 
 
 class Contrast(ProgramKernel):
@@ -33,8 +33,8 @@ class Contrast(ProgramKernel):
         amount: delta in [-amount, amount], or its bounds, at least -1. Grey or RGB images.
     """
 
-    def __init__(self, amount: Range = 0.4):
-        self.program = box(Transform.CONTRAST, "contrast", [span("amount", amount, least=-1)])
+    def __init__(self, amount: Range = 0.4) -> None:
+        self.program: Program = box(Transform.CONTRAST, "contrast", [span("amount", amount, least=-1)])
 
 
 class Saturation(ProgramKernel):
@@ -44,8 +44,8 @@ class Saturation(ProgramKernel):
         amount: delta in [-amount, amount], or its bounds, at least -1. RGB images.
     """
 
-    def __init__(self, amount: Range = 0.4):
-        self.program = box(Transform.SATURATION, "saturation", [span("amount", amount, least=-1)], 1)
+    def __init__(self, amount: Range = 0.4) -> None:
+        self.program: Program = box(Transform.SATURATION, "saturation", [span("amount", amount, least=-1)], 1)
 
 
 class Decolourise(ProgramKernel):
@@ -55,8 +55,8 @@ class Decolourise(ProgramKernel):
         amount: delta in [0, amount], or its bounds in [0, 1]. RGB images.
     """
 
-    def __init__(self, amount: Range = 1.0):
-        self.program = box(Transform.SATURATION, "decolourise", [span("amount", amount, 0, 1)], -1)
+    def __init__(self, amount: Range = 1.0) -> None:
+        self.program: Program = box(Transform.SATURATION, "decolourise", [span("amount", amount, 0, 1)], -1)
 
 
 class Hue(ProgramKernel):
@@ -66,8 +66,8 @@ class Hue(ProgramKernel):
         turns: delta in [-turns, turns], or its bounds, within [-1/2, 1/2] turns. RGB images.
     """
 
-    def __init__(self, turns: Range = 0.1):
-        self.program = box(Transform.HUE, "hue", [span("turns", turns, -0.5, 0.5)])
+    def __init__(self, turns: Range = 0.1) -> None:
+        self.program: Program = box(Transform.HUE, "hue", [span("turns", turns, -0.5, 0.5)])
 
 
 class Gamma(ProgramKernel):
@@ -77,8 +77,8 @@ class Gamma(ProgramKernel):
         amount: delta in [-amount, amount], or its bounds, at least -1. Any number of channels.
     """
 
-    def __init__(self, amount: Range = 0.4):
-        self.program = box(Transform.GAMMA, "gamma", [span("amount", amount, least=-1)])
+    def __init__(self, amount: Range = 0.4) -> None:
+        self.program: Program = box(Transform.GAMMA, "gamma", [span("amount", amount, least=-1)])
 
 
 class BackgroundColour(ProgramKernel):
@@ -102,7 +102,7 @@ class BackgroundColour(ProgramKernel):
         low: tuple[float, float, float] = (0.0, 0.0, 0.0),
         high: tuple[float, float, float] = (1.0, 1.0, 1.0),
         source: str | tuple[float, float, float] = "grey",
-    ):
+    ) -> None:
         low, high = _colour("low", low), _colour("high", high)
         if low == high or any(a > b for a, b in zip(low, high, strict=True)):
             raise ValueError(f"low, high: expected low <= high, not all equal, got {low} and {high}")
@@ -114,8 +114,8 @@ class BackgroundColour(ProgramKernel):
             settings = (Source.COLOUR, *_colour("source", source))
             if settings[1:] == (1.0, 1.0, 1.0):
                 raise ValueError("source: expected a colour other than white, which is the foreground's, got (1, 1, 1)")
-        step = Step(Transform.BACKGROUND, Law.BOX, low, high, settings, "background_colour")
-        self.program = Program((step,))
+        step = Step(Transform.BACKGROUND, Distribution.BOX, low, high, settings, "background_colour")
+        self.program: Program = Program((step,))
 
     @classmethod
     def blue_to_red(cls) -> BackgroundColour:
@@ -136,9 +136,9 @@ class Blur(ProgramKernel):
         sigma: delta in [0, sigma], or its bounds, from 0 to 21 pixels. Images larger than the radius.
     """
 
-    def __init__(self, sigma: Range = 1.5):
-        bounds = span("sigma", sigma, 0, MOST_RADIUS / 3)
-        self.program = box(Transform.BLUR, "blur", [bounds], math.ceil(3 * bounds[1]))
+    def __init__(self, sigma: Range = 1.5) -> None:
+        bounds = span("sigma", sigma, 0, MAX_RADIUS / 3)
+        self.program: Program = box(Transform.BLUR, "blur", [bounds], math.ceil(3 * bounds[1]))
 
 
 class Fog(ProgramKernel):
@@ -151,9 +151,9 @@ class Fog(ProgramKernel):
         strength: s in [0, strength], or its bounds, at least 0. Any number of channels.
     """
 
-    def __init__(self, strength: Range = 0.8):
+    def __init__(self, strength: Range = 0.8) -> None:
         lower, upper = span("strength", strength, least=0)
-        self.program = Program((Step(Transform.FOG, Law.FOG, (lower,), (upper,), (), "fog"),))
+        self.program: Program = Program((Step(Transform.FOG, Distribution.FOG, (lower,), (upper,), (), "fog"),))
 
 
 def _colour(name: str, value: Sequence[float]) -> tuple[float, ...]:

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Hashable, Iterator
 from functools import lru_cache
 
 import torch
 
+from robustperf import check
 from robustperf.kernel import Kernel, check_shape, reaches_delta, widened
 from robustperf.ops.draws import Key
 from robustperf.ops.nuisance import nuisance_unchecked
 from robustperf.ops.nuisance_draw import nuisance_draw_unchecked
 from robustperf.ops.nuisance_sample import nuisance_sample_unchecked
-from robustperf.ops.program import PARAMETERS, Law, Outside, Program, Shape, Source, Step, Transform
+from robustperf.ops.program import (
+    AFFINE_PARAMETERS,
+    Distribution,
+    Outside,
+    Program,
+    Shape,
+    Source,
+    Step,
+    Transform,
+    steps_of,
+)
 
 _CONSTANT_IN_DELTA = (Transform.IMPULSE, Transform.SHOT)  # or piecewise constant
 _CONSTANT_IN_X = (Transform.SHOT,)
@@ -27,8 +37,10 @@ class ProgramKernel(Kernel):
         program: the steps, each a transform with the distribution of its delta.
     """
 
-    def __init__(self, program: Program):
-        self.program = program
+    program: Program
+
+    def __init__(self, program: Program) -> None:
+        self.program: Program = program
 
     def shape_after(self, shape: Shape) -> Shape:
         for step in self.program.steps:
@@ -71,14 +83,16 @@ class ProgramKernel(Kernel):
                 f"{delta[(*place, component)]:g} in component {component}"
             )
         for step, own in _slices(self.program, shape):
-            if step.law == Law.BALL and delta.numel() and (longest := _norm(delta[..., own]).max()) > _largest(step):
+            if step.distribution != Distribution.BALL or not delta.numel():
+                continue
+            if (longest := _norm(delta[..., own]).max()) > _largest(step):
                 raise ValueError(f"delta: {step.name} expected a norm of at most {step.upper[0]:g}, got {longest:g}")
 
     def project(self, delta: torch.Tensor, shape: Shape | None = None) -> torch.Tensor:
         check_shape(delta, self.dim_for(shape))
         projected = torch.clamp(delta, *_limits(self.program, shape, delta.dtype).to(delta.device))
         for step, own in _slices(self.program, shape):
-            if step.law == Law.BALL:
+            if step.distribution == Distribution.BALL:
                 part = delta[..., own]
                 projected[..., own] = part * (step.upper[0] / _norm(part).clamp_min(step.upper[0])).to(part.dtype)
         return projected
@@ -99,12 +113,15 @@ class ProgramKernel(Kernel):
 
     @property
     def uniform(self) -> bool:
-        return all(step.law in (Law.BOX, Law.EVERYWHERE, Law.FOG) for step in _drawing(self.program))
+        return all(
+            step.distribution in (Distribution.BOX, Distribution.EVERYWHERE, Distribution.FOG)
+            for step in _drawing(self.program)
+        )
 
     @property
     def ball(self) -> tuple[float, float] | None:
         step, *others = self.program.steps
-        norm = {Law.BALL: 2.0, Law.EVERYWHERE: math.inf}.get(step.law)
+        norm = {Distribution.BALL: 2.0, Distribution.EVERYWHERE: math.inf}.get(step.distribution)
         if others or step.transform != Transform.ADD or norm is None or not step.settings[0]:  # not clamped
             return None
         return norm, float(step.upper[0])
@@ -132,7 +149,7 @@ def span(
 
     Raises TypeError for anything else, ValueError for an empty or infinite range or one beyond `least` or `most`.
     """
-    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+    if check.is_number(value):
         lower, upper = max(-float(value), least), float(value)
     else:
         try:
@@ -149,7 +166,7 @@ def span(
 def box(transform: Transform, name: str, ranges: list[tuple[float, float]], *settings: float) -> Program:
     """A program of one step whose components of delta are uniform, each in its own range."""
     lower, upper = zip(*ranges, strict=True)
-    return Program((Step(transform, Law.BOX, lower, upper, settings, name),))
+    return Program((Step(transform, Distribution.BOX, lower, upper, settings, name),))
 
 
 def _text(step: Step) -> str:
@@ -157,8 +174,8 @@ def _text(step: Step) -> str:
     first, second = (*step.settings, 0, 0)[:2]
     arguments = [_tuple(pair) for pair in zip(step.lower, step.upper, strict=False)]
     if step.transform == Transform.AFFINE:
-        drawn = [part for bit, part in enumerate(PARAMETERS) if int(first) >> bit & 1]
-        named = [part for part in PARAMETERS if part.startswith(step.name)]
+        drawn = [part for bit, part in enumerate(AFFINE_PARAMETERS) if int(first) >> bit & 1]
+        named = [part for part in AFFINE_PARAMETERS if part.startswith(step.name)]
         ranges = dict(zip(drawn, arguments, strict=False))
         arguments = [ranges.get(part, "None") for part in named or ("rotation", "translation_x", "scale", "shear_x")]
         arguments += ["outside='border'"] * (second == Outside.BORDER)
@@ -166,7 +183,7 @@ def _text(step: Step) -> str:
         source = {Source.CORNER: ["'corner'"], Source.COLOUR: [_tuple(step.settings[1:])]}
         arguments = [_tuple(step.lower), _tuple(step.upper), *source.get(first, [])]
     elif step.transform == Transform.ADD:
-        arguments = [_number(step.upper[0])] + ["clamp=True"] * bool(step.law != Law.NORMAL and first)
+        arguments = [_number(step.upper[0])] + ["clamp=True"] * bool(step.distribution != Distribution.NORMAL and first)
     elif step.transform in (Transform.IMPULSE, Transform.SHOT):
         arguments = [_number(first)]
     return f"{step.name}({', '.join(arguments)})"
@@ -186,11 +203,10 @@ def _norm(part: torch.Tensor) -> torch.Tensor:
 
 def _slices(program: Program, shape: Shape | None) -> Iterator[tuple[Step, slice]]:
     """Each step that draws, with the slice of its components of delta."""
-    codes = program.layout(shape).codes
-    for number, step in enumerate(program.steps):
-        _, law, size, begin = codes[4 * number : 4 * number + 4]
-        if law != Law.SHARED:
-            yield step, slice(begin, begin + size)
+    layout = program.layout(shape)
+    for step, encoded in zip(program.steps, steps_of(layout.codes, layout.parameters), strict=True):
+        if encoded.distribution != Distribution.SHARED:
+            yield step, slice(encoded.offset, encoded.offset + encoded.dim)
 
 
 def _drawing(program: Program) -> list[Step]:
@@ -205,11 +221,11 @@ def _bounds(program: Program, shape: Shape | None) -> torch.Tensor:
     bounds = []
     for step, own in _slices(program, shape):
         lower, upper, size = step.lower, step.upper, own.stop - own.start
-        if step.law == Law.NORMAL:
+        if step.distribution == Distribution.NORMAL:
             lower, upper = (-math.inf,), (math.inf,)
-        elif step.law == Law.BALL:
+        elif step.distribution == Distribution.BALL:
             lower = (-upper[0],)
-        elif step.law == Law.FOG:
+        elif step.distribution == Distribution.FOG:
             lower, upper = (*lower, *[0.0] * (size - 1)), (*upper, *[1.0] * (size - 1))
         bounds.append(torch.tensor([lower, upper], dtype=torch.float64).expand(2, size))
     return torch.cat(bounds, 1)
@@ -220,7 +236,7 @@ def _limits(program: Program, shape: Shape | None, dtype: torch.dtype) -> torch.
     """`widened` bounds of delta [2, q]. A ball has none: it bounds the norm."""
     bounds = _bounds(program, shape).clone()
     for step, own in _slices(program, shape):
-        if step.law == Law.BALL:
+        if step.distribution == Distribution.BALL:
             bounds[0, own], bounds[1, own] = -math.inf, math.inf
     return widened(bounds, dtype)
 

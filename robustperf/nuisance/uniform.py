@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 import torch
 
 from robustperf.kernel import Kernel, check_shape, constant_bounds
@@ -15,7 +17,8 @@ LARGEST = 1 - 2**-24
 class UniformDelta(Kernel):
     """delta is uniform in Delta = [0, 1)^q; a subclass defines `dim_for` and `transform`."""
 
-    uniform, distribution = True, ("uniform", 0, 1)
+    uniform: bool = True
+    distribution: Hashable = ("uniform", 0, 1)
 
     def sample_for(
         self, shape: Shape | None, key: Key, index: torch.Tensor, draws: torch.Tensor, *, backend: str | None = None

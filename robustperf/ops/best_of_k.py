@@ -12,7 +12,6 @@ from torch.nn.functional import cross_entropy
 from robustperf import check
 from robustperf.names import check_name
 from robustperf.ops import registry
-from robustperf.ops.logit_gap import check_labels
 
 SELECTIONS = ("sample", "batch")
 
@@ -91,7 +90,7 @@ def best_of_k(
     loss, index = _new_state(logits, target) if running is None else running
     if plain:
         if backend != "native" and logits.device.type == "cpu":  # native looks itself, and a GPU is not waited for
-            check_labels("target", target[target != ignore_index], logits.shape[2])
+            check.labels("target", target[target != ignore_index], logits.shape[2])
         registry.implementation("best_of_k", backend)(logits, target, loss, index, *settings)
     else:
         _best_of_k(logits, target, loss, index, *settings, backend)
@@ -138,12 +137,9 @@ def _new_state(logits, target):
 
 def _check_settings(selection, label_smoothing, ignore_index, first):
     check_name("selection", selection, SELECTIONS)
-    if not (isinstance(label_smoothing, (float, int)) and 0.0 <= label_smoothing <= 1.0):
-        raise ValueError(f"label_smoothing: expected a number in [0, 1], got {label_smoothing!r}")
-    if not (isinstance(ignore_index, int) and -(2**63) <= ignore_index < 2**63):
-        raise ValueError(f"ignore_index: expected an integer of 64 bits, got {ignore_index!r}")
-    if not (isinstance(first, int) and 0 <= first < 2**62):
-        raise ValueError(f"first: expected an integer in 0..2^62-1, got {first!r}")
+    check.number("label_smoothing", label_smoothing, least=0, most=1)
+    check.integer("ignore_index", ignore_index, -(2**63), 2**63 - 1)
+    check.integer("first", first, 0, 2**62 - 1)
 
 
 def _check_tensors(logits, target, running):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 
 import torch
 
+from robustperf import check
 from robustperf.names import check_name
 from robustperf.ops import registry
 from robustperf.ops.logit_gap import rounding_allowance
@@ -135,11 +136,9 @@ def line_search_step(
 
 def check_search(tol: float, method: str, probes: int) -> None:
     """ValueError that names the setting of a search which is wrong."""
-    if not (isinstance(tol, float) and 0 < tol < 1):
-        raise ValueError(f"tol: expected a number in (0, 1), got {tol!r}")
+    check.number("tol", tol, above=0, below=1)
     check_name("method", method, METHODS)
-    if isinstance(probes, bool) or not isinstance(probes, int) or probes < 0:
-        raise ValueError(f"probes: expected an integer >= 0, got {probes!r}")
+    check.integer("probes", probes, 0)
 
 
 def patience(tol: float) -> int:

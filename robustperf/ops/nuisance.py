@@ -35,7 +35,7 @@ def nuisance_unchecked(
     layout = layout_of(x, program)
     backend = registry.choose("nuisance", backend, x.device)
     x = check_range(x, backend, delta)
-    return _nuisance(x, delta, layout.codes, layout.numbers, backend)
+    return _nuisance(x, delta, layout.codes, layout.parameters, backend)
 
 
 def check_images(x: torch.Tensor, program: Program) -> Layout:
@@ -61,22 +61,22 @@ def check_range(x: torch.Tensor, backend: str, delta: torch.Tensor | None = None
     return x
 
 
-def _fake(x, delta, codes, numbers, backend):
+def _fake(x, delta, codes, parameters, backend):
     return x.new_empty((delta.shape[0], x.shape[0], channels_out(codes, x.shape[1]), *x.shape[2:]))
 
 
 def _setup(ctx, inputs, output):
-    x, delta, ctx.codes, ctx.numbers, ctx.backend = inputs
+    x, delta, ctx.codes, ctx.parameters, ctx.backend = inputs
     ctx.save_for_backward(x, delta)
 
 
 def _backward(ctx, grad):
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (grad, *ctx.saved_tensors)):
         raise NotImplementedError("nuisance: has no gradient of its gradient (create_graph=True)")
-    return *_nuisance_backward(grad, *ctx.saved_tensors, ctx.codes, ctx.numbers, ctx.backend), None, None, None
+    return *_nuisance_backward(grad, *ctx.saved_tensors, ctx.codes, ctx.parameters, ctx.backend), None, None, None
 
 
-def _backward_fake(grad, x, delta, codes, numbers, backend):
+def _backward_fake(grad, x, delta, codes, parameters, backend):
     return torch.empty_like(x, memory_format=torch.contiguous_format), torch.empty_like(
         delta, memory_format=torch.contiguous_format
     )
@@ -84,10 +84,10 @@ def _backward_fake(grad, x, delta, codes, numbers, backend):
 
 _nuisance_backward = registry.register(
     "nuisance_backward",
-    "(Tensor grad, Tensor x, Tensor delta, int[] codes, float[] numbers, str backend) -> (Tensor, Tensor)",
+    "(Tensor grad, Tensor x, Tensor delta, int[] codes, float[] parameters, str backend) -> (Tensor, Tensor)",
     _backward_fake,
 )
 _nuisance = registry.register(
-    "nuisance", "(Tensor x, Tensor delta, int[] codes, float[] numbers, str backend) -> Tensor",
+    "nuisance", "(Tensor x, Tensor delta, int[] codes, float[] parameters, str backend) -> Tensor",
     _fake, _backward, _setup,
 )  # fmt: skip

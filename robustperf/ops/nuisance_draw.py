@@ -63,18 +63,18 @@ def nuisance_draw_unchecked(
         raise ValueError("out: expected a contiguous tensor, got one with strides " + str(out.stride()))
     elif out.requires_grad:
         raise ValueError("out: expected a tensor that requires no gradient, got one that does")
-    _nuisance_draw(out, x, index, draw, layout.codes, layout.numbers, *key_arguments(key), backend)
+    _nuisance_draw(out, x, index, draw, layout.codes, layout.parameters, *key_arguments(key), backend)
     return out
 
 
-def _fake(out, x, index, draw, codes, numbers, key, device_key, backend):
+def _fake(out, x, index, draw, codes, parameters, key, device_key, backend):
     return None
 
 
 _nuisance_draw = registry.register(
     "nuisance_draw",
-    "(Tensor(a!) out, Tensor x, Tensor index, Tensor draw, int[] codes, float[] numbers, int key, Tensor? device_key, "
-    "str backend) -> ()",
+    "(Tensor(a!) out, Tensor x, Tensor index, Tensor draw, int[] codes, float[] parameters, int key, "
+    "Tensor? device_key, str backend) -> ()",
     _fake,
     arguments=key_at(6),
 )

@@ -50,19 +50,19 @@ def nuisance_sample_unchecked(
         index,
         draw,
         layout.codes,
-        layout.numbers,
+        layout.parameters,
         *key_arguments(key),
         registry.choose("nuisance_sample", backend, index.device),
     )
 
 
-def _fake(index, draw, codes, numbers, key, device_key, backend):
+def _fake(index, draw, codes, parameters, key, device_key, backend):
     return index.new_empty((draw.shape[0], index.shape[0], delta_dim(codes)), dtype=torch.float32)
 
 
 _nuisance_sample = registry.register(
     "nuisance_sample",
-    "(Tensor index, Tensor draw, int[] codes, float[] numbers, int key, Tensor? device_key, str backend) -> Tensor",
+    "(Tensor index, Tensor draw, int[] codes, float[] parameters, int key, Tensor? device_key, str backend) -> Tensor",
     _fake,
     arguments=key_at(4),
 )

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable
 from functools import cache
 from importlib import resources
+from typing import Any
 
 import torch
 
@@ -107,12 +108,12 @@ choose._dynamo_marked_constant = True
 
 
 @cache
-def implementation(op: str, backend: str) -> Callable:
+def implementation(op: str, backend: str) -> Callable[..., Any]:
     return getattr(importlib.import_module(f"robustperf.ops.{backend}.{op}"), op)
 
 
 @cache
-def native(op: str, backend: str | None, device: torch.device) -> Callable | None:
+def native(op: str, backend: str | None, device: torch.device) -> Callable[..., Any] | None:
     """The native implementation if that is what a call takes, else None; raises as `choose` does. One look-up, for
     operations that take a few microseconds themselves."""
     return implementation(op, "native") if choose(op, backend, device) == "native" else None

@@ -86,6 +86,13 @@ class TransferClassifier(OneToOneFeatureMixin, ClassifierMixin, TransformerMixin
         model.adapt(X_shifted).predict(X_shifted)           # no labels needed
     """
 
+    image_shape_: tuple[int, int, int] | None
+    bounds_: tuple[float, float]
+    estimator_: Any
+    classes_: np.ndarray
+    clean_: np.ndarray
+    adaptations_: int
+
     def __init__(
         self,
         estimator: Any,
@@ -97,7 +104,7 @@ class TransferClassifier(OneToOneFeatureMixin, ClassifierMixin, TransformerMixin
         batch_size: int = 32,
         lr: float = 1e-3,
         random_state: Any = None,
-    ):
+    ) -> None:
         self.estimator = estimator
         self.autoencoder = autoencoder
         self.image_shape = image_shape

@@ -79,7 +79,9 @@ class EstimatorModule(nn.Module):
         layers: the layers, with fixed parameters.
     """
 
-    def __init__(self, classes: np.ndarray, layers: Sequence[nn.Module]):
+    layers: torch.nn.Sequential
+
+    def __init__(self, classes: np.ndarray, layers: Sequence[nn.Module]) -> None:
         super().__init__()
         self.classes_ = classes
         self.layers = nn.Sequential(*layers).requires_grad_(False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any
@@ -48,6 +47,9 @@ class ModuleClassifier(ClassifierMixin, BaseEstimator):
         ModuleClassifier(nets.SmallCNN(), epochs=5).fit(X, y).predict(X_test)
     """
 
+    image_shape_: tuple[int, int, int]
+    classes_: np.ndarray
+
     def __init__(
         self,
         module: torch.nn.Module,
@@ -61,7 +63,7 @@ class ModuleClassifier(ClassifierMixin, BaseEstimator):
         lr: Rate | None = 1e-3,
         validation: Any = 0.1,
         random_state: Any = None,
-    ):
+    ) -> None:
         self.module = module
         self.prefit = prefit
         self.objective = objective
@@ -91,8 +93,8 @@ class ModuleClassifier(ClassifierMixin, BaseEstimator):
             raise ValueError(f"module: expected {len(self.classes_)} outputs, one for each label, got {outputs}")
         if not self.prefit:
             data = Dataset("X", x, torch.as_tensor(label, dtype=torch.int64), outputs)
-            check.positive("batch_size", self.batch_size, integer=True)
-            fraction = isinstance(self.validation, numbers.Real)
+            check.integer("batch_size", self.batch_size, 1)
+            fraction = check.is_number(self.validation)
             count = len(held_out(len(x), self.validation, key=0)[0]) if fraction else len(x)
             training.fit(
                 module,

@@ -50,6 +50,14 @@ class SVMModule(torch.nn.Module):
         dtype: of the images and of the outputs, as set by `float()` and `double()`.
     """
 
+    classes_: np.ndarray
+    kernel: str
+    gamma: float
+    coef0: float
+    degree: int
+    break_ties: bool
+    dtype: torch.dtype
+
     def __init__(
         self,
         classes: np.ndarray,
@@ -63,7 +71,7 @@ class SVMModule(torch.nn.Module):
         degree: int,
         break_ties: bool,
         dtype: torch.dtype = torch.float64,
-    ):
+    ) -> None:
         super().__init__()
         self.classes_, self.kernel, self.gamma, self.coef0, self.degree = classes, kernel, gamma, coef0, degree
         self.break_ties, self.dtype, self._cached = break_ties, dtype, None
@@ -114,8 +122,8 @@ class SVMModule(torch.nn.Module):
             raise TypeError(f"dtype: expected {' or '.join(map(str, check.REAL))}, got {dtype}")
         if callable(svc.kernel):
             raise ValueError(
-                "svc: expected the kernel 'linear', 'poly' or 'rbf', got a function, which acts on numpy arrays and has "
-                "no gradient"
+                "svc: expected the kernel 'linear', 'poly' or 'rbf', got a function, which acts on numpy arrays and "
+                "has no gradient"
             )
         if svc.kernel not in KERNELS:
             raise ValueError(f"svc: expected the kernel 'linear', 'poly' or 'rbf', got {svc.kernel!r}")

@@ -112,7 +112,9 @@ class MnistC(UniformDelta):
         mnist_c("fog").draw(x, key=random.key(0), index=torch.arange(len(x)))[0]        # x [B, 1, 28, 28]
     """
 
-    def __init__(self, name: str):
+    name: str
+
+    def __init__(self, name: str) -> None:
         self.name = check_name("name", name, CORRUPTIONS)
 
     @property

@@ -7,17 +7,16 @@ import math
 import torch
 from torch.nn import functional
 
-from robustperf.ops.program import GREY_WEIGHTS, LATTICES, PARAMETERS, Outside, Source, Transform
+from robustperf.ops.program import AFFINE_PARAMETERS, GREY_WEIGHTS, LATTICES, Outside, Source, Transform, steps_of
 
 
-def nuisance(x, delta, codes, numbers):
+def nuisance(x, delta, codes, parameters):
     draws, batch = delta.shape[:2]
     image = x.expand(draws, *x.shape).flatten(0, 1)
     delta = delta.flatten(0, 1)
-    for step in range(len(codes) // 4):
-        transform, _, size, begin = codes[4 * step : 4 * step + 4]
-        settings = numbers[16 * step + 12 : 16 * step + 16]
-        image = _TRANSFORMS[transform](image, delta[:, begin : begin + size], *settings)
+    for step in steps_of(codes, parameters):
+        own = delta[:, step.offset : step.offset + step.dim]
+        image = _TRANSFORMS[step.transform](image, own, *step.settings)
     return image.reshape(draws, batch, *image.shape[1:]).contiguous()
 
 
@@ -90,9 +89,10 @@ def _background(image, delta, source, *colour):
 def _affine(image, delta, mask, outside, *_):
     height, width = image.shape[2:]
     wide, dtype = delta.double(), image.dtype
-    given = [bit for bit in range(len(PARAMETERS)) if int(mask) >> bit & 1]
+    bits = range(len(AFFINE_PARAMETERS))
+    given = [bit for bit in bits if int(mask) >> bit & 1]
     angle, shift_x, shift_y, scale, tilt_x, tilt_y = (
-        wide[:, given.index(bit)] if bit in given else wide.new_zeros(len(wide)) for bit in range(len(PARAMETERS))
+        wide[:, given.index(bit)] if bit in given else wide.new_zeros(len(wide)) for bit in bits
     )
     degree = math.pi / 180
     cosine, sine, zoom = (angle * degree).cos(), (angle * degree).sin(), 1 + scale

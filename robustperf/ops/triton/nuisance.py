@@ -5,7 +5,7 @@ import torch
 import triton
 import triton.language as tl
 
-from robustperf.ops.program import PARAMETERS, Outside, Source, Transform, channels_out
+from robustperf.ops.program import AFFINE_PARAMETERS, Outside, Source, Transform, channels_out, steps_of
 from robustperf.ops.triton.launch import launch
 from robustperf.ops.triton.transforms import AFFINE, CONTRAST, FOG, grey_of, transformed
 
@@ -24,7 +24,7 @@ class Segment(NamedTuple):
     channels_out: int
 
 
-def segments_of(codes, numbers, channels, whole_begins=False):
+def segments_of(codes, parameters, channels, whole_begins=False):
     """The program cut where a step looks at several pixels; `whole_begins`: also where one looks at the whole image."""
     segments, head, begin, steps, first = [], (), 0, [], channels
 
@@ -32,22 +32,21 @@ def segments_of(codes, numbers, channels, whole_begins=False):
         if head or steps:
             segments.append(Segment(head, begin, tuple(steps), first, channels))
 
-    for step in range(len(codes) // 4):
-        transform, _, _, place = codes[4 * step : 4 * step + 4]
-        settings = tuple(numbers[16 * step + 12 : 16 * step + 16])
+    for step in steps_of(codes, parameters):
+        transform, settings = step.transform, step.settings
         if transform in (Transform.AFFINE, Transform.BLUR):
             heads = [(transform, int(settings[0]), axis) for axis in (COLUMNS.value, ROWS.value)]
             if transform == Transform.AFFINE:
-                bits = [int(settings[0]) >> bit & 1 for bit in range(len(PARAMETERS))]
+                bits = [int(settings[0]) >> bit & 1 for bit in range(len(AFFINE_PARAMETERS))]
                 heads = [(transform, int(settings[1]), *(sum(bits[:b]) if bits[b] else -1 for b in range(len(bits))))]
             for each in heads:
                 cut()
-                head, begin, steps, first = each, place, [], channels
+                head, begin, steps, first = each, step.offset, [], channels
             continue
         if whole_begins and looks_at_whole(transform, settings[0]):
             cut()
             head, begin, steps, first = (), 0, [], channels
-        steps += [transform, channels, place, *settings]
+        steps += [transform, channels, step.offset, *settings]
         channels = 3 if transform == Transform.BACKGROUND else channels
     cut()
     return segments
@@ -59,17 +58,17 @@ def looks_at_whole(transform, setting):
     )
 
 
-def nuisance(x, delta, codes, numbers):
+def nuisance(x, delta, codes, parameters):
     shape = delta.shape[0], x.shape[0], channels_out(codes, x.shape[1]), *x.shape[2:]
     out = torch.empty(shape, dtype=x.dtype, device=x.device)
-    transform_into(out, x, delta, codes, numbers)
+    transform_into(out, x, delta, codes, parameters)
     return out
 
 
-def transform_into(out, x, delta, codes, numbers):
+def transform_into(out, x, delta, codes, parameters):
     if math.prod(x.shape[1:]) >= 2**31 or math.prod(out.shape[2:]) >= 2**31:  # places are counted in 32 bits
         raise ValueError(f"x: expected images of fewer than 2^31 values, got shape {list(x.shape)}")
-    segments, image, delta = segments_of(codes, numbers, x.shape[1]), x.contiguous(), delta.contiguous()
+    segments, image, delta = segments_of(codes, parameters, x.shape[1]), x.contiguous(), delta.contiguous()
     for segment in segments[:-1]:
         image = run_segment(segment, image, delta)
     run_segment(segments[-1], image, delta, out)

@@ -33,10 +33,10 @@ from robustperf.ops.triton.transforms import (
 from robustperf.ops.triton.transforms_backward import transformed_backward
 
 
-def nuisance_backward(grad, x, delta, codes, numbers):
+def nuisance_backward(grad, x, delta, codes, parameters):
     """Sums over pixels are added up in one order; those that several pixels of a warp, or of fog, send to one place are
     added as they come."""
-    segments = segments_of(codes, numbers, x.shape[1], whole_begins=True)
+    segments = segments_of(codes, parameters, x.shape[1], whole_begins=True)
     delta, images = delta.contiguous(), [x.contiguous()]
     for segment in segments[:-1]:
         images.append(run_segment(segment, images[-1], delta))

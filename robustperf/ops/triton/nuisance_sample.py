@@ -2,52 +2,44 @@ import torch
 import triton
 import triton.language as tl
 
-from robustperf.ops.program import Law, delta_dim
+from robustperf.ops.program import Distribution, delta_dim, steps_of
 from robustperf.ops.triton.launch import launch, words_of
 from robustperf.ops.triton.philox import draw_words, key_words, normal_of, uniform_of
 
-BOX, NORMAL, BALL, FOG = (tl.constexpr(int(law)) for law in (Law.BOX, Law.NORMAL, Law.BALL, Law.FOG))
+BOX, NORMAL, BALL, FOG = (tl.constexpr(int(Distribution[name])) for name in ("BOX", "NORMAL", "BALL", "FOG"))
 BLOCK = 256
 
 
-def nuisance_sample(index, draw, codes, numbers, key):
+def nuisance_sample(index, draw, codes, parameters, key):
     delta = torch.empty((draw.shape[0], index.shape[0], delta_dim(codes)), dtype=torch.float32, device=index.device)
     index, draw = index.contiguous(), draw.contiguous()
-    drawn, balls, word = [], [], 0
-    for step in range(len(codes) // 4):
-        _, law, size, begin = codes[4 * step : 4 * step + 4]
-        if law == Law.SHARED:
-            continue
-        lower, upper = (tuple(numbers[16 * step + place : 16 * step + place + 6]) for place in (0, 6))
-        drawn.append((law, size, begin, word, lower, upper))
-        if law == Law.BALL:
-            balls.append((size, begin, word + size, upper[0]))
-        word += size + (law == Law.BALL)
+    drawn = [step for step in steps_of(codes, parameters) if step.distribution != Distribution.SHARED]
     rows, dim = delta.shape[0] * delta.shape[1], delta.shape[2]
     where = (delta, index, draw, *words_of(key), index.shape[0], dim)
-    laws, bounds = tuple(part for step in drawn for part in step[:4]), tuple(b for step in drawn for b in step[4:])
     launch(
         nuisance_sample_kernel,
         triton.cdiv(delta.numel(), BLOCK),
         delta,
         *where,
         delta.numel(),
-        LAWS=laws,
-        BOUNDS=tuple(b for pair in bounds for b in pair),
+        DRAWN=tuple(code for step in drawn for code in (step.distribution, step.dim, step.offset, step.word)),
+        BOUNDS=tuple(bound for step in drawn for bound in (*step.lower, *step.upper)),
         STEPS=len(drawn),
         BLOCK=BLOCK,
     )
-    for size, begin, share_word, radius in balls:
+    for step in drawn:
+        if step.distribution != Distribution.BALL:
+            continue
         launch(
             nuisance_sample_ball_kernel,
             rows,
             delta,
             *where,
-            size,
-            begin,
-            share_word,
-            radius,
-            BLOCK=min(triton.next_power_of_2(size), 1024),
+            step.dim,
+            step.offset,
+            step.word + step.dim,
+            step.upper[0],
+            BLOCK=min(triton.next_power_of_2(step.dim), 1024),
         )
     return delta
 
@@ -59,8 +51,8 @@ def nuisance_sample_kernel(
     draw,   # [draws] int64
     key,    # [] int64 or None, for its words
     key_lo: tl.int64, key_hi: tl.int64, samples, dim, total,
-    LAWS: tl.constexpr,    # law, components, where they begin and the first word, for each step
-    BOUNDS: tl.constexpr,  # six lower and six upper ones for each step
+    DRAWN: tl.constexpr,   # distribution, components, their offset and the first word of each step
+    BOUNDS: tl.constexpr,  # six lower and six upper ones of each step
     STEPS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
@@ -68,7 +60,7 @@ def nuisance_sample_kernel(
     row, j = at // dim, at % dim
     word = j
     for s in tl.static_range(STEPS):
-        word = tl.where(j >= LAWS[4 * s + 2], j - LAWS[4 * s + 2] + LAWS[4 * s + 3], word)
+        word = tl.where(j >= DRAWN[4 * s + 2], j - DRAWN[4 * s + 2] + DRAWN[4 * s + 3], word)
     number = tl.load(draw + row // samples, mask=there, other=0)
     sample = tl.load(index + row % samples, mask=there, other=0)
     key_lo, key_hi = key_words(key, key_lo, key_hi)
@@ -76,21 +68,21 @@ def nuisance_sample_kernel(
     u = uniform_of(bits)
     value = u
     for s in tl.static_range(STEPS):
-        mine = (j >= LAWS[4 * s + 2]) & (j < LAWS[4 * s + 2] + LAWS[4 * s + 1])
+        mine = (j >= DRAWN[4 * s + 2]) & (j < DRAWN[4 * s + 2] + DRAWN[4 * s + 1])
         lower = tl.full((BLOCK,), BOUNDS[12 * s], tl.float32)
         upper = tl.full((BLOCK,), BOUNDS[12 * s + 6], tl.float32)
-        if LAWS[4 * s] == NORMAL:
+        if DRAWN[4 * s] == NORMAL:
             value = tl.where(mine, upper * normal_of(bits), value)
-        elif LAWS[4 * s] == BALL:
+        elif DRAWN[4 * s] == BALL:
             value = tl.where(mine, normal_of(bits), value)
         else:
-            if LAWS[4 * s] == BOX:
+            if DRAWN[4 * s] == BOX:
                 for part in tl.static_range(1, 6):
-                    this = j == LAWS[4 * s + 2] + part
+                    this = j == DRAWN[4 * s + 2] + part
                     lower = tl.where(this, BOUNDS[12 * s + part], lower)
                     upper = tl.where(this, BOUNDS[12 * s + 6 + part], upper)
-            elif LAWS[4 * s] == FOG:
-                mine = j == LAWS[4 * s + 2]
+            elif DRAWN[4 * s] == FOG:
+                mine = j == DRAWN[4 * s + 2]
             value = tl.where(mine, tl.minimum(lower + (upper - lower) * u, upper), value)
     tl.store(delta + at, value, mask=there)
 
@@ -108,11 +100,11 @@ def nuisance_sample_ball_kernel(
     index,  # [samples] int64
     draw,   # [draws] int64
     key,    # [] int64 or None, for its words
-    key_lo: tl.int64, key_hi: tl.int64, samples, dim, size, begin, share_word: tl.int64, radius: tl.float64,
+    key_lo: tl.int64, key_hi: tl.int64, samples, dim, size, offset, radius_word: tl.int64, radius: tl.float64,
     BLOCK: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0).to(tl.int64)
-    delta += row * dim + begin
+    delta += row * dim + offset
     squares = tl.zeros((BLOCK,), tl.float64)
     for first in range(0, size, BLOCK):
         j = first + tl.arange(0, BLOCK)
@@ -125,10 +117,10 @@ def nuisance_sample_ball_kernel(
         key_hi,
         tl.load(index + row % samples),
         tl.load(draw + row // samples),
-        share_word + tl.zeros((), tl.int64),
+        radius_word + tl.zeros((), tl.int64),
     )
-    share = tl.exp(tl.log(uniform_of(bits).to(tl.float64)) / size)
-    scale = tl.where(square > 0.0, radius * share / tl.sqrt(square), 0.0)
+    fraction = tl.exp(tl.log(uniform_of(bits).to(tl.float64)) / size)
+    scale = tl.where(square > 0.0, radius * fraction / tl.sqrt(square), 0.0)
     for first in range(0, size, BLOCK):
         j = first + tl.arange(0, BLOCK)
         normal = tl.load(delta + j, mask=j < size, other=0.0).to(tl.float64)
