@@ -63,7 +63,8 @@ BY_HAND: dict[str, str] = (
         "gtsrb-cropped": f"the official folders: {_GTSRB}",
         "cure-tsr": "cure-tsr/Real_Train/ChallengeFree/*.bmp, cure-tsr/Real_Train/Snow-1/*.bmp, ..., and the same in"
         " cure-tsr/Real_Test",
-        "qmnist": "qmnist/qmnist-train-images-idx3-ubyte.gz, qmnist/qmnist-train-labels-idx2-int.gz and the same for test",
+        "qmnist": "qmnist/qmnist-train-images-idx3-ubyte.gz, qmnist/qmnist-train-labels-idx2-int.gz"
+        " and the same for test",
         "cifar10": "cifar10-prefix/train.npz and cifar10-prefix/test.npz (images [N, 32, 32, 3] uint8, labels [N])",
     }
     | {

@@ -56,7 +56,8 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
 
 
 def _read_header(stream: BinaryIO, path: Path) -> tuple[np.dtype, tuple[int, ...]]:
-    """(dtype, shape) from an IDX header: 0, 0, the dtype's code, the number of dimensions; each one a big-endian uint32."""
+    """(dtype, shape) from an IDX header: 0, 0, the dtype's code, the number of dimensions, then each as a
+    big-endian uint32."""
     magic = stream.read(4)
     if len(magic) < 4:
         raise ValueError(f"{path}: truncated: an IDX header has at least 4 bytes, found {len(magic)}")
