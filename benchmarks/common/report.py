@@ -24,8 +24,8 @@ _NEAR = 12  # cells of a row that its line of progress shows at most
 class Report:
     """Collects rows, each a label and its values by column.
 
-    A column that `benchmarks/README.md` quotes is followed by one with the quoted figure, unless an option of the
-    run changes what is measured.
+    Where `benchmarks/README.md` quotes a figure, it follows the measured one in brackets, unless an option of the run
+    changes what is measured.
 
     Args:
         name: of the files, and in the README's tables.
@@ -40,11 +40,7 @@ class Report:
     def add(self, **row: Any) -> None:
         """Adds a row, whose first value is its label, and prints it as progress."""
         self.rows.append(row)
-        cells = [
-            f"{column} {text(value)}" + (f" (README: {quote})" if (quote := self._quote(row, column)) else "")
-            for column, value in row.items()
-            if value is not None
-        ]
+        cells = [f"{column} {self._cell(row, column)}" for column, value in row.items() if value is not None]
         print(f"{self.name}: {', '.join(cells[:_NEAR])}", file=sys.stderr, flush=True)
 
     def show(self, bars: tuple[str, str] | None = None, over: str | None = None) -> None:
@@ -84,16 +80,15 @@ class Report:
         return list(dict.fromkeys(column for row in self.rows for column in row))
 
     def _cells(self) -> tuple[list[str], list[list[str]]]:
-        """(headings, rows) of the table: measured values, each followed by what the README quotes."""
-        headings, columns = [], []
-        for column in self._columns():
-            headings.append(column)
-            columns.append([text(row.get(column)) for row in self.rows])
-            quotes = [self._quote(row, column) or "" for row in self.rows]
-            if any(quotes):
-                headings.append(f"README: {column}")
-                columns.append(quotes)
-        return headings, [list(row) for row in zip(*columns, strict=True)]
+        """(headings, rows) of the table: measured values, followed by what the README quotes."""
+        columns = self._columns()
+        quoted = {column for column in columns if any(self._quote(row, column) for row in self.rows)}
+        rows = [[self._cell(row, column) for column in columns] for row in self.rows]
+        return [f"{column} (README)" if column in quoted else column for column in columns], rows
+
+    def _cell(self, row: dict[str, Any], column: str) -> str:
+        quote = self._quote(row, column)
+        return text(row.get(column)) + (f" ({quote})" if quote else "")
 
     def _lines(self, over: str) -> None:
         axes, x = self._axes(4.5), [row[over] for row in self.rows]
