@@ -17,8 +17,7 @@ from benchmarks.common.tables import machine_lines, markdown, text, write_files
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_QUOTED = "quoted"
-_NEAR = 12  # cells of a row that its line of progress shows at most
+_MAX_CELLS = 12  # of a row, in its line of progress
 
 
 class Report:
@@ -41,7 +40,7 @@ class Report:
         """Adds a row, whose first value is its label, and prints it as progress."""
         self.rows.append(row)
         cells = [f"{column} {self._cell(row, column)}" for column, value in row.items() if value is not None]
-        print(f"{self.name}: {', '.join(cells[:_NEAR])}", file=sys.stderr, flush=True)
+        print(f"{self.name}: {', '.join(cells[:_MAX_CELLS])}", file=sys.stderr, flush=True)
 
     def show(self, bars: tuple[str, str] | None = None, over: str | None = None) -> None:
         """Prints the table and writes the files.
@@ -56,7 +55,7 @@ class Report:
         for row in texts:
             table.add_row(*row)
         Console(width=160).print(table)
-        content = {"title": self.title, "machine": machine, "rows": self.rows, _QUOTED: self._quoted}
+        content = {"title": self.title, "machine": machine, "rows": self.rows, "quoted": self._quoted}
         self.output.reports[self.name] = content
         if self.output.json is not None:
             self.output.json.parent.mkdir(parents=True, exist_ok=True)
