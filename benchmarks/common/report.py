@@ -51,10 +51,12 @@ class Report:
         """
         machine = describe_machine()
         columns, texts = self._cells()
-        table = Table(*columns, title=self.title, caption=_one_line(machine))
+        table = Table(*columns, title=self.title)
         for row in texts:
             table.add_row(*row)
-        Console(width=160).print(table)
+        console = Console(width=160, highlight=False)
+        console.print(table)
+        console.print(_one_line(machine))
         content = {"title": self.title, "machine": machine, "rows": self.rows, "quoted": self._quoted}
         self.output.reports[self.name] = content
         if self.output.json is not None:
