@@ -19,8 +19,8 @@ from benchmarks.common.report import Report
 from benchmarks.common.timing import interleave
 from robustperf import plot, random
 from robustperf.data import load
+from robustperf.names import CORRUPTIONS
 from robustperf.nuisance import mnist_c
-from robustperf.nuisance.corruptions import CORRUPTIONS
 
 KEY = random.key(0)
 SHOWN = [3, 2, 1, 18, 4, 8]  # digits 0 to 5 of the test set

@@ -267,7 +267,11 @@ def test_only_the_module_that_does_not_load_is_built(tmp_path, monkeypatch):
 
 def test_every_file_with_backends_is_tested_and_every_part_known():
     files = {path.name for path in checks.test_files("cuda", False)}
-    assert {"test_best_of_k.py", "test_nuisance.py", "test_boundary.py"} <= files and "test_files.py" not in files
+    assert {
+        "test_best_of_k.py",
+        "test_nuisance.py",
+        "test_boundary_evaluations.py",
+    } <= files and "test_files.py" not in files
     from benchmarks.gpu.passes import FIGURES, SMOKE
 
     assert tuple(FIGURES) == tuple(speed.PARTS) and set(SMOKE) < set(FIGURES)
