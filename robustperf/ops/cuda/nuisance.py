@@ -12,7 +12,9 @@ def nuisance(x, delta, codes, parameters):
 
 
 def transform_into(out, x, delta, codes, parameters):
-    launch(_native_cuda.nuisance, x.device, x, delta, out, scratch(x, delta, codes, parameters, False), codes, parameters)
+    launch(
+        _native_cuda.nuisance, x.device, x, delta, out, scratch(x, delta, codes, parameters, False), codes, parameters
+    )
 
 
 def scratch(x, delta, codes, parameters, backward):
