@@ -4,7 +4,7 @@ reference in float64. Run by test_emulated.py."""
 import pytest
 import torch
 
-from python_tests.cli.test_nuisance import (
+from python_tests.ops.test_nuisance import (
     CHAINS,
     COMPOSITIONS,
     STEPS,

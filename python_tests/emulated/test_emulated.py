@@ -1,6 +1,7 @@
 """The CUDA kernels without a GPU: built by the host's compiler against a stand-in for CUDA's header (cuda_runtime.h,
 which says what that cannot show), the operations' own tests on them, and what the stand-in itself catches."""
 
+import importlib.util
 import os
 import re
 import shutil
@@ -11,16 +12,16 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from python_tests.emulated.build_emulated import CUDA, HERE, build, build_module, compiler
+from python_tests.support.stubs import functions_of, functions_of_stub
 
 pytestmark = pytest.mark.skipif(compiler() is None, reason="emulation: there is no g++ (or CXX) here, or no Linux")
 
 OPS = HERE.parent / "ops"
-GROUPS = {
-    "searches, draws and gaps": ["test_draws", "test_logit_gap", "test_best_of_k", "test_line_search_step",
-                                 "test_rbf_decision", "test_halfspace_box_projection", "test_nuisance_sample"],
-    "nuisances": ["test_nuisance_draw", "test_nuisance"],
-    "nuisances in clusters": ["cuda_clusters"],
-}  # fmt: skip
+GROUPS = {"nuisances": ["test_nuisance_draw", "test_nuisance"], "nuisances in clusters": ["cuda_clusters"]}
+GROUPS["other ops"] = sorted(
+    {f"test_{source.stem}" for source in CUDA.glob("*.cu") if (OPS / f"test_{source.stem}.py").exists()}
+    - set(GROUPS["nuisances"])
+)
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +138,13 @@ def test_the_operations_own_tests(group, groups, note_backend):
         assert re.search(rf"{name}\.py::.+ PASSED", told), f"no test of {name} passed:\n{told}"
     assert "SKIPPED" not in told, told
     note_backend("cuda-emulated")
+
+
+def test_the_stub_declares_what_the_module_has(module):
+    spec = importlib.util.spec_from_file_location("robustperf._native_cuda", module)
+    emulated = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(emulated)
+    assert functions_of(emulated) == functions_of_stub(HERE.parents[1] / "robustperf" / "_native_cuda.pyi")
 
 
 def test_every_kernel_was_launched(module, log, groups):

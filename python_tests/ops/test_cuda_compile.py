@@ -1,6 +1,6 @@
-"""Every CUDA source compiles for every supported GPU, without warnings. For the __global__ functions the compiler reports
-no register spills and no more local memory than is listed here, and the stores that should take 16 bytes do. Nothing
-runs here: that needs a GPU."""
+"""Every CUDA source compiles for every supported GPU, without warnings. For the __global__ functions the compiler
+reports no register spills and no more local memory than is listed here, and the stores that should take 16 bytes do.
+Nothing runs here: that needs a GPU."""
 
 import os
 import re
