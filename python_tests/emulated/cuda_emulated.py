@@ -1,5 +1,5 @@
-"""A pytest plugin: the tests of the operations take the GPU module that build_emulated.py makes, EMULATED_MODULE, for a
-backend of the CPU. Of each file those run that are quick in the emulation; together they launch every kernel."""
+"""A pytest plugin: the ops' tests run on the GPU module that build_emulated.py builds, EMULATED_MODULE, as a backend of
+the CPU. Of each file the tests that are fast in the emulation run; together they launch every __global__ function."""
 
 import contextlib
 import importlib.util
