@@ -1,28 +1,14 @@
-"""`benchmarks/paper/tibo_transfer.py`: which images are seen clean, and which shifted; averages over sets."""
+"""`benchmarks.paper.tibo_transfer`: which images are clean and which are shifted; averages over sets."""
 
 import statistics
-import sys
-from pathlib import Path
 
 import pytest
 
-PAPER = Path(__file__).parents[1] / "benchmarks" / "paper"
-
-
-@pytest.fixture(scope="module")
-def tibo():
-    """The module; its neighbours are found for the time of the import."""
-    before = sys.path[:]
-    sys.path.insert(0, str(PAPER))
-    try:
-        import tibo_transfer
-    finally:
-        sys.path[:] = before
-    return tibo_transfer
+from benchmarks.paper import tibo_transfer as tibo
 
 
 @pytest.mark.parametrize("name", ["smoke", "cpu", "full"])
-def test_no_originals_of_shifted_images_are_among_the_clean(tibo, name):
+def test_no_originals_of_shifted_images_are_among_the_clean(name):
     scale = tibo.SCALES[name]
     for count in (0, *scale.shifted):
         clean, parts = tibo.split(scale, count, seed=3)
@@ -44,14 +30,14 @@ def test_no_originals_of_shifted_images_are_among_the_clean(tibo, name):
             assert len(seen["identity"]) == count
 
 
-def test_more_shifted_images_than_there_are(tibo):
+def test_more_shifted_images_than_there_are():
     scale = tibo.SCALES["smoke"]
     assert len(tibo.split(scale, 6, seed=0)[0]) == 96 - 90
     with pytest.raises(ValueError, match="count: expected at most 6 images of each corruption, of 96 in all, got 7"):
         tibo.split(scale, 7, seed=0)
 
 
-def test_averages_over_sixteen_sets_and_over_fifteen(tibo):
+def test_averages_over_sixteen_sets_and_over_fifteen():
     of_sets = {each: [float(i), 2.0 * i] for i, each in enumerate(tibo.SETS)}  # identity is number 5
     assert tibo.averages(of_sets) == [7.5, 15.0]
     assert tibo.averages(of_sets, tibo.CORRUPTIONS) == pytest.approx([115 / 15, 230 / 15])
