@@ -5,10 +5,11 @@
 // threads reach, or a shuffle that not all lanes of its mask reach, ends the process with a message. A GPU is less
 // strict: it counts threads that have ended as arrived.
 //
-// It tests the results, the barriers and, under UndefinedBehaviorSanitizer, the alignment of accesses. It cannot test: memory order and missing fences, races between blocks or threads (threads are switched at
-// barriers and shuffles alone), shared memory that is read before it is written (it holds zeros or what an earlier
-// block left), accesses out of bounds, timing, coalescing, the use of registers and shared memory, streams and graphs,
-// the device's own libraries (::exp and its like are the host's), conversions of numbers that the target cannot hold.
+// It tests the results, the barriers and, under UndefinedBehaviorSanitizer, the alignment of accesses. It cannot test:
+// memory order and missing fences, races between blocks or threads (threads are switched at barriers and shuffles
+// alone), shared memory that is read before it is written (it holds zeros or what an earlier block left), accesses out
+// of bounds, timing, coalescing, the use of registers and shared memory, streams and graphs, the device's own libraries
+// (::exp and its like are the host's), conversions of numbers that the target cannot hold.
 //
 // The environment, read at each call: EMULATED_CAPABILITY is the major compute capability, 9 without it;
 // EMULATED_ORDER=reverse runs a block's last thread first; EMULATED_TRAP=NAME makes functions whose name contains
@@ -86,7 +87,7 @@ uint64_t meet(Wait what, unsigned lanes, uint64_t value, unsigned source, const 
 
 void ptx(const char* code);
 [[noreturn]] void fail(const char* what);
-cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel, void (*call)(const void*), const void* body);
+cudaError_t launch(const cudaLaunchConfig_t& config, const void* function, void (*call)(const void*), const void* body);
 cudaError_t sticky();  // the error that stays, if there has been one
 
 template <typename V>
@@ -148,12 +149,12 @@ V atomicAdd(V* to, V value) {
 // ---- the runtime ----
 
 template <typename... Wanted, typename... Given>
-cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Wanted...), Given&&... given) {
-  static_assert((sizeof(Wanted) + ... + 0) <= 32764, "more arguments than a kernel takes");
-  const auto body = [&] { kernel(given...); };
+cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*function)(Wanted...), Given&&... given) {
+  static_assert((sizeof(Wanted) + ... + 0) <= 32764, "more arguments than a launch takes");
+  const auto body = [&] { function(given...); };
   return emulated::launch(
-      *config, reinterpret_cast<const void*>(kernel), [](const void* data) { (*static_cast<decltype(body)*>(data))(); },
-      &body);
+      *config, reinterpret_cast<const void*>(function),
+      [](const void* data) { (*static_cast<decltype(body)*>(data))(); }, &body);
 }
 inline cudaError_t cudaMemsetAsync(void* to, int value, size_t size, cudaStream_t) {
   if (emulated::sticky() == cudaSuccess) memset(to, value, size);
