@@ -1,5 +1,5 @@
-"""A pytest plugin: the tests of the operations take the GPU module that build_emulated.py makes, EMULATED_MODULE, for a
-backend of the CPU. Of each file those run that are quick in the emulation; together they launch every kernel."""
+"""A pytest plugin: the ops' tests run on the GPU module that build_emulated.py builds, EMULATED_MODULE, as a backend of
+the CPU. Of each file the tests that are fast in the emulation run; together they launch every __global__ function."""
 
 import contextlib
 import importlib.util
@@ -13,7 +13,7 @@ import torch
 import robustperf
 from robustperf.ops import registry
 
-# Patterns of the tests' names.
+# By file, patterns of the tests' names; of a file not listed here all tests run.
 WANTED = {
     "test_draws": ["counter_layout", "in_a_tensor", r"agree_bit_for_bit\[cuda-(1|4|5|65)-", "least_word",
                    "greatest_word", "empty"],
@@ -57,6 +57,6 @@ def pytest_plugin_registered(plugin):
 
 def pytest_collection_modifyitems(config, items):
     wanted = [item for item in items if hasattr(item, "callspec") and item.callspec.params.get("backend") == "cuda"
-              and re.search("|".join(WANTED[item.path.stem]), item.name)]  # fmt: skip
+              and re.search("|".join(WANTED.get(item.path.stem, [""])), item.name)]  # fmt: skip
     config.hook.pytest_deselected(items=[item for item in items if item not in wanted])
     items[:] = wanted

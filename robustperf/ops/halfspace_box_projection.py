@@ -10,7 +10,7 @@ from robustperf import check
 from robustperf.ops import registry
 
 NORM_CODES = {1.0: 1, 2.0: 2, float("inf"): 3}
-"""The norms as csrc/core/projection.hpp counts them."""
+"""The norms as csrc/core/halfspace_box_projection.hpp counts them."""
 
 
 def halfspace_box_projection(

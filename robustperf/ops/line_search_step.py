@@ -17,7 +17,8 @@ METHODS = ("chandrupatla", "bisection")
 
 @dataclass
 class Line:
-    """What is known of the line to one candidate; the fields and their order are those of csrc/core/bracket.hpp."""
+    """What is known of the line to one candidate; the fields and their order are those of
+    csrc/core/line_search_step.hpp."""
 
     length: float
     gap_end: float
@@ -27,14 +28,14 @@ class Line:
     gap_b: float
     c: float
     gap_c: float
-    looks: float
+    iterations: float
     probe: float
     stage: float
 
 
 @dataclass
 class Search:
-    """One point's search; the fields and their order are those of csrc/core/bracket.hpp."""
+    """One point's search; the fields and their order are those of csrc/core/line_search_step.hpp."""
 
     gap_x: float
     step: float

@@ -139,7 +139,7 @@ class _Method:
         line = lines[int(s.line)]
         crossed = gap < 0
         if line.stage == OPEN:
-            line.looks += 1
+            line.iterations += 1
             if crossed == (line.gap_a < 0):
                 line.c, line.gap_c = line.a, line.gap_a
             else:
@@ -159,9 +159,9 @@ class _Method:
     def inside(self, s):
         t = 0.5
         margin = 0.99 * self.tol / abs(s.b - s.a)
-        trusted = not self.bisection and s.looks < self.patience
+        trusted = not self.bisection and s.iterations < self.patience
         if trusted and math.isfinite(s.gap_a) and math.isfinite(s.gap_b):
-            if s.looks == 0:
+            if s.iterations == 0:
                 t = s.gap_a / (s.gap_a - s.gap_b)
             elif math.isfinite(s.gap_c):
                 t = self.chandrupatla(s)

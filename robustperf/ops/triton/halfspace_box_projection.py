@@ -73,7 +73,8 @@ def mass_from(t, x, w, dim, scale, lower, upper, BLOCK: tl.constexpr):
 
 @triton.jit
 def newton_root(c, slope, x, w, dim, scale, lower, upper, NORM: tl.constexpr, BLOCK: tl.constexpr):
-    """The root t of F(t) = c, as in csrc/core/projection.hpp: from below, until the saturated set repeats."""
+    """The root t of F(t) = c, as in csrc/core/halfspace_box_projection.hpp: from below, until the saturated set
+    repeats."""
     t = c / slope
     going = True
     while going:
