@@ -125,8 +125,8 @@ class TrainingLoop:
         }
         if self.data.validation is not None:
             device = self.accelerator.device
-            found = evaluate(self.main.model, self.data.validation, workers=self.data.workers, device=device)
-            row |= {"validation_loss": found.loss.mean().item(), "validation_accuracy": found.top(1)}
+            evaluation = evaluate(self.main.model, self.data.validation, workers=self.data.workers, device=device)
+            row |= {"validation_loss": evaluation.loss.mean().item(), "validation_accuracy": evaluation.top(1)}
         if self.log:
             logged = {f"epoch/{name}": value for name, value in row.items()}
             self.accelerator.log(logged, step=len(self.history.steps))
