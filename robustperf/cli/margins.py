@@ -29,7 +29,7 @@ from robustperf.cli.options import (
     say,
     shape_of,
 )
-from robustperf.files import alone_in, telling, user_path, written_whole
+from robustperf.files import atomic_write, lock_folder, reporting_saved, user_path
 from robustperf.names import PUBLISHED
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ def report(
                     start = int(rows[0])
                     if not run.done(start):
                         (part,) = search.stream(x, labels=y if labels == "true" else None, index=index)
-                        with telling(told):
+                        with reporting_saved(told):
                             run.keep(start, part)
                     bar.update(task, completed=finished())
                 correct = sum(gather_object([correct]))  # waits for the others
@@ -188,11 +188,11 @@ def report(
             return
         seconds = time.perf_counter() - began
         files = {"curve": out / "margins.png", "margins": run.result, "summary": out / "summary.json"}
-        with telling(told):
+        with reporting_saved(told):
             found = run.collect(parts)
             curve = MarginCurve.from_margins(found)
             summary = _summary(found, curve, correct / len(dataset), seconds, kept)
-            with written_whole(files["summary"]) as partial:
+            with atomic_write(files["summary"]) as partial:
                 partial.write_text(json.dumps({**described, **plain(summary)}, indent=1) + "\n")
         console.print(_table(f"Margins on {dataset.name}, {len(dataset)} points, norm {norm:g}", summary, len(dataset)))
         for message in found.diagnostics.messages if found.diagnostics else ():
@@ -219,7 +219,7 @@ def _opened(
         run, kept, fault = None, 0, None
         if process.is_main_process:
             try:
-                stack.enter_context(alone_in(out))
+                stack.enter_context(lock_folder(out))
                 run = MarginRun(out, described, resume=resume)
                 kept = sum(run.done(start) for start in starts)
             except (OSError, ValueError) as error:

@@ -13,8 +13,8 @@ class TiboGenerator(nn.Module):
 
     `layers` convolutions (5x5, stride 1, `width` channels), each followed by batch normalisation and LeakyReLU(0.1),
     and one to the image's channels, followed by a sigmoid. Only `in_channels` differs between MNIST, Fashion-MNIST,
-    SVHN and CIFAR-10. The paper's width is 128. Its text does not give the number of convolutions; here three precede
-    the last by default, zero-padded to keep the size.
+    SVHN and CIFAR-10. The paper's width is 128. Its text does not give the number of convolutions; here three
+    precede the last by default, zero-padded to keep the size.
 
     Args:
         in_channels: channels of the image.

@@ -17,7 +17,7 @@ from safetensors.torch import save as to_bytes
 from torch import nn
 
 from robustperf import check, nets
-from robustperf.files import check_regular, written_whole
+from robustperf.files import atomic_write, check_regular
 
 # what building a network from a malicious header can raise; RuntimeError is torch's for sizes that are too large
 FAULTS = (ValueError, TypeError, RuntimeError, RecursionError, MemoryError, OverflowError)
@@ -47,7 +47,7 @@ def write(path: str | os.PathLike[str], tensors: Mapping[str, torch.Tensor], hea
         described = {"__metadata__": dict(sorted(header.items())), **described}
     head = json.dumps(described, separators=(",", ":"), ensure_ascii=False).encode()
     head += b" " * (-len(head) % 8)
-    with written_whole(path) as partial, open(partial, "wb") as file:
+    with atomic_write(path) as partial, open(partial, "wb") as file:
         file.writelines((struct.pack("<Q", len(head)), head, content[8 + length :]))
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from robustperf.data import Dataset
-from robustperf.files import alone_in, note_settings, telling, user_path, written_whole
+from robustperf.files import atomic_write, lock_folder, record_settings, reporting_saved, user_path
 from robustperf.nets import weights_file
 from robustperf.training.checkpoint import load_state, save_state
 from robustperf.training.history import History
@@ -64,8 +64,8 @@ class RunFolder:
             fault = None
             if accelerator.is_main_process:
                 try:
-                    stack.enter_context(alone_in(folder))
-                    note_settings(folder, settings, resume=resume)
+                    stack.enter_context(lock_folder(folder))
+                    record_settings(folder, settings, resume=resume)
                 except (OSError, ValueError) as error:
                     fault = error
             fault = gather_object([fault])[0]  # the others wait until the folder is there, and fail as the main does
@@ -102,14 +102,14 @@ class RunFolder:
             "scaler": None if scaler is None else scaler.state_dict(),
         }
         epochs, steps = history.epochs, history.steps
-        with telling(self.describe_checkpoint):
+        with reporting_saved(self.describe_checkpoint):
             save_state(self.checkpoint, trainers, history.steps_tensor(), facts)
             self.step = len(steps)
             _write_csv(self.metrics, list(epochs[0]) if epochs else [], [list(row.values()) for row in epochs])
             _write_csv(self.steps, ["step", *history.columns], [[n, *row] for n, row in enumerate(steps, 1)])
 
     def save_best(self, trainer: LearnerTrainer) -> None:
-        with telling(self.describe_checkpoint):
+        with reporting_saved(self.describe_checkpoint):
             weights_file.save(self.weights_of(trainer.name), trainer.model)
 
     def describe_checkpoint(self) -> str:
@@ -118,7 +118,7 @@ class RunFolder:
 
 
 def _write_csv(path: Path, header: list[str], rows: list[list]) -> None:
-    with written_whole(path) as partial, open(partial, "w", newline="") as file:
+    with atomic_write(path) as partial, open(partial, "w", newline="") as file:
         csv.writer(file).writerows([header, *rows])
 
 
