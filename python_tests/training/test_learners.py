@@ -1,6 +1,7 @@
 """Objectives of several models: a plain loop finds the same weights, and runs are resumed to the same bits."""
 
 import csv
+import doctest
 import json
 import math
 import signal
@@ -127,6 +128,17 @@ def test_each_learner_has_the_weights_of_the_best_epoch_and_a_file(digits, tmp_p
         assert next(csv.reader(file)) == ["step", *fitted.columns]
     settings = json.loads((tmp_path / "settings.json").read_text())
     assert settings["peer_optimizer"].startswith("Adadelta") and settings["discriminator_clip"] == 0.01
+
+
+def test_the_example_in_the_documentation(digits, tmp_path):
+    names = {"dataclass": dataclass, "field": field, "nn": nn, "torch": torch, "functional": functional,
+             "evaluating": evaluating, "Objective": Objective, "Learner": Learner}  # fmt: skip
+    (example,) = doctest.DocTestFinder(recurse=False).find(Objective.learners, "learners", globs=names)
+    assert doctest.DocTestRunner().run(example, clear_globs=False).failed == 0
+    student, peer, _ = models()
+    fitted = train(student, digits, example.globs["Mutual"](student, peer), out=tmp_path, epochs=1)
+    assert fitted.columns == ("loss", "accuracy", "peer_loss")
+    assert_same(load_file(tmp_path / "peer.safetensors"), weights_of(peer))
 
 
 KILLED = """
