@@ -196,9 +196,9 @@ def test_an_empty_batch():
 @pytest.mark.parametrize(
     "x, index, error, message",
     [
-        (torch.rand(7, 3), INDEX, ValueError, "x: expected rows for 5 samples or a multiple of it, got 7"),
-        (torch.rand(3, 3), INDEX, ValueError, "x: expected rows for 5 samples or a multiple of it, got 3"),
-        (torch.rand(3, 3), INDEX[:0], ValueError, "x: expected rows for 0 samples or a multiple of it, got 3"),
+        (torch.rand(7, 3), INDEX, ValueError, "x: expected a multiple of 5 rows, one for each sample, got 7"),
+        (torch.rand(3, 3), INDEX, ValueError, "x: expected a multiple of 5 rows, one for each sample, got 3"),
+        (torch.rand(3, 3), INDEX[:0], ValueError, "x: expected a multiple of 0 rows, one for each sample, got 3"),
         (torch.ones(5, 3, dtype=torch.int64), INDEX, TypeError, "x: expected torch.float32 or .*, got torch.int64"),
         (torch.tensor(1.0), INDEX, ValueError, r"x: expected shape \[K B, ...\], got \[\]"),
         (torch.rand(2**20 + 1, 1), INDEX[:1], ValueError, "drawing: expected at most 1048576 draws .*, got 1048577 in"),
