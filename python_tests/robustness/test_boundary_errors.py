@@ -123,7 +123,7 @@ def test_wrong_gaps():
     ):
         with pytest.raises(error, match=r"gaps\[1\]: "):
             closest_boundary(net, x, torch.stack([x_adv, x_adv]), gaps=(None, wrong))
-    with pytest.raises(ValueError, match="gaps: expected numbers at x, got NaN"):
+    with pytest.raises(ValueError, match="gaps: expected known gaps at x, got NaN"):
         line_search(net, x, x_adv, gaps=(gap * math.nan, None), labels=labels)
 
 
