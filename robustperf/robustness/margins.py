@@ -146,8 +146,8 @@ def margins(
     Args:
         model: a classifier on the points' device; run in eval mode and left unchanged. Or a fitted scikit-learn
             classifier that `transfer.module_from_sklearn` converts to a module.
-        x: [N, ...] float32 or float64, within `bounds` (a pixel beyond them by rounding is clamped), on any device. With
-            an estimator, a NumPy array too.
+        x: [N, ...] float32 or float64, within `bounds` (a pixel beyond them by rounding is clamped), on any device.
+            With an estimator, a NumPy array too.
         attacks: a list such as [FGSM(), PGD(norm=2), BG(norm=2)]; or their names, "fgsm,pgd(eps=2),bg", of which each
             takes `norm` unless it names another (PGD has no L1: it takes L2). By default the paper's ensemble.
         norm: 1, 2 or inf, of the distance.
