@@ -68,7 +68,7 @@ def test_where_a_picture_can_go(tmp_path, monkeypatch):
         assert plot.check_path(f"~/{name}") == tmp_path / name
     plot.margin_curves({"a": CURVE}, "~/a.PNG")
     assert (tmp_path / "a.PNG").read_bytes().startswith(b"\x89PNG")
-    with pytest.raises(ValueError, match=r"path: expected a picture's suffix, such as .png, .* got .*/a\.xyz"):
+    with pytest.raises(ValueError, match=r"path: expected the suffix of an image format, such as .png, .* got .*/a\.xyz"):
         plot.check_path(tmp_path / "a.xyz")
     with pytest.raises(FileNotFoundError, match="path: expected one in a folder that exists"):
         plot.check_path(tmp_path / "none/a.png")

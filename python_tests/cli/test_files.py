@@ -138,10 +138,10 @@ def test_a_model_that_makes_no_network_is_named(weights, tmp_path, monkeypatch, 
     (["nuisance", "mnist-c", "--out", "a.png"], None, 1),
 ], ids=lambda value: " ".join(value[:2]) if isinstance(value, list) else "")  # fmt: skip
 def test_a_picture_that_fails_costs_a_line(weights, tmp_path, monkeypatch, arguments, kept, code):
-    def no_tex(figure, path):
+    def no_tex(figure, path, **options):
         raise RuntimeError("latex was not able to process:\n\\q")
 
-    monkeypatch.setattr("robustperf.plot.save", no_tex)
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", no_tex)
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(cli.app, arguments)
     assert result.exit_code == code
@@ -156,7 +156,7 @@ def test_a_picture_that_fails_costs_a_line(weights, tmp_path, monkeypatch, argum
     [["nuisance", "show", "--kernel", "rotation(30)"], ["nuisance", "mnist-c"], ["data", "domains", "digits"]],
 )
 def test_a_picture_of_no_format_is_an_error_before_any_work(tmp_path, arguments):
-    assert "expected a picture's suffix" in run(*arguments, "--out", tmp_path / "a.b", code=1)
+    assert "expected the suffix of an image format" in run(*arguments, "--out", tmp_path / "a.b", code=1)
     assert "in a folder that exists" in run(*arguments, "--out", tmp_path / "none/a.png", code=1)
 
 

@@ -299,7 +299,7 @@ def test_rows_are_a_copy_in_the_order_asked_for():
 @pytest.mark.parametrize(
     ("index", "error", "match"),
     [
-        (torch.tensor([599]), ValueError, r"numbers in 0\.\.598, got 599 to 599"),
+        (torch.tensor([599]), ValueError, r"indices in 0\.\.598, got 599 to 599"),
         (torch.tensor([0, -1]), ValueError, "got -1 to 0"),
         (torch.ones(598, dtype=torch.bool), ValueError, r"\[599\], got \[598\]"),
         (torch.zeros(1, 1, dtype=torch.int64), ValueError, r"shape \[M\], got \[1, 1\]"),
