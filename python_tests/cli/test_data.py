@@ -40,7 +40,7 @@ def test_the_list_command_shows_counts_and_what_is_missing(root):
     assert "missing usps/usps.h5" in line["usps"]
     assert "missing emnist/emnist-letters-train-images-idx3-ubyte.gz" in line["emnist-letters"]
     assert "missing cure-tsr/Real_Train/ChallengeFree" in line["cure-tsr"]
-    assert "not a sound npz" in line["gtsrb"]
+    assert "not a valid npz" in line["gtsrb"]
 
 
 def test_the_list_command_without_a_root_shows_digits(monkeypatch):

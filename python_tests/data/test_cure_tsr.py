@@ -89,7 +89,7 @@ def test_broken_images_and_folders_without_one(root):
     folder = root / "cure-tsr/Real_Test/Snow-3"
     path = folder / "01_02_11_03_0007.bmp"
     path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(ValueError, match=r"01_02_11_03_0007\.bmp: not a sound image"):
+    with pytest.raises(ValueError, match=r"01_02_11_03_0007\.bmp: not a valid image"):
         load("cure-tsr", "test", root, domain="snow:3")
     for file in folder.iterdir():
         file.unlink()

@@ -151,7 +151,7 @@ def test_a_class_that_its_folder_contradicts_and_a_broken_image_are_refused(root
     path.write_text(good)
     image = path.with_name("00000_00000.ppm")
     image.write_bytes(image.read_bytes()[:500])
-    with pytest.raises(ValueError, match=r"00000_00000\.ppm: not a sound image"):
+    with pytest.raises(ValueError, match=r"00000_00000\.ppm: not a valid image"):
         load("gtsrb", "train", root)
 
 

@@ -164,7 +164,7 @@ def png(width: int, height: int) -> bytes:
 def test_a_decompression_bomb_is_refused(tmp_path, width):
     path = save(tmp_path / "own/val/a/1.png", noise(9, 9))
     path.write_bytes(png(width, 10_000))
-    with pytest.raises(ValueError, match=r"a/1\.png: not a sound image: .*(pixels|bomb)"):
+    with pytest.raises(ValueError, match=r"a/1\.png: not a valid image: .*(pixels|bomb)"):
         ImageFolder(tmp_path / "own", "val")[0]
 
 
@@ -186,10 +186,10 @@ def test_what_is_no_image_is_refused_by_its_name(tmp_path):
         whole[:60] + bytes(30) + whole[90:],
     ):
         path.write_bytes(content)
-        with pytest.raises(ValueError, match=r"a/1\.png: not a sound image"):
+        with pytest.raises(ValueError, match=r"a/1\.png: not a valid image"):
             data[0]
     Image.fromarray(np.zeros((9, 9), np.uint16)).save(path)
-    with pytest.raises(ValueError, match=r"1\.png: not a sound image: mode: expected 8 bits a channel, found I;16"):
+    with pytest.raises(ValueError, match=r"1\.png: not a valid image: mode: expected 8 bits a channel, found I;16"):
         data[0]
     path.unlink()
     with pytest.raises(FileNotFoundError):
@@ -270,7 +270,7 @@ def sixteen_bits(colour: int, channels: int) -> bytes:
 )
 def test_more_than_8_bits_a_channel_are_refused(tmp_path, content):
     (tmp_path / "a.png").write_bytes(content)
-    with pytest.raises(ValueError, match="a.png: not a sound image: mode: expected 8 bits a channel, found"):
+    with pytest.raises(ValueError, match="a.png: not a valid image: mode: expected 8 bits a channel, found"):
         read_image(tmp_path / "a.png")
 
 

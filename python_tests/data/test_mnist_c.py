@@ -122,7 +122,7 @@ def test_a_header_that_asks_for_32_gib_allocates_nothing(root):
     try:
         with pytest.raises(ValueError, match=r"promises 34,359,738,448 bytes.*holds 1,000") as error:
             load("mnist-c/fog", "test", root)
-        with pytest.raises(ValueError, match="broken npy header"):
+        with pytest.raises(ValueError, match="damaged npy header"):
             load("mnist-c/fog", "train", root)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
