@@ -1,4 +1,4 @@
-"""MNIST-C's corruptions of 10,000 images; a few of them beside loops over single images in NumPy and SciPy.
+"""MNIST-C's corruptions of 10,000 images; a few of them compared with loops over single images in NumPy and SciPy.
 
     python -m benchmarks.speed.mnist_c --data-root DIR [--points N] [--peer-points N] [--threads N] [--out DIR]
 

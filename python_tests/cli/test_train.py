@@ -16,7 +16,7 @@ import robustperf as rp
 from robustperf import cli, nets, plot, training
 from robustperf.attacks import PGD
 from robustperf.cli.build import build_network, build_objective
-from robustperf.cli.train import parse_rate
+from robustperf.cli.training_options import parse_rate
 from robustperf.nets import weights_file
 from robustperf.nuisance import Brightness, ImpulseNoise
 

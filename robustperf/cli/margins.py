@@ -135,16 +135,10 @@ def report(
     import torch
     from accelerate.utils import gather_object
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+    from rich.progress import Progress
 
     from robustperf import plot, processes
+    from robustperf.progress import columns
     from robustperf.robustness import MarginCurve
     from robustperf.robustness.margins import MarginSearch
     from robustperf.training.batches import load_batches
@@ -175,16 +169,8 @@ def report(
             return f"{done} of {len(parts)} batches are saved in {out}; --resume continues from them"
 
         began, correct = time.perf_counter(), 0
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("points"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-        )
         try:
-            with Progress(*columns, console=console) as bar:
+            with Progress(*columns("points"), console=console) as bar:
                 task = bar.add_task("margins", total=len(dataset), completed=finished())
                 own = list(parts.values())[process.process_index :: process.num_processes]
                 for rows, (x, y, index) in zip(own, load_batches(dataset, own, device), strict=True):

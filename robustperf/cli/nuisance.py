@@ -128,8 +128,8 @@ def _points(dataset: Dataset | ImageFolder, index: int, points: int) -> tuple[to
 
 def _components(kernel: Kernel, shape: torch.Size) -> list[str]:
     """A name for each component of delta."""
-    from robustperf.kernel import Normalised
     from robustperf.nuisance import Compose, ProgramKernel
+    from robustperf.nuisance.normalised import Normalised
     from robustperf.ops.program import Distribution, steps_of
 
     if isinstance(kernel, Normalised):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from robustperf.training import Fitted, Objective
-    from robustperf.training.run_folder import TrainingFolder
+    from robustperf.training.run_folder import RunFolder
 
 
 @with_options
@@ -45,8 +45,7 @@ def train(
     from rich.console import Console
 
     from robustperf import plot, processes
-    from robustperf.training import CoTrain
-    from robustperf.training.run_folder import TrainingFolder
+    from robustperf.training.run_folder import RunFolder
 
     dataset = options.load(data, "train")
     classifier = options.new_classifier(dataset)
@@ -57,18 +56,19 @@ def train(
         log_with = "tensorboard" if tensorboard else None
         fitted = options.fit(classifier, loss, dataset, out=out, validation=validation or None, log_with=log_with)
     except KeyboardInterrupt:
-        say(console, f"Interrupted. {kept(TrainingFolder(out))}")
+        say(console, f"Interrupted. {kept(RunFolder(out))}")
         raise typer.Exit(130) from None
     if not main:
         return
     console.print(_table(dataset.name, loss, classifier, fitted))
-    folder = TrainingFolder(out)
+    folder = RunFolder(out)
+    others = [learner.name for learner in loss.learners(classifier) if not learner.is_main]
     files = {
-        "weights": folder.best,
-        "state": folder.state,
+        "weights": folder.weights,
+        "checkpoint": folder.checkpoint,
         "epochs": folder.metrics,
-        "steps": folder.losses,
-        **({"generator": out / "generator.safetensors"} if isinstance(loss, CoTrain) else {}),
+        "steps": folder.steps,
+        **{name: folder.weights_of(name) for name in others},
         "curves": out / "curves.png",
     }
     if not draw_picture(
@@ -80,9 +80,9 @@ def train(
     ):
         del files["curves"]
     for what, path in files.items():
-        say(console, f"{what:>9}: {path}")
+        say(console, f"{what:>10}: {path}")
     given = {
-        "--checkpoint": folder.best,
+        "--checkpoint": folder.weights,
         "--data": data,
         "--data-root": None if str(options.data_root) == os.environ.get(ROOT_VARIABLE) else options.data_root,
         "--domain": options.domain,
@@ -95,18 +95,17 @@ def train(
         say(console, "  " + shlex.join(map(str, ["robustperf", *command, *words])))
 
 
-def kept(folder: TrainingFolder) -> str:
+def kept(folder: RunFolder) -> str:
     """What --resume finds in the folder of an interrupted run, as a sentence."""
-    if not folder.state.exists():
+    if not folder.checkpoint.exists():
         return "There is no checkpoint yet: --resume starts at the first step."
-    from safetensors import SafetensorError, safe_open
+    from robustperf.training.checkpoint import steps_saved
 
     try:
-        with safe_open(folder.state, "pt") as file:
-            steps = file.get_slice("further.steps").get_shape()[0]
-    except (SafetensorError, OSError) as error:
-        return f"{folder.state} cannot be resumed from: {error}"
-    return f"--resume continues after step {steps}, from {folder.state}."
+        steps = steps_saved(folder.checkpoint)
+    except ValueError as error:
+        return str(error)
+    return f"--resume continues after step {steps}, from {folder.checkpoint}."
 
 
 def _table(data: str, objective: Objective, model: nn.Module, fitted: Fitted) -> Table:

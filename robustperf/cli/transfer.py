@@ -172,10 +172,10 @@ def transfer(
 def _kept(out: Path) -> str:
     """What --resume finds, as a sentence."""
     from robustperf.cli.train import kept
-    from robustperf.training.run_folder import TrainingFolder
+    from robustperf.training.run_folder import RunFolder
 
     folders = [folder for folder in (out / "autoencoder", out / "classifier") if folder.exists()]
-    return kept(TrainingFolder(folders[0] if folders else out / "autoencoder"))
+    return kept(RunFolder(folders[0] if folders else out / "autoencoder"))
 
 
 def _parts(total: int, clean: int | None, shifted: int | None) -> tuple[int, int]:

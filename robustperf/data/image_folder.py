@@ -91,9 +91,7 @@ class ImageFolder(Result, data.Dataset[tuple[torch.Tensor, int]]):
             self._files += files
             labels += [self.class_names.index(name)] * len(files)
         if not labels:
-            raise ValueError(
-                f"{folder}: expected a folder of images for each class, found no image{_kinds(left_out)}"
-            )
+            raise ValueError(f"{folder}: expected a folder of images for each class, found no image{_kinds(left_out)}")
         self.y = torch.tensor(labels, dtype=torch.int64)
         self.left_out = {what: len(names) for what, names in left_out.items() if names}
         if self.left_out:
