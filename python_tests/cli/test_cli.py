@@ -101,8 +101,8 @@ def test_true_labels_and_norms(tmp_path, weights):
     (["--checkpoint", "nowhere.safetensors"], "no file nowhere.safetensors"),
     (["--model", "math:sqrt2"], "--model: expected MODULE:FUNCTION"),
     (["--model", "math"], "--model: expected MODULE:FUNCTION"),
-    (["--device", "abacus"], "--device: 'abacus' cannot be used"),
-    (["--device", "cuda:99"], "--device: 'cuda:99' cannot be used"),
+    (["--device", "abacus"], "--device: expected one that torch can use here, got 'abacus'"),
+    (["--device", "cuda:99"], "--device: expected one that torch can use here, got 'cuda:99'"),
 ])  # fmt: skip
 def test_wrong_arguments(tmp_path, weights, change, message):
     assert message in run(*ARGUMENTS, "--checkpoint", weights, "--out", tmp_path / "out", *change, code=1)
@@ -172,7 +172,7 @@ def test_an_interrupted_run_goes_on(tmp_path, monkeypatch, how):
     output = process.communicate()[0]
     if how == signal.SIGINT:
         assert process.returncode == 130
-        assert "of 3 batches are kept in" in output and "--resume" in output
+        assert "of 3 batches are saved in" in output and "--resume" in output
     first = (out / "parts" / "000000000.npz").read_bytes()
     assert "holds an earlier run" in run(*arguments, "--out", out, code=1)
     assert "--batch-size was 20 and is 30" in run(*arguments, "--batch-size", 30, "--out", out, "--resume", code=1)

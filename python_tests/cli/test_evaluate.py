@@ -134,7 +134,7 @@ def test_wrong_arguments(weights, monkeypatch, change, message):
 def test_no_points(tmp_path, weights):
     np.savez(tmp_path / "none.npz", images=np.zeros((0, 8, 8), np.uint8), labels=np.zeros(0, np.int64))
     message = evaluate("--checkpoint", weights, "--data", tmp_path / "none.npz", code=1)
-    assert message == "--data: none has no points"
+    assert message == "--data: expected at least one point, got an empty none"
 
 
 def test_as_a_module(weights, monkeypatch, capsys):

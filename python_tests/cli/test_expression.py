@@ -88,7 +88,7 @@ def test_a_mistake_is_shown_in_its_place(build, text, place, message):
 
 @pytest.mark.parametrize("text", ["", "  ", "()"])
 def test_a_text_without_names(text):
-    with pytest.raises(ValueError, match=r"^expected names with commas between them, got '.*'$"):
+    with pytest.raises(ValueError, match=r"^expected names separated by commas, got '.*'$"):
         build_list(text, MAKERS)
     with pytest.raises(ValueError, match=r"^expected names with \+ between them, got '.*'$"):
         build_sum(text, MAKERS)

@@ -1,4 +1,4 @@
-"""The command line and what surrounds it: full disks, folders in use, pictures that fail, terminals, paths with ~."""
+"""The command line and what surrounds it: full disks, folders in use, figures that fail, terminals, paths with ~."""
 
 import io
 import json
@@ -53,14 +53,14 @@ def test_a_full_disk_loses_no_batch(weights, tmp_path, disk):
     disk(2000)
     message = margins(weights, out, code=1)
     assert f"out: {out}/parts/000000000.npz could not be written" in message
-    assert f"0 of 3 batches are kept in {out}; --resume goes on with them" in message
+    assert f"0 of 3 batches are saved in {out}; --resume continues from them" in message
     disk(4000)  # enough for a part, and not for all in one file
     message = margins(weights, out, "--resume", code=1)
     assert f"out: {out}/margins.npz could not be written" in message and "3 of 3 batches are kept" in message
-    disk(10_000)  # enough for all but the picture
+    disk(10_000)  # enough for all but the figure
     output = margins(weights, out, "--resume")
     assert "3 of 3 batches were done before" in output
-    assert f"robustperf: warning: the picture {out}/margins.png could not be drawn" in output
+    assert f"robustperf: warning: the figure {out}/margins.png could not be drawn" in output
     assert "curve:" not in output and json.loads((out / "summary.json").read_text())["points"] == 60
     assert {path.name for path in out.iterdir()} - {".lock"} == {"settings.json", "margins.npz", "summary.json"}
     disk(resource.RLIM_INFINITY)
@@ -88,8 +88,8 @@ def test_a_run_goes_on_with_the_same_weights_whatever_their_files_header(weights
     margins(weights, out, *model)
     save_file(load_file(weights), tmp_path / "copy.safetensors", metadata={"format": "pt"})
     margins(tmp_path / "copy.safetensors", out, *model, "--resume")
-    told = margins(weights, out, "--model", "our_networks:other", "--resume", code=1)
-    assert "network was 'our_networks:make' and is 'our_networks:other'" in told
+    output = margins(weights, out, "--model", "our_networks:other", "--resume", code=1)
+    assert "network was 'our_networks:make' and is 'our_networks:other'" in output
     changed = load_file(weights)
     next(iter(changed.values())).add_(1)
     save_file(changed, tmp_path / "copy.safetensors")
@@ -106,9 +106,9 @@ def test_settings_cut_short_are_named(weights, tmp_path):
 
 
 @pytest.mark.parametrize("model, message", [
-    ("subprocess:check_output", "a function that makes a network without arguments, got 'subprocess:check_output': "
+    ("subprocess:check_output", "a function without arguments that makes a network, got 'subprocess:check_output': "
                                 "TypeError"),
-    ("math:pi", "a function that makes a network without arguments, got 'math:pi': TypeError"),
+    ("math:pi", "a function without arguments that makes a network, got 'math:pi': TypeError"),
     ("os:getcwd", "os:getcwd made a str"),
     ("ends:make", "MODULE:FUNCTION that can be imported, got 'ends:make': SystemExit: 3"),
     ("fails:make", "got 'fails:make': ZeroDivisionError: division by zero (" + os.sep),
@@ -122,9 +122,9 @@ def test_a_model_that_makes_no_network_is_named(weights, tmp_path, monkeypatch, 
     (tmp_path / "ends.py").write_text("import sys\nsys.exit(3)")
     (tmp_path / "fails.py").write_text("def make(): return 1 / 0")
     monkeypatch.syspath_prepend(tmp_path)
-    told = margins(weights, tmp_path / "out", "--model", model, code=1)
-    assert told.startswith("--model: ") and message in told and "\n" not in told
-    assert "options.py" not in told and "<frozen" not in told  # no place of the library's or of Python's own
+    output = margins(weights, tmp_path / "out", "--model", model, code=1)
+    assert output.startswith("--model: ") and message in output and "\n" not in output
+    assert "options.py" not in output and "<frozen" not in output  # no place of the library's or of Python's own
     assert not (tmp_path / "out").exists()
 
 
@@ -137,7 +137,7 @@ def test_a_model_that_makes_no_network_is_named(weights, tmp_path, monkeypatch, 
     (["data", "domains", "digits", "--out", "a.png"], None, 0),
     (["nuisance", "mnist-c", "--out", "a.png"], None, 1),
 ], ids=lambda value: " ".join(value[:2]) if isinstance(value, list) else "")  # fmt: skip
-def test_a_picture_that_fails_costs_a_line(weights, tmp_path, monkeypatch, arguments, kept, code):
+def test_a_figure_that_fails_is_a_warning(weights, tmp_path, monkeypatch, arguments, kept, code):
     def no_tex(figure, path, **options):
         raise RuntimeError("latex was not able to process:\n\\q")
 
@@ -145,17 +145,17 @@ def test_a_picture_that_fails_costs_a_line(weights, tmp_path, monkeypatch, argum
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(cli.app, arguments)
     assert result.exit_code == code
-    (line,) = [line for line in result.output.splitlines() if line.startswith("robustperf: warning: the picture ")]
+    (line,) = [line for line in result.output.splitlines() if line.startswith("robustperf: warning: the figure ")]
     assert line.endswith(r"could not be drawn: latex was not able to process: \q")
     assert kept is None or (tmp_path / "out" / kept).exists()
-    assert "picture:" not in result.output and "curves:" not in result.output and "curve:" not in result.output
+    assert "figure:" not in result.output and "curves:" not in result.output and "curve:" not in result.output
 
 
 @pytest.mark.parametrize(
     "arguments",
     [["nuisance", "show", "--kernel", "rotation(30)"], ["nuisance", "mnist-c"], ["data", "domains", "digits"]],
 )
-def test_a_picture_of_no_format_is_an_error_before_any_work(tmp_path, arguments):
+def test_a_figure_of_an_unknown_format_is_an_error_before_any_work(tmp_path, arguments):
     assert "expected the suffix of an image format" in run(*arguments, "--out", tmp_path / "a.b", code=1)
     assert "in a folder that exists" in run(*arguments, "--out", tmp_path / "none/a.png", code=1)
 
@@ -206,7 +206,7 @@ def test_home_is_expanded(weights, tmp_path, monkeypatch):
     assert found == {"model.safetensors", "own.npz", "out", "figures.json", "trained", "grid.png"}
     assert os.listdir() == ["home"]
     for at in ({"ROBUSTPERF_DATA": "~/data"}, {}):
-        told = run(
+        output = run(
             "evaluate",
             "--checkpoint",
             "~/model.safetensors",
@@ -216,17 +216,17 @@ def test_home_is_expanded(weights, tmp_path, monkeypatch):
             code=1,
             **at,
         )
-        assert f"no file {home}/data/mnist/" in told
+        assert f"no file {home}/data/mnist/" in output
 
 
 @pytest.mark.parametrize("option", ["--attacks", "--kernel"])
 def test_brackets_without_end_are_a_line(weights, tmp_path, option):
     text = "(" * 50_000 + "fgsm" + ")" * 50_000
     if option == "--attacks":
-        told = margins(weights, tmp_path / "out", option, text, code=1)
+        output = margins(weights, tmp_path / "out", option, text, code=1)
     else:
-        told = run("nuisance", "show", option, text, "--out", tmp_path / "a.png", code=1)
-    assert told.startswith(f"{option}: ") and ("nested" in told or "parentheses" in told)
+        output = run("nuisance", "show", option, text, "--out", tmp_path / "a.png", code=1)
+    assert output.startswith(f"{option}: ") and ("nested" in output or "parentheses" in output)
 
 
 @pytest.mark.parametrize("error, line", [
@@ -259,8 +259,8 @@ def test_a_checkpoint_that_promises_much_is_a_line(weights, tmp_path):
         weights,
         metadata={"architecture": "small-cnn", "arguments": '{"size": 8, "classes": 30000000}'},
     )
-    told = margins(weights, tmp_path / "out", code=1)
-    assert told.startswith(f"--checkpoint: the weights in {weights} do not fit SmallCNN") and "\n" not in told
+    output = margins(weights, tmp_path / "out", code=1)
+    assert output.startswith(f"--checkpoint: the weights in {weights} do not fit SmallCNN") and "\n" not in output
 
 
 def test_integers_in_the_place_of_weights_are_a_line(tmp_path, monkeypatch):
@@ -269,5 +269,5 @@ def test_integers_in_the_place_of_weights_are_a_line(tmp_path, monkeypatch):
     (tmp_path / "linear_network.py").write_text(
         "from torch import nn\ndef make(): return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))\n"
     )
-    told = margins(tmp_path / "m.safetensors", tmp_path / "out", "--model", "linear_network:make", code=1)
-    assert "do not fit Sequential: 1.weight: expected torch.float32, found torch.int32" in told
+    output = margins(tmp_path / "m.safetensors", tmp_path / "out", "--model", "linear_network:make", code=1)
+    assert "do not fit Sequential: 1.weight: expected torch.float32, found torch.int32" in output

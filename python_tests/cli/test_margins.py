@@ -90,7 +90,7 @@ def test_diagnostics_are_printed_and_written(tmp_path, monkeypatch):
     save_file(Confident().state_dict(), weights)
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)  # the table's lines are enough, once for all parts
-        told = margins(
+        output = margins(
             "--checkpoint",
             weights,
             "--model",
@@ -104,7 +104,7 @@ def test_diagnostics_are_printed_and_written(tmp_path, monkeypatch):
             "--out",
             tmp_path / "out",
         )
-    assert told.count("warning: the outputs look like probabilities at 100.00% of the points") == 1
+    assert output.count("warning: the outputs look like probabilities at 100.00% of the points") == 1
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())["diagnostics"]
     assert summary["probabilities"] == summary["points"] == 30 and summary["fractions"]["probabilities"] == 1
-    assert summary["flat"]["FGSM"] > 0 and len(summary["messages"]) == told.count("warning: ")
+    assert summary["flat"]["FGSM"] > 0 and len(summary["messages"]) == output.count("warning: ")

@@ -161,5 +161,5 @@ def test_all_processes_refuse_an_earlier_run(runs):
 
 def test_one_process_prints(runs):
     together, alone, _ = runs
-    for text in ("Training on", "mean loss", "figures:", "Margins on", "summary:", "Go on with:", "batches were done"):
+    for text in ("Training on", "mean loss", "results:", "Margins on", "summary:", "Next:", "batches were done"):
         assert together.count(text) == alone.count(text) > 0, together

@@ -26,7 +26,7 @@ _PARSING = (
 )
 
 
-def read_npy(path: str | os.PathLike) -> np.ndarray:
+def read_npy(path: str | os.PathLike[str]) -> np.ndarray:
     """Reads the array of an npy file (`numpy.save`).
 
     Args:
