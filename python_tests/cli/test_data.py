@@ -1,4 +1,4 @@
-"""`robustperf data`: what `list` shows, and `domains`' tables and pictures. (`fetch`'s tests are with the fetching.)"""
+"""`robustperf data`: the output of `list`, and the tables and figures of `domains`."""
 
 import gzip
 import struct
@@ -103,6 +103,6 @@ def test_domains_reads_a_folder_of_images(root):
         (["digits", "--out", "no/such/folder.png"], "--out: expected one in a folder that exists"),
     ],
 )
-def test_domains_refuses_what_it_cannot_do(arguments, match):
+def test_errors_of_domains(arguments, match):
     result = CliRunner().invoke(app, ["domains", *arguments])
     assert result.exit_code == 1 and match in str(result.exception)

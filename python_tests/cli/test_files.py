@@ -1,4 +1,4 @@
-"""The command line and what surrounds it: full disks, folders in use, figures that fail, terminals, paths with ~."""
+"""The command line and its environment: full disks, folders in use, figures that fail, terminals, paths with ~."""
 
 import io
 import json
@@ -79,7 +79,7 @@ def test_margins_in_a_folder_in_use_are_refused(weights, tmp_path):
     margins(weights, out, "--resume")
 
 
-def test_a_run_goes_on_with_the_same_weights_whatever_their_files_header(weights, tmp_path, monkeypatch):
+def test_a_run_resumes_with_the_same_weights_whatever_their_header(weights, tmp_path, monkeypatch):
     (tmp_path / "our_networks.py").write_text(
         "from robustperf import nets\nmake = other = lambda: nets.build('small-cnn', size=8)\n"
     )
@@ -96,7 +96,7 @@ def test_a_run_goes_on_with_the_same_weights_whatever_their_files_header(weights
     assert "checkpoint was" in margins(tmp_path / "copy.safetensors", out, *model, "--resume", code=1)
 
 
-def test_settings_cut_short_are_named(weights, tmp_path):
+def test_truncated_settings_are_named(weights, tmp_path):
     out = tmp_path / "out"
     margins(weights, out)
     (out / "settings.json").write_text('{"data": "dig')
@@ -118,7 +118,7 @@ def test_settings_cut_short_are_named(weights, tmp_path):
     ("fails", "expected MODULE:FUNCTION, such as mynet:make, got 'fails'"),
     (":make", "expected MODULE:FUNCTION, such as mynet:make, got ':make'"),
 ])  # fmt: skip
-def test_a_model_that_makes_no_network_is_named(weights, tmp_path, monkeypatch, model, message):
+def test_errors_of_the_model_option(weights, tmp_path, monkeypatch, model, message):
     (tmp_path / "ends.py").write_text("import sys\nsys.exit(3)")
     (tmp_path / "fails.py").write_text("def make(): return 1 / 0")
     monkeypatch.syspath_prepend(tmp_path)
@@ -182,7 +182,7 @@ def test_help_in_every_encoding(monkeypatch, encoding):
     ("cp1252", "выход", rb"\u0432\u044b\u0445\u043e\u0434"), ("ascii", "größe", rb"gr\xf6\xdfe"),
     ("utf-8", os.fsdecode(b"\xff\xfe"), rb"\udcff\udcfe"),  # of a file system in another encoding
 ])  # fmt: skip
-def test_a_name_that_the_terminal_cannot_show(weights, tmp_path, monkeypatch, encoding, name, shown):
+def test_a_name_that_the_terminal_cannot_encode(weights, tmp_path, monkeypatch, encoding, name, shown):
     monkeypatch.chdir(tmp_path)
     code, output = through_main(
         monkeypatch, encoding, "margins", *FEW, "--attacks", "fgsm", "--checkpoint", weights, "--out", name
@@ -220,7 +220,7 @@ def test_home_is_expanded(weights, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("option", ["--attacks", "--kernel"])
-def test_brackets_without_end_are_a_line(weights, tmp_path, option):
+def test_unbalanced_brackets_are_one_line(weights, tmp_path, option):
     text = "(" * 50_000 + "fgsm" + ")" * 50_000
     if option == "--attacks":
         output = margins(weights, tmp_path / "out", option, text, code=1)
@@ -235,7 +235,7 @@ def test_brackets_without_end_are_a_line(weights, tmp_path, option):
      "RuntimeError: [enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory: you tried"),
     (RecursionError("maximum recursion depth exceeded"), "RecursionError: maximum recursion depth exceeded"),
 ])  # fmt: skip
-def test_memory_that_does_not_suffice_is_a_line(monkeypatch, error, line):
+def test_out_of_memory_is_one_line(monkeypatch, error, line):
     def fails():
         raise error
 
@@ -244,7 +244,7 @@ def test_memory_that_does_not_suffice_is_a_line(monkeypatch, error, line):
     assert code == 1 and output.decode() == f"robustperf: {line}\n"
 
 
-def test_another_fault_keeps_its_traceback(monkeypatch):
+def test_other_errors_keep_their_traceback(monkeypatch):
     def fails():
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
@@ -253,7 +253,7 @@ def test_another_fault_keeps_its_traceback(monkeypatch):
         cli.main()
 
 
-def test_a_checkpoint_that_promises_much_is_a_line(weights, tmp_path):
+def test_a_checkpoint_with_wrong_sizes_is_one_line(weights, tmp_path):
     save_file(
         {"fc.weight": torch.zeros(1)},
         weights,
@@ -263,7 +263,7 @@ def test_a_checkpoint_that_promises_much_is_a_line(weights, tmp_path):
     assert output.startswith(f"--checkpoint: the weights in {weights} do not fit SmallCNN") and "\n" not in output
 
 
-def test_integers_in_the_place_of_weights_are_a_line(tmp_path, monkeypatch):
+def test_integers_instead_of_weights_are_one_line(tmp_path, monkeypatch):
     save_file({"1.weight": torch.ones(10, 64).int(), "1.bias": torch.zeros(10)}, tmp_path / "m.safetensors")
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "linear_network.py").write_text(

@@ -35,7 +35,7 @@ def margins(*arguments, code=0):
     return result.output
 
 
-def test_a_domain_in_the_shape_that_the_network_takes(tmp_path, weights):
+def test_a_domain_is_resized_for_the_network(tmp_path, weights):
     arguments = ["--checkpoint", weights, "--data", "digits", "--limit", 30, "--batch-size", 20]
     out = tmp_path / "out"
     assert "digits brightness:80-, 30 points" in margins(*arguments, "--domain", "brightness:80-", "--out", out)

@@ -1,4 +1,4 @@
-"""`robustperf nuisance show` as a user meets it: the figure, its output, and how it fails."""
+"""`robustperf nuisance show`: its figure, its output and its errors."""
 
 import numpy as np
 import pytest
@@ -168,7 +168,7 @@ def test_build_kernel():
     ("rotation, hue", 8, "expected +, not a comma"),
     ("rotation +", 10, "invalid syntax"),
 ])  # fmt: skip
-def test_a_mistake_is_shown_in_its_place(tmp_path, text, place, message):
+def test_errors_point_at_the_position(tmp_path, text, place, message):
     first, shown, caret = show("--kernel", text, "--out", tmp_path / "grid.png", code=1).splitlines()
     assert first.startswith("--kernel: ") and message in first
     assert shown == f"  {text}" and caret == "  " + " " * place + "^"
@@ -200,7 +200,7 @@ def test_numbers_out_of_range(arguments):
     assert arguments[0] in show("--kernel", "fog", *arguments, code=2)
 
 
-def test_the_command_is_there_and_its_errors_are_short(tmp_path, monkeypatch, capsys):
+def test_the_command_and_its_errors(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["robustperf", "nuisance", "show", "--kernel", "hue"])
     with pytest.raises(SystemExit, match="1"):
         cli.main()

@@ -7,7 +7,7 @@ import torch
 from robustperf.data import Dataset, load
 
 
-def test_limit_takes_the_first_points_without_a_copy():
+def test_limit_returns_the_first_points_without_a_copy():
     data = load("digits")
     few = data.limit(5)
     assert len(few) == 5 and few.classes == 10 and few.name == "digits"
@@ -18,7 +18,7 @@ def test_limit_takes_the_first_points_without_a_copy():
         data.limit(-1)
 
 
-def test_rows_are_a_copy_in_the_order_asked_for():
+def test_rows_is_a_copy_in_the_order_of_the_index():
     data = load("digits")
     index = torch.tensor([3, 0, 3, 598])
     some = data.rows(index)
@@ -46,7 +46,7 @@ def test_rows_are_a_copy_in_the_order_asked_for():
         ([0], TypeError, "tensor, got list"),
     ],
 )
-def test_rows_refuses_other_indices(index, error, match):
+def test_rows_refuses_wrong_indices(index, error, match):
     with pytest.raises(error, match=f"index: expected .*{match}"):
         load("digits").rows(index)
 
@@ -75,7 +75,7 @@ def test_resized_is_bilinear_with_antialiasing(monkeypatch, size, shape):
     assert 0 <= data.x.min() and data.x.max() <= 1
 
 
-def test_resized_refuses_sizes_and_images_that_cannot_be():
+def test_resized_refuses_wrong_sizes_and_empty_images():
     data = load("digits")
     for size in (0, -3, 8.0, True, "8", (8, 8)):
         with pytest.raises(ValueError, match="size: expected an integer above 0"):
@@ -86,7 +86,7 @@ def test_resized_refuses_sizes_and_images_that_cannot_be():
         nothing.resized(32)
 
 
-def test_rgb_repeats_grey_and_leaves_rgb():
+def test_rgb_repeats_grey_and_keeps_rgb():
     data = load("digits")
     colours = data.rgb()
     assert colours.x.shape == (599, 3, 8, 8) and all(colours.x[:, c].equal(data.x[:, 0]) for c in range(3))
@@ -96,7 +96,7 @@ def test_rgb_repeats_grey_and_leaves_rgb():
         four.rgb()
 
 
-def test_dataset_refuses_other_dtypes_and_shapes():
+def test_wrong_dtypes_and_shapes_are_refused():
     x, y = torch.zeros(2, 1, 3, 3), torch.zeros(2, dtype=torch.int64)
     with pytest.raises(TypeError, match="x: expected torch.float32, got torch.float64"):
         Dataset("own", x.double(), y, 1)

@@ -74,7 +74,7 @@ def write_idx(path, images: np.ndarray, labels: np.ndarray, names: tuple[str, st
         ("emnist-mnist", "mnist", 10, 0),
     ],
 )
-def test_emnist_is_turned_upright(tmp_path, split, name, part, classes, first):
+def test_emnist_is_transposed(tmp_path, split, name, part, classes, first):
     images, _ = draw((classes, 28, 28), 10)
     names = (f"emnist-{part}-{split}-images-idx3-ubyte.gz", f"emnist-{part}-{split}-labels-idx1-ubyte.gz")
     write_idx(tmp_path / "emnist", images, np.arange(first, classes + first, dtype=np.uint8), names)
@@ -85,7 +85,7 @@ def test_emnist_is_turned_upright(tmp_path, split, name, part, classes, first):
         np.testing.assert_array_equal(data.x[row, 0].T.numpy(), images[row].astype(np.float32) / np.float32(255))
 
 
-def test_emnist_letters_that_are_none_and_images_of_another_shape(tmp_path):
+def test_emnist_with_wrong_labels_or_shapes(tmp_path):
     names = ("emnist-letters-test-images-idx3-ubyte.gz", "emnist-letters-test-labels-idx1-ubyte.gz")
     write_idx(tmp_path / "emnist", np.zeros((2, 28, 28), np.uint8), np.array([0, 1], np.uint8), names)
     with pytest.raises(ValueError, match=r"labels in 0\.\.25, got -1"):
@@ -98,7 +98,7 @@ def test_emnist_letters_that_are_none_and_images_of_another_shape(tmp_path):
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_qmnist_takes_the_first_column_as_label(tmp_path, split):
+def test_the_label_of_qmnist_is_the_first_column(tmp_path, split):
     images, labels = draw((9, 28, 28), 10)
     table = np.concatenate([labels[:, None], 10_000 + np.arange(63).reshape(9, 7)], axis=1).astype(np.int32)
     names = (f"qmnist-{split}-images-idx3-ubyte.gz", f"qmnist-{split}-labels-idx2-int.gz")
@@ -111,7 +111,7 @@ def test_qmnist_takes_the_first_column_as_label(tmp_path, split):
         load("qmnist", split, tmp_path)
 
 
-def test_kmnist_is_read_as_idx_where_its_npz_files_are_not(root):
+def test_kmnist_is_read_as_idx_without_its_npz_files(root):
     images, labels = draw((6, 28, 28), 10)
     names = ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz")
     write_idx(root / "kmnist", images, labels.astype(np.uint8), names)
@@ -120,14 +120,14 @@ def test_kmnist_is_read_as_idx_where_its_npz_files_are_not(root):
     np.testing.assert_array_equal(data.x[:, 0].numpy(), images.astype(np.float32) / np.float32(255))
 
 
-def test_a_size_is_refused_where_images_have_one(root):
+def test_a_size_is_refused_for_images_of_one_size(root):
     np.savez(root / "own.npz", images=np.zeros((2, 4, 4), np.uint8), labels=np.zeros(2, int))
     for name in ("mnist", "digits", "svhn", root / "own.npz"):
         with pytest.raises(ValueError, match=r"size: expected None for .*Dataset\.resized.*, got 32"):
             load(name, "test", root, size=32)
 
 
-def test_kmnist_has_its_test_part_and_says_what_is_not_there(root):
+def test_kmnist_has_only_its_test_split(root):
     check_form(load("kmnist", "test", root), POINTS["test"], (1, 28, 28), 10)
     with pytest.raises(FileNotFoundError, match=r"kmnist-train-imgs\.npz; put it there, no mirror is known"):
         load("kmnist", "train", root)
@@ -145,7 +145,7 @@ def test_digits_need_no_root_and_split_as_documented(monkeypatch):
     assert test.y[:10].tolist() == [2, 3, 7, 0, 8, 4, 8, 4, 6, 5]  # the split is fixed
 
 
-def test_the_environment_variable_is_the_root(root, monkeypatch):
+def test_the_environment_variable_sets_the_root(root, monkeypatch):
     monkeypatch.setenv("ROBUSTPERF_DATA", str(root))
     assert len(load("mnist")) == POINTS["test"]
 
@@ -179,7 +179,7 @@ def test_raw_idx_files_are_read_instead_of_the_gz(root):
     [((5, 6, 7), (1, 6, 7)), ((5, 6, 7, 3), (3, 6, 7)), ((5, 6, 7, 1), (1, 6, 7)), ((5, 3, 6, 7), (3, 6, 7))],
 )
 @pytest.mark.parametrize("names", [("images", "labels"), ("x", "y")])
-def test_an_npz_of_ones_own(tmp_path, shape, chw, names):
+def test_a_users_npz(tmp_path, shape, chw, names):
     images, labels = draw(shape, 4)
     labels[0] = 3
     for array in (images, images / 255, (images / 255).astype(">f4")):
@@ -242,7 +242,7 @@ real = pytest.mark.skipif(not REAL, reason="ROBUSTPERF_DATA is not set: no real 
         ("kmnist", "test", [1000] * 10),
     ],
 )
-def test_real_mnist_and_its_kin(name, split, histogram):
+def test_real_mnist_and_its_variants(name, split, histogram):
     data = load(name, split, REAL)
     check_form(data, sum(histogram), (1, 28, 28), 10)
     assert data.x.min() == 0 and data.x.max() == 1

@@ -1,4 +1,4 @@
-"""SVHN's MATLAB files: the round trip through SciPy's writer, and files that are broken or lie."""
+"""SVHN's MATLAB files: the round trip through SciPy's writer, and files that are damaged or lie about their size."""
 
 import io
 import signal
@@ -23,7 +23,7 @@ def arrays(n: int = 23) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("compressed", [False, True])
-def test_every_split_comes_back_with_ten_as_zero(tmp_path, compressed):
+def test_round_trip_of_every_split_with_ten_as_zero(tmp_path, compressed):
     (tmp_path / "svhn").mkdir()
     for n, split in enumerate(("train", "test", "extra"), start=20):
         written = arrays(n)
@@ -88,7 +88,7 @@ def refusal(tmp_path, content: bytes, match: str) -> int:
         tracemalloc.stop()
 
 
-def test_a_header_that_asks_for_the_moon_is_refused_before_the_data_are_read(tmp_path):
+def test_a_header_that_promises_too_much_is_refused_before_the_data_are_read(tmp_path):
     content = uncompressed()
     at = content.index(struct.pack("<4i", 32, 32, 3, 23))
     lie = content[:at] + struct.pack("<4i", 32, 32, 3, 1 << 30) + content[at + 16 :]
@@ -108,7 +108,7 @@ def test_a_header_that_asks_for_the_moon_is_refused_before_the_data_are_read(tmp
     assert refusal(tmp_path, bomb, "promises 1,000 bytes, the compressed data hold more than 1,000") < 1 << 20
 
 
-def test_a_variable_that_is_there_twice_is_refused(tmp_path):
+def test_a_repeated_variable_is_refused(tmp_path):
     content = uncompressed()
     path = tmp_path / "twice.mat"
     path.write_bytes(content + content[128:])
@@ -150,7 +150,7 @@ def test_a_file_that_crashes_scipy_is_refused(tmp_path):
     assert ended.returncode == -signal.SIGSEGV
 
 
-def test_no_matlab_file_at_all(tmp_path):
+def test_other_files_are_refused(tmp_path):
     for number, content in enumerate((b"", b"MATLAB 5.0 MAT-file", b"\x89HDF\r\n\x1a\n" + bytes(600), bytes(600))):
         path = tmp_path / f"{number}.mat"
         path.write_bytes(content)
@@ -167,7 +167,7 @@ def matrix(*elements: tuple[int, bytes]) -> bytes:
     return uncompressed()[:128] + struct.pack("<2I", 15, len(squeezed)) + squeezed
 
 
-def test_elements_that_are_too_many_or_too_long_take_no_objects(tmp_path):
+def test_too_many_or_too_long_elements_need_little_memory(tmp_path):
     size = 8 << 20  # of the matrix, in some 8 kB
     flags, dims, name = (6, bytes(8)), (5, struct.pack("<4i", 32, 32, 3, 23)), (1, b"X")
     tags = matrix(flags, dims, name, *[(2, b"")] * (size // 8))
