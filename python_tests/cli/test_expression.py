@@ -90,7 +90,7 @@ def test_errors_point_at_the_position(build, text, place, message):
 def test_empty_text(text):
     with pytest.raises(ValueError, match=r"^expected names separated by commas, got '.*'$"):
         build_list(text, MAKERS)
-    with pytest.raises(ValueError, match=r"^expected names with \+ between them, got '.*'$"):
+    with pytest.raises(ValueError, match=r"^expected names joined by \+, got '.*'$"):
         build_sum(text, MAKERS)
 
 
