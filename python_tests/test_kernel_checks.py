@@ -21,7 +21,7 @@ from robustperf.nuisance import (
     OnManifold,
     Rotation,
 )
-from robustperf.nuisance.corruptions import CORRUPTIONS
+from robustperf.names import CORRUPTIONS
 
 INDEX = torch.tensor([7, 0, 2**40, 3])
 ARGUMENTS = {"l1_ball": (0.5,), "l2_ball": (0.5,), "linf_ball": (0.5,), "mnist_c": ("fog",)}

@@ -8,8 +8,8 @@ import torch
 import robustperf as rp
 from python_tests.support.digit_images import INDEX, KEY, images
 from robustperf.expression import build_sum
+from robustperf.names import CORRUPTIONS
 from robustperf.nuisance import KERNELS, Brightness, Compose, MnistC, mnist_c
-from robustperf.nuisance.corruptions import CORRUPTIONS
 from robustperf.training import MAT, MRT
 
 CONSTANT = {"identity", "scale", "brightness", "stripe", "canny_edges"}

@@ -101,8 +101,8 @@ def gallery(
     from rich.console import Console
 
     from robustperf import plot
+    from robustperf.names import CORRUPTIONS
     from robustperf.nuisance import mnist_c
-    from robustperf.nuisance.corruptions import CORRUPTIONS
 
     plot.check_path(out)
     x, numbers = _points(load_data(data, split, data_root, size=size), index, points)

@@ -4,6 +4,6 @@ Each formula takes images [N, C, H, W] in [0, 1] and uniforms [N, q] in [0, 1), 
 the same shape; an image's result does not depend on the others.
 """
 
-from robustperf.nuisance.corruptions.mnist_c import CORRUPTIONS, MnistC
+from robustperf.nuisance.corruptions.mnist_c import MnistC
 
-__all__ = ["CORRUPTIONS", "MnistC"]
+__all__ = ["MnistC"]

@@ -9,7 +9,7 @@ import torch
 
 from robustperf import check
 from robustperf.kernel import Kernel
-from robustperf.names import check_name
+from robustperf.names import CORRUPTIONS, check_name
 from robustperf.nuisance.corruptions import blurs, canny, fog, strokes, warps
 from robustperf.nuisance.noise import ImpulseNoise, ShotNoise
 from robustperf.nuisance.uniform import LARGEST, UniformDelta
@@ -59,9 +59,6 @@ _CORRUPTIONS = {
     "canny_edges": _Corruption(canny.canny_edges, in_x=False),
 }
 
-CORRUPTIONS = tuple(_CORRUPTIONS)
-"""The sixteen sets' names, `identity` first, in the published order."""
-
 
 class MnistC(UniformDelta):
     """A corruption of MNIST-C (Mu and Gilmer 2019, which T section 4 evaluates on) for grey 28x28 digits.
@@ -104,7 +101,7 @@ class MnistC(UniformDelta):
     Gradients in x are those of the formulas, zero for shot_noise and none for canny_edges; only fog has one in delta.
 
     Args:
-        name: one of `CORRUPTIONS`.
+        name: one of `robustperf.names.CORRUPTIONS`.
 
     Raises ValueError for another name and, when called, for images with a side below 8 pixels (16 for zigzag) or
     above 256 (fog).
