@@ -198,6 +198,8 @@ def test_delta_is_unbounded_by_default():
     far = torch.full((5, 2), 9.0)
     Fade()(X, far)
     assert torch.equal(Fade().project(far), far)
+    with pytest.raises(ValueError, match="delta: .* got nan in component 1"):
+        Fade()(X, torch.tensor([[0.5, math.nan]]).repeat(5, 1))
 
 
 def test_a_kernel_with_bounded_delta():
