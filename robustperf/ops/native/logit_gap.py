@@ -6,7 +6,7 @@ from robustperf.check import HALF
 
 def logit_gap(logits, label, allowance):
     gap = torch.empty(logits.shape[0], dtype=torch.float64)
-    _native.logit_gap(widened(logits), label.contiguous(), gap, allowance)
+    _native.logit_gap(logits.contiguous(), label.contiguous(), gap, allowance, torch.get_num_threads())
     return gap
 
 

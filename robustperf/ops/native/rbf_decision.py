@@ -60,7 +60,7 @@ def _blocks(x, centre, products, squares, gamma, way):
 
 
 def evaluate(products, squares_of_x, squares_of_s, gamma):
-    _native.rbf_kernel(products, squares_of_x, squares_of_s, gamma, torch.get_num_threads())
+    _native.rbf_values(products, squares_of_x, squares_of_s, gamma, torch.get_num_threads())
 
 
 def add(decision, dual, blocks, evaluate):
