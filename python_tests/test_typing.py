@@ -65,11 +65,9 @@ def pyright(*arguments):
 
 
 def test_examples(tmp_path):
+    pages = {"README.md": "", **{f"docs/{path.name}": GIVEN for path in sorted((ROOT / "docs").glob("*.md"))}}
     number = 0
-    for page, given in [
-        ("README.md", ""),
-        *((f"docs/{path.name}", GIVEN) for path in sorted((ROOT / "docs").glob("*.md"))),
-    ]:
+    for page, given in pages.items():
         for example in re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL):
             number += 1
             (tmp_path / f"example{number}.py").write_text(given + example)
