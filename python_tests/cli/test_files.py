@@ -56,7 +56,7 @@ def test_a_full_disk_loses_no_batch(weights, tmp_path, disk):
     assert f"0 of 3 batches are saved in {out}; --resume continues from them" in message
     disk(4000)  # enough for a part, and not for all in one file
     message = margins(weights, out, "--resume", code=1)
-    assert f"out: {out}/margins.npz could not be written" in message and "3 of 3 batches are kept" in message
+    assert f"out: {out}/margins.npz could not be written" in message and "3 of 3 batches are saved" in message
     disk(10_000)  # enough for all but the figure
     output = margins(weights, out, "--resume")
     assert "3 of 3 batches were done before" in output
@@ -109,7 +109,7 @@ def test_truncated_settings_are_named(weights, tmp_path):
     ("subprocess:check_output", "a function without arguments that makes a network, got 'subprocess:check_output': "
                                 "TypeError"),
     ("math:pi", "a function without arguments that makes a network, got 'math:pi': TypeError"),
-    ("os:getcwd", "os:getcwd made a str"),
+    ("os:getcwd", "got a str from os:getcwd"),
     ("ends:make", "MODULE:FUNCTION that can be imported, got 'ends:make': SystemExit: 3"),
     ("fails:make", "got 'fails:make': ZeroDivisionError: division by zero (" + os.sep),
     ("torch.nn:Linear", "got 'torch.nn:Linear': TypeError"),

@@ -222,7 +222,7 @@ def test_learning_rates(text, rate):
 
 @pytest.mark.parametrize("text", ["", "fast", "1:2:3", "1:", "0=1,2", "0=1,0=2", "0.5=1", "0=1=2", "0=1,"])
 def test_wrong_learning_rates(text):
-    with pytest.raises(ValueError, match="^lr: expected a rate such as 0.05, a line"):
+    with pytest.raises(ValueError, match="^lr: expected a rate such as 0.05, a first"):
         parse_rate(text)
 
 
