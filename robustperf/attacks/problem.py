@@ -39,7 +39,7 @@ class Problem:
         bounds: Box,
         key: int,
         index: torch.Tensor,
-    ):
+    ) -> None:
         """The arguments must have been checked, as `Attack.__call__` and `margins` do."""
         # an inference tensor takes no gradients, its copy does
         self.x = x.clone() if x.is_inference() else x.detach()
@@ -124,7 +124,7 @@ class Nearest:
         distance: [B] of x's dtype, ‖point - x‖ where the gap is negative, inf where it is not; NaN before.
     """
 
-    def __init__(self, problem: Problem, norm: float):
+    def __init__(self, problem: Problem, norm: float) -> None:
         """`norm`: 1, 2 or inf, of the distance."""
         self._x, self._norm = problem.x, norm
         self.point, self.gap = problem.x.clone(), problem.unknown()

@@ -69,6 +69,9 @@ class L1Ball(Kernel):
     Raises ValueError for another eps.
     """
 
+    eps: float
+    clamp: bool
+
     def __init__(self, eps: float, clamp: bool = False) -> None:
         self.eps, self.clamp = check.number("eps", eps, above=0), bool(clamp)
 
