@@ -30,6 +30,16 @@ class Problem:
         flat: [B] bool, where a gradient was zero or not finite though the label had not changed.
     """
 
+    x: torch.Tensor
+    model: Classifier
+    labels: torch.Tensor
+    bounds: Box
+    key: int
+    index: torch.Tensor
+    flat: torch.Tensor
+    evaluations: torch.Tensor
+    backward: torch.Tensor
+
     def __init__(
         self,
         model: Classifier,
@@ -123,6 +133,10 @@ class Nearest:
         gap: [B] float64, `ops.logit_gap` there; NaN before.
         distance: [B] of x's dtype, ‖point - x‖ where the gap is negative, inf where it is not; NaN before.
     """
+
+    point: torch.Tensor
+    gap: torch.Tensor
+    distance: torch.Tensor
 
     def __init__(self, problem: Problem, norm: float) -> None:
         """`norm`: 1, 2 or inf, of the distance."""
