@@ -7,13 +7,26 @@ from __future__ import annotations
 
 import numbers
 import operator
+from enum import IntEnum
 from typing import overload
 
 import torch
 
 from robustperf import check, ops
 from robustperf.ops.draws import Key
-from robustperf.ops.reference.philox import MASK, philox
+from robustperf.ops.philox import MASK, philox
+
+
+class Salt(IntEnum):
+    """What `fold_in` takes for a key of its own use. The values never change: they are part of every result. Steps,
+    epochs and kernels take their own small numbers, which must differ from these."""
+
+    DROPOUT = 0x64726F70  # dropout masks; kernels draw under the key itself
+    GENERATOR = 0x67656E  # co-training: the generator's order and draws
+    HELD_OUT = 0x68656C64  # which samples validation holds out; epochs take 0, 1, ...
+    SAMPLES = 0x73616D70  # the random transforms of a torch data set, under a step's key
+    POINTS = 0x706F696E  # the points of a score
+    FAMILY = 0x6C616D62  # the parameters lambda of a family; kernels draw under the indices of the nodes
 
 
 def key(seed: int) -> int:

@@ -8,7 +8,7 @@ import torch
 from robustperf import check, ops
 from robustperf.attacks.attack import Adversarial, Attack, input_gradients, per_sample
 from robustperf.classifier import Classifier, logits_of
-from robustperf.ops.logit_gap import check_labels, rounding_allowance
+from robustperf.ops.logit_gap import check_labels, rounding_tolerance_of
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class BG(Attack):
     tried from the shortest on: the first that crosses is the closest of them.
 
     Before them the nearest class's step of scale 1 is tried. It leads as little beyond the linear model's boundary as a
-    crossing must (`ops.logit_gap`'s allowance, twice), so that the point found for a linear classifier is the nearest
+    crossing must (`ops.logit_gap`'s rounding tolerance, twice), so that the point found for a linear classifier is the nearest
     there is, in the box too. Where it has not crossed, scales that are too small for that class, by the secant through
     the gaps at x and there, are tried last.
 
@@ -84,7 +84,7 @@ class BG(Attack):
 
         # what a step must reach at least, to count as a crossing of the linear model's boundary
         scale_of_logits = logits.abs().masked_fill(~logits.isfinite(), 0.0).amax(1).double()
-        least = distance + 2 * rounding_allowance(logits) * scale_of_logits[:, None]
+        least = distance + 2 * rounding_tolerance_of(logits) * scale_of_logits[:, None]
         lower, upper = (b.expand(x.shape[1:]).flatten() if isinstance(b, torch.Tensor) else b for b in bounds)
 
         def step(rows: torch.Tensor, j: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:

@@ -37,7 +37,7 @@ def draws(
     check_draws(key, index, draw)
     if isinstance(dim, bool) or not isinstance(dim, int) or not 0 <= dim <= 2**34:
         raise ValueError(f"dim: expected an integer in 0..2^34, got {dim!r}")
-    return _draws(*key_arguments(key), index, draw, dim, normal, registry.choose("draws", backend, index.device))
+    return _draws(registry.choose("draws", backend, index.device), *key_arguments(key), index, draw, dim, normal)
 
 
 def check_draws(key: Key, index: torch.Tensor, draw: torch.Tensor) -> None:

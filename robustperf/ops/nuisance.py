@@ -26,7 +26,7 @@ def nuisance(x: torch.Tensor, delta: torch.Tensor, program: Program, *, backend:
     check.tensor("delta", delta, ("K", x.shape[0], layout.dim), dtypes=(x.dtype,), device=x.device)
     backend = registry.choose("nuisance", backend, x.device)
     x = check_range(x, backend, delta)
-    return _nuisance(x, delta, layout.codes, layout.parameters, backend)
+    return _nuisance(backend, x, delta, layout.codes, layout.parameters)
 
 
 def check_images(x: torch.Tensor, program: Program) -> Layout:
@@ -59,7 +59,7 @@ def _setup(ctx, inputs, output):
 def _backward(ctx, grad):
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (grad, *ctx.saved_tensors)):
         raise NotImplementedError("nuisance: has no gradient of its gradient (create_graph=True)")
-    return *_nuisance_backward(grad, *ctx.saved_tensors, ctx.codes, ctx.parameters, ctx.backend), None, None, None
+    return *_nuisance_backward(ctx.backend, grad, *ctx.saved_tensors, ctx.codes, ctx.parameters), None, None, None
 
 
 def _backward_fake(grad, x, delta, codes, parameters, backend):

@@ -48,7 +48,7 @@ def nuisance_draw(
         raise ValueError("out: expected a contiguous tensor, got one with strides " + str(out.stride()))
     elif out.requires_grad:
         raise ValueError("out: expected a tensor that requires no gradient, got one that does")
-    _nuisance_draw(out, x, index, draw, layout.codes, layout.parameters, *key_arguments(key), backend)
+    _nuisance_draw(backend, out, x, index, draw, layout.codes, layout.parameters, *key_arguments(key))
     return out
 
 

@@ -32,14 +32,8 @@ def nuisance_sample(
     """
     check_draws(key, index, draw)
     layout = program.layout(None if shape is None else check.image_shape("shape", shape))
-    return _nuisance_sample(
-        index,
-        draw,
-        layout.codes,
-        layout.parameters,
-        *key_arguments(key),
-        registry.choose("nuisance_sample", backend, index.device),
-    )
+    backend = registry.choose("nuisance_sample", backend, index.device)
+    return _nuisance_sample(backend, index, draw, layout.codes, layout.parameters, *key_arguments(key))
 
 
 def _fake(index, draw, codes, parameters, key, device_key, backend):

@@ -45,7 +45,7 @@ def rbf_decision(
             if value.requires_grad:
                 raise ValueError(f"{name}: expected a tensor without requires_grad, for gradients go to x alone")
     backend = registry.choose("rbf_decision", backend, x.device)
-    return _rbf_decision(x, support, dual, intercept, float(gamma), backend)
+    return _rbf_decision(backend, x, support, dual, intercept, float(gamma))
 
 
 def _fake(x, support, dual, intercept, gamma, backend):
@@ -60,7 +60,7 @@ def _setup(ctx, inputs, output):
 def _backward(ctx, grad):
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (grad, *ctx.saved_tensors)):
         raise NotImplementedError("rbf_decision: has no gradient of its gradient (create_graph=True)")
-    return _rbf_decision_backward(grad, *ctx.saved_tensors, ctx.gamma, ctx.backend), None, None, None, None, None
+    return _rbf_decision_backward(ctx.backend, grad, *ctx.saved_tensors, ctx.gamma), None, None, None, None, None
 
 
 def _backward_fake(grad, x, support, dual, gamma, backend):

@@ -16,13 +16,10 @@ from torch.utils.data import Dataset as TorchDataset
 
 from robustperf import check, random
 from robustperf.data import Dataset
-from robustperf.ops.reference.philox import MASK, philox
+from robustperf.ops.philox import MASK, philox
 
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 """Images [B, C, H, W], labels [B] and the samples' numbers [B], on one device."""
-
-_HELD_OUT = 0x68656C64  # folded into the key, where epochs have their own numbers
-_SAMPLES = 0x73616D70  # folded into a step's key, for the random numbers of a torch data set
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,7 +170,7 @@ def held_out(samples: int, share: float, *, key: int) -> tuple[torch.Tensor, tor
     out = max(1, round(samples * share))
     if out >= samples:
         raise ValueError(f"train: expected more samples than the {out} held out, got {samples}")
-    generator = torch.Generator().manual_seed(random.fold_in(key, _HELD_OUT))
+    generator = torch.Generator().manual_seed(random.fold_in(key, random.Salt.HELD_OUT))
     order = torch.randperm(samples, generator=generator)
     return order[out:].sort().values, order[:out].sort().values
 
@@ -228,7 +225,7 @@ def load_batches(
 
 def _with_seeds(rows: torch.Tensor, key: int) -> list[tuple[int, int]]:
     """(number, seed) of each sample of a batch."""
-    key = random.fold_in(key, _SAMPLES)
+    key = random.fold_in(key, random.Salt.SAMPLES)
     low, high, _, _ = philox([rows & MASK, rows >> 32 & MASK, 0, 1], (key & MASK, key >> 32 & MASK))
     return list(zip(rows.tolist(), (low | (high & MASK >> 1) << 32).tolist(), strict=True))
 

@@ -15,10 +15,8 @@ from robustperf.equality import same
 from robustperf.nets.dropout import drawing
 from robustperf.training.batches import Order
 from robustperf.training.learner import Learner
-from robustperf.training.objective import DROPOUT, Objective, check_batch, check_weight, cross_entropies
+from robustperf.training.objective import Objective, check_batch, check_weight, cross_entropies
 from robustperf.training.optimizers import Optimizer, Rate, build_optimizer, check_rate
-
-_GENERATOR = 0x67656E  # folded into the key, for the generator's order and draws
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,8 +33,8 @@ class CoTrain(Objective):
     changes in the classifier's step, batch-norm statistics included.
 
     `fit(classifier, CoTrain(classifier, generator, weight), ...)` follows each step of the classifier with one of the
-    generator, on a batch from a shuffling of its own, under the key `random.fold_in(random.key(seed), 0x67656e)`. In a
-    loop of one's own, `generator_loss` is that step's loss.
+    generator, on a batch from a shuffling of its own, under the key `random.fold_in(random.key(seed),
+    random.Salt.GENERATOR)`. In a loop of one's own, `generator_loss` is that step's loss.
 
     Args:
         classifier: f, the model that `fit` or the call of the objective gets.
@@ -104,7 +102,7 @@ class CoTrain(Objective):
         """
         check_batch(x, index=index)
         classifier = without_wrapper(self.classifier)
-        with drawing(random.fold_in(key, DROPOUT), index), evaluating(classifier):
+        with drawing(random.fold_in(key, random.Salt.DROPOUT), index), evaluating(classifier):
             with torch.no_grad():
                 label = _probabilities(classifier, x).argmax(1, keepdim=True)
             made = _images(self.generator, x)
@@ -124,7 +122,7 @@ class CoTrain(Objective):
                 "the classifier's, got None"
             )
         made = build_optimizer(optimizer if self.optimizer is None else self.optimizer, self.generator.parameters())
-        order = Order(order.samples, order.batch_size, random.fold_in(order.key, _GENERATOR), order.epochs)
+        order = Order(order.samples, order.batch_size, random.fold_in(order.key, random.Salt.GENERATOR), order.epochs)
 
         def loss(generator, x, y, *, key, index):
             return replace(self, generator=generator).generator_loss(x, key=key, index=index)

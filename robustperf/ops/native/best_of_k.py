@@ -1,7 +1,18 @@
-import torch
+from torch import get_num_threads
 
 from robustperf import _native
 
 
-def best_of_k(logits, target, *args):
-    _native.best_of_k(logits.contiguous(), target.contiguous(), *args, torch.get_num_threads())
+def best_of_k(logits, target, loss, index, first, fresh, whole_batch, label_smoothing, ignore_index):
+    _native.best_of_k(
+        logits.contiguous(),
+        target.contiguous(),
+        loss,
+        index,
+        first,
+        fresh,
+        whole_batch,
+        label_smoothing,
+        ignore_index,
+        get_num_threads(),
+    )
