@@ -1,6 +1,8 @@
 """The checks that others share: what they let through, and what their errors say."""
 
 import math
+import re
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -92,25 +94,63 @@ def test_bounds_that_hold_no_box(value):
         check.bounds(value)
 
 
+@pytest.mark.parametrize("value", [1, 0.1, 5e-324, np.float64(0.3), np.float32(0.5), 10**400, Fraction(1, 3)])
+def test_a_number_in_range_is_returned_as_pythons_own(value):
+    got = check.number("eps", value, above=0)
+    assert got == value and type(got) in (int, float, Fraction)
+
+
+NO_NUMBERS = [math.inf, -math.inf, math.nan, True, np.True_, "1", None, 1j, [1], torch.tensor(1.0)]
+
+
 @pytest.mark.parametrize(
-    ("value", "integer"),
-    [(1, False), (0.1, False), (5e-324, False), (np.float64(0.3), False), (1, True), (10**30, True)],
+    ("limits", "wanted", "inside", "outside"),
+    [
+        ({}, "a finite number", [-1e300, 0, 5], []),
+        ({"above": 0}, "a finite number above 0", [5e-324, 3], [0, 0.0, -1]),
+        ({"least": 0}, "a finite number >= 0", [0, 3], [-5e-324]),
+        ({"most": 2}, "a finite number <= 2", [-9, 2], [2.5]),
+        ({"below": 2}, "a finite number below 2", [-9, 1.9], [2]),
+        ({"least": 0, "most": 1}, r"a number in \[0, 1\]", [0, 1, 0.5], [-0.1, 1.1]),
+        ({"above": 0.1, "most": 10}, r"a number in \(0.1, 10\]", [0.11, 10], [0.1, 10.1]),
+        ({"least": 0, "below": 1}, r"a number in \[0, 1\)", [0, 0.9], [1, -1]),
+        ({"above": 0, "below": 1}, r"a number in \(0, 1\)", [0.5], [0, 1]),
+    ],
 )
-def test_positive_numbers(value, integer):
-    got = check.positive("eps", value, integer=integer)
-    assert got == value and type(got) in (int, float)  # Python's own
+def test_the_range_of_a_number(limits, wanted, inside, outside):
+    for value in inside:
+        assert check.number("eps", value, **limits) == value
+    for value in [*outside, *NO_NUMBERS]:
+        with pytest.raises(ValueError, match=f"^eps: expected {wanted}, got {re.escape(repr(value))}$"):
+            check.number("eps", value, **limits)
 
 
-@pytest.mark.parametrize("value", [0, 0.0, -1, -0.1, math.inf, math.nan, True, "1", None, 1j, [1]])
-def test_numbers_that_are_not_positive(value):
-    with pytest.raises(ValueError, match="^eps: expected a finite number above 0, got"):
-        check.positive("eps", value)
+@pytest.mark.parametrize(
+    ("limits", "wanted", "inside", "outside"),
+    [
+        ((1,), "an integer above 0", [1, 10**30, np.int64(3), np.uint8(255)], [0, -1]),
+        ((0,), "an integer >= 0", [0, 7], [-1]),
+        ((-3, 5), r"an integer in -3\.\.5", [-3, 0, 5], [-4, 6]),
+        ((0, 2**64 - 1), r"an integer in 0\.\.2\^64-1", [0, 2**64 - 1], [-1, 2**64]),
+        ((0, 2**34), r"an integer in 0\.\.2\^34", [2**34], [2**34 + 1]),
+        ((-(2**63), 2**63 - 1), r"an integer in -2\^63\.\.2\^63-1", [-(2**63), -100], [2**63, -(2**63) - 1]),
+    ],
+)
+def test_the_range_of_an_integer(limits, wanted, inside, outside):
+    for value in inside:
+        got = check.integer("steps", value, *limits)
+        assert got == value and type(got) is int
+    for value in [*outside, *NO_NUMBERS, 1.0, 1.5, np.float64(1)]:
+        with pytest.raises(ValueError, match=f"^steps: expected {wanted}, got {re.escape(repr(value))}$"):
+            check.integer("steps", value, *limits)
 
 
-@pytest.mark.parametrize("value", [0, -1, 1.0, 1.5, True, "1", None])
-def test_integers_that_are_not_positive(value):
-    with pytest.raises(ValueError, match="^steps: expected an integer above 0, got"):
-        check.positive("steps", value, integer=True)
+def test_labels():
+    check.labels("y", torch.tensor([0, 2, 1]), 3)
+    check.labels("y", torch.zeros(0, dtype=torch.int64), 3)
+    for wrong in (3, -1, -(2**63)):
+        with pytest.raises(ValueError, match=f"^y: expected labels in 0..2, got {wrong}$"):
+            check.labels("y", torch.tensor([0, wrong, 2]), 3)
 
 
 @pytest.mark.parametrize("shape", [(4, 3), (4, 1, 2, 2), (0, 3), (0, 1, 2, 2), (4, 0)])

@@ -152,12 +152,12 @@ def test_a_curve_plots_itself_on_the_axes_given(curves):
 @pytest.mark.parametrize(
     "change, error, message",
     [
-        ({"curves": [1]}, TypeError, "curves must map names to MarginCurves, .*, got list"),
-        ({"curves": {}}, ValueError, "curves must name at least one"),
-        ({"curves": {"a": torch.ones(3)}}, TypeError, r"curves\['a'\] must be a MarginCurve, got Tensor"),
-        ({"norm": 3}, ValueError, "norm must be 1, 2 or inf, got 3"),
-        ({"norm": "inf"}, ValueError, "norm must be 1, 2 or inf, got 'inf'"),
-        ({"confidence": 95}, ValueError, "confidence must be .* got 95"),
+        ({"curves": [1]}, TypeError, "curves: expected a mapping from names to MarginCurves, .*, got list"),
+        ({"curves": {}}, ValueError, "curves: expected at least one"),
+        ({"curves": {"a": torch.ones(3)}}, TypeError, r"curves\['a'\]: expected a MarginCurve, got Tensor"),
+        ({"norm": 3}, ValueError, "norm: expected 1, 2 or inf, got 3"),
+        ({"norm": "max"}, ValueError, "norm: expected 1, 2 or inf, got 'max'"),
+        ({"confidence": 95}, ValueError, "confidence: expected .* got 95"),
     ],
 )
 def test_errors_name_the_argument_and_its_value(curves, change, error, message):

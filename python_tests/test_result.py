@@ -73,7 +73,7 @@ RESULTS = [
     ),
     (LineSearch(DISTANCES, torch.zeros(4, 1), DISTANCES.isfinite(), FOUR), "LineSearch(n=4, crossed=3)"),
     (Boundary(DISTANCES, torch.full((4, 1), math.nan), FOUR, FOUR), "Boundary(n=4, found=3)"),
-    (Adversarial(torch.zeros(4, 1), DISTANCES - 1, FOUR), "Adversarial(n=4, crossed=1)"),
+    (Adversarial(torch.zeros(4, 1), DISTANCES - 1, FOUR, FOUR, FOUR > 4), "Adversarial(n=4, crossed=1)"),
 ]
 
 

@@ -7,6 +7,7 @@ import math
 import numbers
 import operator
 from collections.abc import Sequence
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ _ROUNDING = 1e-6  # of the box's width: more than the rounding of normalising an
 
 def tensor(
     name: str,
-    value,
+    value: Any,
     shape: tuple[int | str, ...] | None = None,
     *,
     dtypes: tuple[torch.dtype, ...] = REAL,
@@ -49,7 +50,7 @@ def tensor(
     return value
 
 
-def norm(value) -> float:
+def norm(value: Any) -> float:
     """1, 2 or inf as a float, from a number or from a text."""
     try:
         number = float(value)
@@ -60,7 +61,7 @@ def norm(value) -> float:
     return number
 
 
-def bounds(value) -> tuple[float, float]:
+def bounds(value: Any) -> tuple[float, float]:
     """(lower, upper) as floats, in this order."""
     try:
         lower, upper = map(float, value)
@@ -71,7 +72,7 @@ def bounds(value) -> tuple[float, float]:
     return lower, upper
 
 
-def box(value, shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Box:
+def box(value: Any, shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Box:
     """`bounds` of images of `shape`, as `dtype` has them: what `clamp` gives is within.
 
     Args:
@@ -130,7 +131,7 @@ def rounded(bounds: tuple[float, float], dtype: torch.dtype) -> tuple[float, flo
     return lower, upper
 
 
-def plain(value):
+def plain(value: Any) -> Any:
     """`value` as Python has it: numbers of NumPy, also within tuples, lists and dicts, become Python's own, which JSON
     takes and which print alike. Anything else stays as it is."""
     if isinstance(value, np.generic):
@@ -145,7 +146,7 @@ def plain(value):
 class Settings:
     """A base of dataclasses: their fields are `plain` before their own `__post_init__` checks them."""
 
-    def __init_subclass__(cls, **options):
+    def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         own = vars(cls).get("__post_init__")
         if own is None:
@@ -158,20 +159,83 @@ class Settings:
 
         cls.__post_init__ = __post_init__
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, value in list(vars(self).items()):
             object.__setattr__(self, name, plain(value))  # frozen ones too
 
 
-def positive(name: str, value, *, integer: bool = False):
-    """`value`, as a Python number, if it is a finite number above zero."""
-    kind = numbers.Integral if integer else numbers.Real
-    if isinstance(value, bool) or not isinstance(value, kind) or not 0 < value < math.inf:
-        raise ValueError(f"{name}: expected {'an integer' if integer else 'a finite number'} above 0, got {value!r}")
-    return plain(value)
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether `value` is a real number of Python or NumPy; a bool is none."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
-def images(name: str, value, bounds: Box | None = None) -> torch.Tensor:
+def number(
+    name: str,
+    value: object,
+    *,
+    least: float = -math.inf,
+    most: float = math.inf,
+    above: float = -math.inf,
+    below: float = math.inf,
+) -> float:
+    """`value`, as a Python number, if it is a finite real number with least <= value <= most and above < value < below.
+
+    Raises ValueError for anything else, a bool too.
+
+    >>> number("confidence", 0.95, above=0, below=1)
+    0.95
+    """
+    if is_number(value) and least <= value <= most and above < value < below:  # strict ends: never infinite or NaN
+        return plain(value)
+    lower, upper = max(least, above), min(most, below)
+    if math.isfinite(lower) and math.isfinite(upper):
+        wanted = f"a number in {'[' if least > above else '('}{lower:g}, {upper:g}{']' if most < below else ')'}"
+    else:
+        ends = ((least, ">="), (above, "above"), (most, "<="), (below, "below"))
+        wanted = " ".join(["a finite number", *(f"{word} {end:g}" for end, word in ends if math.isfinite(end))])
+    raise ValueError(f"{name}: expected {wanted}, got {value!r}")
+
+
+def integer(name: str, value: object, least: int, most: int | None = None) -> int:
+    """`value`, as a Python int, if it is an integer of Python or NumPy with least <= value <= most (None: no limit).
+
+    Raises ValueError for anything else, a bool and a float such as 2.0 too.
+
+    >>> integer("samples", 1000, 1)
+    1000
+    """
+    python = type(value) is int  # the fast case: some calls take only a few microseconds
+    if python or (isinstance(value, numbers.Integral) and not isinstance(value, bool)):
+        if least <= value and (most is None or value <= most):
+            return value if python else int(value)
+    if most is not None:
+        wanted = f"an integer in {_power(least)}..{_power(most)}"
+    else:
+        wanted = "an integer above 0" if least == 1 else f"an integer >= {least}"
+    raise ValueError(f"{name}: expected {wanted}, got {value!r}")
+
+
+def _power(value: int) -> str:
+    """`value`, a power of two in short: 2^63-1."""
+    for shift in (0, 1):
+        size = abs(value) + shift
+        if size >= 1 << 16 and not size & (size - 1) and (value > 0 or not shift):
+            return f"{'-' if value < 0 else ''}2^{size.bit_length() - 1}{'-1' if shift else ''}"
+    return str(value)
+
+
+def labels(name: str, value: torch.Tensor, classes: int, *, synchronise: bool = False) -> None:
+    """ValueError unless the labels, an integer tensor, are all in 0..classes-1.
+
+    Labels on a GPU are checked only with `synchronise`, because reading them makes the host wait for the device.
+    """
+    if (value.device.type == "cpu" or synchronise) and value.numel() and not torch.compiler.is_compiling():
+        low, high = (v.item() for v in value.aminmax())
+        if low < 0 or high >= classes:
+            raise ValueError(f"{name}: expected labels in 0..{classes - 1}, got {low if low < 0 else high}")
+
+
+def images(name: str, value: Any, bounds: Box | None = None) -> torch.Tensor:
     """A batch [B, ...] of finite float images, clamped to `bounds` if they are given.
 
     A pixel beyond a bound by rounding, up to 1e-6 of the box's width, is clamped; a farther one is a ValueError that
@@ -216,7 +280,7 @@ def finite(name: str, value: torch.Tensor) -> torch.Tensor:
     return value
 
 
-def image_shape(name: str, value) -> tuple[int, int, int]:
+def image_shape(name: str, value: Any) -> tuple[int, int, int]:
     """(C, H, W), three integers above zero."""
     try:
         shape = tuple(map(operator.index, value))

@@ -36,7 +36,14 @@ class Family:
     number or does not integrate to one, or whose integral these draws do not determine.
     """
 
-    def __init__(self, kernel: Callable[..., Kernel], *ranges: tuple[float, float], density: Density | None = None):
+    kernel: Callable[..., Kernel]
+    density: Density | None
+    lower: torch.Tensor
+    upper: torch.Tensor
+
+    def __init__(
+        self, kernel: Callable[..., Kernel], *ranges: tuple[float, float], density: Density | None = None
+    ) -> None:
         if isinstance(kernel, Kernel) or not callable(kernel):  # a kernel can be called, with images
             raise TypeError(f"kernel: expected a function that makes a kernel, got {type(kernel).__name__}")
         self.kernel, self.density = kernel, density

@@ -33,13 +33,13 @@ _KINDS = {
 }
 
 
-def user_path(path: str | os.PathLike) -> Path:
+def user_path(path: str | os.PathLike[str]) -> Path:
     """The path of a name that a user gave, with ~ and ~user expanded, which no shell did in `root="~/data"`,
     `--out=~/runs` or an environment variable from a file."""
     return Path(os.path.expanduser(path))
 
 
-def check_regular(path: str | os.PathLike) -> Path:
+def check_regular(path: str | os.PathLike[str]) -> Path:
     """`user_path(path)`, if a regular file is there: opening a FIFO would wait for a writer, and a device may have no
     end.
 
@@ -52,13 +52,13 @@ def check_regular(path: str | os.PathLike) -> Path:
     return path
 
 
-def open_regular(path: str | os.PathLike) -> BinaryIO:
+def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
     """The regular file at `path`, open for reading bytes. Raises as `check_regular` does."""
     return open(check_regular(path), "rb")
 
 
 @contextmanager
-def written_whole(path: str | os.PathLike) -> Iterator[Path]:
+def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yields a path beside `path` to write to; afterwards its file takes the place of `path` in one step. After an
     error, or when the machine stops during the write, `path` is unchanged. Partial files of killed processes in the
     same folder are removed.
@@ -108,7 +108,7 @@ def held(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def alone_in(folder: str | os.PathLike) -> Iterator[None]:
+def alone_in(folder: str | os.PathLike[str]) -> Iterator[None]:
     """Creates the folder if there is none and locks it for this process; the lock is reentrant.
 
     Raises ValueError where another process holds it.
@@ -137,7 +137,7 @@ def telling(kept: Callable[[], str]) -> Iterator[None]:
         raise OSError(error.errno or errno.EIO, f"out: {error.strerror or error}; {kept()}") from error
 
 
-def note_settings(folder: str | os.PathLike, settings: dict[str, Any], *, resume: bool) -> None:
+def note_settings(folder: str | os.PathLike[str], settings: dict[str, Any], *, resume: bool) -> None:
     """Writes everything that a run's results depend on into its folder, which is created; or, to resume the run that
     the folder holds, compares them.
 

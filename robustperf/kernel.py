@@ -244,7 +244,9 @@ class Wrapper(Kernel):
     def dim_for(self, shape: Shape | None) -> int:
         return self.kernel.dim_for(shape)
 
-    def sample_for(self, shape, key, index, draws, *, backend=None):
+    def sample_for(
+        self, shape: Shape | None, key: Key, index: torch.Tensor, draws: torch.Tensor, *, backend: str | None = None
+    ) -> torch.Tensor:
         return self.kernel.sample_for(shape, key, index, draws, backend=backend)
 
     def shape_after(self, shape: Shape) -> Shape:
@@ -275,10 +277,10 @@ class Wrapper(Kernel):
 class Normalised(Wrapper):
     """`kernel.normalised()`: the same kernel with delta in [-1, 1]^q."""
 
-    uniform, law = True, ("uniform", -1, 1)
-    centre_for, radius_for = Kernel.centre_for, Kernel.radius_for  # of its own bounds
+    uniform: bool = True
+    law: Hashable = ("uniform", -1, 1)
 
-    def __init__(self, kernel: Kernel):
+    def __init__(self, kernel: Kernel) -> None:
         if not kernel.uniform:
             raise ValueError(
                 "kernel: expected one whose delta is uniform between bounds, for [-1, 1]^q to be "
@@ -286,10 +288,12 @@ class Normalised(Wrapper):
             )
         self.kernel = kernel
 
-    def sample_for(self, shape, key, index, draws, *, backend=None):
+    def sample_for(
+        self, shape: Shape | None, key: Key, index: torch.Tensor, draws: torch.Tensor, *, backend: str | None = None
+    ) -> torch.Tensor:
         return 2 * random.uniform(key, index, draws, self.dim_for(shape), backend=backend) - 1
 
-    def transform(self, x, delta, *, backend=None):
+    def transform(self, x: torch.Tensor, delta: torch.Tensor, *, backend: str | None = None) -> torch.Tensor:
         lower, upper = self.kernel.bounds_for(tuple(x.shape[1:])).to(delta)
         # lerp stays within its ends, unlike lower + (upper - lower) t, which may round beyond them
         return self.kernel.transform(x, torch.lerp(lower, upper, (1 + delta) / 2), backend=backend)
@@ -305,6 +309,12 @@ class Normalised(Wrapper):
 
     def bounds_for(self, shape: Shape | None) -> torch.Tensor:
         return torch.tensor([[-1.0], [1.0]], dtype=torch.float64).repeat(1, self.dim_for(shape))
+
+    def centre_for(self, shape: Shape | None) -> torch.Tensor:
+        return Kernel.centre_for(self, shape)  # of its own bounds, not the wrapped kernel's
+
+    def radius_for(self, shape: Shape | None) -> torch.Tensor:
+        return Kernel.radius_for(self, shape)
 
     def identity_for(self, shape: Shape | None) -> torch.Tensor:
         offset = self.kernel.identity_for(shape).double() - self.kernel.centre_for(shape)
@@ -322,7 +332,7 @@ class Normalised(Wrapper):
 def _draw_indices(draws: int | torch.Tensor, index: torch.Tensor) -> torch.Tensor:
     """The draw indices [K], at least one."""
     if not isinstance(draws, torch.Tensor):
-        draws = int(check.positive("draws", draws, integer=True))
+        draws = check.integer("draws", draws, 1)
     elif draws.dim() == 1 and not len(draws):
         raise ValueError("draws: expected at least one draw, got none")
     return random.draw_indices(draws, index)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from robustperf import check
 from robustperf.files import user_path, written_whole
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ _MOST_NAMED = 3  # components of delta above a picture
 
 def margin_curves(
     curves: Mapping[str, Any],
-    path: str | os.PathLike | None = None,
+    path: str | os.PathLike[str] | None = None,
     confidence: float = 0.95,
     norm: float = 2,
     title: str | None = None,
@@ -62,15 +63,15 @@ def margin_curves(
     """
     if not isinstance(curves, Mapping):
         raise TypeError(
-            f"curves must map names to MarginCurves, such as {{'model': curve}}, got {type(curves).__name__}"
+            "curves: expected a mapping from names to MarginCurves, such as {'model': curve}, got "
+            f"{type(curves).__name__}"
         )
     if not curves:
-        raise ValueError("curves must name at least one margin curve, got none")
+        raise ValueError("curves: expected at least one margin curve, got none")
     for name, curve in curves.items():
         if not hasattr(curve, "band"):
-            raise TypeError(f"curves[{name!r}] must be a MarginCurve, got {type(curve).__name__}")
-    if norm not in (1, 2, math.inf):
-        raise ValueError(f"norm must be 1, 2 or inf, got {norm!r}")
+            raise TypeError(f"curves[{name!r}]: expected a MarginCurve, got {type(curve).__name__}")
+    norm = check.norm(norm)
 
     from cycler import cycler
 
@@ -100,7 +101,7 @@ def margin_curves(
 
 def training_curves(
     epochs: Sequence[Mapping[str, float]],
-    path: str | os.PathLike | None = None,
+    path: str | os.PathLike[str] | None = None,
     best: int | None = None,
     title: str | None = None,
 ) -> Figure:
@@ -158,7 +159,7 @@ def margin_axes(height: float = 4.2, norm: float | None = None, title: str | Non
 
 
 def draw_margin_curve(
-    axes: Axes, curve: Any, *, label: str | None = None, confidence: float | None = 0.95, **kwargs
+    axes: Axes, curve: Any, *, label: str | None = None, confidence: float | None = 0.95, **kwargs: Any
 ) -> None:
     """Draws one margin curve over [0, d] on `axes` as a step function, with its band unless `confidence` is None.
 
@@ -197,7 +198,7 @@ def image_grid(
     x: torch.Tensor,
     drawn: torch.Tensor,
     delta: torch.Tensor | None = None,
-    path: str | os.PathLike | None = None,
+    path: str | os.PathLike[str] | None = None,
     title: str | None = None,
     labels: Sequence[str] | None = None,
     names: Sequence[str] | None = None,
@@ -276,7 +277,7 @@ def domain_overview(
     edges: torch.Tensor,
     measure: str,
     ranges: Mapping[str, tuple[float, float]] | None = None,
-    path: str | os.PathLike | None = None,
+    path: str | os.PathLike[str] | None = None,
     title: str | None = None,
 ) -> Figure:
     """The distribution of a measure over a data set, after Figures 22 to 25 of Robey et al. 2020: its histogram with
@@ -367,13 +368,13 @@ def domain_overview(
     return figure
 
 
-def save(figure: Figure, path: str | os.PathLike) -> None:
+def save(figure: Figure, path: str | os.PathLike[str]) -> None:
     """Writes `figure` to `path` in the format of its suffix (PNG without one), atomically."""
     with written_whole(path) as partial:
         figure.savefig(partial, format=_format(path))
 
 
-def check_path(path: str | os.PathLike) -> Path:
+def check_path(path: str | os.PathLike[str]) -> Path:
     """`user_path(path)`, if a figure can be written there.
 
     Raises FileNotFoundError where its folder does not exist; ValueError for a suffix that is no format of pictures.
@@ -392,7 +393,7 @@ def check_path(path: str | os.PathLike) -> Path:
     return path
 
 
-def _format(path: str | os.PathLike) -> str:
+def _format(path: str | os.PathLike[str]) -> str:
     return Path(path).suffix[1:].lower() or "png"
 
 

@@ -5,8 +5,6 @@ A key is 64 bits; `fold_in` derives one for each step, kernel, attack, …; `uni
 
 from __future__ import annotations
 
-import numbers
-import operator
 from enum import IntEnum
 from typing import overload
 
@@ -76,19 +74,13 @@ def normal(
 def _bits64(name, value):
     if isinstance(value, torch.Tensor):
         return check.tensor(name, value, (), dtypes=(torch.int64,))
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = -1
-    if not 0 <= number < 2**64:
-        raise ValueError(f"{name}: expected an integer in 0..2^64-1, got {value!r}")
-    return number
+    return check.integer(name, value, 0, 2**64 - 1)
 
 
 def draw_indices(draws: int | torch.Tensor, index: torch.Tensor) -> torch.Tensor:
     """[K]: 0..K-1 on index's device for K draws, or the given indices; ValueError for an invalid number of draws."""
     if isinstance(draws, torch.Tensor):
         return draws
-    if isinstance(draws, bool) or not isinstance(draws, numbers.Integral) or draws < 0:
-        raise ValueError(f"draws: expected a number of draws >= 0 or draw indices [K], got {draws!r}")
-    return torch.arange(int(draws), device=index.device if isinstance(index, torch.Tensor) else None)
+    return torch.arange(
+        check.integer("draws", draws, 0), device=index.device if isinstance(index, torch.Tensor) else None
+    )

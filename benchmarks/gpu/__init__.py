@@ -1,1 +1,1 @@
-"""What `benchmarks/gpu.py` runs on a machine with a GPU: README.md beside this file says how."""
+"""`python -m benchmarks.gpu`: checks and measures the GPU backends. README.md in this folder says how."""

@@ -1,4 +1,4 @@
-"""What the parts of `speed.py` work with: a device with its backends, races over a floor, and what was asked."""
+"""What the parts of `speed.py` share: a device with its backends, timings over a floor, and targets."""
 
 from __future__ import annotations
 
@@ -9,25 +9,27 @@ from dataclasses import asdict
 
 import torch
 
-from gpu.figures import Figures
-from gpu.processes import BACKENDS, CONTEXT_LOST
-from gpu.timing import because, context_lives, device_times, launches, limits
-from robustperf.ops import registry
+from benchmarks.common.timing import device_times
+from benchmarks.gpu.device import context_works, launches, measure_limits, reason
+from benchmarks.gpu.figures import Figures
+from benchmarks.gpu.processes import BACKENDS, CONTEXT_LOST
 
 
 class Bench:
-    """A device with its backends, what it can do at best, and where figures go.
+    """A device, its backends and limits, and where figures go.
 
     Args:
-        small: sizes that show that it runs, and no more.
-        without: a backend that is left out, since the device stopped working at one of its calls.
-        compiles: whether torch.compile's peers are timed too.
+        device: "cuda" or "cpu".
+        small: use sizes that only show that the code runs.
+        figures: where the results are written.
+        without: a backend to leave out, since the device stopped working at one of its calls.
+        compiles: whether to time the peers compiled by torch.compile too.
     """
 
     def __init__(self, device: str, small: bool, figures: Figures, without: str | None = None, compiles: bool = True):
         self.device, self.small, self.figures, self.compiles = device, small, figures, compiles
         self.backends = tuple(name for name in BACKENDS[device] if name != without)
-        self.limits = limits(device, small)
+        self.limits = measure_limits(device, small)
         figures.limits(asdict(self.limits))
 
     def size(self, full: tuple[int, ...], small: tuple[int, ...]) -> tuple[int, ...]:
@@ -37,36 +39,38 @@ class Bench:
         return torch.Generator(self.device).manual_seed(0)
 
     def failed(self, what: str, error: Exception) -> None:
-        """Reports it. Where the device no longer works in this process, the process ends: a new one runs the others."""
-        self.figures.could_not_run(what, because(error))
-        if not context_lives(self.device):
+        """Reports an error. Ends the process where the device no longer works in it: a new one runs the other parts."""
+        self.figures.could_not_run(what, reason(error))
+        if not context_works(self.device):
             self.figures.lost(next((name for name in self.backends if name in what), None))
             sys.exit(CONTEXT_LOST)
 
     @contextmanager
     def attempt(self, what: str) -> Iterator[None]:
-        """What raises in this block is reported, and the part continues behind it."""
+        """Reports what raises in this block; the part continues after it."""
         try:
             yield
         except Exception as error:
             self.failed(what, error)
 
-    def sound(
+    def agreeing(
         self, case: str, ours: Callable[[str], torch.Tensor], truth: Callable[[], torch.Tensor], tolerance: float = 1e-4
     ) -> list[str]:
-        """The backends that give, on average within `tolerance` of its largest number, what the reference gives on the
-        CPU, which is independent of the device; a time of something else is no figure."""
-        good = []
+        """The backends whose result agrees with `truth`, the reference's on the CPU; only these are timed.
+
+        The mean absolute difference may be `tolerance` times the largest absolute value.
+        """
+        agreeing = []
         with self.attempt(f"{case}, the reference on the CPU"):
-            right = truth().double()
+            expected = truth().double()
             for backend in self.backends:
                 with self.attempt(f"{case}, {backend}"):
-                    mine = ours(backend).double().cpu()
-                    wrong = ((mine - right).abs().mean() / right.abs().max().clamp_min(1e-30)).item()
-                    if not wrong <= tolerance:
-                        raise ValueError(f"differs from the reference by {wrong:.2g} of its largest number on average")
-                    good.append(backend)
-        return good
+                    result = ours(backend).double().cpu()
+                    error = ((result - expected).abs().mean() / expected.abs().max().clamp_min(1e-30)).item()
+                    if not error <= tolerance:
+                        raise ValueError(f"differs from the reference by {error:.2g} of its largest value on average")
+                    agreeing.append(backend)
+        return agreeing
 
     def race(
         self,
@@ -76,25 +80,25 @@ class Bench:
         peers: dict[str, Callable],
         repeats: int = 11,
     ) -> dict[str, float]:
-        """Times of all, in turn; writes the row."""
+        """Times all contenders in turn, writes the row and returns the seconds by name."""
         times = device_times(
             {**ours, **peers},
             self.device,
             repeats=3 if self.small else repeats,
             failed=lambda name, error: self.failed(f"{case}, {name}", error),
         )
-        mine = {name: times[name] for name in ours if name in times}
+        measured = {name: times[name] for name in ours if name in times}
         self.figures.time(
             case,
             floor,
-            mine,
+            measured,
             {name: times[name] for name in peers if name in times},
-            self.launches(case, {name: ours[name] for name in mine}),
+            self.launches(case, {name: ours[name] for name in measured}),
         )
         return times
 
     def launches(self, case: str, calls: dict[str, Callable | list[Callable]]) -> dict[str, int]:
-        """How many things each call has the GPU do."""
+        """How many kernels and copies each call launches."""
         counts = {}
         for name, call in calls.items() if self.device != "cpu" else ():
             with self.attempt(f"{case}, launches of {name}"):
@@ -102,30 +106,17 @@ class Bench:
         return counts
 
     def faster(self, figure: str, wanted: float, times: dict[str, float], peer: str) -> None:
-        has = {name: times[peer] / times[name] for name in self.backends if name in times and peer in times}
-        self.figures.asked(f"{figure}, {peer} over ours", wanted, has, "×")
+        """Sets the target that `peer` takes `wanted` times our time."""
+        values = {name: times[peer] / times[name] for name in self.backends if name in times and peer in times}
+        self.figures.target(f"{figure}, {peer} over ours", wanted, values, "×")
 
     def fraction(
         self, figure: str, wanted: float, times: dict[str, float], moved: int, direction: str, predicted: str
     ) -> None:
+        """Sets the target that `moved` bytes take `wanted` % of the bandwidth of `direction`."""
         bandwidth = getattr(self.limits, direction)
-        has = {name: 100 * moved / times[name] / bandwidth for name in self.backends if name in times}
-        self.figures.asked(f"{figure}, percentage of {direction} bandwidth", wanted, has, "%", predicted=predicted)
-
-    @contextmanager
-    def preferring(self, backend: str) -> Iterator[None]:
-        """backend=None means this one: what is built on the operations has no argument for it."""
-        caches = (registry.default, registry._default_on, registry.native)
-        before = registry._PREFERRED[self.device]
-        registry._PREFERRED[self.device] = (backend, "reference")
-        for cache in caches:
-            cache.cache_clear()
-        try:
-            yield
-        finally:
-            registry._PREFERRED[self.device] = before
-            for cache in caches:
-                cache.cache_clear()
+        values = {name: 100 * moved / times[name] / bandwidth for name in self.backends if name in times}
+        self.figures.target(f"{figure}, percentage of {direction} bandwidth", wanted, values, "%", predicted=predicted)
 
 
 def image_bytes(*tensors: torch.Tensor) -> int:

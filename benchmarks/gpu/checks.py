@@ -1,6 +1,6 @@
-"""The parts of `benchmarks/gpu.py`, each a function of its time limit that gives rows for `Results.add`.
+"""The parts of `benchmarks.gpu`: each is a function of its time limit that returns rows for `Results.add`.
 
-Every part works in child processes: whatever hangs or dies there leaves the others' results.
+Every part works in child processes, so that one that hangs or dies takes no other part's results with it.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from pathlib import Path
 from sysconfig import get_config_var
 from typing import Any, NamedTuple
 
-from gpu.processes import (
+from benchmarks.gpu.processes import (
     BACKENDS,
     CONTEXT_LOST,
-    LEAST,
+    MIN_SECONDS,
     ROOT,
     CouldNotRun,
     Shared,
@@ -33,14 +33,14 @@ from gpu.processes import (
 
 Rows = dict[str, list[dict]]
 PACKAGE = ROOT / "robustperf"
-# compiles in the process that needs it: the others are busy too
-ALONE = {"TORCHINDUCTOR_COMPILE_THREADS": "1", "OMP_NUM_THREADS": "1"}
+# one thread each, torch.compile included: the other processes are busy too
+SINGLE_THREADED = {"TORCHINDUCTOR_COMPILE_THREADS": "1", "OMP_NUM_THREADS": "1"}
 _LOADS = """
 import sys
 from importlib.machinery import PathFinder
 from importlib.util import module_from_spec
 spec = PathFinder.find_spec(sys.argv[2], [sys.argv[1]])
-sys.exit("it is not there" if spec is None else module_from_spec(spec) is None)
+sys.exit("it does not exist" if spec is None else module_from_spec(spec) is None)
 """
 # robustperf.__version__ is read from robustperf.egg-info, or from where the package is installed
 _HAS_METADATA = "from importlib.metadata import version; version('robustperf')"
@@ -48,12 +48,12 @@ _METADATA = [[sys.executable, "setup.py", "-q", "egg_info"]]
 
 
 class Place(NamedTuple):
-    """Where the parts run.
+    """How and where the parts run.
 
     Attributes:
-        device: cuda, or cpu for a trial.
-        small: sizes that show that it runs, and no more.
-        folder: for logs and what the processes tell each other.
+        device: "cuda", or "cpu" for a trial.
+        small: use sizes that only show that the code runs.
+        folder: for logs and for files that the processes exchange.
         cores: of the processor.
         modules: a folder of prebuilt modules, or None.
     """
@@ -73,20 +73,20 @@ def modules_for(device: str) -> list[str]:
 
 
 def prebuilt(folder: Path, device: str) -> list[Path]:
-    """The modules for this Python in `folder`; CouldNotRun where one is not there."""
+    """The modules for this Python in `folder`; CouldNotRun where one is missing."""
     suffix = get_config_var("EXT_SUFFIX")
     found = [folder / f"{name}{suffix}" for name in modules_for(device)]
-    if lacking := [path.name for path in found if not path.is_file()]:
+    if missing := [path.name for path in found if not path.is_file()]:
         raise CouldNotRun(
-            f"--modules {folder}: expected {', '.join(lacking)} there, found "
+            f"--modules {folder}: expected {', '.join(missing)} in it, found "
             f"{', '.join(sorted(path.name for path in folder.glob('*'))) or 'nothing'}"
         )
     return found
 
 
 def build(place: Place, limit: float) -> Rows:
-    """Each module that this device needs: the prebuilt one of `place.modules`, what is beside the package, or one that
-    is built now; and the package's metadata."""
+    """Provides each module that this device needs: from `place.modules`, as it is in the package, or built now; and the
+    package's metadata."""
     ends = time.monotonic() + limit
     if place.modules:
         for path in prebuilt(place.modules, place.device):
@@ -94,20 +94,20 @@ def build(place: Place, limit: float) -> Rows:
     not_built = []
     for name in (*modules_for(place.device), "metadata"):
         log, metadata = place.folder / f"build_{name.removeprefix('_')}.log", name == "metadata"
-        there = [sys.executable, "-c", *([_HAS_METADATA] if metadata else [_LOADS, PACKAGE, name])]
-        if run_child(there, ends - time.monotonic(), log) == 0:
+        loads = [sys.executable, "-c", *([_HAS_METADATA] if metadata else [_LOADS, PACKAGE, name])]
+        if run_child(loads, ends - time.monotonic(), log) == 0:
             continue
-        for command in (*(_METADATA if metadata else _build_commands(name, place.folder / f"build{name}")), there):
+        for command in (*(_METADATA if metadata else _build_commands(name, place.folder / f"build{name}")), loads):
             left = ends - time.monotonic()
             if (status := run_child(command, left, log)) != 0:
-                because = f"{why(status, left, log)} (all in {log.name})"
-                not_built.append({"what": f"the build of {name}", "because": because})
+                reason = f"{why(status, left, log)} (all in {log.name})"
+                not_built.append({"what": f"the build of {name}", "reason": reason})
                 break
     return {"could_not_run": not_built}
 
 
 def _build_commands(name: str, folder: Path) -> list[list[object]]:
-    """CMakeLists.txt's build of one module, put in its place in the package."""
+    """Commands that build one module and install it in the package."""
     import pybind11
 
     configure = [
@@ -129,10 +129,10 @@ def _build_commands(name: str, folder: Path) -> list[list[object]]:
 
 
 def _shared_rows(what: str, found: Shared, log: str) -> Rows:
-    """What a shared list has in every part: those that died, and those not reached."""
+    """Rows of any shared list: names in which a process died, and names not reached."""
     rows = {
         "failures": [
-            {"name": f"{name}, {what}", "last_lines": [f"its process ended in it: {how} (all in {log})"]}
+            {"name": f"{name}, {what}", "last_lines": [f"its process ended: {how} (all in {log})"]}
             for name, how in found.died.items()
         ],
         "not_reached": [{"what": what, "names": found.not_reached}] if found.not_reached else [],
@@ -141,18 +141,18 @@ def _shared_rows(what: str, found: Shared, log: str) -> Rows:
         rows["could_not_run"] = [
             {
                 "what": f"{len(found.reasons)} of the processes of {what}",
-                "because": f"{found.reasons[0]} (all in {log})",
+                "reason": f"{found.reasons[0]} (all in {log})",
             }
         ]
     return rows
 
 
 def operations(place: Place, backend: str, fraction: float, limit: float) -> Rows:
-    """Every operation once, beside the reference on the CPU."""
+    """Every operation once, compared with the reference on the CPU."""
     name = f"operations_{backend}"
-    command = [sys.executable, "-m", "gpu.operations", "--backend", backend, "--device", place.device]
+    command = [sys.executable, "-m", "benchmarks.gpu.operations", "--backend", backend, "--device", place.device]
     command += ["--small"] * place.small
-    found = run_shared(command, place.processes(fraction), place.folder, name, limit, **ALONE)
+    found = run_shared(command, place.processes(fraction), place.folder, name, limit, **SINGLE_THREADED)
     if not found.outcomes and not found.died:
         raise CouldNotRun(_no_outcome(found, limit, place.folder / f"{name}-0.log"))
     return operation_rows(backend, found, f"{name}-*.log")
@@ -183,16 +183,18 @@ def _no_outcome(found: Shared, limit: float, log: Path) -> str:
 
 
 def speed(place: Place, name: str, compiles: bool, limit: float) -> Rows:
-    """One part of speed.py, as far as it came. Where the device stops working at a call of one backend, the part runs
-    once more without that one, for the other's figures."""
+    """The figures of one part of speed.py, as far as it got.
+
+    Where the device stops working at a call of one backend, the part runs once more without it, for the other's figures.
+    """
     ends, out, log = time.monotonic() + limit, place.folder / f"{name}.json", place.folder / f"{name}.log"
-    command = [sys.executable, "-m", "gpu.speed", name, "--device", place.device, "--out", out]
+    command = [sys.executable, "-m", "benchmarks.gpu.speed", name, "--device", place.device, "--out", out]
     command += ["--small"] * place.small + ["--no-compile"] * (not compiles)
     status = run_child(command, limit, log)
     found = _figures(out)
     lost = found.pop("lost", None)
     left = ends - time.monotonic()
-    if status == CONTEXT_LOST and lost and left >= LEAST:
+    if status == CONTEXT_LOST and lost and left >= MIN_SECONDS:
         out.unlink()
         status = run_child([*command, "--without", lost], left, log)
         again = _figures(out)
@@ -203,7 +205,7 @@ def speed(place: Place, name: str, compiles: bool, limit: float) -> Rows:
     if status != 0:
         rows["could_not_run"] = [
             *rows.get("could_not_run", []),
-            {"what": f"the rest of {name}" if found.get("times") else name, "because": why(status, limit, log)},
+            {"what": f"the rest of {name}" if found.get("times") else name, "reason": why(status, limit, log)},
         ]
     return rows
 
@@ -213,9 +215,9 @@ def _figures(path: Path) -> dict[str, Any]:
 
 
 def merged(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
-    """The figures of two runs of a part: one row for each case, with the second's numbers where both have some."""
+    """The figures of two runs of a part: one row for each case, the second's values where both have some."""
     rows: dict[str, Any] = {"limits": second.get("limits") or first.get("limits")}
-    for kind, key in (("times", "case"), ("asked", "figure"), ("could_not_run", "what")):
+    for kind, key in (("times", "case"), ("targets", "figure"), ("could_not_run", "what")):
         by_name: dict[str, dict] = {}
         for row in (*first.get(kind, ()), *second.get(kind, ())):
             before = by_name.get(row[key], {})
@@ -228,7 +230,7 @@ def merged(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_files(device: str, small: bool) -> list[Path]:
-    """Those with a test that runs on a GPU; on a CPU one or two show that it works."""
+    """Files with tests for a GPU; on a CPU one or two of the others, to show that it works."""
     tests = ROOT / "python_tests"
     if device == "cpu":
         return [tests / "ops" / f"test_{name}.py" for name in ("logit_gap", "draws")[: 1 if small else 2]]
@@ -247,7 +249,7 @@ def tests(place: Place, fraction: float, limit: float, files: Sequence[Path] | N
         "-q",
         "--no-summary",
         "-p",
-        "gpu.shared_tests",
+        "benchmarks.gpu.shared_tests",
         "-p",
         "no:cacheprovider",
         "-o",
@@ -257,7 +259,7 @@ def tests(place: Place, fraction: float, limit: float, files: Sequence[Path] | N
         *chosen,
         *(files or test_files(place.device, place.small)),
     ]
-    found = run_shared(command, place.processes(fraction), place.folder, "tests", limit, **ALONE)
+    found = run_shared(command, place.processes(fraction), place.folder, "tests", limit, **SINGLE_THREADED)
     if not found.outcomes and not found.died:
         raise CouldNotRun(_no_outcome(found, limit, place.folder / "tests-0.log"))
     return test_rows(found, BACKENDS[place.device], "tests-*.log")
@@ -289,16 +291,16 @@ def test_rows(found: Shared, backends: tuple[str, str], log: str) -> Rows:
 
 
 def sanitizer(place: Place, tool: str, fraction: float, limit: float) -> Rows:
-    """compute-sanitizer on every operation of the CUDA module, which alone is instrumented: not torch's kernels."""
+    """compute-sanitizer on every operation of the CUDA module; torch's kernels are not instrumented."""
     if place.device == "cpu":
-        raise CouldNotRun("this is not a GPU")
+        raise CouldNotRun("it needs a GPU")
     homes = [os.path.join(home, "bin") for home in (os.environ.get("CUDA_HOME"), "/usr/local/cuda") if home]
     program = shutil.which("compute-sanitizer") or shutil.which("compute-sanitizer", path=os.pathsep.join(homes))
     if program is None:
-        raise CouldNotRun("there is no compute-sanitizer on the PATH, in CUDA_HOME/bin or in /usr/local/cuda/bin")
+        raise CouldNotRun("compute-sanitizer was not found on the PATH, in CUDA_HOME/bin or in /usr/local/cuda/bin")
     # before 2024 the filter had another name
-    asked = subprocess.run([program, "--help"], capture_output=True, text=True, timeout=LEAST * 5)
-    only = "--kernel-regex" if "--kernel-name" not in asked.stdout + asked.stderr else "--kernel-name"
+    known = subprocess.run([program, "--help"], capture_output=True, text=True, timeout=MIN_SECONDS * 5)
+    name_filter = "--kernel-regex" if "--kernel-name" not in known.stdout + known.stderr else "--kernel-name"
     command = [
         program,
         "--tool",
@@ -307,23 +309,29 @@ def sanitizer(place: Place, tool: str, fraction: float, limit: float) -> Rows:
         "99",
         "--print-limit",
         "20",
-        only,
+        name_filter,
         "kns=robustperf",
         "--target-processes",
         "application-only",
         "--check-exit-code",
         "no",
         "--destroy-on-device-error",
-        "kernel",  # and the context lives on
+        "kernel",  # and the context keeps working
         sys.executable,
         "-m",
-        "gpu.operations",
+        "benchmarks.gpu.operations",
         "--backend",
         "cuda",
     ]
-    # torch's allocator hands out parts of large blocks, between which no tool sees an end
+    # torch's allocator hands out parts of large blocks, whose bounds no tool knows
     found = run_shared(
-        command, place.processes(fraction), place.folder, tool, limit, PYTORCH_NO_CUDA_MEMORY_CACHING="1", **ALONE
+        command,
+        place.processes(fraction),
+        place.folder,
+        tool,
+        limit,
+        PYTORCH_NO_CUDA_MEMORY_CACHING="1",
+        **SINGLE_THREADED,
     )
     logs = sorted(place.folder.glob(f"{tool}-*.log"))
     lines = [line for log in logs for line in log.read_text(errors="replace").splitlines()]
@@ -331,7 +339,7 @@ def sanitizer(place: Place, tool: str, fraction: float, limit: float) -> Rows:
     summaries = [line.strip("= ") for line in reports if "SUMMARY" in line]
     reports = [line for line in reports if not re.search("SUMMARY|COMPUTE-SANITIZER", line)]
     if not found.outcomes or not (summaries or reports):
-        raise CouldNotRun(_no_outcome(found, limit, logs[0]) if logs else "it did not begin")
+        raise CouldNotRun(_no_outcome(found, limit, logs[0]) if logs else "it did not start")
     clean = 99 not in found.statuses and not (None in found.statuses and reports)
     rows = _shared_rows(tool, found, f"{tool}-*.log")
     rows["checks"] = [
@@ -349,9 +357,9 @@ def sanitizer(place: Place, tool: str, fraction: float, limit: float) -> Rows:
 
 
 def describe(folder: Path, limit: float) -> dict[str, Any]:
-    """What `machine.py` prints; CouldNotRun where it fails."""
+    """The description that `common/machine.py` prints; CouldNotRun where it fails."""
     log = folder / "machine.log"
-    status = run_child([sys.executable, ROOT / "benchmarks" / "machine.py"], limit, log)
+    status = run_child([sys.executable, "-m", "benchmarks.common.machine"], limit, log)
     if status != 0:
         raise CouldNotRun(f"the machine could not be described: {why(status, limit, log)}")
     return json.loads(last_lines(log)[-1])

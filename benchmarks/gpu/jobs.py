@@ -1,40 +1,42 @@
-"""The parts of `speed.py` in which a model works too: the search and a step of training."""
+"""The parts of `speed.py` that evaluate a model: the line search and a step of training."""
 
 from __future__ import annotations
 
 from copy import deepcopy
 from functools import partial
 
-import line_search
 import torch
-import training
-from harness import interleave
 
-from gpu.bench import Bench, image_bytes
-from gpu.timing import once_each
+from benchmarks.common.timing import interleave
+from benchmarks.gpu.bench import Bench, image_bytes
+from benchmarks.gpu.device import once_each
+from benchmarks.speed import line_search, training
 from robustperf import closest_boundary, nets, ops, random
-from robustperf.ops.line_search_step import new_search
-from robustperf.robustness.boundary import TOL, distances
+from robustperf.ops.search_state import new_search
+from robustperf.robustness.search import TOL, distances
 from robustperf.training import MRT
 
 COMPARED = 128  # points whose distances are compared with those found on the CPU
 
 
 class Recording(torch.nn.Module):
-    """Keeps what the model was shown."""
+    """Keeps the inputs of a model."""
 
     def __init__(self, model: torch.nn.Module):
         super().__init__()
-        self.model, self.seen = model, []
+        self.model, self.inputs = model, []
 
     def forward(self, x):
-        self.seen.append(x.clone())
+        self.inputs.append(x.clone())
         return self.model(x)
 
 
 def search(bench: Bench) -> None:
-    """The line-search step, and whole searches over the time of their model's forwards alone. The networks are not
-    trained; the last bias makes all classes as likely. No TF32, whose rounding is beyond the search's tolerance."""
+    """The line-search step, and whole searches over the time of their forward passes alone.
+
+    The networks are untrained; the last bias makes all classes equally likely. TF32 is off, since its rounding exceeds
+    the tolerance of the search.
+    """
     torch.backends.cudnn.allow_tf32 = False
     torch.manual_seed(0)
     points = 32 if bench.small else 256
@@ -55,10 +57,10 @@ def search(bench: Bench) -> None:
 
 
 def _whole_search(bench: Bench, name: str, cpu_model: torch.nn.Module, x: torch.Tensor, candidates: torch.Tensor):
-    """All arguments are on the CPU."""
+    """A search on every backend; all arguments are on the CPU."""
     case, few = f"closest_boundary, {name}", slice(-COMPARED, None)
 
-    def truth():
+    def expected():
         found = closest_boundary(cpu_model, x[few], candidates[:, few], backend="reference")
         return found.distance.nan_to_num(posinf=-1.0)
 
@@ -67,43 +69,43 @@ def _whole_search(bench: Bench, name: str, cpu_model: torch.nn.Module, x: torch.
     def ours(backend, model=model):
         return closest_boundary(model, on_device, ends, backend=backend).distance
 
-    # convolutions round differently on the CPU: a point may be lost
-    good = bench.sound(case, lambda backend: ours(backend)[few].nan_to_num(posinf=-1.0), truth, 2e-2)
-    has, bisection = {}, partial(line_search.bisect_every_line, model, on_device, ends)
-    for backend in good:
+    # convolutions round differently on the CPU, so that a point may differ
+    agreeing = bench.agreeing(case, lambda backend: ours(backend)[few].nan_to_num(posinf=-1.0), expected, 2e-2)
+    ratios, bisection = {}, partial(line_search.bisect_every_line, model, on_device, ends)
+    for backend in agreeing:
         with bench.attempt(f"{case}, {backend}"):
             recording = Recording(model)
             ours(backend, recording)
 
-            def forwards(seen=recording.seen):
+            def forwards(inputs=recording.inputs):
                 with torch.no_grad():
-                    for each in seen:
+                    for each in inputs:
                         model(each)
 
             times = interleave(
-                {"forwards": forwards, backend: partial(ours, backend), "bisection": bisection},
+                {"forward passes": forwards, backend: partial(ours, backend), "bisection": bisection},
                 2 if bench.small else 11,
                 warmup=1 if bench.small else 8,
                 failed=lambda who, error: bench.failed(f"{case}, {who}", error),
             )
-            has[backend] = times[backend] / times["forwards"]
-            beside = {"bisection of every line": times["bisection"]} if "bisection" in times else {}
+            ratios[backend] = times[backend] / times["forward passes"]
+            peers = {"bisection of every line": times["bisection"]} if "bisection" in times else {}
             bench.figures.time(
-                f"{case}, {backend}", (times["forwards"], f"its {len(recording.seen)} model forwards alone, eager"),
-                {backend: times[backend]}, beside,
-                evaluations_a_point=sum(map(len, recording.seen)) / len(x))  # fmt: skip
-    bench.figures.asked(f"{case}, time over its forwards", 1.15, has, "×", at_most=True)
+                f"{case}, {backend}", (times["forward passes"], f"its {len(recording.inputs)} forward passes alone"),
+                {backend: times[backend]}, peers,
+                evaluations_a_point=sum(map(len, recording.inputs)) / len(x))  # fmt: skip
+    bench.figures.target(f"{case}, time over its forward passes", 1.15, ratios, "×", at_most=True)
 
 
 def _step(bench: Bench, name: str, model: torch.nn.Module, x: torch.Tensor, candidates: torch.Tensor):
-    """One step on searches none of which is finished, prepared on the CPU. A step moves its search: each call has
-    operands of its own."""
+    """One step of searches that are not finished, prepared on the CPU. A step changes its search in place, so each call
+    has its own operands."""
     flat, ends = x.flatten(1), candidates.flatten(2).contiguous()
     rows, labels = torch.arange(len(x)), model(x).argmax(1)
     lengths = distances(x, candidates, 2.0).T.contiguous()
     gap = ops.logit_gap(model(x), labels, backend="reference")
-    begun = new_search(gap, lengths, torch.full_like(lengths, torch.nan))
-    state = (*begun, flat.clone(), torch.full_like(flat, torch.nan))
+    search_state = new_search(gap, lengths, torch.full_like(lengths, torch.nan))
+    state = (*search_state, flat.clone(), torch.full_like(flat, torch.nan))
     fixed = (rows, labels, flat, ends)
 
     def step(logits, fixed, state, backend):
@@ -118,40 +120,41 @@ def _step(bench: Bench, name: str, model: torch.nn.Module, x: torch.Tensor, cand
         return torch.cat([each.flatten().nan_to_num().clamp(-2, 100).double() for each in own])
 
     case = f"line_search_step, {name}"
-    good = bench.sound(case, lambda backend: stepped(backend, bench.device), lambda: stepped("reference", "cpu"))
-    there, seen, times = [each.to(bench.device) for each in fixed], logits.to(bench.device), {}
+    agreeing = bench.agreeing(case, lambda backend: stepped(backend, bench.device), lambda: stepped("reference", "cpu"))
+    fixed_there, logits_there, times = [each.to(bench.device) for each in fixed], logits.to(bench.device), {}
     calls = {
         backend: [
-            partial(step, seen, there, [each.to(bench.device, copy=True) for each in state], backend) for _ in range(13)
+            partial(step, logits_there, fixed_there, [each.to(bench.device, copy=True) for each in state], backend)
+            for _ in range(13)
         ]
-        for backend in good
+        for backend in agreeing
     }
     count = bench.launches(case, calls)
-    for backend in good:
+    for backend in agreeing:
         with bench.attempt(f"{case}, {backend}"):
             times[backend] = once_each(calls[backend][1:], bench.device)
     bench.figures.time(case, bench.limits.floor(image_bytes(flat, flat, flat, logits)), times, launches=count)
     if bench.device != "cpu":
-        bench.figures.asked(f"{case}, launches", 1, count, "", at_most=True)
+        bench.figures.target(f"{case}, launches", 1, count, "", at_most=True)
 
 
 def mrt(bench: Bench) -> None:
-    """A whole step of MRT-10 beside the published loop; and whether both choose the same draws."""
-    k, alone = 2 if bench.small else 10, "the model's work alone"
+    """A whole step of MRT-10 beside the published loop, and whether both choose the same draws."""
+    k, alone = 2 if bench.small else 10, "the model alone"
     if bench.small:
         training.BATCH = 8
     case = f"MRT-{k} step, R A.2's CNN with batch norm, batch {training.BATCH}"
     kernel_on = bench.backends[0] if bench.backends else "reference"
-    sides = training.contenders("MRT", k, kernel_on=kernel_on)
-    sides[f"published, kernel of {kernel_on}"] = sides.pop("published, our kernel")
-    ours, half = sides.pop("float32"), sides.pop("bfloat16 selection")
+    losses = training.contenders("MRT", k, kernel_on=kernel_on)
+    losses[f"published, kernel of {kernel_on}"] = losses.pop("published, our kernel")
+    ours, half = losses.pop("float32"), losses.pop("bfloat16 selection")
 
     def on(backend, run):
-        with bench.preferring(backend):
+        with ops.preferring(backend):
             run()
 
-    calls = {alone: _model_work(bench, k)}
-    calls |= {name: training.step(loss_of, bench.device) for name, loss_of in sides.items()}
+    calls = {alone: _model_alone(bench, k)}
+    calls |= {name: training.step(loss_of, bench.device) for name, loss_of in losses.items()}
     calls |= {backend: partial(on, backend, training.step(ours, bench.device)) for backend in bench.backends}
     calls[f"bfloat16 selection, {kernel_on}"] = partial(on, kernel_on, training.step(half, bench.device))
     times = interleave(
@@ -162,20 +165,19 @@ def mrt(bench: Bench) -> None:
     )
     floor = bench.limits.floor(0)
     if alone in times:
-        floor = times.pop(alone), f"{k} forwards, two batches' forward and backward, the optimizer, alone"
-    mine = {name: times.pop(name) for name in bench.backends if name in times}
-    bench.figures.time(case, floor, mine, times)
-    bench.faster(case, 4, {**mine, **times}, "published")
+        floor = times.pop(alone), f"{k} forward passes, forward and backward pass of two batches, the optimizer, alone"
+    ours_times = {name: times.pop(name) for name in bench.backends if name in times}
+    bench.figures.time(case, floor, ours_times, times)
+    bench.faster(case, 4, {**ours_times, **times}, "published")
     batches, same = 2 if bench.small else 20, {}
-    for backend in mine:
-        with bench.attempt(f"{case}, draws chosen by {backend}"), bench.preferring(backend):
+    for backend in ours_times:
+        with bench.attempt(f"{case}, draws chosen by {backend}"), ops.preferring(backend):
             same[backend] = _equal_selections(bench, k, batches)
-    bench.figures.asked(
-        f"{case}, batches of {batches} where the draw chosen is the published loop's", batches, same, "batches"
-    )
+    bench.figures.target(f"{case}, batches of {batches} in which both choose the same draw", batches, same, "batches")
 
 
-def _model_work(bench: Bench, k: int):
+def _model_alone(bench: Bench, k: int):
+    """The step's evaluations of the model, without draws and choice."""
     torch.manual_seed(0)
     model = nets.RobeyCNN(classes=training.CLASSES, batch_norm=True).to(bench.device)
     optimizer = torch.optim.Adadelta(model.parameters(), lr=1.0)
@@ -196,8 +198,8 @@ def _model_work(bench: Bench, k: int):
 
 @torch.no_grad()
 def _equal_selections(bench: Bench, k: int, batches: int) -> int:
-    """In how many of the batches the draw that selection="batch" takes is the published loop's, which is shown the
-    same draws and, as ours, evaluates the model in eval mode."""
+    """In how many batches selection="batch" takes the same draw as the published loop, both with the same draws and the
+    model in eval mode."""
     torch.manual_seed(0)
     model = nets.RobeyCNN(classes=training.CLASSES, batch_norm=True).to(bench.device).eval()
     objective, same = MRT(training.KERNEL, k=k, selection="batch"), 0

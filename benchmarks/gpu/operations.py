@@ -1,11 +1,10 @@
-"""Every operation once on a backend, on small odd shapes, beside the reference on the CPU: what a sanitizer runs on.
+"""Runs every operation once on a backend, on small odd shapes, and compares it with the reference on the CPU.
 
-    export PYTHONPATH=.:benchmarks
-    python -m gpu.operations --backend cuda --device cuda
-    compute-sanitizer --tool memcheck --kernel-name kns=robustperf python -m gpu.operations --backend cuda --device cuda
+    python -m benchmarks.gpu.operations --backend cuda --device cuda
+    compute-sanitizer --tool memcheck --kernel-name kns=robustperf python -m benchmarks.gpu.operations --backend cuda
 
-Prints a line for each call. Ends with 1 where one raised or gave something else than the reference, with
-`CONTEXT_LOST` where the device no longer works in this process: another one can take the rest of a shared list.
+Prints a line for each call. The exit status is 1 where one raised or differs from the reference, and `CONTEXT_LOST`
+where the device no longer works in this process; another process can take the rest of a shared list.
 """
 
 from __future__ import annotations
@@ -18,16 +17,17 @@ from pathlib import Path
 
 import torch
 
-from gpu.processes import CONTEXT_LOST
-from gpu.shared_work import SharedWork
-from gpu.timing import because, context_lives, synchronise
+from benchmarks.common.timing import synchronize
+from benchmarks.gpu.device import context_works, reason
+from benchmarks.gpu.processes import CONTEXT_LOST
+from benchmarks.gpu.shared_work import SharedWork
 from robustperf import closest_boundary, nuisance, ops, random
 from robustperf.ops import registry
 
 KEY = random.key(2**63 + 11)
 SHAPES = ((3, 3, 13, 17), (2, 3, 32, 32), (5, 3, 37, 53))
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-9}
-MOST_DIFFERENT = 1e-3  # share of numbers that may fall on the other side of a threshold, such as a shot more
+MAX_DIFFERENT = 1e-3  # fraction of values that may fall on the other side of a threshold, such as one shot more
 
 Outcome = dict[str, str | None]
 Make = Callable[[str, str], tuple[torch.Tensor, ...]]
@@ -70,7 +70,7 @@ def draws(normal, backend, device):
 
 
 def closest(method, backend, device):
-    """The search as a whole: `line_search_step` from the first evaluation to the last, in float64."""
+    """A whole search, `line_search_step` from the first evaluation to the last, in float64."""
     weight = normals(5, 30, dtype=torch.float64).to(device)
     x, ends = uniforms(19, 30, dtype=torch.float64).to(device), uniforms(3, 19, 30, dtype=torch.float64).to(device)
     found = closest_boundary(lambda x: torch.tanh(x @ weight.T), x, ends.flip(1), method=method, backend=backend)
@@ -100,8 +100,8 @@ def sampled(kernel, shape, backend, device):
     return (kernel.sample(KEY, index, 3, shape=shape[1:], backend=backend),)
 
 
-def there_and_back(kernel, shape, dtype, backend, device):
-    """What the transform makes, and its gradients in x and in delta."""
+def forward_backward(kernel, shape, dtype, backend, device):
+    """The transformed images and the gradients in x and in delta."""
     x = uniforms(*shape, dtype=dtype).to(device).requires_grad_()
     delta = kernel.sample(KEY, torch.arange(shape[0]), 3, shape=shape[1:], backend="reference").to(device, dtype)
     out = kernel(x, delta.requires_grad_(), backend=backend)
@@ -110,17 +110,17 @@ def there_and_back(kernel, shape, dtype, backend, device):
 
 
 def kernels() -> dict[str, nuisance.Compose]:
-    """Each known kernel that is a program, and chains of them."""
-    needing = {"l2_ball": (2.5,), "linf_ball": (0.1,), "background_colour": ((0,) * 3, (1,) * 3, "corner")}
+    """Each program kernel, and chains of them."""
+    arguments = {"l2_ball": (2.5,), "linf_ball": (0.1,), "background_colour": ((0,) * 3, (1,) * 3, "corner")}
     alone = {
-        name: kind(*needing.get(name, ()))
+        name: kind(*arguments.get(name, ()))
         for name, kind in nuisance.KERNELS.items()
         if issubclass(kind, nuisance.ProgramKernel)
     }
     chains = {
         "four colours": ("brightness", "contrast", "saturation", "hue"),
         "warp, colours, noise": ("affine", "brightness", "contrast", "gaussian_noise"),
-        "of much": ("rotation", "contrast", "blur", "fog", "affine", "gamma", "hue", "impulse_noise", "shot_noise"),
+        "long chain": ("rotation", "contrast", "blur", "fog", "affine", "gamma", "hue", "impulse_noise", "shot_noise"),
     }
     return {
         name: nuisance.Compose([alone[part] for part in parts])
@@ -129,7 +129,7 @@ def kernels() -> dict[str, nuisance.Compose]:
 
 
 def calls() -> Iterator[tuple[str, Make]]:
-    """(name, the call for a backend and a device)."""
+    """(name, a function of backend and device) for each call."""
     wide, half = (torch.float32, torch.float64), (torch.bfloat16, torch.float16)
     for dtype in (*wide, *half):
         kind = str(dtype).removeprefix("torch.")
@@ -153,34 +153,34 @@ def calls() -> Iterator[tuple[str, Make]]:
         for shape, dtype in zip(SHAPES, (torch.float32, torch.float32, torch.float64), strict=True):
             size = "x".join(map(str, shape))
             yield f"nuisance_draw {name} {size}", partial(drawn, kernel, shape, dtype)
-            if name not in ("impulse_noise", "shot_noise", "of much"):  # no gradient in delta
-                yield f"nuisance {name} {size} and back", partial(there_and_back, kernel, shape, dtype)
+            if name not in ("impulse_noise", "shot_noise", "long chain"):  # no gradient in delta
+                yield f"nuisance {name} {size} backward", partial(forward_backward, kernel, shape, dtype)
 
 
-def difference(ours: tuple[torch.Tensor, ...], truth: tuple[torch.Tensor, ...]) -> str | None:
-    """What is not as it should be; None where nothing is."""
-    for number, (mine, right) in enumerate(zip(ours, truth, strict=True)):
+def difference(ours: tuple[torch.Tensor, ...], expected: tuple[torch.Tensor, ...]) -> str | None:
+    """How the results differ; None where they agree."""
+    for number, (mine, right) in enumerate(zip(ours, expected, strict=True)):
         mine = mine.cpu()
         if mine.shape != right.shape or mine.dtype != right.dtype:
             return f"result {number} is {list(mine.shape)} {mine.dtype}, not {list(right.shape)} {right.dtype}"
         tolerance = TOLERANCE.get(right.dtype, 0.0)
-        # gradients sum over an image: their size is that of the largest
+        # gradients are sums over an image, with the rounding of the largest
         size = right.abs().max().item() if right.is_floating_point() and right.numel() else 1.0
         wrong = ~torch.isclose(mine, right, rtol=tolerance, atol=tolerance * max(size, 1.0), equal_nan=True)
-        if wrong.sum() > MOST_DIFFERENT * wrong.numel():
-            return f"{int(wrong.sum())} of {wrong.numel()} numbers of result {number} differ from the reference's"
+        if wrong.sum() > MAX_DIFFERENT * wrong.numel():
+            return f"{int(wrong.sum())} of {wrong.numel()} values of result {number} differ from the reference's"
     return None
 
 
 def check(name: str, make: Make, backend: str, device: str) -> Outcome:
-    """One call, beside the reference on the CPU."""
+    """The outcome of one call, compared with the reference on the CPU."""
     try:
-        truth = make("reference", "cpu")
+        expected = make("reference", "cpu")
         ours = make(backend, device)
-        synchronise(device)
-        return {"name": name, "wrong": difference(ours, truth)}
+        synchronize(device)
+        return {"name": name, "wrong": difference(ours, expected)}
     except Exception as error:
-        return {"name": name, "wrong": because(error)}
+        return {"name": name, "wrong": reason(error)}
 
 
 def main() -> None:
@@ -188,22 +188,22 @@ def main() -> None:
     options.add_argument("--backend", default="cuda")
     options.add_argument("--device", default="cuda")
     options.add_argument("--small", action="store_true", help="a few of the operations")
-    options.add_argument("--share", type=Path, help="a folder, where several processes share the operations")
+    options.add_argument("--share", type=Path, help="the folder of a shared list")
     options.add_argument("--process", type=int, default=0, help="this one's number")
     options.add_argument("--processes", type=int, default=1)
     arguments = options.parse_args()
     torch.set_num_threads(1)
-    if reason := registry.missing(arguments.backend):
-        sys.exit(f"{arguments.backend}: {reason}")
+    if missing := registry.missing(arguments.backend):
+        sys.exit(f"{arguments.backend}: {missing}")
     known = dict(calls())
     work, wrong = SharedWork(arguments.share, arguments.process, arguments.processes), False
     for name in work.take(list(known)[:: 9 if arguments.small else 1]):
-        print(f"{name}: begun", flush=True)
+        print(f"{name}: started", flush=True)
         outcome = check(name, known[name], arguments.backend, arguments.device)
-        work.note(**outcome)
-        print(f"{name}: {outcome['wrong'] or 'as the reference'}", flush=True)
+        work.record(**outcome)
+        print(f"{name}: {outcome['wrong'] or 'agrees'}", flush=True)
         wrong |= outcome["wrong"] is not None
-        if wrong and not context_lives(arguments.device):
+        if wrong and not context_works(arguments.device):
             print("the device no longer works in this process", flush=True)
             sys.exit(CONTEXT_LOST)
     sys.exit(wrong and arguments.share is None)

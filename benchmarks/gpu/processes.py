@@ -16,37 +16,37 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from gpu.shared_work import has_ended, read_begun, read_names, read_outcomes
+from benchmarks.gpu.shared_work import has_ended, read_begun, read_names, read_outcomes
 
 ROOT = Path(__file__).resolve().parents[2]
 BACKENDS = {"cuda": ("cuda", "triton"), "cpu": ("native", "reference")}
-"""The two columns on each device."""
+"""The backends measured on each device."""
 CONTEXT_LOST = 75
-"""Exit status of a process in which the device no longer works, as after an illegal access: what it had not begun
-belongs into a new process."""
-GRACE = 2  # seconds that a process has to end when it is asked to, and again when it is told to
-LEAST = 2  # seconds under which nothing is begun
+"""Exit status of a process in which the device no longer works, as after an illegal access; a new process has to do
+the rest of its work."""
+GRACE = 2  # seconds that a process has to end after SIGINT, and again after SIGKILL
+MIN_SECONDS = 2  # with less left, nothing is started
 _LAST_LINES = 8
 _running: set[subprocess.Popen] = set()
 _stopped = False
 
 
 class CouldNotRun(Exception):
-    """Why a part has no result."""
+    """Says why a part has no result."""
 
 
 def run_child(command: Sequence[object], limit: float, log: Path, **environment: str) -> int | None:
-    """The exit status of a process in a process group of its own; None where the group was stopped after `limit`
-    seconds, politely first. All output is appended to `log`."""
+    """Runs a command in a process group of its own and returns its exit status; None where the group was stopped after
+    `limit` seconds, by SIGINT first. Appends all output to `log`."""
     if _stopped:
         raise CouldNotRun("the run was stopped")
-    path = os.pathsep.join(filter(None, [str(ROOT), str(ROOT / "benchmarks"), os.environ.get("PYTHONPATH")]))
-    # a group, not a session: whoever runs us elsewhere and ends our session ends the children too
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    # a group, not a session, so that whatever ends our session ends the children too
     group = {"process_group": 0} if sys.version_info >= (3, 11) else {"start_new_session": True}
     with log.open("ab") as output:
         process = subprocess.Popen(
             list(map(str, command)), stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, cwd=ROOT,
-            # PYTEST_ADDOPTS: what is asked of a run of pytest as a whole is not asked of its parts
+            # PYTEST_ADDOPTS is for a run of pytest as a whole, not for its parts
             env={**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", "PYTEST_ADDOPTS": "", **environment},
             **group,
         )  # fmt: skip
@@ -61,14 +61,14 @@ def run_child(command: Sequence[object], limit: float, log: Path, **environment:
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            with suppress(subprocess.TimeoutExpired):  # a driver may hold it longer than we wait
+            with suppress(subprocess.TimeoutExpired):  # a driver may hold it longer
                 process.wait(min(GRACE, limit / 4))
             _running.discard(process)
     return status
 
 
 def stop_all() -> None:
-    """Ends every child that runs, and lets none begin."""
+    """Kills every running child, and lets none start."""
     global _stopped
     _stopped = True
     for process in list(_running):
@@ -82,21 +82,21 @@ def last_lines(log: Path) -> list[str]:
 
 
 def why(status: int | None, limit: float, log: Path) -> str:
-    """What a process that did not end well says of it."""
-    # of an interrupt's traceback the line where it was
-    telling = [line.strip() for line in last_lines(log) if line.strip(" ^~") not in ("", "KeyboardInterrupt")]
-    said = telling[-1][:400] if telling else "nothing was printed"
-    return f"out of its {limit:.0f} s, after: {said}" if status is None else f"it ended with {status}: {said}"
+    """How a process failed, with the last line that it printed."""
+    # of the traceback of an interrupt, the line that it interrupted
+    lines = [line.strip() for line in last_lines(log) if line.strip(" ^~") not in ("", "KeyboardInterrupt")]
+    last = lines[-1][:400] if lines else "nothing was printed"
+    return f"out of its {limit:.0f} s, after: {last}" if status is None else f"it ended with {status}: {last}"
 
 
 class Shared(NamedTuple):
-    """What came of a shared list.
+    """The results of a shared list.
 
     Attributes:
-        outcomes: by name, what a process noted of it.
-        died: by name, how the process ended that had taken it and noted nothing.
-        not_reached: names that none has taken, or that were stopped when the time was over.
-        statuses: of every process that ended.
+        outcomes: by name, what a process recorded.
+        died: by name, how the process ended that had taken it and recorded nothing.
+        not_reached: names that no process took, or that were stopped when the time was over.
+        statuses: exit statuses of all processes.
         reasons: why a process ended before it took a name.
     """
 
@@ -112,8 +112,8 @@ def run_shared(
 ) -> Shared:
     """Runs `command` in several processes that share a list of work (`shared_work.SharedWork`).
 
-    A process that ends before the list does is started again and takes what is left, unless it took nothing. What they
-    print is appended to `folder`/name-NUMBER.log.
+    A process that ends before the list does is replaced by one that takes what is left, unless it took nothing. Their
+    output is appended to `folder`/name-NUMBER.log.
     """
     work, ends = folder / f"{name}.work", time.monotonic() + limit
     work.mkdir()
@@ -121,7 +121,7 @@ def run_shared(
 
     def keep_running(number: int) -> None:
         log, before = folder / f"{name}-{number}.log", 0
-        while (left := ends - time.monotonic()) >= LEAST:
+        while (left := ends - time.monotonic()) >= MIN_SECONDS:
             status = run_child(
                 [*command, "--share", work, "--process", number, "--processes", processes], left, log, **environment
             )

@@ -1,4 +1,4 @@
-"""What `benchmarks/gpu.py` found: JSON, Markdown and all logs, written again after every addition."""
+"""The results of a pass of `benchmarks.gpu`: JSON, Markdown and all logs, rewritten after every addition."""
 
 from __future__ import annotations
 
@@ -10,18 +10,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tables import markdown, text
+from benchmarks.common.tables import machine_lines, markdown, text, write_files
 
-KINDS = ("asked", "times", "limits", "checks", "failures", "could_not_run", "not_reached")
-LARGEST = 15 * 2**20  # bytes of a file
-_SHOWN = 20  # names that the Markdown has of a longer list
+KINDS = ("targets", "times", "limits", "checks", "failures", "could_not_run", "not_reached")
+MAX_BYTES = 15 * 2**20  # of a file
+_SHOWN = 20  # names of a longer list that the Markdown has
 
 
 class Results:
-    """Files in `out`: gpu.json, gpu.md and logs.tgz, each whole at any moment.
+    """Writes gpu.json, gpu.md and logs.tgz in `out`, each replaced atomically.
 
     Args:
-        parts: (name, limit in seconds) of all that is planned.
+        out: the folder, which is created.
+        title: the first line of gpu.md.
+        backends: the names of the two columns.
+        machine: of `common.machine.describe_machine`.
+        parts: (name, limit in seconds) of every planned part.
         logs: the folder whose *.log files are kept.
     """
 
@@ -62,20 +66,15 @@ class Results:
                 **self.rows,
                 "parts": list(self.parts.values()),
             }
-            for name, data in (
-                ("gpu.json", (json.dumps(content, indent=1) + "\n").encode()),
-                ("gpu.md", self.markdown().encode()),
-                ("logs.tgz", pack(self.logs, LARGEST)),
-            ):
-                waiting = self.out / f"{name}.part"
-                waiting.write_bytes(data)
-                waiting.replace(self.out / name)
+            files = {
+                "gpu.json": json.dumps(content, indent=1) + "\n",
+                "gpu.md": self.markdown(),
+                "logs.tgz": pack(self.logs, MAX_BYTES),
+            }
+            write_files(self.out, files)
 
     def markdown(self) -> str:
-        machine = {**self.machine, **self.machine.get("packages", {})}
-        lines = [f"# {self.title}", ""]
-        lines += [f"- {name}: {value}" for name, value in machine.items() if value and name != "packages"]
-        lines += self.asked()
+        lines = [f"# {self.title}", "", *machine_lines(self.machine), *self.targets()]
         columns = [
             *(f"{name} μs" for name in self.backends),
             *(f"{name} / floor" for name in self.backends),
@@ -83,14 +82,14 @@ class Results:
         ]
         lines += _table(
             "Times",
-            ["case", "floor μs", "floor", *columns, "beside, μs"],
+            ["case", "floor μs", "floor", *columns, "peers, μs"],
             [
                 [
                     row["case"],
                     row["floor_us"],
-                    row["floor_is"],
+                    row["floor_model"],
                     *(row[kind].get(name) for kind in ("us", "over_floor", "launches") for name in self.backends),
-                    ", ".join(f"{name} {text(value)}" for name, value in row["beside_us"].items()),
+                    ", ".join(f"{name} {text(value)}" for name, value in row["peers_us"].items()),
                 ]
                 for row in self.rows["times"]
             ],
@@ -111,13 +110,13 @@ class Results:
         lines += _list(
             "Failed",
             [
-                f"{row['name']}: {row['last_lines'][-1] if row['last_lines'] else 'no word'}"
+                f"{row['name']}: {row['last_lines'][-1] if row['last_lines'] else 'nothing was printed'}"
                 for row in self.rows["failures"]
             ],
         )
         lines += _list(
             "Could not run",
-            [f"could not run: {row['what']} because {row['because']}" for row in self.rows["could_not_run"]],
+            [f"could not run: {row['what']} because {row['reason']}" for row in self.rows["could_not_run"]],
         )
         lines += _list(
             "Not reached",
@@ -129,27 +128,26 @@ class Results:
         )
         return "\n".join(lines + self.parts_table()) + "\n"
 
-    def asked(self) -> list[str]:
+    def targets(self) -> list[str]:
         return _table(
-            "What was asked",
-            ["figure", "asked", "predicted from the code", *self.backends],
+            "Targets",
+            ["figure", "target", "predicted from the code", *self.backends],
             [
-                [row["figure"], row["asked"], row["predicted"], *(_verdict(row, name) for name in self.backends)]
-                for row in self.rows["asked"]
+                [row["figure"], row["target"], row["predicted"], *(_verdict(row, name) for name in self.backends)]
+                for row in self.rows["targets"]
             ],
         )
 
     def parts_table(self) -> list[str]:
         return _table(
             "Parts",
-            ["part", "its limit, s", "seconds", "outcome"],
+            ["part", "limit, s", "seconds", "outcome"],
             [[row["part"], row["limit"], row["seconds"], row["outcome"]] for row in self.parts.values()],
         )
 
 
-def pack(folder: Path, most: int) -> bytes:
-    """A .tar.gz of all the logs in a folder, of at most `most` bytes: where they are more, the middles of the longest
-    are left out."""
+def pack(folder: Path, max_bytes: int) -> bytes:
+    """A .tar.gz of all logs in a folder, of at most `max_bytes`; to fit, the middles of the longest are left out."""
     logs = {path.name: path.read_bytes() for path in sorted(folder.glob("*.log"))}
     kept = max(map(len, logs.values()), default=0)
     while True:
@@ -160,7 +158,7 @@ def pack(folder: Path, most: int) -> bytes:
                 entry = tarfile.TarInfo(name)
                 entry.size = len(data)
                 archive.addfile(entry, io.BytesIO(data))
-        if packed.tell() <= most or kept < 2:
+        if packed.tell() <= max_bytes or kept < 2:
             return packed.getvalue()
         kept //= 2
 
@@ -180,6 +178,6 @@ def _list(title: str, items: list[str]) -> list[str]:
 
 
 def _verdict(row: dict, name: str) -> str:
-    if name not in row["has"]:
+    if name not in row["values"]:
         return "not measured"
-    return f"{text(float(row['has'][name]))}, {'met' if row['met'][name] else 'not met'}"
+    return f"{text(float(row['values'][name]))}, {'met' if row['met'][name] else 'not met'}"

@@ -1,6 +1,7 @@
-"""A plugin of pytest, `-p gpu.shared_tests`: several processes share the tests, and each outcome is kept as it comes.
+"""A plugin of pytest, `-p benchmarks.gpu.shared_tests`, by which several processes share the tests.
 
-A test after which the device no longer works ends its process; a new one takes the tests that are left.
+Each outcome is recorded at once. A test after which the device no longer works ends its process; a new one takes the
+remaining tests.
 """
 
 from __future__ import annotations
@@ -9,19 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from gpu.processes import CONTEXT_LOST
-from gpu.shared_work import SharedWork
-from gpu.timing import context_lives
+from benchmarks.gpu.device import context_works
+from benchmarks.gpu.processes import CONTEXT_LOST
+from benchmarks.gpu.shared_work import SharedWork
 
 _LAST_LINES = 8
 
 
 def pytest_addoption(parser):
     group = parser.getgroup("shared")
-    group.addoption("--share", type=Path, required=True, help="a folder, where several processes share the tests")
+    group.addoption("--share", type=Path, required=True, help="the folder of the shared list")
     group.addoption("--process", type=int, default=0, help="this one's number")
     group.addoption("--processes", type=int, default=1)
-    group.addoption("--device", default="cuda", help="what is looked after: cuda or cpu")
+    group.addoption("--device", default="cuda", help="the device that is checked after a failure: cuda or cpu")
 
 
 def pytest_configure(config):
@@ -35,25 +36,25 @@ class _Sharing:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session):
-        if session.testsfailed:  # at their collection
+        if session.testsfailed:  # during collection
             raise session.Interrupted(f"{session.testsfailed} errors during collection")
         known = {item.nodeid: item for item in session.items}
         terminal = self.config.pluginmanager.getplugin("terminalreporter")
         for name in self.work.take(list(known)):
             self.reports = []
-            # no next one: it is not known which, so that all fixtures are ended
+            # the next one is not known, so all fixtures are torn down
             self.config.hook.pytest_runtest_protocol(item=known[name], nextitem=None)
             failed = [report for report in self.reports if report.failed]
             skipped = [report for report in self.reports if report.skipped]
             text = "\n".join(report.longreprtext for report in failed)
-            self.work.note(
+            self.work.record(
                 name,
                 outcome="failed" if failed else "skipped" if skipped else "passed",
                 last_lines=[line for line in text.splitlines() if line.strip()][-_LAST_LINES:],
             )
             if failed:
                 terminal.write_line(f"\n{name}\n{text}")
-                if not context_lives(self.config.getoption("device")):
+                if not context_works(self.config.getoption("device")):
                     pytest.exit(f"the device no longer works in this process since {name}", CONTEXT_LOST)
         return True
 

@@ -1,7 +1,6 @@
-"""A list of work that several processes share, in a folder: each takes names off it, and notes what came of them.
+"""A list of work that several processes share in a folder: each takes names off it and records their outcomes.
 
-What a process has taken when it dies is known by name, and the rest of the list is taken by the others and by a process
-that is started in its place.
+When a process dies, the name that it had taken is known; the other processes and its replacement take the rest.
 """
 
 from __future__ import annotations
@@ -16,18 +15,23 @@ from typing import Any
 
 
 class SharedWork:
-    """A process's side: number `process` of `processes`.
+    """The side of one process.
 
     Args:
-        folder: the same for all; None where there are no others.
+        folder: the same for all processes; None where there is only this one.
+        process: its number, from 0.
+        processes: how many there are.
     """
 
     def __init__(self, folder: Path | None, process: int = 0, processes: int = 1):
         self.folder, self.process, self.processes = folder, process, processes
 
     def take(self, names: Sequence[str]) -> Iterator[str]:
-        """Names that no process has taken, one by one, and marks the end of the list. Each process begins at a place of
-        its own, so that neighbours, which often need the same compiled kernels, fall to one process."""
+        """Takes names one by one that no other process has taken, and marks the end of the list.
+
+        Each process starts at a different place, so that neighbours, which often need the same compiled kernels, go to
+        one process.
+        """
         if self.folder is not None:
             _write(self.folder / "names.json", json.dumps(list(names)))
         start = len(names) * self.process // self.processes
@@ -45,24 +49,24 @@ class SharedWork:
         self._append("begun", name)
         return True
 
-    def note(self, name: str, **outcome: Any) -> None:
-        """What came of a name that was taken."""
+    def record(self, name: str, **outcome: Any) -> None:
+        """Records the outcome of a name that was taken."""
         if self.folder is not None:
             self._append("outcomes", {"name": name, **outcome})
 
     def _append(self, what: str, content: Any) -> None:
         with (self.folder / f"{what}-{self.process}").open("a") as file:
-            file.write(f"\n{json.dumps(content)}\n")  # ends a line that a process was stopped in
+            file.write(f"\n{json.dumps(content)}\n")  # ends a line that was cut off
 
 
 def _write(path: Path, text: str) -> None:
-    waiting = path.with_name(f"{path.name}.{os.getpid()}.part")
-    waiting.write_text(text)
-    waiting.replace(path)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.part")  # several processes write it
+    partial.write_text(text)
+    partial.replace(path)
 
 
 def read_names(folder: Path) -> list[str]:
-    """The list; empty where no process came that far."""
+    """The list; empty where no process has written it."""
     path = folder / "names.json"
     return json.loads(path.read_text()) if path.exists() else []
 
@@ -72,12 +76,12 @@ def read_outcomes(folder: Path) -> list[dict[str, Any]]:
 
 
 def read_begun(folder: Path, process: int | str = "*") -> list[str]:
-    """What was taken, by one process or by all."""
+    """The names that one process took, or all did."""
     return _lines(folder, "begun", process)
 
 
 def has_ended(folder: Path, process: int) -> bool:
-    """Whether this process came to the end of the list."""
+    """Whether this process reached the end of the list."""
     return (folder / f"ended-{process}").exists()
 
 
@@ -85,6 +89,6 @@ def _lines(folder: Path, what: str, process: int | str = "*") -> list[Any]:
     found = []
     for path in sorted(folder.glob(f"{what}-{process}")):
         for line in filter(None, path.read_text().splitlines()):
-            with suppress(ValueError):  # its process was stopped as it wrote
+            with suppress(ValueError):  # cut off when its process was stopped
                 found.append(json.loads(line))
     return found

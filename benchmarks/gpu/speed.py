@@ -1,55 +1,52 @@
-"""The parts of `benchmarks/gpu.py` that measure: each operation on two backends, over its floor, beside its peers.
+"""The parts of `benchmarks.gpu` that measure times: each operation on two backends, over its floor, beside its peers.
 
-    PYTHONPATH=.:benchmarks python -m gpu.speed colours --device cuda --out colours.json
+    python -m benchmarks.gpu.speed colours --device cuda --out colours.json
 
-A floor is what the device needs at least: the bytes that must be moved at the bandwidth measured in this run, the
-integer operations, or a launch, whichever takes longest. Where the work is the model's, the floor is the model alone.
-What a time is of is compared before with the reference on the CPU.
+A floor is the least time that the device needs: the bytes that must be moved at the bandwidth measured in this run, the
+integer operations, or a launch, whichever takes longest. Where a model is evaluated, the floor is the model alone. A
+result is compared with the reference on the CPU before it is timed.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "speed"))
-import best_of_k
-import halfspace_box_projection
-import nuisance as images
-
-from gpu.bench import Bench, image_bytes
-from gpu.figures import Figures
-from gpu.jobs import mrt, search
-from gpu.processes import BACKENDS
-from gpu.timing import device_times, launches, synchronise
+from benchmarks.common.timing import device_times, synchronize
+from benchmarks.gpu.bench import Bench, image_bytes
+from benchmarks.gpu.device import launches
+from benchmarks.gpu.figures import Figures
+from benchmarks.gpu.jobs import mrt, search
+from benchmarks.gpu.processes import BACKENDS
+from benchmarks.speed import best_of_k, halfspace_box_projection
+from benchmarks.speed import nuisance as images
 from robustperf import nuisance, ops
 
-# integer operations a random word: ten rounds of Philox (two wide products at half rate, two logic operations, two
-# additions of the key) give four; shift and conversion follow
+# integer operations per random word: ten rounds of Philox (two wide products at half rate, two logic operations, two
+# additions of the key) give four words; shift and conversion follow
 WORD = 10 * (2 * 2 + 2 + 2) / 4 + 4
-COMPARED = 4  # images, at the end of a batch, that are compared with those made on the CPU
+COMPARED = 4  # images at the end of a batch that are compared with the reference's
 
 
 def bandwidth(bench: Bench) -> None:
-    """What the device can do at best, as every part measures it for itself."""
+    """Only the device's limits, which every part measures."""
 
 
 def _drawing(kernel, x, index, out):
-    """(a draw for each image on a backend, its last ones, and what the reference makes of those on the CPU)"""
+    """Three functions: a draw for each image on a backend, its last images, and those by the reference on the CPU."""
     last = slice(-COMPARED, None)
 
     def draw(backend):
         return kernel.draw(x, key=images.KEY, index=index, out=out, backend=backend)
 
-    def truth():
+    def expected():
         return kernel.draw(x[last].cpu(), key=images.KEY, index=index[last].cpu(), backend="reference")
 
-    return draw, lambda backend: draw(backend)[:, last], truth
+    return draw, lambda backend: draw(backend)[:, last], expected
 
 
 def colours(bench: Bench) -> None:
@@ -61,11 +58,11 @@ def colours(bench: Bench) -> None:
     for name, parts in images.CASES.items():
         case, kernel = f"{name}, {'x'.join(map(str, shape))}", nuisance.Compose(parts)
         with bench.attempt(case):
-            draw, last, truth = _drawing(kernel, x, index, out)
-            good = bench.sound(case, last, truth)
+            draw, last, expected = _drawing(kernel, x, index, out)
+            agreeing = bench.agreeing(case, last, expected)
             peers = {"copy": lambda: out[0].copy_(x), **_image_peers(bench, case, name, kernel, x, index)}
             moved = image_bytes(x, out)
-            times = bench.race(case, bench.limits.floor(moved), {each: partial(draw, each) for each in good}, peers)
+            times = bench.race(case, bench.limits.floor(moved), {each: partial(draw, each) for each in agreeing}, peers)
             if name in predicted:
                 bench.fraction(case, 85, times, moved, "copy", predicted[name])
                 bench.faster(case, 10, times, "kornia eager")
@@ -107,12 +104,12 @@ def noise(bench: Bench) -> None:
         case, kernel = f"{name}, {'x'.join(map(str, shape))}", nuisance.Compose(parts)
         words = x.numel() if name.endswith("noise") else 0
         with bench.attempt(case):
-            draw, last, truth = _drawing(kernel, x, index, out)
-            good = bench.sound(case, last, truth, 1e-3)
+            draw, last, expected = _drawing(kernel, x, index, out)
+            agreeing = bench.agreeing(case, last, expected, 1e-3)
             bench.race(
                 case,
                 bench.limits.floor(image_bytes(x, out), "copy", WORD * words),
-                {each: partial(draw, each) for each in good},
+                {each: partial(draw, each) for each in agreeing},
                 {"copy": lambda: out[0].copy_(x)},
             )
 
@@ -128,7 +125,7 @@ def draws(bench: Bench) -> None:
         def make(backend, index=index, draw=draw, normal=normal):
             return ops.draws(images.KEY, index, draw, dim, normal=normal, backend=backend)
 
-        good = bench.sound(
+        agreeing = bench.agreeing(
             case,
             lambda backend, make=make: make(backend)[:, -COMPARED:],
             lambda make=make: make("reference", index[-COMPARED:].cpu(), draw.cpu()),
@@ -138,13 +135,13 @@ def draws(bench: Bench) -> None:
         bench.race(
             case,
             floor,
-            {name: partial(make, name) for name in good},
+            {name: partial(make, name) for name in agreeing},
             {"torch's own": peer.normal_ if normal else peer.uniform_},
         )
 
 
 def backward(bench: Bench) -> None:
-    """The gradients in x and in delta."""
+    """The gradients in x and in delta, from the gradient of the result."""
     shape = bench.size((256, 3, 224, 224), (8, 3, 32, 32))
     x = torch.rand(shape, device=bench.device, generator=bench.generator()).requires_grad_()
     grad = torch.randn((1, *shape), device=bench.device, generator=bench.generator())
@@ -158,24 +155,24 @@ def backward(bench: Bench) -> None:
                 out = kernel(x, delta, backend=backend)
                 return partial(torch.autograd.grad, out, (x, delta), grad, retain_graph=True)
 
-            def truth(delta=delta, gradients=gradients):
+            def expected(delta=delta, gradients=gradients):
                 last = (x[-COMPARED:], delta[:, -COMPARED:], grad[:, -COMPARED:])
                 return gradients("reference", *[each.detach().cpu().requires_grad_() for each in last])()[0]
 
-            good = bench.sound(
-                case, lambda backend, gradients=gradients: gradients(backend)()[0][-COMPARED:], truth, 1e-3
+            agreeing = bench.agreeing(
+                case, lambda backend, gradients=gradients: gradients(backend)()[0][-COMPARED:], expected, 1e-3
             )
             peers = {}
-            with bench.attempt(f"{case}, autograd of the formulas"):
+            with bench.attempt(f"{case}, autograd of the reference"):
                 peers["autograd of the reference"] = gradients("reference")
             bench.race(
-                case, bench.limits.floor(image_bytes(x, grad, x)), {each: gradients(each) for each in good}, peers
+                case, bench.limits.floor(image_bytes(x, grad, x)), {each: gradients(each) for each in agreeing}, peers
             )
             del peers
 
 
 def best(bench: Bench) -> None:
-    """best_of_k, on operands that no cache holds, and the smallest case by the kernel's own time."""
+    """best_of_k on operands that no cache holds, and the smallest case by the time of its kernel alone."""
     device = bench.device
     for shape in (bench.size((10, 1024, 1000), (10, 64, 100)), (10, 64, 10)):
         target = torch.randint(shape[2], (shape[1],), device=device, generator=bench.generator())
@@ -195,7 +192,7 @@ def _best(bench, case, logits, target, selection, large):
     def ours(backend, each, target=target):
         return ops.best_of_k(each, target, selection=selection, backend=backend)
 
-    good = bench.sound(
+    agreeing = bench.agreeing(
         case, lambda backend: ours(backend, logits[0])[0], lambda: ours("reference", logits[0].cpu(), target.cpu())[0]
     )
     moved = image_bytes(logits[0])
@@ -210,7 +207,7 @@ def _best(bench, case, logits, target, selection, large):
     times = bench.race(
         case,
         bench.limits.floor(moved, "read"),
-        {name: [partial(ours, name, each) for each in logits] for name in good},
+        {name: [partial(ours, name, each) for each in logits] for name in agreeing},
         peers,
     )
     if not full:
@@ -219,20 +216,20 @@ def _best(bench, case, logits, target, selection, large):
         bench.fraction(case, 85, times, moved, "read", "70-80 %")
         return
     if bench.device == "cpu":
-        bench.figures.could_not_run(f"{case}, launches and the kernel's own time", "this is not a GPU")
+        bench.figures.could_not_run(f"{case}, launches and the kernel's own time", "it needs a GPU")
         return
     count, own = {}, {}
-    for name in good:
+    for name in agreeing:
         with bench.attempt(f"{case}, the kernel's own time, {name}"):
-            seen = [launches(partial(ours, name, logits[0])) for _ in range(9)]
-            count[name] = len(seen[-1])
-            own[name] = sorted(sum(seconds for _, seconds in each) for each in seen)[4] * 1e6
-    bench.figures.asked(f"{case}, launches", 1, count, "", at_most=True)
-    bench.figures.asked(f"{case}, the kernel's own time", 10, own, "μs", at_most=True)
+            recorded = [launches(partial(ours, name, logits[0])) for _ in range(9)]
+            count[name] = len(recorded[-1])
+            own[name] = sorted(sum(seconds for _, seconds in each) for each in recorded)[4] * 1e6
+    bench.figures.target(f"{case}, launches", 1, count, "", at_most=True)
+    bench.figures.target(f"{case}, the kernel's own time", 10, own, "μs", at_most=True)
 
 
 def projection(bench: Bench) -> None:
-    """The halfspace-box projection beside what sorts."""
+    """The halfspace-box projection beside an implementation that sorts."""
     batch, dim = bench.size((1024, 3072), (16, 96))
     generator = torch.Generator().manual_seed(0)
     on_cpu = [halfspace_box_projection.operands(batch, dim, torch.float32, generator) for _ in range(4)]
@@ -245,7 +242,7 @@ def projection(bench: Bench) -> None:
             return ops.halfspace_box_projection(x, w, c, norm=norm, backend=backend)
 
         with bench.attempt(case):
-            good = bench.sound(
+            agreeing = bench.agreeing(
                 case,
                 lambda backend, ours=ours: ours(backend, *sets[0])[0][last],
                 lambda ours=ours: ours("reference", *[each[last] for each in on_cpu[0]])[0],
@@ -258,22 +255,22 @@ def projection(bench: Bench) -> None:
             times = bench.race(
                 case,
                 bench.limits.floor(image_bytes(x, w, x)),
-                {name: [partial(ours, name, *each) for each in sets] for name in good},
+                {name: [partial(ours, name, *each) for each in sets] for name in agreeing},
                 peers,
             )
             bench.faster(case, 10, times, "sort-based PyTorch")
 
 
 def rbf(bench: Bench) -> None:
-    """rbf_decision, forward and with its gradient in x, beside what one writes in PyTorch; its floor is the two matrix
-    products alone, float32 as they are (no TF32)."""
-    batch, supports, dim, machines = bench.size((1024, 10_000, 784, 45), (16, 128, 49, 3))
+    """rbf_decision and its gradient in x beside plain PyTorch; the floor is the two matrix products alone, in float32
+    without TF32."""
+    batch, supports, dim, classifiers = bench.size((1024, 10_000, 784, 45), (16, 128, 49, 3))
     torch.backends.cuda.matmul.allow_tf32 = False
     x, support = (
         torch.rand(count, dim, device=bench.device, generator=bench.generator()) for count in (batch, supports)
     )
-    dual = torch.randn(machines, supports, device=bench.device, generator=bench.generator()) / supports
-    intercept, gamma = torch.zeros(machines, device=bench.device), 2.0 / dim
+    dual = torch.randn(classifiers, supports, device=bench.device, generator=bench.generator()) / supports
+    intercept, gamma = torch.zeros(classifiers, device=bench.device), 2.0 / dim
     values = torch.empty(batch, supports, device=bench.device)
 
     def ours(backend, x=x, operands=(support, dual, intercept)):
@@ -291,8 +288,8 @@ def rbf(bench: Bench) -> None:
         out = call(x=points)
         return partial(torch.autograd.grad, out.square().sum(), points, retain_graph=True)
 
-    case, last = f"rbf_decision [{batch}, {dim}], {supports} vectors, {machines} machines", slice(-COMPARED, None)
-    good = bench.sound(
+    case, last = f"rbf_decision [{batch}, {dim}], {supports} vectors, {classifiers} classifiers", slice(-COMPARED, None)
+    agreeing = bench.agreeing(
         case,
         lambda backend: ours(backend)[last],
         lambda: ours("reference", x[last].cpu(), [each.cpu() for each in (support, dual, intercept)]),
@@ -306,12 +303,12 @@ def rbf(bench: Bench) -> None:
     peers = {"cdist + exp": with_cdist, "matmul + exp": with_matmul}
     if bench.compiles:
         peers["torch.compile of matmul + exp"] = torch.compile(with_matmul)
-    bench.race(case, floor, {name: partial(ours, name) for name in good}, peers)
+    bench.race(case, floor, {name: partial(ours, name) for name in agreeing}, peers)
     with bench.attempt(f"{case}, gradient in x"):
         bench.race(
             f"{case}, gradient in x",
             floor,
-            {name: gradient(partial(ours, name)) for name in good},
+            {name: gradient(partial(ours, name)) for name in agreeing},
             {"autograd of matmul + exp": gradient(with_matmul)},
         )
 
@@ -326,7 +323,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("part", choices=PARTS)
     options.add_argument("--device", choices=BACKENDS, default="cuda")
-    options.add_argument("--small", action="store_true", help="sizes that show that it runs, and no more")
+    options.add_argument("--small", action="store_true", help="sizes that only show that the code runs")
     options.add_argument("--no-compile", action="store_true", help="leaves out torch.compile's peers")
     options.add_argument("--without", help="a backend to leave out")
     options.add_argument("--out", type=Path, required=True, help="a JSON file for the figures")
@@ -336,7 +333,7 @@ def main() -> None:
     PARTS[arguments.part](
         Bench(arguments.device, arguments.small, Figures(arguments.out), arguments.without, not arguments.no_compile)
     )
-    synchronise(arguments.device)
+    synchronize(arguments.device)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the benchmarks on Robey et al. 2020 share: scales, the five methods, training and tables."""
+"""What the benchmarks on Robey et al. 2020 share: scales, methods, training and tables."""
 
 from __future__ import annotations
 
@@ -9,13 +9,11 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from harness import Report
-
+from benchmarks.common import options as common
+from benchmarks.common.report import Report
 from robustperf import nets
 from robustperf.data import Dataset
 from robustperf.kernel import Kernel
@@ -24,14 +22,14 @@ from robustperf.training import ERM, MAT, MDA, MRT, AdversarialTraining, Objecti
 
 @dataclass(frozen=True)
 class Scale:
-    """How much of R A.2's training is done.
+    """The extent of R A.2's training.
 
     Attributes:
-        width: channels of the network's first convolution, 32 in the paper.
+        width: channels of the first convolution, 32 in the paper.
         epochs: 100 in the paper.
-        samples: training images at most; None for all.
-        tests: test images at most.
-        seeds: trials.
+        samples: at most so many training images; None for all.
+        tests: at most so many test images; None for all.
+        seeds: number of trials.
     """
 
     width: int
@@ -48,42 +46,44 @@ FULL = Scale(width=32, epochs=100, samples=None, tests=None, seeds=5)
 
 
 def parser(description: str) -> argparse.ArgumentParser:
-    options = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    """The options of every benchmark on the paper."""
+    options = common.parser(description)
     options.add_argument(
         "--scale", choices=["smoke", "cpu", "full"], default="cpu", help="cpu: minutes on two cores; full: the paper's"
     )
-    options.add_argument("--data-root", type=Path, help="folder of the data sets; ROBUSTPERF_DATA by default")
-    options.add_argument("--out", type=Path, help="folder for the JSON, the table and the picture")
+    common.add_data_root(options)
     options.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
     return options
 
 
 def scale_of(arguments: argparse.Namespace, cpu: Scale) -> Scale:
-    """The scale asked for; each table has its own on a CPU."""
+    """The chosen scale; `cpu` is the table's own."""
     return {"smoke": SMOKE, "cpu": cpu, "full": FULL}[arguments.scale]
 
 
 def objective(method: str, kernel: Kernel, k: int | None = None) -> Objective:
-    """The method with R A.1's settings: k of 10, 10 and 3, lambda = 1. "MRT" chooses one draw for the batch, as
-    Algorithm 2 is printed; "MRT per sample" one for each image, as equation 5.1 has the maximum."""
+    """The method with R A.1's settings: lambda = 1; k = 10 for MRT and MAT, 3 for MDA.
+
+    "MRT" chooses one draw for the batch, as in Algorithm 2; "MRT per sample" one for each image, as in equation 5.1.
+    """
     if method == "ERM":
         return ERM()
     if method == "PGD":
         return AdversarialTraining()
     per_sample = partial(MRT, selection="sample")
-    kind, usual = {"MRT": (MRT, 10), "MRT per sample": (per_sample, 10), "MAT": (MAT, 10), "MDA": (MDA, 3)}[method]
-    return kind(kernel, k=usual if k is None else k)
+    kind, usual_k = {"MRT": (MRT, 10), "MRT per sample": (per_sample, 10), "MAT": (MAT, 10), "MDA": (MDA, 3)}[method]
+    return kind(kernel, k=usual_k if k is None else k)
 
 
-def sample(dataset: Dataset, most: int | None, seed: int = 0) -> Dataset:
-    """At most so many of its points, at random."""
-    if most is None or len(dataset) <= most:
+def sample(dataset: Dataset, limit: int | None, seed: int = 0) -> Dataset:
+    """At most `limit` of its points, chosen at random."""
+    if limit is None or len(dataset) <= limit:
         return dataset
-    return dataset.rows(torch.randperm(len(dataset), generator=torch.Generator().manual_seed(seed))[:most])
+    return dataset.rows(torch.randperm(len(dataset), generator=torch.Generator().manual_seed(seed))[:limit])
 
 
 def train(objective: Objective, dataset: Dataset, scale: Scale, seed: int) -> torch.nn.Module:
-    """R A.2's network after R A.2's training: Adadelta at 1.0, batches of 64."""
+    """R A.2's network after R A.2's training: Adadelta with a rate of 1.0, batches of 64."""
     torch.manual_seed(seed)
     model = nets.RobeyCNN(dataset.x.shape[1], dataset.x.shape[2], dataset.classes, width=scale.width)
     fit(model, objective, dataset, validation=None, epochs=scale.epochs, seed=seed, progress=False)
@@ -91,7 +91,7 @@ def train(objective: Objective, dataset: Dataset, scale: Scale, seed: int) -> to
 
 
 def accuracies(methods: Mapping[str, Objective], dataset: Dataset, test: Dataset, scale: Scale) -> dict[str, list]:
-    """Top-1 accuracies on `test`, in per cent, of networks trained by each method: a number for each seed."""
+    """Top-1 accuracies on `test`, in percent, of networks trained by each method, one for each seed."""
     found = {}
     for name, method in methods.items():
         began = time.perf_counter()
@@ -104,7 +104,7 @@ def accuracies(methods: Mapping[str, Objective], dataset: Dataset, test: Dataset
 
 
 def table_rows(report: Report, case: str, found: dict[str, list], paper: Mapping[str, float | None]) -> None:
-    """A row for each method: ours, and the paper's figure beside it."""
+    """Adds a row for each method: our accuracy and the paper's."""
     for name, values in found.items():
         spread = {"deviation": statistics.stdev(values)} if len(values) > 1 else {}
         report.add(

@@ -1,13 +1,17 @@
-"""Rotation of MNIST (R equation 4.2): accuracy over the angle, ERM beside MRT, as a table and a picture.
+"""Rotated MNIST (R equation 4.2): accuracy of ERM and MRT by angle, as a table and a picture.
 
-python benchmarks/paper/robey_rotation.py [--scale cpu|full] [--most 60] [--data-root DIR] [--out DIR]
+python -m benchmarks.paper.robey_rotation [--scale cpu|full] [--max-angle 60] [--data-root DIR] [--out DIR]
 """
 
 from __future__ import annotations
 
-import torch
-from robey import Report, Scale, objective, parser, sample, scale_of, train
+import sys
 
+import torch
+
+from benchmarks.common.options import parse
+from benchmarks.common.report import Report
+from benchmarks.paper.robey import Scale, objective, parser, sample, scale_of, train
 from robustperf.data import Dataset, load
 from robustperf.nuisance import Rotation
 from robustperf.training import evaluate
@@ -17,20 +21,27 @@ SIZE = 32
 
 
 def main() -> None:
-    options = parser(__doc__.splitlines()[0])
+    options = parser(__doc__)
     options.set_defaults(methods=["ERM", "MRT", "MRT per sample"])
-    options.add_argument("--most", type=float, default=60.0, help="degrees that MRT trains on, to either side")
-    arguments = options.parse_args()
+    options.add_argument("--max-angle", type=float, default=60.0, help="degrees that MRT trains on, to either side")
+    arguments = parse(options, selections=("methods",))
     scale = scale_of(arguments, CPU)
     dataset = sample(load("mnist", "train", arguments.data_root), scale.samples).resized(SIZE)
     test = sample(load("mnist", "test", arguments.data_root), scale.tests).resized(SIZE)
-    kernel, turn = Rotation(arguments.most), Rotation(90)
-    models = {method: train(objective(method, kernel), dataset, scale, 0) for method in arguments.methods}
+    kernel, rotation = Rotation(arguments.max_angle), Rotation(90)
+    models = {}
+    for method in arguments.methods:
+        print(f"training by {method}", file=sys.stderr)
+        models[method] = train(objective(method, kernel), dataset, scale, 0)
     angles = list(range(-90, 91, 10))
-    report = Report("robey_rotation", f"Rotated MNIST, MRT within {arguments.most:g} degrees, {scale}", arguments.out)
+    report = Report(
+        "robey_rotation", f"Rotated MNIST, MRT within {arguments.max_angle:g} degrees, {scale}", arguments.output
+    )
     for angle in angles:
-        turned = Dataset("mnist", turn(test.x, torch.full((len(test), 1), float(angle))), test.y, test.classes)
-        report.add(angle=angle, **{f"{name} %": 100 * evaluate(model, turned).top(1) for name, model in models.items()})
+        rotated = Dataset("mnist", rotation(test.x, torch.full((len(test), 1), float(angle))), test.y, test.classes)
+        report.add(
+            angle=angle, **{f"{name} %": 100 * evaluate(model, rotated).top(1) for name, model in models.items()}
+        )
     report.show(over="angle")
 
 

@@ -1,22 +1,22 @@
-"""R Table 6, GTSRB: classifiers trained on dark (or dull) signs, tested on bright (or stark) ones.
+"""R Table 6, GTSRB: classifiers trained on low brightness (or contrast) and tested on high.
 
-    python benchmarks/paper/robey_table6.py [--scale cpu|full] [--data-root DIR] [--out DIR]
+    python -m benchmarks.paper.robey_table6 [--scale cpu|full] [--data-root DIR] [--out DIR]
 
-The model of natural variation is a known one, brightness or contrast turned up, where the paper learns it; images are
-32x32 here, 64x64 in the paper.
+The model of natural variation raises brightness or contrast; the paper learns it. Images are 32x32, in the paper 64x64.
 """
 
 from __future__ import annotations
 
-from robey import Report, Scale, accuracies, objective, parser, sample, scale_of, table_rows
-
+from benchmarks.common.options import parse
+from benchmarks.common.report import Report
+from benchmarks.paper.robey import Scale, accuracies, objective, parser, sample, scale_of, table_rows
 from robustperf.data import Dataset, domain, load
 from robustperf.nuisance import Brightness, Contrast
 
 CPU = Scale(width=16, epochs=12, samples=4096, tests=2000, seeds=1)
 # a mean below 40 must reach 170, a range below 80 must reach 230
 KERNELS = {"brightness": Brightness((0.0, 5.0)), "contrast": Contrast((0.0, 4.0))}
-PAPER = {  # the table, in per cent
+PAPER = {  # in percent
     "brightness": {"ERM": 40.3, "PGD": 34.7, "MRT": 50.4, "MDA": 48.3, "MAT": 64.8},
     "contrast": {"ERM": 44.5, "PGD": 41.9, "MRT": 68.4, "MDA": 69.4, "MAT": 55.1},
 }
@@ -29,11 +29,11 @@ def low_to_high(name: str, by: str, scale: Scale, root) -> tuple[Dataset, Datase
 
 
 def main() -> None:
-    options = parser(__doc__.splitlines()[0])
+    options = parser(__doc__)
     options.add_argument("--by", nargs="+", default=list(PAPER), choices=PAPER)
-    arguments = options.parse_args()
+    arguments = parse(options, selections=("methods", "by"))
     scale = scale_of(arguments, CPU)
-    report = Report("robey_table6", f"R Table 6, GTSRB low -> high, {scale}", arguments.out)
+    report = Report("robey_table6", f"R Table 6, GTSRB low -> high, {scale}", arguments.output)
     for by in arguments.by:
         train, test = low_to_high("gtsrb", by, scale, arguments.data_root)
         methods = {method: objective(method, KERNELS[by]) for method in arguments.methods}

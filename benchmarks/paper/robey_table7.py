@@ -1,21 +1,22 @@
-"""R Table 7: the accuracy by k of MRT-k, MAT-k and MDA-k.
+"""R Table 7: accuracy of MRT-k, MAT-k and MDA-k by k.
 
-    python benchmarks/paper/robey_table7.py [--data usps|gtsrb|svhn] [--k 1 5 10 20 50] [--scale cpu|full] [--out DIR]
+    python -m benchmarks.paper.robey_table7 [--data usps|gtsrb|svhn] [--k 1 5 10 20 50] [--scale cpu|full] [--out DIR]
 
-The paper has SVHN, brightness low -> high, as `--data svhn` has where it is there, and `--data gtsrb` on traffic signs.
-By default it is USPS, background blue -> red, which minutes on a CPU are enough for.
+The paper has SVHN, brightness low -> high: `--data svhn`, or `--data gtsrb` for traffic signs. The default, USPS with
+background blue -> red, takes minutes on a CPU.
 """
 
 from __future__ import annotations
 
-from robey import Report, Scale, accuracies, objective, parser, scale_of, table_rows
-from robey_table5 import blue_to_red
-from robey_table6 import KERNELS, low_to_high
-
+from benchmarks.common.options import parse
+from benchmarks.common.report import Report
+from benchmarks.paper.robey import Scale, accuracies, objective, parser, scale_of, table_rows
+from benchmarks.paper.robey_table5 import blue_to_red
+from benchmarks.paper.robey_table6 import KERNELS, low_to_high
 from robustperf.nuisance import BackgroundColour
 
 CPU = Scale(width=8, epochs=4, samples=4096, tests=2000, seeds=1)
-PAPER = {  # the table, in per cent, on SVHN
+PAPER = {  # in percent, on SVHN
     "MAT": {1: 81.9, 5: 75.6, 10: 75.7, 20: 79.9, 50: 76.3},
     "MRT": {1: 81.2, 5: 81.7, 10: 82.6, 20: 83.2, 50: 82.5},
     "MDA": {1: 81.7, 5: 81.1, 10: 81.1, 20: 80.3, 50: 79.7},
@@ -23,11 +24,11 @@ PAPER = {  # the table, in per cent, on SVHN
 
 
 def main() -> None:
-    options = parser(__doc__.splitlines()[0])
+    options = parser(__doc__)
     options.set_defaults(methods=["MAT", "MRT", "MRT per sample", "MDA"])
     options.add_argument("--k", type=int, nargs="+", default=[1, 5, 10, 20, 50])
     options.add_argument("--data", choices=["usps", "gtsrb", "svhn"], default="usps")
-    arguments = options.parse_args()
+    arguments = parse(options, selections=("methods", "k"))
     scale, root = scale_of(arguments, CPU), arguments.data_root
     if arguments.data == "usps":
         shift, kernel = "background blue -> red", BackgroundColour.blue_to_red()
@@ -35,11 +36,11 @@ def main() -> None:
     else:
         shift, kernel = "brightness low -> high", KERNELS["brightness"]
         train, test = low_to_high(arguments.data, "brightness", scale, root)
-    report = Report("robey_table7", f"R Table 7, {arguments.data}, {shift}, {scale}", arguments.out)
+    report = Report("robey_table7", f"R Table 7, {arguments.data}, {shift}, {scale}", arguments.output)
     for method in arguments.methods:
         for k in arguments.k:
-            kind, *how = method.split(" ", 1)
-            name = " ".join([f"{kind}-{k}", *how])
+            kind, *selection = method.split(" ", 1)
+            name = " ".join([f"{kind}-{k}", *selection])
             found = accuracies({name: objective(method, kernel, k)}, train, test, scale)
             table_rows(report, arguments.data, found, {name: PAPER.get(method, {}).get(k)})
     report.show(bars=("case", "accuracy %"))

@@ -1,4 +1,5 @@
-"""What the benchmarks on Tibo et al. 2021 share: scales, data, the three trainings, the choice of lambda, margins."""
+"""What the benchmarks on T section 3 (Tibo et al. 2021) share: scales, training by three methods, the choice of lambda,
+margins."""
 
 from __future__ import annotations
 
@@ -10,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from robey import sample
 
+from benchmarks.common import options as common
+from benchmarks.paper.robey import sample
 from robustperf import nets
 from robustperf.attacks import BG, FGSM, PGD
 from robustperf.data import Dataset, load
@@ -28,18 +30,18 @@ BATCH = 256
 
 @dataclass(frozen=True)
 class Scale:
-    """How much of T A.1's training and section 3.2's evaluation is done.
+    """The extent of T A.1's training and section 3.2's evaluation.
 
     Attributes:
         width: channels of the classifier's convolutions, 128 in the paper.
-        hidden: units of its dense layer, 1024 in the paper.
+        hidden: width of its dense layer, 1024 in the paper.
         resnet: channels of ResNet20's first stage, for CIFAR-10, 16 in the paper.
         generator: channels of the generator's convolutions, 128 in the paper.
         epochs: 10 in the paper.
         cifar_epochs: 200 in the paper.
-        samples: training images at most, of which a tenth is held out; None for all.
-        tests: test images at most.
-        points: test images at most whose margins are searched.
+        samples: at most so many training images, a tenth of them for validation; None for all.
+        tests: at most so many test images; None for all.
+        points: at most so many test images whose margins are searched; None for all.
     """
 
     width: int
@@ -76,13 +78,13 @@ SCALES = {
 
 @dataclass(frozen=True)
 class Trained:
-    """One classifier after its training.
+    """A trained classifier.
 
     Attributes:
         model: in eval mode.
         weight: lambda; None without a regulariser.
-        accuracy: on the test images, in per cent.
-        folder: of its run, with model.safetensors in it.
+        accuracy: on the test images, in percent.
+        folder: of its run, with model.safetensors.
     """
 
     model: torch.nn.Module
@@ -92,17 +94,18 @@ class Trained:
 
 
 def parser(description: str) -> argparse.ArgumentParser:
-    options = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    """The options of every benchmark on T section 3."""
+    options = common.parser(description)
     options.add_argument(
         "--scale", choices=list(SCALES), default="cpu", help="cpu: minutes on two cores; full: the paper's"
     )
     options.add_argument("--data", nargs="+", default=list(DATA), choices=DATA)
-    options.add_argument("--data-root", type=Path, help="folder of the data sets; ROBUSTPERF_DATA by default")
+    common.add_data_root(options)
     options.add_argument(
         "--runs",
         type=Path,
-        default=Path(__file__).parents[2] / "runs" / "tibo",
-        help="folder of the trained models, which the three scripts share; what is there is not trained again",
+        default=common.ROOT / "runs" / "tibo",
+        help="folder of the trained models, which three benchmarks share; existing ones are not trained again",
     )
     options.add_argument(
         "--hein",
@@ -110,7 +113,7 @@ def parser(description: str) -> argparse.ArgumentParser:
         type=float,
         default=[0.01, 0.03, 0.1],
         metavar="LAMBDA",
-        help="weights of Hein's regulariser, of which the largest is tried first",
+        help="weights of Hein's regulariser; the largest is tried first",
     )
     options.add_argument(
         "--cotrain",
@@ -118,23 +121,22 @@ def parser(description: str) -> argparse.ArgumentParser:
         type=float,
         default=[1.0, 3.0, 10.0, 30.0],
         metavar="LAMBDA",
-        help="weights of co-training, likewise",
+        help="weights of co-training; the largest is tried first",
     )
     options.add_argument(
         "--within",
         type=float,
         default=1.0,
         metavar="POINTS",
-        help="the first weight is chosen that costs at most so much accuracy",
+        help="choose the first weight that costs at most so much accuracy",
     )
     options.add_argument("--pgd", choices=["2", "inf"], default="2", help="norm of PGD's ball; T does not say which")
     options.add_argument("--seed", type=int, default=0, help="of the initial weights, the batches and the subsets")
-    options.add_argument("--out", type=Path, help="folder for the JSON, the table and the picture")
     return options
 
 
 def chosen_models(arguments: argparse.Namespace) -> Iterator[tuple[str, Dataset, dict[str, Trained]]]:
-    """(data set, its test images, the three classifiers by method), for each data set that is there."""
+    """(name, test images, the three classifiers by method), for each data set that is in the folder."""
     scale = SCALES[arguments.scale]
     for name in arguments.data:
         try:
@@ -163,21 +165,21 @@ def chosen_models(arguments: argparse.Namespace) -> Iterator[tuple[str, Dataset,
 
 
 def choice(models: Iterable[Trained], least: float) -> Trained:
-    """Of one method's models, from the largest lambda on, the first whose accuracy is `least` or more, or the most
-    accurate where there is none. T section 3.3 takes the one whose accuracy on the test set is the closest."""
-    seen = []
+    """The first model, from the largest lambda on, whose accuracy is at least `least`; otherwise the most accurate. T
+    section 3.3 takes the one whose accuracy on the test set is the closest."""
+    rejected = []
     for model in models:
         if model.accuracy >= least:
             return model
-        seen.append(model)
-    return max(seen, key=lambda model: model.accuracy)
+        rejected.append(model)
+    return max(rejected, key=lambda model: model.accuracy)
 
 
 def trained(
     method: str, weight: float | None, train: Dataset, test: Dataset, scale: Scale, folder: Path, seed: int
 ) -> Trained:
-    """The classifier of T A.1 after T A.1's training, from `folder` where it was trained before: Adam, batches of 32,
-    a tenth held out to choose the epoch on."""
+    """The classifier of T A.1 after T A.1's training (Adam, batches of 32, the best epoch on a held-out tenth), loaded
+    from `folder` where it was trained before."""
     folder = folder / (FOLDERS[method] if weight is None else f"{FOLDERS[method]}-{weight:g}")
     began = time.perf_counter()
     torch.manual_seed(seed)
@@ -212,10 +214,11 @@ def classifier(train: Dataset, scale: Scale) -> tuple[torch.nn.Module, int, dict
         model = nets.build(
             "tibo-cnn", in_channels=channels, size=size, classes=train.classes, width=scale.width, hidden=scale.hidden
         )
-    return model, epochs, {round(share * epochs): rate for share, rate in rates.items()}
+    return model, epochs, {round(fraction * epochs): rate for fraction, rate in rates.items()}
 
 
 def objective(method: str, weight: float | None, model: torch.nn.Module, train: Dataset, scale: Scale) -> Objective:
+    """The training objective of a method with lambda = `weight`."""
     if method == "no reg.":
         return ERM()
     if method == "Hein":
@@ -224,10 +227,10 @@ def objective(method: str, weight: float | None, model: torch.nn.Module, train: 
 
 
 def margins(trained: Trained, test: Dataset, arguments: argparse.Namespace) -> Margins:
-    """Margins of the test images, or a sample, in the L2 norm, from the model's own labels, over FGSM, PGD and BG (T
-    section 3.2); kept in the model's folder, so that they are searched once."""
+    """Margins of the test images, or of a sample, in the L2 norm from the model's own labels, over FGSM, PGD and BG (T
+    section 3.2). They are kept in the model's folder and searched once."""
     points = sample(test, SCALES[arguments.scale].points)
-    loss = "cross_entropy"  # as they were published
+    loss = "cross_entropy"  # as published
     attacks = (FGSM(loss=loss), PGD(norm=float(arguments.pgd), loss=loss), BG(norm=2))
     run = MarginRun(trained.folder / f"margins-pgd-{arguments.pgd}", {
         "checkpoint": weights_file.digest(trained.folder / "model.safetensors"), "points": len(points),

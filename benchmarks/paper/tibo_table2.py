@@ -1,21 +1,22 @@
 """T Table 2: averages over MNIST-C, NN and SVM, PLAIN, GAUSS and TRANSFER.
 
-    python benchmarks/paper/tibo_table2.py [--scale smoke|cpu|full] [--data-root DIR] [--out DIR] [--runs DIR]
+    python -m benchmarks.paper.tibo_table2 [--scale smoke|cpu|full] [--data-root DIR] [--out DIR] [--runs DIR]
 
-"average %" is over sixteen sets, as T's, and "corrupted %" over the fifteen corruptions alone, without identity. The
-clean accuracy of SEPARATE is that of the pair that was trained on identity as its shift, as in Tables 4 and 5. T's
-figures are the averages of those tables, Table 2 itself being hardly legible.
+"average %" is over sixteen sets, as in T, "corrupted %" over the fifteen corruptions without identity. The clean
+accuracy of SEPARATE is that of the pair trained with identity as its shift, as in Tables 4 and 5. T's figures are the
+averages of those tables, since Table 2 is hardly legible.
 """
 
 from __future__ import annotations
 
 import statistics
 
-from tibo_transfer import (
+from benchmarks.common.options import parse
+from benchmarks.common.report import Report
+from benchmarks.paper.tibo_transfer import (
     CLASSIFIERS,
     CORRUPTIONS,
     Evaluation,
-    Report,
     averages,
     paper_corrupted,
     paper_of,
@@ -24,11 +25,11 @@ from tibo_transfer import (
 
 
 def main() -> None:
-    options = parser(__doc__.splitlines()[0])
+    options = parser(__doc__)
     options.add_argument("--classifiers", nargs="+", default=list(CLASSIFIERS), choices=CLASSIFIERS)
-    arguments = options.parse_args()
+    arguments = parse(options, selections=("classifiers",))
     evaluation = Evaluation(arguments)
-    report = Report("tibo_table2", f"T Table 2, MNIST-C, {evaluation.scale}", arguments.out)
+    report = Report("tibo_table2", f"T Table 2, MNIST-C, {evaluation.scale}", arguments.output)
     for kind, of_columns in evaluation.run(arguments.classifiers).items():
         plain, printed = statistics.mean(averages(of_columns["PLAIN"])), paper_of(kind, "PLAIN")
         for column, of_sets in of_columns.items():

@@ -1,9 +1,9 @@
 """T Table 4: the NN on each set of MNIST-C, PLAIN, GAUSS and TRANSFER.
 
-python benchmarks/paper/tibo_table4.py [--scale smoke|cpu|full] [--data-root DIR] [--out DIR] [--runs DIR]
+python -m benchmarks.paper.tibo_table4 [--scale smoke|cpu|full] [--data-root DIR] [--out DIR] [--runs DIR]
 """
 
-from tibo_transfer import by_set
+from benchmarks.paper.tibo_transfer import by_set
 
 if __name__ == "__main__":
-    by_set("tibo_table4", "NN", 4, __doc__.splitlines()[0])
+    by_set("tibo_table4", "NN", 4, __doc__)

@@ -1,11 +1,12 @@
 """What the benchmarks on T section 4 share: scales, classifiers, auto-encoders, accuracies under MNIST-C, tables.
 
 T trains PLAIN and GAUSS classifiers on MNIST, an NN and an SVM (appendix B), and auto-encoders on N_o = 60k - 15 N_c
-clean images and N_c of each corruption: SEPARATE a pair for each corruption, JOINT one for all. No shifted image's
-original is among the clean ones. For N_c = 30k that is no longer possible as printed, N_o being negative: here half of
-the images are clean, and the other half's originals serve for every corruption ("half" below).
+clean images and N_c images of each corruption: SEPARATE a pair for each corruption, JOINT one pair for all. No original
+of a shifted image is among the clean images. For N_c = 30k, N_o would be negative: here half of the images are clean,
+and every corruption is applied to the other half ("half" below).
 
-T's averages count identity, MNIST itself, as a sixteenth set: those of Table 4 give the 86.3 % of the text that way.
+T's averages count identity, MNIST itself, as a sixteenth set: so the averages of Table 4 agree with the 86.3 % of the
+text.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ import torch
 from sklearn.svm import SVC
 from torch import nn
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from harness import Report
-
+from benchmarks.common import options as common
+from benchmarks.common.report import Report
+from benchmarks.paper.tibo_mnist_c import PAPER, PAPER_COLUMNS, PLAIN_SVM
 from robustperf import random
 from robustperf.classifier import evaluating
 from robustperf.data import Dataset, load
@@ -64,16 +65,16 @@ Labels = Callable[[torch.Tensor], torch.Tensor]
 
 @dataclass(frozen=True)
 class Scale:
-    """How much of T section 4 is done.
+    """The extent of T section 4.
 
     Attributes:
         images: training images, 60,000 in the paper.
         tests: test images, 10,000 in the paper.
-        shifted: N_c beside 0; "half" is the paper's 30k.
+        shifted: values of N_c other than 0; "half" is the paper's 30k.
         epochs: of the auto-encoders, 100 in the paper.
         classifier_epochs: of the NN, 50 in the paper.
         width, hidden: of the auto-encoders, 32 and 2048 in the paper.
-        seeds: trials, 5 in the paper.
+        seeds: number of trials, 5 in the paper.
     """
 
     images: int
@@ -94,17 +95,17 @@ SCALES = {
 
 
 def parser(description: str) -> argparse.ArgumentParser:
-    options = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    """The options of every benchmark on T section 4."""
+    options = common.parser(description)
     options.add_argument(
         "--scale", choices=SCALES, default="cpu", help="cpu: about three hours on two cores; full: the paper's"
     )
-    options.add_argument("--data-root", type=Path, help="folder of the data sets; ROBUSTPERF_DATA by default")
-    options.add_argument("--out", type=Path, help="folder for the JSON, the table and the picture")
+    common.add_data_root(options)
     options.add_argument(
         "--runs",
         type=Path,
-        help="folder for the accuracies as they are found: a run that was "
-        "stopped goes on there, and the three tables share it; runs/tibo-transfer/SCALE by default",
+        help="folder that keeps each accuracy: a run that was stopped resumes from it, and "
+        "the three tables share it; runs/tibo-transfer/SCALE by default",
     )
     return options
 
@@ -112,13 +113,13 @@ def parser(description: str) -> argparse.ArgumentParser:
 # data
 
 
-def images_of(dataset: Dataset, name: str, rows: torch.Tensor, key: int) -> torch.Tensor:
-    """The images of these numbers under a corruption."""
+def corrupted(dataset: Dataset, name: str, rows: torch.Tensor, key: int) -> torch.Tensor:
+    """These rows of a data set under a corruption."""
     return mnist_c(name).draw(dataset.x[rows], key=key, index=rows)[0]
 
 
 def split(scale: Scale, count: int | str, seed: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """(numbers of the clean images, for each set those of the originals whose shifted images are seen)."""
+    """(rows of the clean images, rows of the shifted images by set)"""
     order = torch.randperm(scale.images, generator=torch.Generator().manual_seed(seed))
     if count == HALF:
         clean, rest = order[: scale.images // 2], order[scale.images // 2 :]
@@ -137,7 +138,7 @@ def split(scale: Scale, count: int | str, seed: int) -> tuple[torch.Tensor, dict
 
 
 def nn_labels(train: Dataset, gauss: bool, scale: Scale, seed: int) -> Labels:
-    """Appendix B's network, trained as there."""
+    """Appendix B's network and training."""
     torch.manual_seed(seed)
     model = nn.Sequential(
         nn.Conv2d(1, 32, 3), nn.ReLU(), nn.Conv2d(32, 64, 3), nn.ReLU(), nn.MaxPool2d(2), Dropout(0.25), nn.Flatten(),
@@ -166,7 +167,7 @@ def nn_labels(train: Dataset, gauss: bool, scale: Scale, seed: int) -> Labels:
 
 
 def svm_labels(train: Dataset, gauss: bool, scale: Scale, seed: int) -> Labels:
-    """SVC(gamma=0.05, C=5), and its fast form for the labels."""
+    """SVC(gamma=0.05, C=5), which predicts as an SVMModule."""
     x, y = train.x, train.y
     if gauss:
         noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(seed))
@@ -187,7 +188,7 @@ def column(method: str, count: int | str) -> str:
 
 
 def columns(scale: Scale) -> list[str]:
-    """The tables' columns."""
+    """The columns of the tables."""
     return [
         "PLAIN",
         "GAUSS",
@@ -197,30 +198,30 @@ def columns(scale: Scale) -> list[str]:
 
 
 class Evaluation:
-    """Accuracies in per cent by classifier, column, set and seed, each found once and kept in a file."""
+    """Accuracies in percent by classifier, column, set and seed, each computed once and kept in a file."""
 
     def __init__(self, arguments: argparse.Namespace):
         self.scale = SCALES[arguments.scale]
-        folder = arguments.runs or Path(__file__).parents[2] / "runs" / "tibo-transfer" / arguments.scale
+        folder = arguments.runs or common.ROOT / "runs" / "tibo-transfer" / arguments.scale
         note_settings(folder, {"scale": asdict(self.scale)}, resume=True)
         self.file = folder / "accuracies.json"
         self.found = json.loads(self.file.read_text()) if self.file.exists() else {}
         self.train = load("mnist", "train", arguments.data_root).limit(self.scale.images)
         self.test = load("mnist", "test", arguments.data_root).limit(self.scale.tests)
-        self.tested = cache(self._tested)
+        self.test_images = cache(self._test_images)
         self.labels = cache(self._labels)
 
     def run(self, classifiers: list[str]) -> dict[str, dict[str, dict[str, list[float]]]]:
-        """{classifier: {column: {set: an accuracy for each seed}}}"""
+        """{classifier: {column: {set: accuracies by seed}}}"""
         for seed in range(self.scale.seeds):
             for name, sets, transfer in self._columns(seed):
-                lacking = [
+                missing = [
                     kind
                     for kind in classifiers
                     if any(self._key(kind, name, each, seed) not in self.found for each in sets)
                 ]
-                if lacking:
-                    self._evaluate(lacking, name, sets, seed, transfer)
+                if missing:
+                    self._evaluate(missing, name, sets, seed, transfer)
             self.labels.cache_clear()
         return {
             kind: {
@@ -234,7 +235,7 @@ class Evaluation:
         }
 
     def _columns(self, seed: int) -> Iterator[tuple[str, tuple[str, ...], Callable[[], PairedAutoencoder] | None]]:
-        """(column, sets to test on, what makes its auto-encoder), of one seed."""
+        """(column, its test sets, a function that trains its auto-encoder or None), of one seed."""
         train = partial(self._autoencoder, seed)
         yield "PLAIN", SETS, None
         yield "GAUSS", SETS, None
@@ -248,20 +249,20 @@ class Evaluation:
         began = time.perf_counter()
         autoencoder = transfer and transfer()
         for each in sets:
-            x = self.tested(each) if autoencoder is None else autoencoder.transfer(self.tested(each))
+            x = self.test_images(each) if autoencoder is None else autoencoder.transfer(self.test_images(each))
             for kind in classifiers:
-                right = self.labels(kind, name == "GAUSS", seed)(x) == self.test.y
-                self.found[self._key(kind, name, each, seed)] = 100 * right.double().mean().item()
+                correct = self.labels(kind, name == "GAUSS", seed)(x) == self.test.y
+                self.found[self._key(kind, name, each, seed)] = 100 * correct.double().mean().item()
         with written_whole(self.file) as partial_file:
             partial_file.write_text(json.dumps(self.found, indent=1) + "\n")
-        over = "all sets" if len(sets) > 1 else sets[0]
-        print(f"seed {seed}: {name}, {over} ({time.perf_counter() - began:.0f} s)", file=sys.stderr, flush=True)
+        tested = "all sets" if len(sets) > 1 else sets[0]
+        print(f"seed {seed}: {name}, {tested} ({time.perf_counter() - began:.0f} s)", file=sys.stderr, flush=True)
 
     def _autoencoder(self, seed: int, count: int | str, names: tuple[str, ...]) -> PairedAutoencoder:
         clean, originals = split(self.scale, count, seed)
         key = random.fold_in(random.key(seed), 1)
         shifted = [
-            images_of(self.train, name, originals[name], random.fold_in(key, SETS.index(name))) for name in names
+            corrupted(self.train, name, originals[name], random.fold_in(key, SETS.index(name))) for name in names
         ]
         torch.manual_seed(seed)
         model = PairedAutoencoder(width=self.scale.width, hidden=self.scale.hidden)
@@ -277,9 +278,9 @@ class Evaluation:
     def _labels(self, kind: str, gauss: bool, seed: int) -> Labels:
         return CLASSIFIERS[kind](self.train, gauss, self.scale, seed)
 
-    def _tested(self, name: str) -> torch.Tensor:
-        """The test images under a corruption, the same for all."""
-        return images_of(self.test, name, torch.arange(len(self.test)), random.fold_in(random.key(0), 2))
+    def _test_images(self, name: str) -> torch.Tensor:
+        """The test images under a corruption, the same for every column."""
+        return corrupted(self.test, name, torch.arange(len(self.test)), random.fold_in(random.key(0), 2))
 
     @staticmethod
     def _key(kind: str, name: str, each: str, seed: int) -> str:
@@ -290,18 +291,18 @@ class Evaluation:
 
 
 def cell(values: list[float], paper: float | None) -> str:
-    """Mean, deviation and, in brackets, the paper's mean."""
+    """Mean, standard deviation and, in brackets, the paper's mean."""
     spread = f"±{statistics.stdev(values):.1f}" if len(values) > 1 else ""
     return f"{statistics.mean(values):.1f}{spread}" + ("" if paper is None else f" ({paper:.1f})")
 
 
 def averages(of_sets: dict[str, list[float]], sets: Iterable[str] = SETS) -> list[float]:
-    """The average over these sets, all sixteen by default, for each seed."""
+    """The average over these sets, by default all sixteen, for each seed."""
     return [statistics.mean(values) for values in zip(*(of_sets[each] for each in sets), strict=True)]
 
 
 def paper_of(kind: str, name: str, each: str | None = None) -> float | None:
-    """The paper's figure; its average over the sixteen sets without `each`."""
+    """The paper's figure of a set, or its average over the sixteen sets; None where the paper has none."""
     if name not in PAPER_COLUMNS:
         return None
     place = PAPER_COLUMNS.index(name)
@@ -312,17 +313,19 @@ def paper_of(kind: str, name: str, each: str | None = None) -> float | None:
 
 
 def paper_corrupted(kind: str, name: str) -> float | None:
-    """The paper's average over the fifteen corruptions, from that over the sixteen sets and identity's."""
+    """The paper's average over the fifteen corruptions, from those of the sixteen sets and of identity."""
     average, clean = paper_of(kind, name), paper_of(kind, name, "identity")
     return None if average is None else (len(SETS) * average - clean) / len(CORRUPTIONS)
 
 
 def by_set(name: str, kind: str, number: int, description: str) -> None:
-    """Table 4 or 5: a row for each set."""
-    arguments = parser(description).parse_args()
+    """Runs Table 4 or 5, which has a row for each set."""
+    arguments = common.parse(parser(description))
     evaluation = Evaluation(arguments)
     found = evaluation.run([kind])[kind]
-    report = Report(name, f"T Table {number}, {kind}, accuracy in % (the paper's), {evaluation.scale}", arguments.out)
+    report = Report(
+        name, f"T Table {number}, {kind}, accuracy in % (the paper's), {evaluation.scale}", arguments.output
+    )
     for each in SETS:
         report.add(
             set=each, **{column: cell(values[each], paper_of(kind, column, each)) for column, values in found.items()}
@@ -331,55 +334,3 @@ def by_set(name: str, kind: str, number: int, description: str) -> None:
         set="average", **{column: cell(averages(values), paper_of(kind, column)) for column, values in found.items()}
     )
     report.show()
-
-
-PLAIN_SVM = 69.7  # the average: T prints that in place of the figures, and the clean one in Table 2
-PAPER_COLUMNS = (
-    "PLAIN",
-    "GAUSS",
-    "TRANSFER 0",
-    "SEPARATE 128",
-    "SEPARATE 1024",
-    "SEPARATE half",
-    "JOINT 128",
-    "JOINT 1024",
-    "JOINT half",
-)
-PAPER = {
-    "NN": {
-        "brightness": (98.8, 75.1, 98.8, 98.6, 98.6, 98.9, 98.7, 98.9, 98.9),
-        "canny_edges": (81.2, 79.9, 81.5, 81.1, 81.7, 81.8, 81.5, 81.8, 81.5),
-        "dotted_line": (97.2, 98.3, 97.0, 97.3, 97.4, 98.4, 93.4, 95.3, 98.7),
-        "fog": (93.9, 64.6, 93.9, 93.0, 97.3, 98.9, 86.4, 95.2, 95.3),
-        "glass_blur": (89.7, 92.8, 89.8, 92.2, 93.9, 93.4, 92.9, 92.6, 92.3),
-        "identity": (99.1, 99.3, 99.1, 99.0, 99.0, 99.1, 99.0, 99.1, 99.1),
-        "impulse_noise": (88.6, 93.4, 88.8, 84.7, 90.4, 93.8, 71.4, 92.4, 93.4),
-        "motion_blur": (84.7, 95.8, 84.6, 82.3, 91.2, 96.0, 91.9, 93.8, 93.2),
-        "rotate": (90.7, 92.1, 90.7, 90.1, 91.1, 91.9, 90.5, 91.0, 92.1),
-        "scale": (91.5, 94.3, 91.5, 87.4, 87.6, 94.4, 90.9, 92.7, 94.1),
-        "shear": (97.1, 98.0, 97.1, 95.6, 96.3, 96.9, 96.8, 97.4, 97.5),
-        "shot_noise": (97.6, 97.7, 97.6, 91.6, 97.3, 97.3, 97.7, 97.8, 97.8),
-        "spatter": (96.8, 98.4, 96.8, 94.7, 95.1, 97.2, 96.8, 96.9, 96.9),
-        "stripe": (33.8, 95.6, 33.3, 78.1, 90.8, 93.5, 85.2, 93.6, 93.9),
-        "translate": (52.6, 51.8, 52.5, 56.8, 56.5, 56.3, 56.2, 56.8, 53.1),
-        "zigzag": (87.6, 89.5, 87.6, 92.9, 92.7, 96.2, 86.8, 88.4, 95.5),
-    },
-    "SVM": {
-        "brightness": (None, 97.7, 98.1, 98.0, 97.9, 98.2, 98.1, 98.1, 98.1),
-        "canny_edges": (None, 34.4, 60.4, 44.3, 72.5, 70.3, 58.5, 62.7, 61.5),
-        "dotted_line": (None, 97.0, 97.2, 94.1, 95.2, 98.0, 95.5, 96.1, 96.5),
-        "fog": (None, 58.8, 94.2, 92.4, 96.8, 98.2, 84.6, 91.6, 91.1),
-        "glass_blur": (None, 93.8, 90.7, 94.0, 95.0, 96.2, 94.7, 95.6, 95.5),
-        "identity": (98.4, 97.9, 98.3, 98.3, 98.2, 98.3, 98.2, 98.3, 98.3),
-        "impulse_noise": (None, 25.4, 92.6, 63.7, 89.3, 94.0, 73.9, 91.9, 93.4),
-        "motion_blur": (None, 85.8, 84.7, 83.0, 89.3, 93.4, 87.3, 88.0, 88.1),
-        "rotate": (None, 86.9, 88.2, 87.7, 87.3, 88.2, 88.1, 88.5, 88.5),
-        "scale": (None, 51.1, 64.1, 63.5, 65.2, 67.6, 63.7, 64.4, 64.0),
-        "shear": (None, 93.8, 94.8, 93.3, 92.4, 94.5, 94.7, 95.0, 95.0),
-        "shot_noise": (None, 97.1, 97.1, 95.4, 96.6, 97.7, 97.2, 97.5, 97.5),
-        "spatter": (None, 96.7, 96.1, 94.7, 95.3, 96.9, 96.6, 96.8, 96.7),
-        "stripe": (None, 10.3, 22.4, 77.9, 92.1, 94.5, 88.4, 94.6, 94.8),
-        "translate": (None, 21.6, 23.5, 22.5, 21.3, 21.0, 23.3, 23.2, 22.9),
-        "zigzag": (None, 80.8, 89.1, 93.3, 94.2, 97.2, 87.5, 84.8, 84.2),
-    },
-}

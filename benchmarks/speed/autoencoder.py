@@ -1,23 +1,20 @@
-"""An epoch of the paired auto-encoder of T appendix B, by `fit` and by a plain PyTorch loop.
+"""An epoch of the paired auto-encoder of T appendix B, by `fit` and by plain PyTorch loops.
 
-    python benchmarks/speed/autoencoder.py [--out DIR]
+    python -m benchmarks.speed.autoencoder [--out DIR]
 
-The plain loop is what one would write: a DataLoader over clean and shifted images, a mask for each decoder, Adam as it
-comes. Both start from the same weights; half of the images are shifted.
+A plain loop has a DataLoader over clean and shifted images and a mask for each decoder, with PyTorch's default or fused
+Adam. All start from the same weights; half of the images are shifted.
 """
 
 from __future__ import annotations
-
-import sys
-from pathlib import Path
 
 import torch
 from torch.nn.functional import mse_loss
 from torch.utils.data import DataLoader, TensorDataset
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from harness import Report, interleave, parser
-
+from benchmarks.common.options import add_timing, parse, parser
+from benchmarks.common.report import Report
+from benchmarks.common.timing import interleave
 from robustperf.transfer import PairedAutoencoder
 
 BATCH = 32
@@ -44,28 +41,27 @@ def plain(clean: torch.Tensor, shifted: torch.Tensor, fused: bool = False) -> No
 
 
 def main() -> None:
-    options = parser(__doc__.splitlines()[0])
-    options.set_defaults(repeats=9)
-    options.add_argument("--images", type=int, default=640, help="clean and shifted ones, together an epoch")
-    arguments = options.parse_args()
-    torch.set_num_threads(arguments.threads)
+    options = parser(__doc__)
+    add_timing(options, repeats=9)
+    options.add_argument("--images", type=int, default=640, help="of an epoch, clean and shifted ones together")
+    arguments = parse(options)
     clean, shifted = torch.rand(2, arguments.images // 2, 1, 28, 28)
-    sides = {
+    contenders = {
         "plain loop": lambda: plain(clean, shifted),
         "plain loop, fused Adam": lambda: plain(clean, shifted, fused=True),
         "fit": lambda: network().fit(clean, shifted, epochs=1, batch_size=BATCH, progress=False),
     }
-    times = interleave(sides, arguments.repeats, warmup=1)
-    report = Report("autoencoder", f"An epoch of the paired auto-encoder, {arguments.images} images", arguments.out)
-    for side, seconds in times.items():
+    times = interleave(contenders, arguments.repeats, warmup=1)
+    report = Report("autoencoder", f"An epoch of the paired auto-encoder, {arguments.images} images", arguments.output)
+    for name, seconds in times.items():
         report.add(
-            case=side,
+            case=name,
             **{
                 "ms a step": 1e3 * seconds / (arguments.images // BATCH),
-                "x the plain loop's speed": times["plain loop"] / seconds,
+                "x faster than the plain loop": times["plain loop"] / seconds,
             },
         )
-    report.show(bars=("case", "x the plain loop's speed"))
+    report.show(bars=("case", "x faster than the plain loop"))
 
 
 if __name__ == "__main__":

@@ -1,23 +1,20 @@
-"""rp.basic_robustness beside a plain PyTorch loop: ρ of MNIST points under noise uniform in a ball of L2.
+"""rp.basic_robustness beside a plain PyTorch loop: ρ of MNIST points under uniform noise in an L2 ball.
 
-    python benchmarks/speed/basic_robustness.py --data-root DIR [--points N] [--samples K] [--out DIR]
+    python -m benchmarks.speed.basic_robustness --data-root DIR [--points N] [--samples K] [--out DIR]
 
-The loop is what one writes by hand: point by point, its draws in one batch, normals scaled to the ball. The stop at the
-first other label, for H = 1, and the stop at a width are counted apart: they save draws, not time a draw.
+The loop goes point by point, with all draws of a point in one batch, normals scaled to the ball. Two more rows stop at
+the first other label, for H = 1, and at the width of an interval: they save draws, not time per draw.
 """
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from harness import Report, interleave, parser
-from mnist_cnn import CHECKPOINT, trained
-
 import robustperf as rp
+from benchmarks.common.mnist_cnn import trained
+from benchmarks.common.options import add_mnist_model, add_timing, parse, parser
+from benchmarks.common.report import Report
+from benchmarks.common.timing import interleave
 from robustperf.nuisance import L2Ball
 
 
@@ -35,17 +32,15 @@ def plain_loop(model, x, eps: float, samples: int) -> torch.Tensor:
 
 
 def main() -> None:
-    options = parser(__doc__.splitlines()[0])
-    options.add_argument("--data-root", type=Path, default=None)
-    options.add_argument("--checkpoint", type=Path, default=CHECKPOINT, help="of MNIST; trained if it is not there")
+    options = parser(__doc__)
+    add_timing(options, repeats=3)
+    add_mnist_model(options)
     options.add_argument("--points", type=int, default=1000)
     options.add_argument("--samples", type=int, default=1000)
     options.add_argument("--eps", type=float, default=10.0)
     options.add_argument("--width", type=float, default=0.1)
     options.add_argument("--batch-size", type=int, default=64)
-    options.set_defaults(repeats=3)
-    arguments = options.parse_args()
-    torch.set_num_threads(arguments.threads)
+    arguments = parse(options)
     model, test = trained(arguments.data_root, arguments.checkpoint)
     x, kernel, samples = test.x[: arguments.points], L2Ball(arguments.eps), arguments.samples
     found = {}
@@ -70,18 +65,18 @@ def main() -> None:
     report = Report(
         "basic_robustness",
         f"ρ of {len(x)} MNIST points, {samples} draws each, an L2 ball of radius {arguments.eps:g}",
-        arguments.out,
+        arguments.output,
     )
     for name in ("plain loop", *rules):
         values = found[name]
         draws = len(x) * samples if name == "plain loop" else int(values.draws.sum())
         rho = values if name == "plain loop" else values.rho
         report.add(**{
-            "way": name, "seconds": times[name], "x faster": times["plain loop"] / times[name], "draws": draws,
-            "us a draw": times[name] / draws * 1e6, "mean rho": rho.mean().item(),
+            "case": name, "seconds": times[name], "x faster": times["plain loop"] / times[name], "draws": draws,
+            "μs per draw": times[name] / draws * 1e6, "mean rho": rho.mean().item(),
             "certain": (rho == 1).double().mean().item(),
         })  # fmt: skip
-    report.show(bars=("way", "seconds"))
+    report.show(bars=("case", "seconds"))
 
 
 if __name__ == "__main__":

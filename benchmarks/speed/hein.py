@@ -1,22 +1,19 @@
-"""Hein's cross-Lipschitz regulariser beside the double loop over classes: a training step of either.
+"""A training step with Hein's cross-Lipschitz regulariser, beside the double loop over classes.
 
-    python benchmarks/speed/hein.py [--out DIR]
+    python -m benchmarks.speed.hein [--out DIR]
 
-The networks are T's MNIST classifier at two widths and a small CNN; ten classes, 28x28. The loop takes each pair of
-classes once, and the samples' gradients together: no more is easily saved.
+The networks are T's MNIST classifier at two widths and a small CNN; ten classes, 28x28. The loop already takes each
+pair of classes once and the gradients of all samples together.
 """
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import torch
 from torch.nn.functional import cross_entropy
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from harness import Report, interleave, parser
-
+from benchmarks.common.options import add_timing, parse, parser
+from benchmarks.common.report import Report
+from benchmarks.common.timing import interleave
 from robustperf import nets, random
 from robustperf.training import ERM, CrossLipschitz
 
@@ -29,7 +26,7 @@ WEIGHT = 0.1
 
 
 def double_loop(model, x, y) -> torch.Tensor:
-    """The loss as its equation is written, for each pair of classes once."""
+    """The loss as its equation is written, each pair of classes once."""
     x = x.clone().requires_grad_()
     logits, total = model(x), 0
     for i in range(logits.shape[1]):
@@ -44,14 +41,13 @@ def ours(objective):
 
 
 def main() -> None:
-    options = parser(__doc__.splitlines()[0])
+    options = parser(__doc__)
+    add_timing(options, repeats=7, threads=1)
     options.add_argument("--batch-size", type=int, nargs="+", default=[32, 128])
     options.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
-    options.set_defaults(repeats=7)
-    arguments = options.parse_args()
-    torch.set_num_threads(arguments.threads)
+    arguments = parse(options, selections=("batch_size", "networks"))
     losses = {"CrossLipschitz": ours(CrossLipschitz(WEIGHT)), "double loop": double_loop, "no regulariser": ours(ERM())}
-    report = Report("hein", "A training step with Hein's regulariser, ten classes, 28x28", arguments.out)
+    report = Report("hein", "A training step with Hein's regulariser, ten classes, 28x28", arguments.output)
     for name in arguments.networks:
         torch.manual_seed(0)
         model = NETWORKS[name]().train()
@@ -59,19 +55,19 @@ def main() -> None:
             x, y = torch.rand(batch, 1, 28, 28), torch.arange(batch) % 10
             values = {}
 
-            def step(way, model=model, x=x, y=y, values=values):
+            def step(name, model=model, x=x, y=y, values=values):
                 model.zero_grad()
-                loss = losses[way](model, x, y)
+                loss = losses[name](model, x, y)
                 loss.backward()
-                values[way] = loss.item()
+                values[name] = loss.item()
 
-            times = interleave({way: lambda way=way: step(way) for way in losses}, arguments.repeats)
-            apart = abs(values["CrossLipschitz"] / values["double loop"] - 1)
-            for way in losses:
+            times = interleave({loss: lambda loss=loss: step(loss) for loss in losses}, arguments.repeats)
+            difference = abs(values["CrossLipschitz"] / values["double loop"] - 1)
+            for loss in losses:
                 report.add(**{
-                    "case": f"{name}, batch {batch}: {way}", "ms": times[way] * 1e3,
-                    "x faster than the loop": times["double loop"] / times[way],
-                    "losses apart": apart if way == "CrossLipschitz" else None,
+                    "case": f"{name}, batch {batch}: {loss}", "ms": times[loss] * 1e3,
+                    "x faster than the loop": times["double loop"] / times[loss],
+                    "relative difference of the losses": difference if loss == "CrossLipschitz" else None,
                 })  # fmt: skip
     report.show(bars=("case", "x faster than the loop"))
 

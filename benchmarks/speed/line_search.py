@@ -1,32 +1,30 @@
 """The closest boundary of an ensemble on a trained MNIST CNN, beside batched bisection of every line.
 
-    python benchmarks/speed/line_search.py --data-root DIR [--out DIR]
+    python -m benchmarks.speed.line_search --data-root DIR [--out DIR]
 
-Prints model evaluations for each point, wall time, what share of it is spent outside the model, how far the margins
-are from the exhaustive ones, and whether every returned point is still adversarial when looked at alone.
+Prints model evaluations per point, wall time and the percentage of it outside the model, how far the margins are from
+the exhaustive ones, and how many returned points are still adversarial when evaluated alone.
 """
 
 from __future__ import annotations
 
-import sys
 import time
-from pathlib import Path
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from harness import Report, interleave, parser
-from mnist_cnn import CHECKPOINT, trained
-
 import robustperf as rp
+from benchmarks.common.mnist_cnn import trained
+from benchmarks.common.options import add_mnist_model, add_timing, parse, parser
+from benchmarks.common.report import Report
+from benchmarks.common.timing import interleave
 from robustperf.attacks import BG, FGSM, PGD
-from robustperf.robustness.boundary import distances
+from robustperf.robustness.search import distances
 
 HALVINGS = 20  # the tolerance of the search, 2^-20
 
 
 class Clocked(torch.nn.Module):
-    """Adds up the seconds spent in the model and the images that it saw."""
+    """Counts the seconds in the model and the images that it evaluates."""
 
     def __init__(self, model: torch.nn.Module):
         super().__init__()
@@ -42,7 +40,7 @@ class Clocked(torch.nn.Module):
 
 @torch.no_grad()
 def bisect_every_line(model, x, candidates):
-    """What one writes without the library: both ends, then every line halved in one batch an attack."""
+    """The search without the library: both ends, then every line halved, one batch per attack."""
     labels = model(x).argmax(1)
     best = torch.full((len(x),), torch.inf, dtype=torch.float64, device=x.device)
     for x_adv in candidates:
@@ -58,12 +56,11 @@ def bisect_every_line(model, x, candidates):
 
 
 def main() -> None:
-    options = parser(__doc__.splitlines()[0])
-    options.add_argument("--data-root", type=Path, default=None)
-    options.add_argument("--checkpoint", type=Path, default=CHECKPOINT, help="of MNIST; trained if it is not there")
+    options = parser(__doc__)
+    add_timing(options)
+    add_mnist_model(options)
     options.add_argument("--points", type=int, default=256)
-    arguments = options.parse_args()
-    torch.set_num_threads(arguments.threads)
+    arguments = parse(options)
     model, test = trained(arguments.data_root, arguments.checkpoint)
     x = test.x[: arguments.points]
     with torch.no_grad():
@@ -82,31 +79,31 @@ def main() -> None:
     }
     times = interleave({name: lambda call=call: call(model) for name, call in calls.items()}, arguments.repeats)
     slowest = times["bisection of every line"]
-    truth = calls["bisection of every line"](model)
+    exhaustive = calls["bisection of every line"](model)
     report = Report(
-        "line_search", f"Closest of three candidates, {len(x)} MNIST points, tolerance 2^-20", arguments.out
+        "line_search", f"Closest of three candidates, {len(x)} MNIST points, tolerance 2^-20", arguments.output
     )
     for name, call in calls.items():
-        shares = []
+        outside = []
         for _ in range(arguments.repeats):
             clocked = Clocked(model)
             began = time.perf_counter()
             distance = call(clocked)
-            shares.append(1 - clocked.seconds / (time.perf_counter() - began))
-        both = truth.isfinite() & distance.isfinite()
-        excess = (distance - truth)[both].abs() - 2e-5
+            outside.append(1 - clocked.seconds / (time.perf_counter() - began))
+        both = exhaustive.isfinite() & distance.isfinite()
+        excess = (distance - exhaustive)[both].abs() - 2e-5
         report.add(**{
-            "way": name, "evaluations a point": clocked.images / len(x), "ms": times[name] * 1e3,
-            "x faster": slowest / times[name], "% outside the model": 100 * sorted(shares)[len(shares) // 2],
-            "worst relative difference beyond 2e-5": max((excess / truth[both]).max().item(), 0.0),
+            "case": name, "evaluations per point": clocked.images / len(x), "ms": times[name] * 1e3,
+            "x faster": slowest / times[name], "% outside the model": 100 * sorted(outside)[len(outside) // 2],
+            "worst relative difference beyond 2e-5": max((excess / exhaustive[both]).max().item(), 0.0),
             "found": int(distance.isfinite().sum()),
         })  # fmt: skip
-    report.show(bars=("way", "ms"))
+    report.show(bars=("case", "ms"))
     boundary = rp.closest_boundary(model, x, candidates, labels=labels, gaps=(gap, gap_end))
     with torch.no_grad():
         alone = torch.cat([model(point[None]).argmax(1) for point in boundary.point])
     still = (alone != labels)[boundary.distance.isfinite()]
-    print(f"looked at one by one, {int(still.sum())} of {len(still)} points returned are adversarial")
+    print(f"evaluated one by one, {int(still.sum())} of the {len(still)} returned points are adversarial")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
 """rp.margins beside foolbox: the same classifier, points and attack budget; time and median margin of both.
 
-    python benchmarks/speed/margins.py --data-root DIR [--points N] [--out DIR]
+    python -m benchmarks.speed.margins --data-root DIR [--points N] [--out DIR]
 
-foolbox keeps what each attack returns; what one would add to it by hand, the closest of the ensemble and twenty
-halvings of every line, is timed apart. BG is not in foolbox. Its nearest relative there, DeepFool, linearises up to 50
-times and does not know the box; BG as published linearises once and solves for the box exactly, and `steps` repeats
-that. So two ensembles of ours: the published attacks, and one that finds nearer points on this network. Ends with the
-peak memory of `rp.margins` by the number of points.
+foolbox returns the result of each attack; two rows add by hand the closest of the ensemble, and twenty halvings of
+every line. foolbox has no BG. Its nearest relative there, DeepFool, linearises up to 50 times and ignores the box; BG
+as published linearises once and solves for the box exactly, and `steps` repeats that. Of our two ensembles one has the
+published attacks, the other finds closer points on this network. Last comes the peak memory of `rp.margins` by the
+number of points.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from pathlib import Path
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from harness import Report, interleave, parser
-from line_search import bisect_every_line
-from mnist_cnn import CHECKPOINT, trained
-
 import robustperf as rp
+from benchmarks.common.mnist_cnn import trained
+from benchmarks.common.options import ROOT, add_mnist_model, add_timing, parse, parser
+from benchmarks.common.report import Report
+from benchmarks.common.timing import interleave
+from benchmarks.speed.line_search import bisect_every_line
 from robustperf.attacks import BG, FGSM, PGD
-from robustperf.robustness.boundary import distances
+from robustperf.robustness.search import distances
 
 LOSS = "cross_entropy"  # foolbox's too
 PUBLISHED = (FGSM(eps=0.25, loss=LOSS), PGD(norm=2, eps=3.0, steps=40, loss=LOSS), BG(norm=2))
-KEEN = (
+CLOSER = (
     FGSM(eps=0.25, loss=LOSS),
     PGD(norm=2, eps=3.0, steps=40, random_start=False, early_stop=True, loss=LOSS),
     BG(norm=2, steps=5),
@@ -61,25 +61,31 @@ def closest(model, x, candidates):
 
 
 def peak_mib(points: int, checkpoint: Path, data_root: Path | None) -> float:
-    """How much a process's peak memory grows with the margins of so many points (MNIST's, over and over)."""
-    arguments = [sys.executable, __file__, "--peak", str(points), "--checkpoint", str(checkpoint)]
-    arguments += ["--data-root", str(data_root)] if data_root else []
-    return float(subprocess.run(arguments, check=True, capture_output=True, text=True).stdout.split()[-1])
+    """How many MiB the peak memory of a process grows with the margins of so many points (MNIST's, repeated)."""
+    arguments = [
+        sys.executable,
+        "-m",
+        "benchmarks.speed.margins",
+        "--peak",
+        str(points),
+        "--checkpoint",
+        str(checkpoint.resolve()),
+    ]
+    arguments += ["--data-root", str(data_root.resolve())] if data_root else []
+    return float(subprocess.run(arguments, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT).stdout.split()[-1])
 
 
 def main() -> None:
-    options = parser(__doc__.splitlines()[0])
-    options.add_argument("--data-root", type=Path, default=None)
-    options.add_argument("--checkpoint", type=Path, default=CHECKPOINT, help="of MNIST; trained if it is not there")
+    options = parser(__doc__)
+    add_timing(options, repeats=5)
+    add_mnist_model(options)
     options.add_argument("--points", type=int, default=256)
     options.add_argument("--peak", type=int, help="only print the peak memory in MiB for so many points")
-    options.set_defaults(repeats=5)
-    arguments = options.parse_args()
-    torch.set_num_threads(arguments.threads)
+    arguments = parse(options)
     model, test = trained(arguments.data_root, arguments.checkpoint)
     if arguments.peak is not None:
         x = test.x[:512].repeat(-(-arguments.peak // 512), 1, 1, 1)[: arguments.peak]
-        rp.margins(model, x[:4096], attacks=PUBLISHED[::2])  # until the allocator's pools have their size
+        rp.margins(model, x[:4096], attacks=PUBLISHED[::2])  # fills the allocator's pools
         held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         rp.margins(model, x, attacks=PUBLISHED[::2])
         print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - held) / 1024)
@@ -91,8 +97,8 @@ def main() -> None:
     def published():
         margins["published"] = rp.margins(model, x, attacks=PUBLISHED).distance
 
-    def keen():
-        margins["keen"] = rp.margins(model, x, attacks=KEEN).distance
+    def closer():
+        margins["closer"] = rp.margins(model, x, attacks=CLOSER).distance
 
     def foolbox_closest():
         margins["foolbox"] = closest(model, x, foolbox_attacks(model, x))
@@ -102,26 +108,35 @@ def main() -> None:
 
     names = {
         "published": "rp.margins, published attacks",
-        "keen": "rp.margins, PGD from x and BG(steps=5)",
+        "closer": "rp.margins, PGD from x and BG(steps=5)",
         "foolbox": "foolbox, closest of the ensemble",
         "foolbox + bisection": "foolbox, then 20 halvings of every line",
     }
-    calls = {"published": published, "keen": keen, "foolbox": foolbox_closest, "foolbox + bisection": foolbox_bisected}
+    calls = {
+        "published": published,
+        "closer": closer,
+        "foolbox": foolbox_closest,
+        "foolbox + bisection": foolbox_bisected,
+    }
     times = interleave(calls, arguments.repeats, warmup=1)
-    report = Report("margins", f"Margins of {len(x)} MNIST points, FGSM + PGD-40 + BG or DeepFool, L2", arguments.out)
+    report = Report(
+        "margins", f"Margins of {len(x)} MNIST points, FGSM + PGD-40 + BG or DeepFool, L2", arguments.output
+    )
     for key, name in names.items():
         report.add(**{
-            "way": name, "seconds": times[key], "x faster": times["foolbox + bisection"] / times[key],
+            "case": name, "seconds": times[key], "x faster": times["foolbox + bisection"] / times[key],
             "median margin": margins[key].median().item(), "mean of those found": margins[key][
                 margins[key].isfinite()].mean().item(), "found": int(margins[key].isfinite().sum()),
         })  # fmt: skip
-    report.show(bars=("way", "seconds"))
-    memory = Report("margins_memory", "Peak memory of rp.margins beyond that of a first 4,096 points", arguments.out)
+    report.show(bars=("case", "seconds"))
+    memory = Report("margins_memory", "Peak memory of rp.margins beyond that of a first 4,096 points", arguments.output)
     for points in (4096, 8192, 16384, 32768):
         memory.add(
             points=points,
-            images_MiB=points * x[0].numel() * 4 / 2**20,
-            more_MiB=peak_mib(points, arguments.checkpoint, arguments.data_root),
+            **{
+                "images MiB": points * x[0].numel() * 4 / 2**20,
+                "more MiB": peak_mib(points, arguments.checkpoint, arguments.data_root),
+            },
         )
     memory.show()
 

@@ -1,25 +1,22 @@
-"""MNIST-C's corruptions of 10,000 images, beside plain loops over single images in NumPy and SciPy for a few of them.
+"""MNIST-C's corruptions of 10,000 images; a few of them beside loops over single images in NumPy and SciPy.
 
-    python benchmarks/speed/mnist_c.py --data-root DIR [--points N] [--peer-points N] [--threads N] [--out DIR]
+    python -m benchmarks.speed.mnist_c --data-root DIR [--points N] [--peer-points N] [--threads N] [--out DIR]
 
-Draws are part of the time. The loops take one image after the other, with their own draws; they are timed on
---peer-points images. With --out the picture shows all sixteen sets. Threads of a busy machine wait for each other: take
---threads 1 there.
+The time includes the draws. The loops make their own draws and are timed on --peer-points images. With --out the
+picture shows all sixteen sets. On a busy machine use --threads 1, since threads wait for each other.
 """
 
 from __future__ import annotations
 
 import math
-import sys
-from pathlib import Path
 
 import numpy as np
 import torch
 from scipy import ndimage
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from harness import Report, interleave, parser
-
+from benchmarks.common.options import add_data_root, add_timing, parse, parser
+from benchmarks.common.report import Report
+from benchmarks.common.timing import interleave
 from robustperf import plot, random
 from robustperf.data import load
 from robustperf.nuisance import mnist_c
@@ -65,20 +62,19 @@ LOOPS = {loop.__name__: loop for loop in (shot_noise, glass_blur, rotate, spatte
 
 
 def main() -> None:
-    options = parser(__doc__.partition("\n\n")[0].replace("\n", " "))
-    options.add_argument("--data-root", type=Path, default=None)
+    options = parser(__doc__)
+    add_timing(options, repeats=3)
+    add_data_root(options)
     options.add_argument("--points", type=int, default=10_000)
     options.add_argument("--peer-points", type=int, default=200)
-    options.set_defaults(repeats=3)
-    arguments = options.parse_args()
-    torch.set_num_threads(arguments.threads)
+    arguments = parse(options, selections=("peer_points",))
     dataset = load("mnist", "test", arguments.data_root)
     x = dataset.x[: arguments.points]
     index, out, rng = torch.arange(len(x)), torch.empty(1, *x.shape), np.random.default_rng(0)
     digits = x[: arguments.peer_points, 0].double().numpy()
 
     report = Report(
-        "mnist_c", f"MNIST-C's corruptions of {len(x):,} images, {arguments.threads} threads", arguments.out
+        "mnist_c", f"MNIST-C's corruptions of {len(x):,} images, {arguments.threads} threads", arguments.output
     )
     total = 0.0
     for name in CORRUPTIONS:
@@ -93,14 +89,14 @@ def main() -> None:
             of_loop = interleave(
                 {"": lambda loop=loop: [loop(image, rng) for image in digits]}, arguments.repeats, warmup=0
             )[""] / len(digits)
-            row["x plain loop"] = of_loop * len(x) / seconds
+            row["x faster than a loop"] = of_loop * len(x) / seconds
         report.add(**row)
     report.add(corruption="all", ms=1e3 * total, **{"images/s": len(x) * len(CORRUPTIONS) / total})
     report.show()
-    if arguments.out is not None:
-        numbers = torch.tensor(SHOWN)
-        drawn = torch.cat([mnist_c(name).draw(dataset.x[numbers], key=KEY, index=numbers) for name in CORRUPTIONS])
-        plot.image_grid(dataset.x[numbers], drawn, path=arguments.out / "mnist_c.png", names=CORRUPTIONS)
+    if arguments.output.folder is not None:
+        ids = torch.tensor(SHOWN)
+        drawn = torch.cat([mnist_c(name).draw(dataset.x[ids], key=KEY, index=ids) for name in CORRUPTIONS])
+        plot.image_grid(dataset.x[ids], drawn, path=arguments.output.folder / "mnist_c.png", names=CORRUPTIONS)
 
 
 if __name__ == "__main__":

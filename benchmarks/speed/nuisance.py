@@ -1,25 +1,23 @@
 """Fused nuisance kernels beside kornia, eager PyTorch, torch.compile of the reference, and a copy of the same bytes.
 
-    python benchmarks/speed/nuisance.py [--all-instruction-sets] [--out DIR]
+    python -m benchmarks.speed.nuisance [--all-instruction-sets] [--out DIR]
 
-One draw for each image; drawing delta is part of the time. `robustperf` returns memory fresh from the system, as its
-peers do and as `clone` does; `out=` writes into memory at hand, as `copy` does. The eager peer of a warp is affine_grid
-with grid_sample and the warp's matrices ready made, of the others the reference's formulas. The way back is that of one
-backward call with gradients in x and in delta; its peer is autograd through the reference.
+One draw for each image; the time includes drawing delta. `robustperf` returns newly allocated memory, as its peers and
+`clone` do; `out=` writes into existing memory, as `copy` does. The eager peer of a warp is affine_grid and grid_sample
+with the matrices of the warp precomputed; that of the others is the reference. The backward pass has gradients in x and
+in delta; its peer is autograd through the reference.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch.nn import functional
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from harness import Report, add_instruction_sets, interleave, parser, run_other_instruction_sets
-
+from benchmarks.common.options import add_instruction_sets, add_timing, parse, parser, run_other_instruction_sets
+from benchmarks.common.report import Report
+from benchmarks.common.timing import interleave
 from robustperf import _native, nuisance, random
 from robustperf.ops.reference.nuisance import nuisance as reference
 
@@ -32,10 +30,11 @@ OTHERS = {
 }
 SHAPES = ((1024, 3, 32, 32), (64, 3, 224, 224))
 KEY = random.key(0)
+PEERS = ("kornia", "eager", "compiled")
 
 
 def eager(kernel: nuisance.Compose, shape: tuple[int, ...], device: str = "cpu") -> Callable:
-    """The reference's formulas under draws of torch's own generator."""
+    """The reference with draws of torch's own generator."""
     (known,) = kernel.parts
     layout = known.program.layout(shape[1:])
     lower = torch.tensor([number for step in known.program.steps for number in step.lower], device=device)
@@ -49,7 +48,7 @@ def eager(kernel: nuisance.Compose, shape: tuple[int, ...], device: str = "cpu")
 
 
 def grid_sample(delta: torch.Tensor) -> Callable:
-    """What one writes in PyTorch for a warp: affine_grid and grid_sample, with the matrices of `delta` ready."""
+    """Plain PyTorch for a warp: affine_grid and grid_sample, with the matrices of `delta` precomputed."""
     angle, shift_x, shift_y, scale, shear_x, shear_y = delta[0].unbind(1)
     cosine, sine, zoom = angle.deg2rad().cos(), angle.deg2rad().sin(), 1 + scale
     kx, ky = shear_x.deg2rad().tan(), shear_y.deg2rad().tan()
@@ -65,7 +64,7 @@ def grid_sample(delta: torch.Tensor) -> Callable:
 
 
 def kornia_colours() -> Callable | None:
-    """kornia's ColorJitter with the same ranges, each image with numbers of its own; None without kornia."""
+    """kornia's ColorJitter with the same ranges, with parameters for each image; None without kornia."""
     try:
         from kornia.augmentation import ColorJitter
     except ImportError:
@@ -74,14 +73,14 @@ def kornia_colours() -> Callable | None:
     return ColorJitter(0.4, 0.4, 0.4, 0.1, p=1.0, same_on_batch=False)
 
 
-def forth(name: str, kernel: nuisance.Compose, shape: tuple[int, ...], repeats: int) -> dict:
-    """One row: a draw for each image."""
+def forward(name: str, kernel: nuisance.Compose, shape: tuple[int, ...], repeats: int) -> dict:
+    """A row: a draw for each image."""
     x = torch.rand(shape, generator=torch.Generator().manual_seed(0))
-    index, at_hand = torch.arange(len(x)), torch.empty(1, *shape)
+    index, existing = torch.arange(len(x)), torch.empty(1, *shape)
     contenders = {
         "robustperf": lambda: kernel.draw(x, key=KEY, index=index),
-        "out=": lambda: kernel.draw(x, key=KEY, index=index, out=at_hand),
-        "copy": lambda: at_hand[0].copy_(x),
+        "out=": lambda: kernel.draw(x, key=KEY, index=index, out=existing),
+        "copy": lambda: existing[0].copy_(x),
         "clone": x.clone,
     }
     delta = kernel.sample(KEY, index, 1, shape=shape[1:])
@@ -91,24 +90,24 @@ def forth(name: str, kernel: nuisance.Compose, shape: tuple[int, ...], repeats: 
         if name == "affine":
             by_hand = grid_sample(delta)
             error = (by_hand(x) - kernel(x, delta)[0]).abs().max().item()
-            assert error < 1e-3, f"the peer does something else: {error}"
+            assert error < 1e-3, f"the peer computes something else: {error}"
         contenders |= {"eager": lambda: by_hand(x), "compiled": lambda: compiled(x)}
     if name == "four colours" and (jitter := kornia_colours()):
         contenders["kornia"] = lambda: jitter(x)
     times = interleave(contenders, repeats)
     few = slice(0, 16)
-    truth = kernel(x[few].double(), delta[:, few], backend="reference")
+    exact = kernel(x[few].double(), delta[:, few], backend="reference")
     return {
         "case": f"{name}, {'x'.join(map(str, shape))}",
         **{f"{who} ms": seconds * 1e3 for who, seconds in times.items()},
-        "out= in copies": times["out="] / times["copy"], "in clones": times["robustperf"] / times["clone"],
-        **{f"x {who}": times[who] / times["robustperf"] for who in ("kornia", "eager", "compiled") if who in times},
-        "error": (kernel(x[few], delta[:, few]) - truth).abs().max().item(),
+        "out=, times a copy": times["out="] / times["copy"], "times a clone": times["robustperf"] / times["clone"],
+        **{f"x faster than {who}": times[who] / times["robustperf"] for who in PEERS if who in times},
+        "error": (kernel(x[few], delta[:, few]) - exact).abs().max().item(),
     }  # fmt: skip
 
 
-def back(name: str, kernel: nuisance.Compose, shape: tuple[int, ...], repeats: int) -> dict:
-    """One row: the gradients in x and in delta of what `forth` makes."""
+def backward(name: str, kernel: nuisance.Compose, shape: tuple[int, ...], repeats: int) -> dict:
+    """A row: the gradients in x and in delta of the same transform."""
     generator = torch.Generator().manual_seed(0)
     x = torch.rand(shape, generator=generator).requires_grad_()
     delta = kernel.sample(KEY, torch.arange(len(x)), 1, shape=shape[1:]).requires_grad_()
@@ -123,26 +122,26 @@ def back(name: str, kernel: nuisance.Compose, shape: tuple[int, ...], repeats: i
         "case": f"{name}, {'x'.join(map(str, shape))}",
         **{f"{who} ms": seconds * 1e3 for who, seconds in times.items()},
         "x faster": times["reference"] / times["robustperf"],
-        "difference in x": ((ours[0] - theirs[0]).norm() / theirs[0].norm().clamp_min(1e-30)).item(),
+        "relative difference in x": ((ours[0] - theirs[0]).norm() / theirs[0].norm().clamp_min(1e-30)).item(),
         "in delta": ((ours[1] - theirs[1]).norm() / theirs[1].norm().clamp_min(1e-30)).item(),
     }  # fmt: skip
 
 
 def main() -> None:
-    options = parser(__doc__.splitlines()[0])
+    options = parser(__doc__)
+    add_timing(options)
     add_instruction_sets(options)
-    arguments = options.parse_args()
-    torch.set_num_threads(arguments.threads)
+    arguments = parse(options)
     isa = _native.isa()
-    report = Report(f"nuisance_{isa}", f"Nuisance kernels, one draw an image, {isa}", arguments.out)
-    gradients = Report(f"nuisance_backward_{isa}", f"Gradients of nuisance kernels, {isa}", arguments.out)
+    report = Report(f"nuisance_{isa}", f"Nuisance kernels, one draw an image, {isa}", arguments.output)
+    gradients = Report(f"nuisance_backward_{isa}", f"Gradients of nuisance kernels, {isa}", arguments.output)
     for name, parts in {**CASES, **OTHERS}.items():
         for shape in SHAPES if name in CASES else SHAPES[:1]:
             kernel = nuisance.Compose(parts)
-            report.add(**forth(name, kernel, shape, arguments.repeats))
+            report.add(**forward(name, kernel, shape, arguments.repeats))
             if name not in ("impulse_noise", "shot_noise"):  # no gradient in delta
-                gradients.add(**back(name, kernel, (shape[0] // 4, *shape[1:]), max(arguments.repeats // 3, 3)))
-    report.show(bars=("case", "out= in copies"))
+                gradients.add(**backward(name, kernel, (shape[0] // 4, *shape[1:]), max(arguments.repeats // 3, 3)))
+    report.show(bars=("case", "out=, times a copy"))
     gradients.show(bars=("case", "x faster"))
     run_other_instruction_sets(arguments)
 

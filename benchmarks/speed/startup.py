@@ -1,19 +1,19 @@
-"""How long `import robustperf` and the command line's help take, beside `import torch`: each in a process of its own.
+"""Times of `import robustperf` and of the command line's help beside `import torch`, each in its own process.
 
-    python benchmarks/speed/startup.py [--out DIR]
+    python -m benchmarks.speed.startup [--out DIR]
 
-The library imports its parts when they are first used; "all of it" uses every public name once. Python's own start is
-part of each figure.
+The library imports its parts when they are first used; "all of robustperf" uses every public name once. Each figure
+includes the start of Python.
 """
 
 from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from harness import Report, interleave, parser
+from benchmarks.common.options import add_timing, parse, parser
+from benchmarks.common.report import Report
+from benchmarks.common.timing import interleave
 
 IMPORTS = {
     "Python alone": "pass",
@@ -30,7 +30,9 @@ COMMANDS = {
 
 
 def main() -> None:
-    arguments = parser(__doc__.splitlines()[0]).parse_args()
+    options = parser(__doc__)
+    add_timing(options)
+    arguments = parse(options)
 
     def process(*command: str):
         return lambda: subprocess.run([sys.executable, *command], capture_output=True, check=False)
@@ -39,14 +41,14 @@ def main() -> None:
     calls |= {name: process("-m", "robustperf.cli", *options) for name, options in COMMANDS.items()}
     times = interleave(calls, arguments.repeats, warmup=1)
     torch_alone = times["import torch"]
-    report = Report("startup", "Import and start, medians of whole processes", arguments.out)
+    report = Report("startup", "Import and start, medians of whole processes", arguments.output)
     for name, seconds in times.items():
         report.add(
-            what=name,
+            case=name,
             seconds=seconds,
-            **{"beside import torch": seconds / torch_alone, "seconds beyond it": seconds - torch_alone},
+            **{"times import torch": seconds / torch_alone, "seconds more than import torch": seconds - torch_alone},
         )
-    report.show(bars=("what", "seconds"))
+    report.show(bars=("case", "seconds"))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Steps of model-based training beside the published loop: time, peak memory, time by k; and what `fit` itself costs.
+"""Steps of model-based training beside the published loop: time and peak memory by k; and the overhead of `fit`.
 
-    python benchmarks/speed/training.py [--out DIR]
+    python -m benchmarks.speed.training [--out DIR]
 
-The network is R A.2's CNN with batch normalisation, a batch 64 images of 3x32x32, the optimizer Adadelta. The published
-loops make their images by PyTorch's eager formulas, as one has them there, and once more by our native kernel, which
-leaves the difference of the loops alone.
+The network is R A.2's CNN with batch normalisation, the batch 64 images of 3x32x32, the optimizer Adadelta. The
+published loops transform images by eager PyTorch, as published, and once more by our native kernel, which leaves only
+the difference between the loops.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from pathlib import Path
 import torch
 from torch.nn.functional import cross_entropy
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from harness import Report, interleave, parser
-
+from benchmarks.common.options import ROOT, add_timing, parse, parser
+from benchmarks.common.report import Report
+from benchmarks.common.timing import interleave
 from robustperf import nets, random
 from robustperf.data import Dataset
 from robustperf.nuisance import Brightness, Compose, Contrast, Rotation
@@ -31,11 +31,11 @@ from robustperf.training import ERM, MAT, MDA, MRT, batches, fit
 
 KERNEL = Compose([Rotation(15), Brightness(0.4), Contrast(0.4)])
 BATCH, CLASSES = 64, 10
-WHAT = ("MRT", "MAT", "MDA", "fit")
+MEASURED = ("MRT", "MAT", "MDA", "fit")
 
 
 def published_mrt(model, x, y, k: int, backend: str = "reference") -> torch.Tensor:
-    """MRT as its authors' loop has it: train mode, one draw kept for the whole batch, a look at each loss."""
+    """MRT by its authors' loop: train mode, one draw kept for the whole batch, each loss read on the host."""
     worst, most = x, 0.0
     with torch.no_grad():
         for _ in range(k):
@@ -47,7 +47,7 @@ def published_mrt(model, x, y, k: int, backend: str = "reference") -> torch.Tens
 
 
 def published_mat(model, x, y, k: int, backend: str = "reference") -> torch.Tensor:
-    """MAT likewise: from delta = 0 with raw gradient steps of 0.1, here in units of Delta's radius."""
+    """MAT by its authors' loop: from delta = 0 with gradient steps of 0.1, here in units of Delta's radius."""
     delta, radius = x.new_zeros(len(x), KERNEL.dim), KERNEL.radius_for(None).to(x)
     for _ in range(k):
         delta.requires_grad_()
@@ -58,7 +58,7 @@ def published_mat(model, x, y, k: int, backend: str = "reference") -> torch.Tens
 
 
 def published_mda(model, x, y, k: int, backend: str = "reference") -> torch.Tensor:
-    """MDA likewise: k draws beside the clean batch."""
+    """MDA by its authors' loop: k draws beside the clean batch."""
     drawn = [KERNEL(x, _uniform(x), backend=backend) for _ in range(k)]
     return cross_entropy(model(torch.cat([x, *drawn])), y.repeat(k + 1))
 
@@ -83,16 +83,16 @@ def step(loss_of: Callable[..., torch.Tensor], device: str = "cpu") -> Callable[
 
 
 def contenders(name: str, k: int, kernel_on: str = "native") -> dict[str, Callable[..., torch.Tensor]]:
-    """The published loop, with eager formulas and with our kernel on one backend, and ours, for one method."""
+    """The published loop in eager PyTorch and with our kernel on one backend, and our objective, for one method."""
     loop, objective = {"MRT": (published_mrt, MRT), "MAT": (published_mat, MAT), "MDA": (published_mda, MDA)}[name]
-    sides = {
+    losses = {
         "published": partial(loop, k=k),
         "published, our kernel": partial(loop, k=k, backend=kernel_on),
         "float32": partial(ours, objective(KERNEL, k=k)),
     }
     if name == "MRT":
-        sides["bfloat16 selection"] = partial(ours, MRT(KERNEL, k=k, selection_dtype=torch.bfloat16))
-    return sides
+        losses["bfloat16 selection"] = partial(ours, MRT(KERNEL, k=k, selection_dtype=torch.bfloat16))
+    return losses
 
 
 def _uniform(x: torch.Tensor) -> torch.Tensor:
@@ -100,17 +100,17 @@ def _uniform(x: torch.Tensor) -> torch.Tensor:
 
 
 def peak_memory(name: str, which: str, k: int) -> float:
-    """MiB at most in three steps, beyond those before the first, in a process of its own."""
-    command = [sys.executable, __file__, "--memory-of", name, which, str(k)]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    """Peak MiB of three steps beyond the memory before the first, in its own process."""
+    command = [sys.executable, "-m", "benchmarks.speed.training", "--memory-of", name, which, str(k)]
+    return float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT).stdout)
 
 
 def _memory_of(name: str, which: str, k: int) -> None:
-    run, stop, seen = step(contenders(name, k)[which]), threading.Event(), [_resident()]
+    run, stop, sizes = step(contenders(name, k)[which]), threading.Event(), [_resident()]
 
     def watch() -> None:
         while not stop.wait(5e-4):
-            seen.append(_resident())
+            sizes.append(_resident())
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -118,11 +118,11 @@ def _memory_of(name: str, which: str, k: int) -> None:
         run()
     stop.set()
     watcher.join()
-    print((max(seen) - seen[0]) / 2**20)
+    print((max(sizes) - sizes[0]) / 2**20)
 
 
 def _resident() -> int:
-    """Bytes of this process in memory: its peak, as the system keeps it, is that of torch's import."""
+    """Bytes of this process in memory now; the peak that the system records is that of importing torch."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
@@ -151,36 +151,36 @@ def cost_of_fit(repeats: int) -> dict[str, float | str]:
         "case": "ERM, 20 steps, the CNN without batch norm",
         "fit s": times["fit"],
         "bare loop s": times["bare"],
-        "fit costs %": 100 * (times["fit"] / times["bare"] - 1),
+        "overhead of fit %": 100 * (times["fit"] / times["bare"] - 1),
     }
 
 
 def main() -> None:
-    options = parser(__doc__.splitlines()[0])
+    options = parser(__doc__)
+    add_timing(options)
     options.add_argument("--k", type=int, nargs="+", default=[1, 5, 10, 20, 50])
-    options.add_argument("--what", nargs="+", choices=WHAT, default=WHAT)
+    options.add_argument("--what", nargs="+", choices=MEASURED, default=MEASURED)
     options.add_argument("--memory-of", nargs=3, help=argparse.SUPPRESS)
-    arguments = options.parse_args()
-    torch.set_num_threads(arguments.threads)
+    arguments = parse(options, selections=("k", "what"))
     if arguments.memory_of:
         name, which, k = arguments.memory_of
         return _memory_of(name, which, int(k))
-    report = Report("training", f"A step of model-based training, R A.2's CNN, batch {BATCH}", arguments.out)
+    report = Report("training", f"A step of model-based training, R A.2's CNN, batch {BATCH}", arguments.output)
     for name in [name for name in arguments.what if name != "fit"]:
         for k in arguments.k:
-            sides = contenders(name, k)
-            times = interleave({side: step(loss_of) for side, loss_of in sides.items()}, arguments.repeats)
-            for side in sides:
+            losses = contenders(name, k)
+            times = interleave({loop: step(loss_of) for loop, loss_of in losses.items()}, arguments.repeats)
+            for loop in losses:
                 row = {
-                    "case": f"{name}-{k} {side}",
-                    "ms": times[side] * 1e3,
-                    "x faster than published": times["published"] / times[side],
+                    "case": f"{name}-{k} {loop}",
+                    "ms": times[loop] * 1e3,
+                    "x faster than published": times["published"] / times[loop],
                 }
-                report.add(**row, **{"peak MiB": peak_memory(name, side, k)})
+                report.add(**row, **{"peak MiB": peak_memory(name, loop, k)})
     if report.rows:
         report.show(bars=("case", "x faster than published"))
     if "fit" in arguments.what:
-        report = Report("fit", "What fit itself costs", arguments.out)
+        report = Report("fit", "Overhead of fit", arguments.output)
         report.add(**cost_of_fit(arguments.repeats))
         report.show()
 

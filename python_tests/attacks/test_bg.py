@@ -8,7 +8,7 @@ from torch import nn
 
 from robustperf import ops
 from robustperf.attacks import BG
-from robustperf.attacks.bg import logit_gradients
+from robustperf.attacks.losses import logit_gradients
 
 NORMS = [1, 2, math.inf]
 WIDE = (-1e3, 1e3)
@@ -297,8 +297,8 @@ def test_published_defaults():
     ("arguments", "match"),
     [
         ({"norm": 3}, "norm: expected 1, 2 or inf, got 3"),
-        ({"overshoot": ()}, "overshoot: "),
-        ({"overshoot": (0.9,)}, "overshoot: expected finite scales of at least 1, got"),
+        ({"overshoot": ()}, "overshoot: expected at least one scale, got none"),
+        ({"overshoot": (0.9,)}, "overshoot: expected a finite number >= 1, got 0.9"),
         ({"overshoot": (1.2, math.inf)}, "overshoot: "),
         ({"overshoot": (1.2, math.nan)}, "overshoot: "),
         ({"classes": 0}, "classes: expected an integer above 0, got 0"),

@@ -148,7 +148,7 @@ def test_data_of_one_split_and_no_weight_near(tmp_path):
     (["--objective", "hein(0.1)"], "multiple values for argument 'weight'"),
     (["--objective", "gaussian(weight=0.5)"], "objective: expected one without a weight"),
     (["--objective", "mrt"], "such as --kernel"),
-    (["--validation", "0"], "validation: expected a share between 0 and 1"),
+    (["--validation", "0"], "validation: expected a number in (0, 1)"),
     (["--data", "mnist5"], "mnist5"),
     (["--lr", "fast"], "lr: expected a rate"),
 ])  # fmt: skip

@@ -297,7 +297,7 @@ def make():
     (["--lr", "-1"], "--lr: expected a finite number above 0"),
     (["--clip", "0"], "--clip: expected a finite number above 0"),
     (["--mixed-precision", "fp8"], "--mixed-precision: expected one of no, bf16, fp16"),
-    (["--validation", "1.5"], "--validation: expected a share between 0 and 1"),
+    (["--validation", "1.5"], "--validation: expected a number in (0, 1)"),
     (["--batch-size", "500"], "--data: expected at least one batch of 500 samples"),
     (["--domain", "brightness:250-"], "--domain: expected images of digits"),
     (["--domain", "warmth:low"], "--domain: expected one of brightness, contrast"),

@@ -120,7 +120,7 @@ def test_emnist_is_turned_upright(tmp_path, split, name, part, classes, first):
 def test_emnist_letters_that_are_none_and_images_of_another_shape(tmp_path):
     names = ("emnist-letters-test-images-idx3-ubyte.gz", "emnist-letters-test-labels-idx1-ubyte.gz")
     write_idx(tmp_path / "emnist", np.zeros((2, 28, 28), np.uint8), np.array([0, 1], np.uint8), names)
-    with pytest.raises(ValueError, match=r"labels in 0\.\.25, got -1 to 0"):
+    with pytest.raises(ValueError, match=r"labels in 0\.\.25, got -1"):
         load("emnist-letters", "test", tmp_path)
     write_idx(tmp_path / "emnist", np.zeros((2, 28), np.uint8), np.array([0, 1], np.uint8), names)
     with pytest.raises(ValueError, match=r"images-idx3-ubyte\.gz: expected images \[N, H, W\], found \[2, 28\]"):
@@ -236,7 +236,7 @@ def test_an_npz_of_ones_own(tmp_path, shape, chw, names):
     ("images", "labels", "match"),
     [
         (np.zeros((3, 4, 4), np.uint8), np.zeros(2, int), "3 images but 2 labels"),
-        (np.zeros((3, 4, 4), np.uint8), np.array([0, 1, -1]), r"labels in 0\.\.1, got -1 to 1"),
+        (np.zeros((3, 4, 4), np.uint8), np.array([0, 1, -1]), r"labels in 0\.\.1, got -1"),
         (np.zeros((3, 4, 4), np.uint8), np.zeros((3, 1), int), r"integer labels \[N\], found \[3, 1\]"),
         (np.zeros((3, 4, 4), np.uint8), np.zeros(3), "integer labels.*float64"),
         (np.zeros((3, 4, 4), np.int64), np.zeros(3, int), "uint8 or floats.*int64"),
@@ -254,7 +254,7 @@ def test_wrong_arrays_are_refused_with_the_files_name(tmp_path, images, labels, 
 
 def test_labels_out_of_range_and_wrong_counts_are_refused_in_a_known_set(root):
     np.savez(root / "cifar10-prefix/test.npz", images=np.zeros((2, 32, 32, 3), np.uint8), labels=np.array([0, 10]))
-    with pytest.raises(ValueError, match=r"cifar10: y: expected labels in 0\.\.9, got 0 to 10"):
+    with pytest.raises(ValueError, match=r"cifar10: y: expected labels in 0\.\.9, got 10"):
         load("cifar10", "test", root)
     path = root / "mnist/t10k-labels-idx1-ubyte.gz"
     path.write_bytes(gzip.compress(idx_bytes(np.zeros(3, np.uint8))))
@@ -276,7 +276,7 @@ def test_limit_takes_the_first_points_without_a_copy():
     assert few.x.data_ptr() == data.x.data_ptr()
     assert len(data.limit(0)) == 0
     assert len(data.limit(10**6)) == len(data)
-    with pytest.raises(ValueError, match="n: expected 0 or more, got -1"):
+    with pytest.raises(ValueError, match="n: expected an integer >= 0, got -1"):
         data.limit(-1)
 
 

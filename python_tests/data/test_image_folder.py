@@ -117,7 +117,7 @@ def test_read_gives_a_data_set_and_limit_the_first_images(folder):
     whole = few.read()
     assert isinstance(whole, Dataset) and whole.name == "signs" and whole.classes == 3
     assert whole.y.equal(few.y) and all(whole.x[row].equal(few[row][0]) for row in range(3))
-    with pytest.raises(ValueError, match="n: expected 0 or more, got -1"):
+    with pytest.raises(ValueError, match="n: expected an integer >= 0, got -1"):
         data.limit(-1)
     for row in (-1, 6):
         with pytest.raises(IndexError, match=rf"index: expected one in 0\.\.5, got {row}"):

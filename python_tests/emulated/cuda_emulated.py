@@ -26,7 +26,7 @@ WANTED = {
                                       r"exactly.*4\.0-(2|1-torch.float32)", "nothing_to_do", "equal_weights",
                                       r"faults.*cuda-0\.5-", "p1_ends", "dynamic_range", "largest_and_least"],
     "test_line_search_step": ["zoo_of_gaps.*-(0|3)-0.015625-(chandrupatla|float)", "straight_line", "identical",
-                              "not_active", "wrong", "allowance", "nothing_to_search", "just_below", "beyond_half"],
+                              "not_active", "wrong", "rounding_tolerance", "nothing_to_search", "just_below", "beyond_half"],
     "test_rbf_decision": ["formula_and_its_gradient", r"one_block\[cuda-513", "far_from", "nothing_to_look",
                           "not_finite", "far_away"],
     "test_nuisance_sample": [r"law_by_word.*-0\]", "in_a_tensor", "shared", "least", "greatest_word.*5237"],

@@ -177,7 +177,7 @@ def test_build_names_the_choices_for_an_unknown_name():
     [
         (lambda: TiboCNN(width=0), "width: expected an integer above 0, got 0"),
         (lambda: TiboCNN(hidden=2.5), "hidden: expected an integer above 0, got 2.5"),
-        (lambda: TiboCNN(size=3), "size must be at least .*2 pixels .* got 3"),
+        (lambda: TiboCNN(size=3), "size: expected at least .*2 pixels .* got 3"),
         (lambda: ResNet20(classes=-1), "classes: expected an integer above 0, got -1"),
         (lambda: RobeyCNN(width=0), "width: expected an integer above 0, got 0"),
         (lambda: RobeyCNN(size=11), "size: expected at least 12 pixels, got 11"),

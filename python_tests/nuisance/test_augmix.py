@@ -266,8 +266,8 @@ def test_no_image_is_fine():
     [
         ({"severity": 0.1}, r"severity: expected a number in \(0.1, 10\], got 0.1"),
         ({"severity": 11}, r"severity: expected a number in \(0.1, 10\], got 11"),
-        ({"severity": math.nan}, "severity: expected a finite number above 0, got nan"),
-        ({"severity": "3"}, "severity: expected a finite number above 0, got '3'"),
+        ({"severity": math.nan}, r"severity: expected a number in \(0.1, 10\], got nan"),
+        ({"severity": "3"}, r"severity: expected a number in \(0.1, 10\], got '3'"),
         ({"width": 0}, "width: expected an integer above 0, got 0"),
         ({"width": 2.0}, "width: expected an integer above 0, got 2.0"),
     ],

@@ -72,7 +72,9 @@ def test_a_count_has_no_gradient():
 @pytest.mark.parametrize("kernel, argument", [(GaussianNoise, "std"), (ImpulseNoise, "share"), (ShotNoise, "rate")])
 @pytest.mark.parametrize("wrong", [0, -0.1, math.nan, math.inf, "0.1", None, True, (0, 1)])
 def test_errors(kernel, argument, wrong):
-    with pytest.raises((TypeError, ValueError), match=f"{argument}: expected a finite number above 0, got "):
+    with pytest.raises(
+        (TypeError, ValueError), match=f"{argument}: expected a (finite )?number (above 0|in .0, [0-9]+.), got "
+    ):
         kernel(wrong)
 
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch._subclasses import FakeTensorMode
 
-from robustperf.ops.line_search_step import FIELD, new_search
 from robustperf.ops.program import FOG_NODES, MAX_RADIUS, MAX_STEPS, Distribution, Outside, Source, Transform
+from robustperf.ops.search_state import FIELD, new_search
 
 native = pytest.importorskip("robustperf._native", exc_type=ImportError)
 

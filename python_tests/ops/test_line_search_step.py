@@ -1,5 +1,5 @@
 """The line search step, driven by gaps that are plain functions of the place: every backend's lines and state equal
-the reference's bit for bit, and what a search returns is held against everything that it looked at."""
+the reference's bit for bit, and what a search returns is held against everything that it evaluated."""
 
 import dataclasses
 import math
@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from robustperf.ops import line_search_step
-from robustperf.ops.line_search_step import CLOSED, FIELD, OPEN, UNSEEN, Line, Search, new_search, patience
+from robustperf.ops.line_search_step import max_iterations
+from robustperf.ops.search_state import CLOSED, FIELD, OPEN, UNSEEN, Line, Search, new_search
+from robustperf.ops.search_state import LINE_FIELD as LINE
 
 OP = "line_search_step"
-LINE = {field.name: column for column, field in enumerate(dataclasses.fields(Line))}
 inf, nan = math.inf, math.nan
 FINE, COARSE = 2.0**-20, 2.0**-6
 
@@ -46,7 +47,7 @@ class Problem:
 
 
 class Run:
-    """A search from its start to its end. looks[p]: (line, step, gap) in order; states and lines: after each step."""
+    """A search from its start to its end. visits[p]: (line, step, gap) in order; states and lines: after each step."""
 
     def __init__(self, problem, backend, device, *, tol=FINE, method="chandrupatla", probes=0, most=400):
         self.problem, self.tol = problem, tol
@@ -57,7 +58,7 @@ class Run:
         closest = torch.full_like(x, nan)
         rows, places, logits = torch.arange(points, device=device), torch.full_like(x, nan), None
         self.states, self.lines = [], []
-        self.looks, self.places = [[] for _ in range(points)], [[] for _ in range(points)]
+        self.visits, self.places = [[] for _ in range(points)], [[] for _ in range(points)]
         for _ in range(most):
             line_search_step(
                 logits,
@@ -72,7 +73,7 @@ class Run:
                 tol=tol,
                 method=method,
                 probes=probes,
-                allowance=0.0,
+                rounding_tolerance=0.0,
                 backend=backend,
             )
             self.states.append(state.cpu().clone())
@@ -85,7 +86,7 @@ class Run:
             for m, p in enumerate(rows.tolist()):
                 line, step = int(state[p, FIELD["line"]]), state[p, FIELD["step"]].item()
                 gaps.append(problem.gap(p, line, step))
-                self.looks[p].append((line, step, gaps[-1]))
+                self.visits[p].append((line, step, gaps[-1]))
                 self.places[p].append(places[m].cpu().clone())
             gap = torch.tensor(gaps, dtype=torch.float64, device=device)
             logits = torch.zeros(len(gaps), 2, dtype=torch.float64, device=device)  # of classes 0 and 1
@@ -111,19 +112,19 @@ def along(x, x_adv, step):
 
 
 def check(run):
-    """What holds for every search, told from what was looked at."""
+    """What holds for every search, read from what was evaluated."""
     problem = run.problem
     assert (run.lines[-1][..., LINE["stage"]] == CLOSED).all()
-    for p, looks in enumerate(run.looks):
+    for p, visits in enumerate(run.visits):
         best, line, radius = (run.field(name)[p] for name in ("best_step", "best_line", "radius"))
-        assert run.field("line")[p] == -1 and run.field("evaluations")[p] == len(looks)
-        assert len({(a, step) for a, step, _ in looks}) == len(looks), "a place was looked at twice"
-        for (a, step, _), place in zip(looks, run.places[p], strict=True):
+        assert run.field("line")[p] == -1 and run.field("evaluations")[p] == len(visits)
+        assert len({(a, step) for a, step, _ in visits}) == len(visits), "a place was evaluated twice"
+        for (a, step, _), place in zip(visits, run.places[p], strict=True):
             assert 0 < step <= 1 and problem.length[p, a] < inf
             assert torch.equal(place, along(problem.x[p], problem.candidates[a, p], step))
         check_every_line_first(run, p)
         ends = {a: gap for a, gap in enumerate(problem.gap_end[p].tolist()) if not math.isnan(gap)}
-        seen = looks + [(a, 1.0, gap) for a, gap in ends.items()]
+        seen = visits + [(a, 1.0, gap) for a, gap in ends.items()]
         seen = [(a, step, gap < 0) for a, step, gap in seen if problem.length[p, a] < inf]
         crossed = [(a, step) for a, step, below_zero in seen if below_zero]
         for a, length in enumerate(problem.length[p].tolist()):
@@ -265,8 +266,8 @@ def test_backends_agree_bit_for_bit_over_a_zoo_of_gaps(backend, device, dtype, k
     problem.length[1::5, 2] = problem.length[1::5, 0]
     run = Run(problem, backend, device, tol=tol, method=method, probes=probes)
     check(run)
-    assert run.looks[3] == [] and run.field("best_line")[3] == -1
-    assert len({line for looks in run.looks for line, _, _ in looks}) == lines
+    assert run.visits[3] == [] and run.field("best_line")[3] == -1
+    assert len({line for visits in run.visits for line, _, _ in visits}) == lines
     if backend != "reference":
         want = Run(problem, "reference", "cpu", tol=tol, method=method, probes=probes)
         assert len(run.states) == len(want.states)
@@ -301,8 +302,8 @@ def test_bisection_takes_the_logarithm_of_tol(backend, device, tol, known):
     gap = zoo(30, 1, SINGLE, seed=6)
     run = Run(Problem(30, 1, gap, known=known), backend, device, tol=tol, method="bisection")
     check(run)
-    for looks in run.looks:
-        assert abs(len(looks) - (not known) + math.log2(tol)) <= 1
+    for visits in run.visits:
+        assert abs(len(visits) - (not known) + math.log2(tol)) <= 1
 
 
 @pytest.mark.parametrize("lines", [1, 3])
@@ -330,44 +331,44 @@ def test_no_gap_takes_more_than_three_bisections(backend, device, tol, seed, lin
 
     run = Run(Problem(points, lines, adversary), backend, device, tol=tol)
     check(run)
-    for looks in run.looks:
+    for visits in run.visits:
         for a in range(lines):
-            # and the first look, and one for each other line that closed in before
-            assert sum(line == a for line, _, _ in looks) <= 3 * -math.log2(tol) + 1 + lines - 1
+            # and the first evaluation, and one for each other line whose bracket closed before
+            assert sum(line == a for line, _, _ in visits) <= 3 * -math.log2(tol) + 1 + lines - 1
 
 
-def test_a_bracket_is_halved_when_patience_ends(backend, device):
-    assert patience(FINE) == 40 and patience(COARSE) == 12 and patience(0.3) == 4
-    for looks, halved in ((0, False), (38, False), (39, True), (100, True)):
+def test_a_bracket_is_halved_at_the_iteration_cap(backend, device):
+    assert max_iterations(FINE) == 40 and max_iterations(COARSE) == 12 and max_iterations(0.3) == 4
+    for iterations, halved in ((0, False), (38, False), (39, True), (100, True)):
         args = {k: v.to(device) for k, v in arguments().items()}
-        bracket = {"a": 0.5, "gap_a": -0.1, "b": 0.0, "gap_b": 0.5, "c": 1.0, "gap_c": -0.8, "looks": looks,
+        bracket = {"a": 0.5, "gap_a": -0.1, "b": 0.0, "gap_b": 0.5, "c": 1.0, "gap_c": -0.8, "iterations": iterations,
                    "probe": 0.0, "stage": OPEN}  # fmt: skip
         args["lines"][..., LINE["stage"]] = CLOSED
         for name, value in bracket.items():
             args["lines"][:, 1, LINE[name]] = value
         args["state"][:, FIELD["line"]], args["state"][:, FIELD["step"]] = 1.0, 0.4
         args["logits"] = torch.tensor([[0.02, 0.0]], device=device).repeat(3, 1)
-        line_search_step(**args, tol=FINE, allowance=0.0, backend=backend)
+        line_search_step(**args, tol=FINE, rounding_tolerance=0.0, backend=backend)
         step = args["state"][0, FIELD["step"]].item()
         assert args["state"][0, FIELD["line"]] == 1 and 0.4 < step < 0.5
-        assert (step == (0.4 + 0.5) / 2) is halved, looks
-        assert args["lines"][0, 1, LINE["looks"]] == looks + 1
+        assert (step == (0.4 + 0.5) / 2) is halved, iterations
+        assert args["lines"][0, 1, LINE["iterations"]] == iterations + 1
 
 
-def test_smooth_gaps_take_few_looks(backend, device):
+def test_smooth_gaps_take_few_evaluations(backend, device):
     problem = Problem(60, 1, zoo(60, 1, [linear, cubic, exponential], seed=7), gap_x=None, known=True)
     problem.gap_x = doubles(*(problem.gap(p, 0, 0.0) for p in range(60)))
     run = Run(problem, backend, device)
     check(run)
-    looks = sorted(map(len, run.looks))
-    assert looks[30] <= 8 and looks[-1] <= 16  # where bisection takes 20
+    visits = sorted(map(len, run.visits))
+    assert visits[30] <= 8 and visits[-1] <= 16  # where bisection takes 20
 
 
-def test_a_straight_line_takes_two_looks(backend, device):
+def test_a_straight_line_takes_two_evaluations(backend, device):
     problem = Problem(1, 1, lambda p, a, s: 0.3 - s, gap_x=lambda p: 0.3, known=True)
     run = Run(problem, backend, device)
     check(run)
-    first, *second = (step for _, step, _ in run.looks[0])
+    first, *second = (step for _, step, _ in run.visits[0])
     assert first == pytest.approx(0.3, abs=1e-15) and len(second) == 1
     assert abs(second[0] - first) == pytest.approx(0.99 * FINE)
 
@@ -378,19 +379,19 @@ def test_probes_find_the_first_of_several_crossings(backend, device):
 
     without, probed = (Run(Problem(1, 1, window), backend, device, probes=n) for n in (0, 3))
     check(probed)
-    assert [step for _, step, _ in probed.looks[0][:2]] == [0.25, 0.5]
+    assert [step for _, step, _ in probed.visits[0][:2]] == [0.25, 0.5]
     assert probed.field("best_step")[0] == pytest.approx(0.45, abs=FINE)
-    assert without.looks[0][0][1] == 1.0
+    assert without.visits[0][0][1] == 1.0
     for known, last in ((False, [1.0]), (True, [])):
         none = Run(Problem(1, 1, lambda p, a, s: 1.0, known=known), backend, device, probes=3)
-        assert [step for _, step, _ in none.looks[0]] == [0.25, 0.5, 0.75, *last]
+        assert [step for _, step, _ in none.visits[0]] == [0.25, 0.5, 0.75, *last]
         at_end = Run(Problem(1, 1, lambda p, a, s: 1.0 if s < 1 else -1.0, known=known), backend, device, probes=3)
-        assert [step for _, step, _ in at_end.looks[0]][:5] == [0.25, 0.5, 0.75, *last, 0.875, 0.9375][:5]
+        assert [step for _, step, _ in at_end.visits[0]][:5] == [0.25, 0.5, 0.75, *last, 0.875, 0.9375][:5]
         check(none)
         check(at_end)
     # a known gap at the end does not take the probes' place
     known = Run(Problem(1, 1, window, known=True), backend, device, probes=3)
-    assert known.looks == probed.looks
+    assert known.visits == probed.visits
 
 
 def test_probes_beyond_the_nearest_crossing_known_are_left_out(backend, device):
@@ -398,79 +399,79 @@ def test_probes_beyond_the_nearest_crossing_known_are_left_out(backend, device):
     problem.length[0] = doubles(1.0, 2.0)
     run = Run(problem, backend, device, probes=3)
     check(run)
-    assert run.looks[0][:2] == [(0, 0.25, 0.3 - 0.25), (0, 0.5, 0.3 - 0.5)]  # the shorter line up to its crossing
+    assert run.visits[0][:2] == [(0, 0.25, 0.3 - 0.25), (0, 0.5, 0.3 - 0.5)]  # the shorter line up to its crossing
     # of the longer one the nearer half of that place is of interest; the probe at 0.25 is its end and not within
-    assert [(a, step) for a, step, _ in run.looks[0]][2] == (1, 0.25 - FINE)
-    assert [step for a, step, _ in run.looks[0] if a == 1] == [0.25 - FINE]
+    assert [(a, step) for a, step, _ in run.visits[0]][2] == (1, 0.25 - FINE)
+    assert [step for a, step, _ in run.visits[0] if a == 1] == [0.25 - FINE]
     problem.length[0] = doubles(1.0, 1.5)
     run = Run(problem, backend, device, probes=3)
-    assert [step for a, step, _ in run.looks[0] if a == 1] == [0.25, pytest.approx(1 / 3 - FINE)]
+    assert [step for a, step, _ in run.visits[0] if a == 1] == [0.25, pytest.approx(1 / 3 - FINE)]
 
 
-def test_every_line_is_looked_at_once_from_the_shortest_on(backend, device):
+def test_every_line_is_evaluated_once_from_the_shortest_on(backend, device):
     problem = Problem(4, 4, lambda p, a, s: 1.0)
     problem.length[3] = 1.0
     run = Run(problem, backend, device)
     check(run)
-    for p, looks in enumerate(run.looks):
+    for p, visits in enumerate(run.visits):
         shortest_first = problem.length[p].argsort(stable=True).tolist()
-        assert [(a, step) for a, step, _ in looks] == [(a, 1.0) for a in shortest_first]
-    assert [a for a, _, _ in run.looks[3]] == [0, 1, 2, 3], "of lines of one length the first comes first"
+        assert [(a, step) for a, step, _ in visits] == [(a, 1.0) for a in shortest_first]
+    assert [a for a, _, _ in run.visits[3]] == [0, 1, 2, 3], "of lines of one length the first comes first"
     assert run.field("evaluations") == [4.0] * 4 and run.closest.isnan().all()
 
 
 @configurations
-def test_every_line_is_looked_at_before_any_is_refined(backend, device, method, probes, tol):
+def test_every_line_is_evaluated_before_any_is_refined(backend, device, method, probes, tol):
     points, lines = 20, 4
     problem = Problem(points, lines, zoo(points, lines, SINGLE, seed=9), known="half")
     run = Run(problem, backend, device, tol=tol, method=method, probes=probes)
     check(run)
     refined_at_last = 0
-    for p, looks in enumerate(run.looks):
+    for p, visits in enumerate(run.visits):
         known = {a for a in range(lines) if problem.gap_end[p, a] < 0}
         crossed = set() if probes else known.copy()
-        first_looks, bound, refining = [], min([problem.length[p, a].item() for a in crossed], default=inf), False
-        for a, step, gap in looks:
+        first_lengths, bound, refining = [], min([problem.length[p, a].item() for a in crossed], default=inf), False
+        for a, step, gap in visits:
             length = problem.length[p, a].item()
             if a in crossed:
                 refining = True
                 continue
-            assert not refining, "a line was looked at for the first time after another was refined"
+            assert not refining, "a line was evaluated for the first time after another was refined"
             end = min(1.0, bound / length - tol)  # or where the nearest crossing known lies
             assert step == end or (step < end and step * (probes + 1) in range(1, probes + 1))
-            first_looks += [length] if length not in first_looks else []
+            first_lengths += [length] if length not in first_lengths else []
             if gap < 0:
                 crossed.add(a)
                 bound = min(bound, step * length)
             elif step == probes / (probes + 1) and a in known and end == 1:  # what is at the end is known
                 crossed.add(a)
                 bound = min(bound, length)
-        assert first_looks == sorted(first_looks), "not from the shortest on"
-        assert probes or len(first_looks) == problem.gap_end[p].isnan().sum()
+        assert first_lengths == sorted(first_lengths), "not from the shortest on"
+        assert probes or len(first_lengths) == problem.gap_end[p].isnan().sum()
         refined_at_last += refining
     assert refined_at_last == points
 
 
-def test_a_line_that_has_not_crossed_by_the_bound_costs_one_look(backend, device):
+def test_a_line_that_has_not_crossed_by_the_bound_costs_one_evaluation(backend, device):
     problem = Problem(1, 3, lambda p, a, s: (0.5, 0.9, 0.2)[a] - s)
     problem.length[:] = torch.tensor([1.0, 2.0, 1.5])
     run = Run(problem, backend, device)
     check(run)
-    assert [a for a, _, _ in run.looks[0]][:3] == [0, 2, 1]
-    second = [step for a, step, _ in run.looks[0] if a == 1]
+    assert [a for a, _, _ in run.visits[0]][:3] == [0, 2, 1]
+    second = [step for a, step, _ in run.visits[0] if a == 1]
     assert second == [pytest.approx(0.5 - FINE, abs=2 * FINE)] and second[0] < 0.5
     assert run.field("best_line") == [2.0] and run.field("radius")[0] == pytest.approx(0.3, abs=2 * FINE)
-    third = [step for a, step, _ in run.looks[0] if a == 2]
+    third = [step for a, step, _ in run.visits[0] if a == 2]
     assert third[0] == 1 / 1.5 - FINE and max(third) == third[0]
 
 
-def test_a_line_that_has_not_crossed_by_the_radius_costs_one_look_more(backend, device):
+def test_a_line_that_has_not_crossed_by_the_radius_costs_one_evaluation_more(backend, device):
     problem = Problem(1, 3, lambda p, a, s: (0.3, 0.6, 0.4)[a] - s)
     problem.gap_x, problem.length[:] = doubles(0.3), doubles(1.0, 1.0, 1.25)
     problem.gap = lambda p, a, s: (0.3 - s, (0.6 - s) / 2, (0.4 - s) * 0.75)[a]  # of one gap at x
     run = Run(problem, backend, device)
     check(run)
-    (a, first), (b, second), (c, third), *rest = ((line, step) for line, step, _ in run.looks[0])
+    (a, first), (b, second), (c, third), *rest = ((line, step) for line, step, _ in run.visits[0])
     assert [(a, first), (b, second), (c, third)] == [(0, 1.0), (1, 1.0 - FINE), (2, (1.0 - FINE) / 1.25 - FINE)]
     assert [line for line, _ in rest] == [0, 0, 2, 1], "the nearest promise first"
     radius = run.field("radius")[0]
@@ -488,12 +489,12 @@ def test_a_line_that_has_crossed_by_the_radius_is_searched_on(backend, device):
     radii = sorted({state[0, FIELD["radius"]].item() for state in run.states}, reverse=True)
     assert radii == [inf, pytest.approx(0.3, abs=FINE), pytest.approx(0.1, abs=FINE)]
     assert run.field("best_line") == [1.0] and run.field("radius")[0] == radii[2]
-    assert [a for a, _, _ in run.looks[0]][:5] == [0, 1, 0, 0, 1] and run.looks[0][4][1] == radii[1] - FINE
+    assert [a for a, _, _ in run.visits[0]][:5] == [0, 1, 0, 0, 1] and run.visits[0][4][1] == radii[1] - FINE
 
 
 @configurations
 def test_the_line_of_the_nearest_promise_is_refined(backend, device, method, probes, tol):
-    """The promise is the secant's of the bracket, told from what was looked at."""
+    """The estimate is the secant's of the bracket, read from what was evaluated."""
     points, lines = 20, 4
     kinds = [linear, cubic, flat_then_steep, kinked, jump]
     gap, gap_x = zoo(points, lines, kinds, seed=10), 0.7
@@ -501,13 +502,13 @@ def test_the_line_of_the_nearest_promise_is_refined(backend, device, method, pro
     run = Run(problem, backend, device, tol=tol, method=method, probes=probes)
     check(run)
     choices = 0
-    for p, looks in enumerate(run.looks):
+    for p, visits in enumerate(run.visits):
         length = problem.length[p].tolist()
         low, high = {a: (0.0, gap_x) for a in range(lines)}, {}
         for state, stages in zip(run.states, (lines[p, :, LINE["stage"]] for lines in run.lines), strict=True):
             turn, evaluations = int(state[p, FIELD["line"]]), int(state[p, FIELD["evaluations"]])
             if evaluations and turn >= 0:
-                a, step, seen = looks[evaluations - 1]
+                a, step, seen = visits[evaluations - 1]
                 (high if seen < 0 else low)[a] = step, seen
             if turn < 0 or (stages == UNSEEN).any():
                 continue
@@ -525,15 +526,15 @@ def test_the_nearest_crossing_seen_is_the_one_returned(backend, device):
     """The second line's bracket is down to tol; then the first one's is, at a crossing farther by less than tol."""
     args = {k: v.to(device) for k, v in arguments(points=1).items()}
     near, far = 0.5 + 0.5 * COARSE, 0.5 + 0.9 * COARSE
-    first = {"length": 1.0, "a": 0.5, "gap_a": 0.1, "b": 0.9, "gap_b": -9.0, "looks": 0.0, "stage": OPEN}
-    second = {"length": 1.0, "a": 0.5 - 0.05 * COARSE, "gap_a": 0.1, "b": near, "gap_b": -0.1, "looks": 0.0,
+    first = {"length": 1.0, "a": 0.5, "gap_a": 0.1, "b": 0.9, "gap_b": -9.0, "iterations": 0.0, "stage": OPEN}
+    second = {"length": 1.0, "a": 0.5 - 0.05 * COARSE, "gap_a": 0.1, "b": near, "gap_b": -0.1, "iterations": 0.0,
               "stage": OPEN}  # fmt: skip
     for a, bracket in enumerate((first, second)):
         for name, value in bracket.items():
             args["lines"][:, a, LINE[name]] = value
     args["state"][:, FIELD["line"]], args["state"][:, FIELD["step"]] = 0.0, far
     args["logits"] = torch.tensor([[0.0, 9.0]], device=device)
-    line_search_step(**args, tol=COARSE, allowance=0.0, backend=backend)
+    line_search_step(**args, tol=COARSE, rounding_tolerance=0.0, backend=backend)
     state, closest = (args[name][0].cpu() for name in ("state", "closest"))
     assert state[FIELD["line"]] == -1 and state[FIELD["best_line"]] == 1
     assert state[FIELD["radius"]] == state[FIELD["best_step"]] == near
@@ -547,7 +548,7 @@ def test_of_identical_candidates_the_first_wins(backend, device):
         problem.length[:] = 1.25
         run = Run(problem, backend, device)
         check(run)
-        per_line = [sum(line == a for line, _, _ in run.looks[0]) for a in range(count)]
+        per_line = [sum(line == a for line, _, _ in run.visits[0]) for a in range(count)]
         if crosses:  # the end and two inside; another one's nearest crossing known and the radius
             assert per_line == [3] + [2] * (count - 1)
             assert run.field("best_line") == [0.0]
@@ -556,20 +557,20 @@ def test_of_identical_candidates_the_first_wins(backend, device):
             assert per_line == [1] * count and run.field("best_line") == [-1.0]
 
 
-def test_known_gaps_save_the_looks_at_the_ends(backend, device):
+def test_known_gaps_save_the_evaluations_at_the_ends(backend, device):
     for known in (False, True):
         run = Run(Problem(1, 1, lambda p, a, s: 0.25 - s, gap_x=lambda p: 0.25, known=known), backend, device)
-        assert (run.looks[0][0][1] == 1.0) is not known
+        assert (run.visits[0][0][1] == 1.0) is not known
         check(run)
     # of several lines: those that have not crossed are closed from the start, the others open
     gap = lambda p, a, s: (0.3, 1.5, 0.6, 1.2)[a] - s  # noqa: E731
     run = Run(Problem(1, 4, gap, gap_x=lambda p: 0.3, known=True), backend, device)
     check(run)
     assert run.lines[0][0, :, LINE["stage"]].tolist() == [OPEN, CLOSED, OPEN, CLOSED]
-    assert {a for a, _, _ in run.looks[0]} <= {0, 2}
+    assert {a for a, _, _ in run.visits[0]} <= {0, 2}
     never_crossing = Run(Problem(2, 3, lambda p, a, s: 1.0, known=True), backend, device)
     check(never_crossing)
-    assert never_crossing.looks == [[], []] and never_crossing.field("line") == [-1.0, -1.0]
+    assert never_crossing.visits == [[], []] and never_crossing.field("line") == [-1.0, -1.0]
 
 
 def test_a_known_crossing_bounds_the_lines_that_are_not_known(backend, device):
@@ -577,8 +578,8 @@ def test_a_known_crossing_bounds_the_lines_that_are_not_known(backend, device):
     problem.length[0], problem.gap_end[0] = doubles(1.0, 2.0, 0.5), doubles(-0.5, nan, nan)
     run = Run(problem, backend, device)
     check(run)
-    assert [(a, step) for a, step, _ in run.looks[0]][:2] == [(2, 1.0), (1, 0.5 - FINE)]
-    assert {a for a, _, _ in run.looks[0][2:]} == {0}
+    assert [(a, step) for a, step, _ in run.visits[0]][:2] == [(2, 1.0), (1, 0.5 - FINE)]
+    assert {a for a, _, _ in run.visits[0][2:]} == {0}
 
 
 def test_stages_follow_each_other(backend, device):
@@ -598,7 +599,7 @@ def test_stages_follow_each_other(backend, device):
 
 @pytest.mark.parametrize("known", [True, False])
 def test_a_bracket_starts_from_the_end_of_the_smaller_gap(backend, device, known):
-    """Chandrupatla's choice at the second look depends on which of the two is the latest place."""
+    """Chandrupatla's choice at the second evaluation depends on which of the two is the latest place."""
     for at_x, at_end, a, b in ((0.25, -9.0, 0.0, 1.0), (9.0, -0.25, 1.0, 0.0), (1.0, -1.0, 0.0, 1.0)):
         root = at_x / (at_x - at_end)
         problem = Problem(
@@ -610,7 +611,7 @@ def test_a_bracket_starts_from_the_end_of_the_smaller_gap(backend, device, known
         )
         lines = Run(problem, backend, device).lines
         line = Line(*lines[0 if known else 1][0, 0].tolist())
-        assert (line.a, line.b, line.stage, line.looks) == (a, b, OPEN, 0)
+        assert (line.a, line.b, line.stage, line.iterations) == (a, b, OPEN, 0)
         gaps = {0.0: at_x, 1.0: at_end}
         assert (line.gap_a, line.gap_b) == (pytest.approx(gaps[a]), pytest.approx(gaps[b]))
         assert math.isnan(line.c) and math.isnan(line.gap_c)
@@ -625,7 +626,7 @@ def test_a_new_search_knows_lengths_and_ends_alone():
     assert torch.equal(bits(lines[..., LINE["gap_end"]]), bits(problem.gap_end))
     for row in lines.flatten(0, 1).tolist():
         line = Line(*row)
-        assert (line.looks, line.probe, line.stage) == (0, 0, UNSEEN)
+        assert (line.iterations, line.probe, line.stage) == (0, 0, UNSEEN)
         assert all(map(math.isnan, (line.a, line.gap_a, line.b, line.gap_b, line.c, line.gap_c)))
     for p, row in enumerate(state.tolist()):
         search = Search(*row)
@@ -643,7 +644,7 @@ def test_places_lie_between_x_and_its_candidate(backend, device, dtype):
     run = Run(problem, backend, device)
     check(run)
     for p, places in enumerate(run.places):
-        for (a, step, _), place in zip(run.looks[p], places, strict=True):
+        for (a, step, _), place in zip(run.visits[p], places, strict=True):
             x, x_adv = problem.x[p], problem.candidates[a, p]
             assert (place >= torch.minimum(x, x_adv)).all() and (place <= torch.maximum(x, x_adv)).all()
             if step == 1.0:
@@ -658,7 +659,7 @@ def test_places_of_all_backends_agree_just_below_one(backend, device):
     problem.length[0], problem.gap_end[0, 1] = doubles(1.0, 1.0 + 2.0**-30), nan
     run, want = (Run(problem, name, place, tol=2.0**-31) for name, place in ((backend, device), ("reference", "cpu")))
     check(run)
-    assert run.looks[0][0][0] == 1 and 1 - 2.0**-29 < run.looks[0][0][1] < 1
+    assert run.visits[0][0][0] == 1 and 1 - 2.0**-29 < run.visits[0][0][1] < 1
     assert all(torch.equal(place, other) for place, other in zip(run.places[0], want.places[0], strict=True))
 
 
@@ -722,15 +723,15 @@ def test_nothing_to_search(backend, device, points, lines):
 @pytest.mark.parametrize("dtype, crossed", [
     (torch.float64, True), (torch.float32, False), (torch.bfloat16, False), (torch.float16, False)
 ], ids=str)  # fmt: skip
-def test_the_allowance_is_that_of_the_logits_dtype(backend, device, dtype, crossed):
-    for allowance, expected in ((None, crossed), (0.0, True), (1.0, False)):
+def test_the_rounding_tolerance_is_that_of_the_logits_dtype(backend, device, dtype, crossed):
+    for tolerance, expected in ((None, crossed), (0.0, True), (1.0, False)):
         args = {k: v.to(device) if v is not None else v for k, v in arguments(logits=False).items()}
         line_search_step(**args, tol=FINE, backend=backend)
         # the second class leads by one unit of the dtype, or by 1e-12
         lead = 1e-12 if dtype == torch.float64 else torch.finfo(dtype).eps
         args["logits"] = torch.tensor([[1.0, 1.0 + lead]] * 3, dtype=dtype, device=device)
         assert (args["logits"][:, 1] > args["logits"][:, 0]).all()
-        line_search_step(**args, tol=FINE, allowance=allowance, backend=backend)
+        line_search_step(**args, tol=FINE, rounding_tolerance=tolerance, backend=backend)
         first = args["lines"][:, :, LINE["length"]].argmin(1)
         stages = args["lines"][torch.arange(3, device=device), first, LINE["stage"]]
         assert (stages == (OPEN if expected else CLOSED)).all()
@@ -769,8 +770,6 @@ def test_an_unknown_method_or_backend_is_named():
     ("closest", lambda t: t[:, :2].clone()), ("closest", lambda t: t.t().contiguous().t()),
 ])  # fmt: skip
 def test_a_wrong_tensor_is_named(backend, device, name, change):
-    if backend == "reference":
-        pytest.skip("the reference does not look at its tensors")
     args = {k: v.to(device) for k, v in arguments().items()}
     args[name] = change(args[name])
     with pytest.raises((TypeError, ValueError), match=f"^{name}: "):

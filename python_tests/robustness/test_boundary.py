@@ -11,7 +11,7 @@ from scipy.optimize import brentq, linprog
 from torch import nn
 
 from robustperf import closest_boundary, line_search, ops
-from robustperf.robustness.boundary import TOL, distances
+from robustperf.robustness.search import TOL, distances
 
 OP = "line_search_step"  # for the `backend` fixture
 NORMS = [1, 2, math.inf]

@@ -8,8 +8,7 @@ import torch
 from torch import nn
 
 from robustperf import MarginCurve, margins, plot
-from robustperf.attacks import BG, FGSM, PGD, Adversarial, Attack
-from robustperf.attacks.attack import gap_at
+from robustperf.attacks import BG, FGSM, PGD, Attack
 from robustperf.robustness.diagnostics import Diagnostics
 from robustperf.robustness.margin_run import load_margins, save_margins
 from robustperf.robustness.margins import Margins
@@ -46,9 +45,9 @@ class Nearby(Attack):
     def __init__(self, point, gap=None):
         self.point, self.gap = point, gap
 
-    def run(self, model, x, labels, *, key, index, bounds):
-        point = self.point[index]
-        return Adversarial(point, gap_at(model, point, labels), torch.ones_like(labels))
+    def run(self, problem):
+        point = self.point[problem.index]
+        return point, problem.gap(point)
 
 
 def test_nothing_to_tell(net, x):

@@ -159,24 +159,24 @@ def test_distances_are_a_sorted_float64_copy():
 @pytest.mark.parametrize(
     "margins, upper, error, message",
     [
-        ([1.0], None, ValueError, "upper must be given"),
-        (SimpleNamespace(distance=torch.ones(2)), None, ValueError, "upper must be given"),
-        ([1.0, math.nan], 1, ValueError, "margins must be distances >= 0 .* got nan at position 1"),
-        ([1.0, 2.0, -0.5], 1, ValueError, "margins must be .* got -0.5 at position 2"),
-        ([-math.inf], 1, ValueError, "margins must be .* got -inf at position 0"),
-        ([], 1, ValueError, r"margins must have shape \[N\] with N >= 1, got \[0\]"),
-        (torch.ones(2, 3), 1, ValueError, r"margins must have shape .* got \[2, 3\]"),
-        (torch.tensor(1.0), 1, ValueError, r"margins must have shape .* got \[\]"),
-        (torch.ones(2, dtype=torch.bool), 1, TypeError, "margins must be real numbers, got dtype torch.bool"),
-        (np.ones(2, dtype=complex), 1, TypeError, "margins must be real numbers, got dtype torch.complex128"),
-        ("abc", 1, TypeError, "margins must be real numbers, .* got str"),
-        (None, 1, TypeError, "margins must be real numbers, .* got NoneType"),
-        ([1.0], 0, ValueError, "upper must be finite and above zero, got 0.0"),
-        ([1.0], -2, ValueError, "upper must be finite and above zero, got -2.0"),
-        ([1.0], math.inf, ValueError, "upper must be finite and above zero, got inf"),
-        ([1.0], math.nan, ValueError, "upper must be finite and above zero, got nan"),
-        ([1.0], [1, 2], TypeError, "upper must be a number"),
-        ([1.0], torch.ones(2), TypeError, "upper must be a number"),
+        ([1.0], None, ValueError, "upper: expected the largest distance"),
+        (SimpleNamespace(distance=torch.ones(2)), None, ValueError, "upper: expected the largest distance"),
+        ([1.0, math.nan], 1, ValueError, "margins: expected distances >= 0 .* got nan at position 1"),
+        ([1.0, 2.0, -0.5], 1, ValueError, "margins: expected .* got -0.5 at position 2"),
+        ([-math.inf], 1, ValueError, "margins: expected .* got -inf at position 0"),
+        ([], 1, ValueError, r"margins: expected shape \[N\] with N >= 1, got \[0\]"),
+        (torch.ones(2, 3), 1, ValueError, r"margins: expected shape .* got \[2, 3\]"),
+        (torch.tensor(1.0), 1, ValueError, r"margins: expected shape .* got \[\]"),
+        (torch.ones(2, dtype=torch.bool), 1, TypeError, "margins: expected real numbers, got dtype torch.bool"),
+        (np.ones(2, dtype=complex), 1, TypeError, "margins: expected real numbers, got dtype torch.complex128"),
+        ("abc", 1, TypeError, "margins: expected real numbers, .* got str"),
+        (None, 1, TypeError, "margins: expected real numbers, .* got NoneType"),
+        ([1.0], 0, ValueError, "upper: expected a finite number above 0, got 0.0"),
+        ([1.0], -2, ValueError, "upper: expected a finite number above 0, got -2.0"),
+        ([1.0], math.inf, ValueError, "upper: expected a finite number above 0, got inf"),
+        ([1.0], math.nan, ValueError, "upper: expected a finite number above 0, got nan"),
+        ([1.0], [1, 2], TypeError, "upper: expected a number"),
+        ([1.0], torch.ones(2), TypeError, "upper: expected a number"),
     ],
 )
 def test_errors_name_the_argument_and_its_value(margins, upper, error, message):
@@ -187,9 +187,9 @@ def test_errors_name_the_argument_and_its_value(margins, upper, error, message):
 @pytest.mark.parametrize(
     "eps, error, message",
     [
-        (-0.1, ValueError, "eps must be distances >= 0, got -0.1"),
-        (torch.tensor([0.0, math.nan]), ValueError, "eps must be distances >= 0, got nan"),
-        ("x", TypeError, "eps must be real numbers, .* got str"),
+        (-0.1, ValueError, "eps: expected distances >= 0, got -0.1"),
+        (torch.tensor([0.0, math.nan]), ValueError, "eps: expected distances >= 0, got nan"),
+        ("x", TypeError, "eps: expected real numbers, .* got str"),
     ],
 )
 def test_a_wrong_eps_is_refused_by_the_curve_and_the_band(eps, error, message):
@@ -201,5 +201,5 @@ def test_a_wrong_eps_is_refused_by_the_curve_and_the_band(eps, error, message):
 
 @pytest.mark.parametrize("confidence", [0, 1, -1, 95, math.nan])
 def test_a_confidence_that_is_no_probability_is_refused(confidence):
-    with pytest.raises(ValueError, match="confidence must be .* got"):
+    with pytest.raises(ValueError, match="confidence: expected .* got"):
         MarginCurve.from_margins([1.0], 2).band(confidence)

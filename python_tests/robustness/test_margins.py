@@ -8,9 +8,8 @@ import torch
 from torch import nn
 
 from robustperf import MarginCurve, closest_boundary, margins, ops, random
-from robustperf.attacks import BG, FGSM, PGD, Adversarial, Attack
-from robustperf.attacks.attack import gap_at
-from robustperf.robustness.margins import Margins, diameter, stream
+from robustperf.attacks import BG, FGSM, PGD, Attack
+from robustperf.robustness.margins import Margins, MarginSearch, diameter
 
 NORMS = [1, 2, math.inf]
 ENSEMBLE = (FGSM(0.3), PGD(eps=0.4, steps=6), PGD(norm=2, eps=1.5, steps=6), BG())
@@ -37,10 +36,10 @@ class Towards(Attack):
 
     corner: float = 1.0
 
-    def run(self, model, x, labels, *, key, index, bounds):
-        point = torch.full_like(x, self.corner)
-        point[..., 0] = bounds[1] - self.corner
-        return Adversarial(point, gap_at(model, point, labels), torch.ones_like(labels))
+    def run(self, problem):
+        point = torch.full_like(problem.x, self.corner)
+        point[..., 0] = problem.bounds[1] - self.corner
+        return point, problem.gap(point)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,17 +48,20 @@ class Corner(Attack):
 
     seed: int
 
-    def run(self, model, x, labels, *, key, index, bounds):
-        corner = random.uniform(self.seed, index, 1, x[0].numel())[0].reshape(x.shape) > 0.5
-        point = torch.where(corner, bounds[1], bounds[0]).to(x.dtype)
-        return Adversarial(point, gap_at(model, point, labels), torch.full_like(labels, self.seed))
+    def run(self, problem):
+        x, (lower, upper) = problem.x, problem.bounds
+        corner = random.uniform(self.seed, problem.index, 1, x[0].numel())[0].reshape(x.shape) > 0.5
+        point = torch.where(corner, upper, lower).to(x.dtype)
+        problem.count(None, forward=self.seed - 1)  # so that the attacks' counts differ
+        return point, problem.gap(point)
 
 
 class Nowhere(Attack):
     """Finds nothing."""
 
-    def run(self, model, x, labels, *, key, index, bounds):
-        return Adversarial(x.clone(), gap_at(model, x, labels), torch.full_like(labels, 3))
+    def run(self, problem):
+        problem.count(None, forward=2)
+        return problem.x.clone(), problem.gap(problem.x)
 
 
 class Recorded(nn.Module):
@@ -219,7 +221,7 @@ def test_shares_of_two_attacks_of_one_kind(net, x):
 
 
 def test_stream_gives_the_parts(net, x):
-    parts = list(stream(net, x, attacks=ENSEMBLE, batch_size=8, keep_points=True, labels=net(x).argmax(1)))
+    parts = list(MarginSearch(net, ENSEMBLE, batch_size=8, keep_points=True).stream(x, labels=net(x).argmax(1)))
     assert [len(part.distance) for part in parts] == [8, 8, 8, 6]
     assert [part.attack_evaluations.shape for part in parts] == [(4, 8)] * 3 + [(4, 6)]
     joined, whole = Margins.concatenate(parts), margins(net, x, attacks=ENSEMBLE, batch_size=8, keep_points=True)
@@ -231,7 +233,7 @@ def test_stream_gives_the_parts(net, x):
 
 def test_stream_works_a_batch_at_a_time(net, x):
     model = Recorded(net)
-    parts = stream(model, x, attacks=[FGSM()], batch_size=10)
+    parts = MarginSearch(model, [FGSM()], batch_size=10).stream(x)
     next(parts)
     first = len(model.batches)
     next(parts)

@@ -1,8 +1,12 @@
-"""Attacks: where the lines of the margin search end. One file an attack; each names its source and its defaults."""
+"""Attacks: where the lines of the margin search end.
+
+One file for each attack, with its source and its defaults. `robustperf.attacks.attack` shows how to write one.
+"""
 
 from robustperf.attacks.attack import Adversarial, Attack
 from robustperf.attacks.bg import BG
 from robustperf.attacks.fgsm import FGSM
 from robustperf.attacks.pgd import PGD
+from robustperf.attacks.problem import Nearest, Problem
 
-__all__ = ["BG", "FGSM", "PGD", "Adversarial", "Attack"]
+__all__ = ["BG", "FGSM", "PGD", "Adversarial", "Attack", "Nearest", "Problem"]

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch
 
 from robustperf import check, ops
-from robustperf.attacks.attack import Adversarial, Attack, input_gradients, per_sample
-from robustperf.classifier import Classifier, logits_of
-from robustperf.ops.logit_gap import check_labels, rounding_tolerance_of
+from robustperf.attacks.attack import Attack
+from robustperf.attacks.problem import Nearest, Problem
+from robustperf.ops.logit_gap import rounding_tolerance_of
 
 
 @dataclass(frozen=True)
@@ -41,39 +41,34 @@ class BG(Attack):
     classes: int | None = None
     steps: int = 1
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "norm", check.norm(self.norm))
-        overshoot = tuple(float(s) for s in self.overshoot)
-        if not overshoot or not all(1 <= s < math.inf for s in overshoot):
-            raise ValueError(f"overshoot: expected finite scales of at least 1, got {self.overshoot!r}")
+        overshoot = tuple(float(check.number("overshoot", scale, least=1)) for scale in self.overshoot)
+        if not overshoot:
+            raise ValueError("overshoot: expected at least one scale, got none")
         object.__setattr__(self, "overshoot", overshoot)
         if self.classes is not None:
-            check.positive("classes", self.classes, integer=True)
-        check.positive("steps", self.steps, integer=True)
+            check.integer("classes", self.classes, 1)
+        check.integer("steps", self.steps, 1)
 
     @property
     def published(self) -> bool:
         return self == BG(self.norm)
 
-    def run(self, model, x, labels, *, key, index, bounds) -> Adversarial:
-        found = self.linearised(model, x, x, labels, bounds)
-        point, gap, evaluations, flat = found.point, found.gap, found.evaluations, found.flat
-        for _ in range(self.steps - 1):
-            found = self.linearised(model, found.point, x, labels, bounds)
-            evaluations, flat = evaluations + found.evaluations, flat | found.flat
-            nearer = (found.gap < 0) & (~(gap < 0) | (self.length(found.point - x) < self.length(point - x)))
-            point = torch.where(per_sample(nearer, x).bool(), found.point, point)
-            gap = torch.where(nearer, found.gap, gap)
-        return Adversarial(point, gap, evaluations, flat)
+    def run(self, problem: Problem) -> tuple[torch.Tensor, torch.Tensor]:
+        nearest, point = Nearest(problem, self.norm), problem.x
+        for _ in range(self.steps):
+            point, gap = self.linearised(problem, point)
+            nearest.offer(point, gap)
+        return nearest.point, nearest.gap
 
     def length(self, delta: torch.Tensor) -> torch.Tensor:
         return torch.linalg.vector_norm(delta.flatten(1), self.norm, dim=1)
 
-    def linearised(self, model, at, x, labels, bounds) -> Adversarial:
-        """The closest point to x that crosses, of the solutions for the network linearised at `at`."""
-        batch = torch.arange(x.shape[0], device=x.device)
-        logits, gradients = logit_gradients(model, at)
-        check_labels("labels", labels, logits.shape[1])
+    def linearised(self, problem: Problem, at: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(point, gap): the closest point to x that crosses, of the solutions for the network linearised at `at`."""
+        x, labels, batch = problem.x, problem.labels, problem.rows
+        logits, gradients = problem.logit_gradients(at)
         count = min(self.classes or logits.shape[1] - 1, logits.shape[1] - 1)
         target = logits.scatter(1, labels[:, None], -math.inf).topk(count, dim=1).indices  # [B, J]
         normal = gradients[batch[:, None], target] - gradients[batch, labels][:, None]  # ∇(f_j - f_y), [B, J, D]
@@ -85,7 +80,7 @@ class BG(Attack):
         # what a step must reach at least, to count as a crossing of the linear model's boundary
         scale_of_logits = logits.abs().masked_fill(~logits.isfinite(), 0.0).amax(1).double()
         least = distance + 2 * rounding_tolerance_of(logits) * scale_of_logits[:, None]
-        lower, upper = (b.expand(x.shape[1:]).flatten() if isinstance(b, torch.Tensor) else b for b in bounds)
+        lower, upper = (b.expand(x.shape[1:]).flatten() if isinstance(b, torch.Tensor) else b for b in problem.bounds)
 
         def step(rows: torch.Tensor, j: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
             offset = torch.maximum(distance[rows, j] * scale, least[rows, j])
@@ -100,20 +95,15 @@ class BG(Attack):
         lengths = torch.stack(lengths, -1).reshape(x.shape[0], count, len(scales))
         # no plan without a gradient: a step that is none, or not finite
         still = (lengths == 0) & (least[:, :, None] > 0)
-        flat = (~lengths.isfinite()).any(2).any(1) | still.all(2).all(1)
+        problem.mark_flat((~lengths.isfinite()).any(2).any(1) | still.all(2).all(1))
         lengths = lengths.masked_fill(still | ~lengths.isfinite(), math.inf)
 
-        point, gap = x.clone(), torch.full((x.shape[0],), math.nan, dtype=torch.float64, device=x.device)
-        if at is x:
-            gap = ops.logit_gap(logits, labels)
-        evaluations = torch.ones(x.shape[0], dtype=torch.int64, device=x.device)
+        point, gap = x.clone(), ops.logit_gap(logits, labels) if at is x else problem.unknown()
 
         def evaluate(rows: torch.Tensor, j: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-            point[rows] = (x[rows] + step(rows, j, scale).reshape(x[rows].shape)).clamp(*bounds)
-            with torch.no_grad():
-                there = logits_of(model, point[rows])
+            point[rows] = problem.clamp(x[rows] + step(rows, j, scale).reshape(x[rows].shape))
+            there = problem.logits(point[rows], rows)
             gap[rows] = ops.logit_gap(there, labels[rows])
-            evaluations[rows] += 1
             return there
 
         active = batch
@@ -127,7 +117,7 @@ class BG(Attack):
             plan = order[active, rank]
             evaluate(active, plan // len(scales), scales[plan % len(scales)])
             active = active[~(gap[active] < 0)]
-        return Adversarial(point, gap, evaluations, flat)
+        return point, gap
 
     @staticmethod
     def _exactly(active, labels, target, distance, scales, lengths, evaluate, gap) -> torch.Tensor:
@@ -151,17 +141,3 @@ class BG(Attack):
         last = 2 * lengths[rows].masked_fill(lengths[rows].isinf(), 0.0).amax((1, 2))
         lengths[rows, j[rows]] = torch.where(late, nearest + last[:, None], nearest)
         return active[~(gap[active] < 0)]
-
-
-def logit_gradients(model: Classifier, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(logits [B, C], the gradient of each logit [B, C, D]) from one forward pass and one batched backward pass."""
-    with torch.enable_grad():
-        x = x.detach().requires_grad_()
-        logits = logits_of(model, x)
-        classes = logits.shape[1]
-        seeds = torch.eye(classes, dtype=logits.dtype, device=x.device)[:, None].expand(classes, *logits.shape)
-        try:
-            (gradients,) = input_gradients(logits, x, seeds, is_grads_batched=True, retain_graph=True)
-        except RuntimeError:  # an operation in the model that vmap does not know: class by class
-            gradients = torch.stack([input_gradients(logits, x, s, retain_graph=True)[0] for s in seeds])
-    return logits.detach(), gradients.flatten(2).transpose(0, 1)

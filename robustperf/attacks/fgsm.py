@@ -5,7 +5,9 @@ from dataclasses import dataclass
 import torch
 
 from robustperf import check
-from robustperf.attacks.attack import Adversarial, Attack, check_loss, gap_at, loss_gradient
+from robustperf.attacks.attack import Attack
+from robustperf.attacks.losses import check_loss
+from robustperf.attacks.problem import Problem
 
 _EPS = 0.25
 
@@ -20,24 +22,24 @@ class FGSM(Attack):
     Args:
         eps: the step in the L∞ norm, in the units of x. None takes 0.25 of the box's mean width: the paper's 0.25 for
             MNIST in [0, 1]. A value without bounds counts as 1 wide.
-        loss: L, "gap", "dlr" or "cross_entropy", see `robustperf.attacks.attack.loss_of`.
+        loss: L, "gap", "dlr" or "cross_entropy", see `robustperf.attacks.losses.loss_of`.
     """
 
     eps: float | None = None
     loss: str = "gap"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.eps is not None:
-            check.positive("eps", self.eps)
+            check.number("eps", self.eps, above=0)
         check_loss(self.loss)
 
     @property
     def published(self) -> bool:
         return self.eps in (None, _EPS)
 
-    def run(self, model, x, labels, *, key, index, bounds) -> Adversarial:
-        gradient, _, flat = loss_gradient(model, x, labels, self.loss)
-        eps = _EPS * check.width(bounds, x) if self.eps is None else self.eps
-        point = (x + eps * gradient.sign()).clamp(*bounds)
-        evaluations = torch.full((x.shape[0],), 2, dtype=torch.int64, device=x.device)
-        return Adversarial(point, gap_at(model, point, labels), evaluations, flat)
+    def run(self, problem: Problem) -> tuple[torch.Tensor, torch.Tensor]:
+        x = problem.x
+        gradient, _ = problem.gradient(x, loss=self.loss)
+        eps = _EPS * check.width(problem.bounds, x) if self.eps is None else self.eps
+        point = problem.clamp(x + eps * gradient.sign())
+        return point, problem.gap(point)

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 import torch
 
 from robustperf import check, random
-from robustperf.attacks.attack import Adversarial, Attack, check_loss, gap_at, loss_gradient, per_sample
+from robustperf.attacks.attack import Attack
+from robustperf.attacks.losses import check_loss, per_sample
+from robustperf.attacks.problem import Problem
 
 _EPS = {2.0: 3.0, math.inf: 0.3}
 
@@ -29,7 +31,7 @@ class PGD(Attack):
         steps: how many.
         random_start: start at a draw from the ball, otherwise at x.
         early_stop: stop at a point once its label has changed, which saves evaluations.
-        loss: "gap", "dlr" or "cross_entropy", see `robustperf.attacks.attack.loss_of`.
+        loss: "gap", "dlr" or "cross_entropy", see `robustperf.attacks.losses.loss_of`.
     """
 
     norm: float = math.inf
@@ -40,14 +42,14 @@ class PGD(Attack):
     early_stop: bool = False
     loss: str = "gap"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         norm = check.norm(self.norm)
         if norm not in _EPS:
             raise ValueError(f"norm: expected 2 or inf, got {self.norm!r}")
-        check.positive("steps", self.steps, integer=True)
+        check.integer("steps", self.steps, 1)
         for name in ("eps", "step"):
             if getattr(self, name) is not None:
-                check.positive(name, getattr(self, name))
+                check.number(name, getattr(self, name), above=0)
         check_loss(self.loss)
         object.__setattr__(self, "norm", norm)
 
@@ -62,20 +64,14 @@ class PGD(Attack):
         step = eps / 30 if self.norm == math.inf else 2.5 * eps / self.steps
         return eps, step if self.step is None else self.step
 
-    def run(self, model, x, labels, *, key, index, bounds) -> Adversarial:
+    def run(self, problem: Problem) -> tuple[torch.Tensor, torch.Tensor]:
+        x, point, bounds = problem.x, problem.x, problem.bounds
         eps, step = self.sizes(check.width(bounds, x))
-        point = x
         if self.random_start:
-            point = self.project(x + self.draw(x, eps, key, index), x, eps, bounds)
-        found = point.clone()
-        flat = torch.zeros(x.shape[0], dtype=torch.bool, device=x.device)
-        gap = torch.full((x.shape[0],), math.nan, dtype=torch.float64, device=x.device)
-        evaluations = torch.zeros(x.shape[0], dtype=torch.int64, device=x.device)
-        active = torch.arange(x.shape[0], device=x.device)
+            point = self.project(x + self.draw(x, eps, problem.key, problem.index), x, eps, bounds)
+        found, gap, active = point.clone(), problem.unknown(), problem.rows
         for _ in range(self.steps):
-            gradient, gap[active], nothing = loss_gradient(model, point, labels[active], self.loss)
-            evaluations[active] += 1
-            flat[active] |= nothing
+            gradient, gap[active] = problem.gradient(point, active, self.loss)
             found[active] = point
             if self.early_stop:
                 unchanged = ~(gap[active] < 0)
@@ -85,10 +81,9 @@ class PGD(Attack):
                     break
             point = self.project(point + step * self.direction(gradient), x[active], eps, bounds)
         else:
-            gap[active] = gap_at(model, point, labels[active])
-            evaluations[active] += 1
+            gap[active] = problem.gap(point, active)
             found[active] = point
-        return Adversarial(found, gap, evaluations, flat)
+        return found, gap
 
     def direction(self, gradient: torch.Tensor) -> torch.Tensor:
         """The unit step of steepest ascent in the norm."""

@@ -15,7 +15,7 @@ import typer
 from robustperf.cli import data, demo, evaluate, info, margins, nuisance, sweep, train, transfer
 from robustperf.cli.errors import INPUT_ERRORS, Command
 
-app = typer.Typer(
+app: typer.Typer = typer.Typer(
     help="How robust is this classifier? Margins, margin curves and robust training.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

@@ -11,7 +11,7 @@ from robustperf.cli.errors import Command
 from robustperf.cli.options import DataRoot, Picture, draw_picture
 from robustperf.names import MEASURES, ROOT_VARIABLE, check_name
 
-app = typer.Typer(help="Data sets: what is there, fetching them, and their domains.", no_args_is_help=True)
+app: typer.Typer = typer.Typer(help="Data sets: what is there, fetching them, and their domains.", no_args_is_help=True)
 
 
 @app.command(cls=Command)

@@ -144,7 +144,7 @@ def report(
 
     from robustperf import plot, processes
     from robustperf.robustness import MarginCurve
-    from robustperf.robustness.margins import stream
+    from robustperf.robustness.margins import MarginSearch
     from robustperf.training.batches import load_batches
     from robustperf.training.evaluate import check_takes
 
@@ -156,6 +156,7 @@ def report(
         **(settings or {}),
     })  # fmt: skip
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    search = MarginSearch(model, attacks, norm, key=seed, batch_size=batch_size, keep_points=keep_points)
     process = processes.join(cpu=device.type == "cpu")
     parts = {int(rows[0]): rows for rows in torch.arange(len(dataset)).split(batch_size)}
     console = console or Console(quiet=not process.is_main_process)
@@ -188,17 +189,7 @@ def report(
                     correct += _correct(model, x, y)
                     start = int(rows[0])
                     if not run.done(start):
-                        (part,) = stream(
-                            model,
-                            x,
-                            attacks=attacks,
-                            norm=norm,
-                            index=index,
-                            key=seed,
-                            labels=y if labels == "true" else None,
-                            batch_size=batch_size,
-                            keep_points=keep_points,
-                        )
+                        (part,) = search.stream(x, labels=y if labels == "true" else None, index=index)
                         with telling(told):
                             run.keep(start, part)
                     bar.update(task, completed=finished())

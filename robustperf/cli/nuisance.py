@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from robustperf.data import Dataset, ImageFolder
     from robustperf.kernel import Kernel
 
-app = typer.Typer(help="Models of natural variation x' = G(x, delta), looked at.", no_args_is_help=True)
+app: typer.Typer = typer.Typer(help="Models of natural variation x' = G(x, delta), looked at.", no_args_is_help=True)
 
 MOST_COLUMNS = 8
 

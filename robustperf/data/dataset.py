@@ -15,7 +15,7 @@ _CHUNK = 1 << 24  # numbers that `resized` works on at a time
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Dataset(Result, data.Dataset):
+class Dataset(Result, data.Dataset[tuple[torch.Tensor, int]]):
     """Labelled images; a torch data set too, for `DataLoader` and `Subset`: `dataset[i]` is (image, label), the image
     float32 [C, H, W] in the data set's memory, the label an int.
 
@@ -50,10 +50,7 @@ class Dataset(Result, data.Dataset):
             low, high = (bound.item() for bound in self.x.aminmax())
             if not (low >= 0 and high <= 1):  # so written that NaN fails
                 raise ValueError(f"{self.name}: x: expected values in [0, 1], got {low} to {high}")
-        if self.y.numel():
-            low, high = (bound.item() for bound in self.y.aminmax())
-            if low < 0 or high >= self.classes:
-                raise ValueError(f"{self.name}: y: expected labels in 0..{self.classes - 1}, got {low} to {high}")
+        check.labels(f"{self.name}: y", self.y, self.classes, synchronise=True)
 
     def __len__(self) -> int:
         return len(self.y)
@@ -75,8 +72,7 @@ class Dataset(Result, data.Dataset):
 
         They are the first in the file's order: gtsrb's train split, sorted by class, begins with one class alone.
         """
-        if n < 0:
-            raise ValueError(f"n: expected 0 or more, got {n}")
+        check.integer("n", n, 0)
         return replace(self, x=self.x[:n], y=self.y[:n])
 
     def rows(self, index: torch.Tensor) -> "Dataset":
@@ -105,7 +101,7 @@ class Dataset(Result, data.Dataset):
 
         Raises ValueError where size is no integer above 0, or the images have no pixels.
         """
-        check.positive("size", size, integer=True)
+        check.integer("size", size, 1)
         n, *shape = self.x.shape
         if 0 in shape:
             raise ValueError(f"{self.name}: x: expected images with pixels, got shape {list(self.x.shape)}")

@@ -148,7 +148,9 @@ class _MirrorFailed(Exception):
     """One mirror did not deliver; the next one is tried."""
 
 
-def fetch(name: str, root: str | os.PathLike, progress: Callable[[str, int, int], None] | None = None) -> list[Path]:
+def fetch(
+    name: str, root: str | os.PathLike[str], progress: Callable[[str, int, int], None] | None = None
+) -> list[Path]:
     """Download a data set into `root`/`name`, unless its files are already there and right.
 
     A download grows in `<file>.part`, goes on from there after an interruption, and takes its name only once its

@@ -20,7 +20,7 @@ _DTYPES = {0x08: np.dtype(np.uint8), 0x0C: np.dtype(">i4")}  # by the type's cod
 _MAX_DIMS = 4
 
 
-def read_idx(path: str | os.PathLike) -> np.ndarray:
+def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
     """Read an IDX file of unsigned bytes or of 32-bit integers.
 
     Args:

@@ -25,7 +25,7 @@ from robustperf.result import Result
 SPLITS = ("train", "val", "test")
 
 
-class ImageFolder(Result, data.Dataset):
+class ImageFolder(Result, data.Dataset[tuple[torch.Tensor, int]]):
     """The images of PATH/SPLIT/CLASS/*.jpeg (.bmp, .jpg, .png, .ppm, .webp), read when they are asked for.
 
     `folder[i]` is (image, label): the image float32 [3, size, size] in [0, 1], the label an int in 0..classes-1. Its
@@ -53,10 +53,16 @@ class ImageFolder(Result, data.Dataset):
             broken image, or one of more pixels than Pillow's limit, is a ValueError that names it when it is asked for.
     """
 
-    def __init__(self, path: str | os.PathLike, split: str = "train", size: int = 224) -> None:
+    size: int
+    name: str
+    class_names: list[str]
+    y: torch.Tensor
+    left_out: dict[str, int]
+
+    def __init__(self, path: str | os.PathLike[str], split: str = "train", size: int = 224) -> None:
         path = user_path(path)
         check_name("split", split, SPLITS)
-        self.size = check.positive("size", size, integer=True)
+        self.size = check.integer("size", size, 1)
         folder = path / split
         if split == "test" and not folder.exists():
             folder = path / "val"
@@ -109,8 +115,7 @@ class ImageFolder(Result, data.Dataset):
 
     def limit(self, n: int) -> ImageFolder:
         """The first `n` images (all of them if there are fewer); they are of the first classes."""
-        if n < 0:
-            raise ValueError(f"n: expected 0 or more, got {n}")
+        check.integer("n", n, 0)
         few = copy.copy(self)
         few._files, few.y = self._files[:n], self.y[:n]
         return few

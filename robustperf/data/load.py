@@ -51,24 +51,24 @@ _SIDE = 32  # that images of different sizes get (R A.2)
 def load(
     name: InMemory,
     split: str = ...,
-    root: str | os.PathLike | None = ...,
+    root: str | os.PathLike[str] | None = ...,
     *,
     domain: str | None = ...,
     size: int | None = ...,
 ) -> Dataset: ...
 @overload
 def load(
-    name: str | os.PathLike,
+    name: str | os.PathLike[str],
     split: str = ...,
-    root: str | os.PathLike | None = ...,
+    root: str | os.PathLike[str] | None = ...,
     *,
     domain: str | None = ...,
     size: int | None = ...,
 ) -> Dataset | ImageFolder: ...
 def load(
-    name: str | os.PathLike,
+    name: str | os.PathLike[str],
     split: str = "test",
-    root: str | os.PathLike | None = None,
+    root: str | os.PathLike[str] | None = None,
     *,
     domain: str | None = None,
     size: int | None = None,
@@ -123,13 +123,13 @@ def load(
     return _load(name, split, root, domain, size)
 
 
-def missing_files(name: str, split: str, root: str | os.PathLike | None = None) -> list[Path]:
+def missing_files(name: str, split: str, root: str | os.PathLike[str] | None = None) -> list[Path]:
     """Those files of `load(name, split, root)` that are not there; none for "digits"."""
     return [] if name == "digits" else [path for path in _find(name, split, root)[1] if not path.exists()]
 
 
 def _load(
-    name: str, split: str, root: str | os.PathLike | None, challenge: str | None, size: int | None
+    name: str, split: str, root: str | os.PathLike[str] | None, challenge: str | None, size: int | None
 ) -> Dataset | ImageFolder:
     if name not in NAMES and not name.endswith(".npz"):
         if user_path(name).is_dir():
@@ -148,14 +148,14 @@ def _load(
     for path in paths:
         if not path.exists():
             raise FileNotFoundError(f"{name} ({split}): no file {path}; {_how_to_get(name, path)}")
-    sized = [check.positive("size", _SIDE if size is None else size, integer=True)] if layout.sized else []
+    sized = [check.integer("size", _SIDE if size is None else size, 1)] if layout.sized else []
     images, labels = layout.read(paths, split, *sized)
     title = name if challenge is None else f"{name} {challenge}"
     return _dataset(title, images, labels, layout.classes, paths)
 
 
 def _find(
-    name: str, split: str, root: str | os.PathLike | None, challenge: str | None = None, size: int | None = None
+    name: str, split: str, root: str | os.PathLike[str] | None, challenge: str | None = None, size: int | None = None
 ) -> tuple[Layout, list[Path]]:
     """The first layout of `name` whose files are there (of all where none is), and its files; only those that give
     images of any `size` where there is one."""

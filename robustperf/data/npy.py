@@ -27,7 +27,7 @@ _PARSING = (
 )
 
 
-def read_npy(path: str | os.PathLike) -> np.ndarray:
+def read_npy(path: str | os.PathLike[str]) -> np.ndarray:
     """Read the array of an npy file (`numpy.save`).
 
     Args:

@@ -14,7 +14,7 @@ from robustperf.files import open_regular, user_path
 _ENCRYPTED = 0x1
 
 
-def read_npz(path: str | os.PathLike) -> dict[str, np.ndarray]:
+def read_npz(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """Read every array of an npz file (`numpy.savez`, `numpy.savez_compressed`).
 
     Args:
@@ -40,7 +40,9 @@ def read_npz(path: str | os.PathLike) -> dict[str, np.ndarray]:
             raise ValueError(f"{path}: not a sound npz (zip) file of {size:,} bytes: {error}") from error
 
 
-def images_and_labels(arrays: dict[str, np.ndarray], path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray | None]:
+def images_and_labels(
+    arrays: dict[str, np.ndarray], path: str | os.PathLike[str]
+) -> tuple[np.ndarray, np.ndarray | None]:
     """Pick the arrays of a data set by the names in use: `images`, `labels`; or `x`, `y`; or `arr_0` alone.
 
     Args:

@@ -25,7 +25,7 @@ _IMAGE = (32, 32, 3)
 _MOST_DIMS, _LONGEST_NAME = 32, 63  # of a variable in MATLAB
 
 
-def read_svhn(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
+def read_svhn(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray]:
     """Read `train_32x32.mat`, `test_32x32.mat` or `extra_32x32.mat`.
 
     Args:

@@ -15,7 +15,7 @@ _DEFLATE = 1
 _FILTERS = {_DEFLATE, 2, 3}
 
 
-def read_usps(path: str | os.PathLike, split: str) -> tuple[np.ndarray, np.ndarray]:
+def read_usps(path: str | os.PathLike[str], split: str) -> tuple[np.ndarray, np.ndarray]:
     """Read one part of `usps.h5`.
 
     Args:

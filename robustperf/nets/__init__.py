@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from robustperf.lazy import lazily
 from robustperf.names import check_name
@@ -62,7 +62,7 @@ __getattr__, __dir__ = lazily(__name__, __all__, {
 })  # fmt: skip
 
 
-def build(name: str, **kwargs) -> nn.Module:
+def build(name: str, **kwargs: Any) -> nn.Module:
     """The network called `name`, one of `NAMES`; `kwargs` go to its constructor. Both stand in its `architecture`, from
     where they get into checkpoints.
 

@@ -27,10 +27,10 @@ class LeNet(nn.Module):
     shape.
     """
 
-    def __init__(self, in_channels: int = 3, size: int = 32, classes: int = 10):
+    def __init__(self, in_channels: int = 3, size: int = 32, classes: int = 10) -> None:
         super().__init__()
         for name, value in {"in_channels": in_channels, "size": size, "classes": classes}.items():
-            check.positive(name, value, integer=True)
+            check.integer(name, value, 1)
         if size < 16:
             raise ValueError(f"size: expected at least 16 pixels, got {size}")
         self.shape = (in_channels, size, size)

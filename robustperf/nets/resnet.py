@@ -17,7 +17,13 @@ class BasicBlock(nn.Module):
     Forward: [B, channels, H, W] -> [B, out, ceil(H / stride), ceil(W / stride)].
     """
 
-    def __init__(self, channels: int, out: int, stride: int):
+    extra: int
+    conv1: nn.Conv2d
+    norm1: nn.BatchNorm2d
+    conv2: nn.Conv2d
+    norm2: nn.BatchNorm2d
+
+    def __init__(self, channels: int, out: int, stride: int) -> None:
         super().__init__()
         self.stride = stride
         self.extra = out - channels
@@ -52,10 +58,10 @@ class ResNet20(nn.Module):
     Raises ValueError for an argument that is not a positive integer.
     """
 
-    def __init__(self, in_channels: int = 3, classes: int = 10, width: int = 16):
+    def __init__(self, in_channels: int = 3, classes: int = 10, width: int = 16) -> None:
         super().__init__()
         for name, value in {"in_channels": in_channels, "classes": classes, "width": width}.items():
-            check.positive(name, value, integer=True)
+            check.integer(name, value, 1)
         self.conv = nn.Conv2d(in_channels, width, 3, padding=1, bias=False)
         self.norm = nn.BatchNorm2d(width)
         blocks, channels = [], width

@@ -17,7 +17,15 @@ class Bottleneck(nn.Module):
     Forward: [B, channels, H, W] -> [B, 4 width, ceil(H / stride), ceil(W / stride)].
     """
 
-    def __init__(self, channels: int, width: int, stride: int):
+    conv1: nn.Conv2d
+    bn1: nn.BatchNorm2d
+    conv2: nn.Conv2d
+    bn2: nn.BatchNorm2d
+    conv3: nn.Conv2d
+    bn3: nn.BatchNorm2d
+    downsample: nn.Sequential | None
+
+    def __init__(self, channels: int, width: int, stride: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels, width, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
@@ -55,10 +63,10 @@ class ResNet50(nn.Module):
     Raises ValueError for an argument that is not a positive integer.
     """
 
-    def __init__(self, in_channels: int = 3, classes: int = 1000):
+    def __init__(self, in_channels: int = 3, classes: int = 1000) -> None:
         super().__init__()
         for name, value in {"in_channels": in_channels, "classes": classes}.items():
-            check.positive(name, value, integer=True)
+            check.integer(name, value, 1)
         self.conv1 = nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)

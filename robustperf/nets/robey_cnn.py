@@ -32,10 +32,10 @@ class RobeyCNN(nn.Module):
 
     def __init__(
         self, in_channels: int = 3, size: int = 32, classes: int = 10, batch_norm: bool = False, width: int = 32
-    ):
+    ) -> None:
         super().__init__()
         for name, value in {"in_channels": in_channels, "size": size, "classes": classes, "width": width}.items():
-            check.positive(name, value, integer=True)
+            check.integer(name, value, 1)
         if size < 12:
             raise ValueError(f"size: expected at least 12 pixels, got {size}")
         self.shape = (in_channels, size, size)

@@ -25,11 +25,11 @@ class SmallCNN(nn.Module):
     Raises ValueError for an argument that is not a positive integer, or images of another shape.
     """
 
-    def __init__(self, in_channels: int = 1, size: int = 28, classes: int = 10, width: int = 16):
+    def __init__(self, in_channels: int = 1, size: int = 28, classes: int = 10, width: int = 16) -> None:
         super().__init__()
         sizes = {"in_channels": in_channels, "size": size, "classes": classes, "width": width}
         for name, value in sizes.items():
-            check.positive(name, value, integer=True)
+            check.integer(name, value, 1)
         self.shape = (in_channels, size, size)
 
         blocks = []
@@ -48,5 +48,5 @@ class SmallCNN(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if x.shape[1:] != self.shape:
-            raise ValueError(f"x must be images [B, {', '.join(map(str, self.shape))}], got {list(x.shape)}")
+            raise ValueError(f"x: expected images [B, {', '.join(map(str, self.shape))}], got {list(x.shape)}")
         return self.head(self.features(x))

@@ -42,7 +42,7 @@ class TiboCNN(nn.Module):
         width: int = 128,
         layers: int = 3,
         hidden: int = 1024,
-    ):
+    ) -> None:
         super().__init__()
         sizes = {
             "in_channels": in_channels,
@@ -53,10 +53,10 @@ class TiboCNN(nn.Module):
             "hidden": hidden,
         }
         for name, value in sizes.items():
-            check.positive(name, value, integer=True)
+            check.integer(name, value, 1)
         if int(size).bit_length() < layers:  # size < 2**(layers - 1), a number that a file's `layers` would make huge
             raise ValueError(
-                f"size must be at least 2**{layers - 1} pixels for the pooling between layers={layers} "
+                f"size: expected at least 2**{layers - 1} pixels for the pooling between layers={layers} "
                 f"convolutions, got {size}"
             )
         self.shape = (in_channels, size, size)
@@ -80,5 +80,5 @@ class TiboCNN(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if x.shape[1:] != self.shape:
-            raise ValueError(f"x must be images [B, {', '.join(map(str, self.shape))}], got {list(x.shape)}")
+            raise ValueError(f"x: expected images [B, {', '.join(map(str, self.shape))}], got {list(x.shape)}")
         return self.head(self.features(x))

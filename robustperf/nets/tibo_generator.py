@@ -26,10 +26,10 @@ class TiboGenerator(nn.Module):
     Raises ValueError for an argument that is not a positive integer, or images of another shape.
     """
 
-    def __init__(self, in_channels: int = 1, width: int = 128, layers: int = 3):
+    def __init__(self, in_channels: int = 1, width: int = 128, layers: int = 3) -> None:
         super().__init__()
         for name, value in (("in_channels", in_channels), ("width", width), ("layers", layers)):
-            check.positive(name, value, integer=True)
+            check.integer(name, value, 1)
         self.channels = in_channels
         blocks = []
         for layer in range(layers):

@@ -23,7 +23,7 @@ from robustperf.files import check_regular, written_whole
 FAULTS = (ValueError, TypeError, RuntimeError, RecursionError, MemoryError, OverflowError)
 
 
-def save(path: str | os.PathLike, model: nn.Module) -> None:
+def save(path: str | os.PathLike[str], model: nn.Module) -> None:
     """Writes the weights to `path`, atomically, under the network's own names (`weights_of`), and what `nets.build` was
     called with, where it made the model. The same weights and architecture give the same bytes."""
     name, arguments = getattr(network_of(model), "architecture", (None, None))
@@ -31,7 +31,7 @@ def save(path: str | os.PathLike, model: nn.Module) -> None:
     write(path, weights_of(model), header)
 
 
-def write(path: str | os.PathLike, tensors: Mapping[str, torch.Tensor], header: Mapping[str, str]) -> None:
+def write(path: str | os.PathLike[str], tensors: Mapping[str, torch.Tensor], header: Mapping[str, str]) -> None:
     """Writes a safetensors file atomically; the same tensors and header give the same bytes."""
     # copies: the format has no room for two tensors in one memory, as tied weights are
     tensors = {name: value.detach().clone(memory_format=torch.contiguous_format) for name, value in tensors.items()}
@@ -58,7 +58,7 @@ def weights_of(model: nn.Module) -> dict[str, torch.Tensor]:
     return {own: value for own, value in zip(_own_names(model), model.state_dict().values(), strict=True)}
 
 
-def read(path: str | os.PathLike) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+def read(path: str | os.PathLike[str]) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """(weights, header) of a safetensors file.
 
     Raises FileNotFoundError; ValueError for a file that is not safetensors.
@@ -79,7 +79,7 @@ def read(path: str | os.PathLike) -> tuple[dict[str, torch.Tensor], dict[str, st
         ) from error
 
 
-def load(path: str | os.PathLike, model: nn.Module | None = None) -> nn.Module:
+def load(path: str | os.PathLike[str], model: nn.Module | None = None) -> nn.Module:
     """The classifier in `path`, on the CPU: of the architecture that the header names, or `model` with the weights
     loaded into it. No memory is allocated for sizes in the header before the weights are known to have them.
 
@@ -125,7 +125,7 @@ def load_weights(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
     model.load_state_dict({own.get(name, name): value for name, value in weights.items()})
 
 
-def digest(path: str | os.PathLike) -> str:
+def digest(path: str | os.PathLike[str]) -> str:
     """SHA-256 of the weights in a safetensors file: of their names, dtypes, shapes and values, whatever the header says
     and in whichever order they stand. Raises as `read` does."""
     weights, _ = read(path)
@@ -136,7 +136,7 @@ def digest(path: str | os.PathLike) -> str:
     return found.hexdigest()
 
 
-def _load(path: str | os.PathLike, model: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
+def _load(path: str | os.PathLike[str], model: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
     try:
         load_weights(model, weights)
     except (ValueError, RuntimeError) as error:

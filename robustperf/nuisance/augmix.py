@@ -48,19 +48,20 @@ class AugMix(UniformDelta):
     Raises ValueError for an argument out of its range.
     """
 
+    severity: float
+    width: int
+
     differentiable_in_delta = differentiable_in_x = False
 
-    def __init__(self, severity: float = 3.0, width: int = 3):
-        self.severity = check.positive("severity", severity)
-        if not 0.1 < self.severity <= 10:
-            raise ValueError(f"severity: expected a number in (0.1, 10], got {severity!r}")
-        self.width = check.positive("width", width, integer=True)
+    def __init__(self, severity: float = 3.0, width: int = 3) -> None:
+        self.severity = check.number("severity", severity, above=0.1, most=10)
+        self.width = check.integer("width", width, 1)
 
     def dim_for(self, shape: Shape | None) -> int:
         return 1 + self.width * (2 + 3 * _STEPS)
 
     @torch.no_grad()
-    def transform(self, x, delta, *, backend=None):
+    def transform(self, x: torch.Tensor, delta: torch.Tensor, *, backend: str | None = None) -> torch.Tensor:
         check_images(x, _WARP.program)
         if x.device.type == "cpu":
             x = check.images("x", x, (0.0, 1.0))

@@ -11,7 +11,9 @@ certain, that is T's ball.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -19,6 +21,7 @@ from robustperf import check, random
 from robustperf.family import Family
 from robustperf.kernel import Kernel, Shape, check_shape
 from robustperf.nuisance.program_kernel import ProgramKernel
+from robustperf.ops.draws import Key
 from robustperf.ops.program import Distribution, Program, Step, Transform
 
 
@@ -30,8 +33,8 @@ class L2Ball(ProgramKernel):
         clamp: to [0, 1]. As printed, x' may leave it.
     """
 
-    def __init__(self, eps: float, clamp: bool = False):
-        eps = check.positive("eps", eps)
+    def __init__(self, eps: float, clamp: bool = False) -> None:
+        eps = check.number("eps", eps, above=0)
         self.program = Program((Step(Transform.ADD, Distribution.BALL, (0.0,), (eps,), (bool(clamp),), "l2_ball"),))
 
 
@@ -43,10 +46,11 @@ class LinfBall(ProgramKernel):
         clamp: to [0, 1]. As printed, x' may leave it.
     """
 
-    def __init__(self, eps: float, clamp: bool = False):
-        eps = check.positive("eps", eps)
-        step = Step(Transform.ADD, Distribution.EVERYWHERE, (-eps,), (eps,), (bool(clamp),), "linf_ball")
-        self.program = Program((step,))
+    def __init__(self, eps: float, clamp: bool = False) -> None:
+        eps = check.number("eps", eps, above=0)
+        self.program = Program(
+            (Step(Transform.ADD, Distribution.EVERYWHERE, (-eps,), (eps,), (bool(clamp),), "linf_ball"),)
+        )
 
 
 class L1Ball(Kernel):
@@ -60,11 +64,11 @@ class L1Ball(Kernel):
         clamp: to [0, 1]. As printed, x' may leave it.
     """
 
-    def __init__(self, eps: float, clamp: bool = False):
-        self.eps, self.clamp = check.positive("eps", eps), bool(clamp)
+    def __init__(self, eps: float, clamp: bool = False) -> None:
+        self.eps, self.clamp = check.number("eps", eps, above=0), bool(clamp)
 
     @property
-    def law(self) -> tuple:
+    def law(self) -> tuple[Any, ...]:
         return "l1_ball", self.eps
 
     @property
@@ -78,13 +82,15 @@ class L1Ball(Kernel):
             )
         return math.prod(shape)
 
-    def sample_for(self, shape, key, index, draws, *, backend=None):
+    def sample_for(
+        self, shape: Shape | None, key: Key, index: torch.Tensor, draws: torch.Tensor, *, backend: str | None = None
+    ) -> torch.Tensor:
         words = random.uniform(key, index, draws, self.dim_for(shape) + 1, backend=backend).double()
         signed = 2 * words - (1 - 2**-24)  # symmetric, and never 0
         size = -signed.abs().log()
         return (self.eps * size * signed.sign() / size.sum(2, keepdim=True))[..., :-1].float()
 
-    def transform(self, x, delta, *, backend=None):
+    def transform(self, x: torch.Tensor, delta: torch.Tensor, *, backend: str | None = None) -> torch.Tensor:
         moved = x + delta.unflatten(2, x.shape[1:])
         return moved.clamp(0, 1) if self.clamp else moved
 
@@ -110,7 +116,7 @@ class L1Ball(Kernel):
         return f"l1_ball({self.eps}{', clamp=True' if self.clamp else ''})"
 
 
-BALLS = {1.0: L1Ball, 2.0: L2Ball, math.inf: LinfBall}
+BALLS: dict[float, Callable[..., Kernel]] = {1.0: L1Ball, 2.0: L2Ball, math.inf: LinfBall}
 
 
 def ball_family(upper: float, norm: float = 2, clamp: bool = True) -> Family:
@@ -122,4 +128,4 @@ def ball_family(upper: float, norm: float = 2, clamp: bool = True) -> Family:
         clamp: to [0, 1], the unit cube that T's balls are parts of; False for balls that look outside it.
     """
     ball = BALLS[check.norm(norm)]
-    return Family(partial(ball, clamp=clamp), (0, check.positive("upper", upper)))
+    return Family(partial(ball, clamp=clamp), (0, check.number("upper", upper, above=0)))

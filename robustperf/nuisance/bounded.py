@@ -8,6 +8,7 @@ from robustperf import check
 from robustperf.check import Box
 from robustperf.kernel import Kernel, Wrapper, check_kernel
 from robustperf.nuisance.balls import BALLS
+from robustperf.ops.draws import Key
 
 
 class InBounds(Wrapper):
@@ -37,7 +38,10 @@ class InBounds(Wrapper):
         basic_robustness(model, x, InBounds(L2Ball(0.5, clamp=True), (low, high)))
     """
 
-    def __init__(self, kernel: Kernel, bounds: Box):
+    kernel: Kernel
+    bounds: Box
+
+    def __init__(self, kernel: Kernel, bounds: Box) -> None:
         check_kernel(kernel)
         self.kernel, self.bounds = kernel, bounds
         self._adds = isinstance(kernel, tuple(BALLS.values()))
@@ -52,7 +56,7 @@ class InBounds(Wrapper):
                 f"bounds: {kernel!r} expected finite ones, for it works in units of the range, got {bounds!r}"
             )
 
-    def transform(self, x, delta, *, backend=None):
+    def transform(self, x: torch.Tensor, delta: torch.Tensor, *, backend: str | None = None) -> torch.Tensor:
         box = self._box(x)
         x = check.images("x", x, box) if x.device.type == "cpu" else x
         if self._adds:
@@ -60,7 +64,16 @@ class InBounds(Wrapper):
             return moved.clamp(*box) if self._clamps() else moved
         return self._out_of_unit(self.kernel.transform(self._to_unit(x, box), delta, backend=backend), x, box)
 
-    def draw_for(self, x, key, index, draws, *, out=None, backend=None):
+    def draw_for(
+        self,
+        x: torch.Tensor,
+        key: Key,
+        index: torch.Tensor,
+        draws: torch.Tensor,
+        *,
+        out: torch.Tensor | None = None,
+        backend: str | None = None,
+    ) -> torch.Tensor:
         if self._adds or out is not None:
             return super().draw_for(x, key, index, draws, out=out, backend=backend)
         box = self._box(x)

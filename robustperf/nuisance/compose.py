@@ -10,6 +10,7 @@ import torch
 from robustperf import random
 from robustperf.kernel import Kernel, Shape, check_shape, reaches_delta
 from robustperf.nuisance.program_kernel import ProgramKernel
+from robustperf.ops.draws import Key
 from robustperf.ops.program import Program
 
 
@@ -35,7 +36,7 @@ class Compose(Kernel):
     unlike laws that are not uniform between bounds.
     """
 
-    def __init__(self, kernels: Sequence[Kernel], *, shared: bool = False):
+    def __init__(self, kernels: Sequence[Kernel], *, shared: bool = False) -> None:
         if isinstance(kernels, Kernel):
             raise TypeError("kernels: expected a list of kernels, got a Kernel")
         kernels = list(kernels)
@@ -67,7 +68,9 @@ class Compose(Kernel):
             shape = part.shape_after(shape)
         return shape
 
-    def sample_for(self, shape, key, index, draws, *, backend=None):
+    def sample_for(
+        self, shape: Shape | None, key: Key, index: torch.Tensor, draws: torch.Tensor, *, backend: str | None = None
+    ) -> torch.Tensor:
         self.dim_for(shape)  # its errors
         deltas = []
         for number, (part, at) in enumerate(self._met(shape)):
@@ -77,7 +80,7 @@ class Compose(Kernel):
                 break
         return deltas[0] if len(deltas) == 1 else torch.cat(deltas, 2)
 
-    def transform(self, x, delta, *, backend=None):
+    def transform(self, x: torch.Tensor, delta: torch.Tensor, *, backend: str | None = None) -> torch.Tensor:
         draws, batch = delta.shape[:2]
         parts = self._split(delta, tuple(x.shape[1:]))
         out = self.parts[0].transform(x, parts[0], backend=backend)
@@ -89,7 +92,16 @@ class Compose(Kernel):
             out = out.unflatten(0, (draws, batch))
         return out
 
-    def draw_for(self, x, key, index, draws, *, out=None, backend=None):
+    def draw_for(
+        self,
+        x: torch.Tensor,
+        key: Key,
+        index: torch.Tensor,
+        draws: torch.Tensor,
+        *,
+        out: torch.Tensor | None = None,
+        backend: str | None = None,
+    ) -> torch.Tensor:
         if len(self.parts) == 1:
             return self.parts[0].draw_for(x, key, index, draws, out=out, backend=backend)
         return super().draw_for(x, key, index, draws, out=out, backend=backend)

@@ -42,14 +42,18 @@ class LabelAware(_Seeded):
     label.
     """
 
+    kernel: Kernel
+    labeller: Labeller
+    tries: int
+
     size = 3
 
-    def __init__(self, kernel: Kernel, labeller: Labeller, tries: int = 1000):
+    def __init__(self, kernel: Kernel, labeller: Labeller, tries: int = 1000) -> None:
         check_kernel(kernel)
         if not callable(labeller):
             raise TypeError(f"labeller: expected a callable, got {type(labeller).__name__}")
         self.kernel, self.labeller = kernel, labeller
-        self.tries = check.positive("tries", tries, integer=True)
+        self.tries = check.integer("tries", tries, 1)
 
     def shape_after(self, shape: Shape) -> Shape:
         return self.kernel.shape_after(shape)
@@ -61,7 +65,7 @@ class LabelAware(_Seeded):
     def defined(self, x: torch.Tensor) -> torch.Tensor:
         return self.kernel.defined(x)
 
-    def transform(self, x, delta, *, backend=None):
+    def transform(self, x: torch.Tensor, delta: torch.Tensor, *, backend: str | None = None) -> torch.Tensor:
         draws, batch = delta.shape[:2]
         wanted = labels_of(self.labeller, x).repeat(draws)
         first, second, third = (delta.detach().double().flatten(0, 1).clamp(max=LARGEST) * 2**24).long().T
@@ -109,15 +113,19 @@ class OnManifold(_Seeded):
     ball.
     """
 
+    reference: torch.Tensor
+    eps: float
+    norm: float
+
     size = 2
     differentiable_in_x = False
 
-    def __init__(self, reference: torch.Tensor, eps: float, norm: float = 2):
+    def __init__(self, reference: torch.Tensor, eps: float, norm: float = 2) -> None:
         check.tensor("reference", reference, ("M", "C", "H", "W"))
         if not len(reference):
             raise ValueError("reference: expected images, got none")
         self.reference = check.images("reference", reference).detach().clone()
-        self.eps, self.norm = check.positive("eps", eps), check.norm(norm)
+        self.eps, self.norm = check.number("eps", eps, above=0), check.norm(norm)
         from sklearn.neighbors import NearestNeighbors
 
         self._search = NearestNeighbors(radius=self.eps, metric=_METRICS[self.norm]).fit(_rows(self.reference))
@@ -135,7 +143,7 @@ class OnManifold(_Seeded):
                 there[doubtful] = [len(near) > 0 for near in self._search_ball(rows[doubtful])]
         return torch.from_numpy(there).to(x.device)
 
-    def transform(self, x, delta, *, backend=None):
+    def transform(self, x: torch.Tensor, delta: torch.Tensor, *, backend: str | None = None) -> torch.Tensor:
         if not delta.numel():
             return x.new_empty(*delta.shape[:2], *x.shape[1:])
         near = self._neighbours(x)

@@ -7,7 +7,7 @@ on).
 from __future__ import annotations
 
 from robustperf.nuisance.program_kernel import ProgramKernel, box, span
-from robustperf.ops.program import AFFINE_PARAMETERS, Outside, Transform
+from robustperf.ops.program import AFFINE_PARAMETERS, Outside, Program, Transform
 
 Range = float | tuple[float, float]
 
@@ -33,7 +33,7 @@ class Affine(ProgramKernel):
         scale: Range | None = 0.2,
         shear: Range | None = 20.0,
         outside: str = "zeros",
-    ):
+    ) -> None:
         self._set(
             "affine",
             outside,
@@ -56,7 +56,7 @@ class Affine(ProgramKernel):
         if not given:
             raise ValueError(f"{', '.join(ranges)}: expected a range for one at least, got none")
         around = Outside.ZEROS if outside == "zeros" else Outside.BORDER
-        self.program = box(Transform.AFFINE, name, given, mask, around)
+        self.program: Program = box(Transform.AFFINE, name, given, mask, around)
 
 
 class Rotation(Affine):
@@ -67,7 +67,7 @@ class Rotation(Affine):
         outside: "zeros" or "border".
     """
 
-    def __init__(self, degrees: Range = 30.0, outside: str = "zeros"):
+    def __init__(self, degrees: Range = 30.0, outside: str = "zeros") -> None:
         self._set("rotation", outside, {"degrees": degrees}, ("degrees", None, None, None, None, None))
 
 
@@ -79,7 +79,7 @@ class Translation(Affine):
         outside: "zeros" or "border".
     """
 
-    def __init__(self, x: Range | None = 0.1, y: Range | None = 0.1, outside: str = "zeros"):
+    def __init__(self, x: Range | None = 0.1, y: Range | None = 0.1, outside: str = "zeros") -> None:
         self._set("translation", outside, {"x": x, "y": y}, (None, "x", "y", None, None, None))
 
 
@@ -91,7 +91,7 @@ class Scale(Affine):
         outside: "zeros" or "border".
     """
 
-    def __init__(self, amount: Range = 0.2, outside: str = "zeros"):
+    def __init__(self, amount: Range = 0.2, outside: str = "zeros") -> None:
         self._set("scale", outside, {"amount": amount}, (None, None, None, "amount", None, None))
 
 
@@ -103,5 +103,5 @@ class Shear(Affine):
         outside: "zeros" or "border".
     """
 
-    def __init__(self, x: Range | None = 20.0, y: Range | None = None, outside: str = "zeros"):
+    def __init__(self, x: Range | None = 20.0, y: Range | None = None, outside: str = "zeros") -> None:
         self._set("shear", outside, {"x": x, "y": y}, (None, None, None, None, "x", "y"))

@@ -14,8 +14,8 @@ class GaussianNoise(ProgramKernel):
         std: standard deviation, in units of the pixel range.
     """
 
-    def __init__(self, std: float = 0.1):
-        std = check.positive("std", std)
+    def __init__(self, std: float = 0.1) -> None:
+        std = check.number("std", std, above=0)
         self.program = Program((Step(Transform.ADD, Distribution.NORMAL, (0.0,), (std,), (1,), "gaussian_noise"),))
 
 
@@ -26,12 +26,11 @@ class ImpulseNoise(ProgramKernel):
         share: of the values that are replaced, in (0, 1].
     """
 
-    def __init__(self, share: float = 0.1):
-        share = check.positive("share", share)
-        if share > 1:
-            raise ValueError(f"share: expected a number in (0, 1], got {share!r}")
-        step = Step(Transform.IMPULSE, Distribution.EVERYWHERE, (0.0,), (1.0,), (share,), "impulse_noise")
-        self.program = Program((step,))
+    def __init__(self, share: float = 0.1) -> None:
+        share = check.number("share", share, above=0, most=1)
+        self.program = Program(
+            (Step(Transform.IMPULSE, Distribution.EVERYWHERE, (0.0,), (1.0,), (share,), "impulse_noise"),)
+        )
 
 
 class ShotNoise(ProgramKernel):
@@ -41,8 +40,6 @@ class ShotNoise(ProgramKernel):
         rate: photons of a white pixel, up to 500; fewer are noisier.
     """
 
-    def __init__(self, rate: float = 25.0):
-        rate = check.positive("rate", rate)
-        if rate > 500:
-            raise ValueError(f"rate: expected a number in (0, 500], got {rate!r}")
+    def __init__(self, rate: float = 25.0) -> None:
+        rate = check.number("rate", rate, above=0, most=500)
         self.program = Program((Step(Transform.SHOT, Distribution.EVERYWHERE, (0.0,), (1.0,), (rate,), "shot_noise"),))

@@ -19,8 +19,8 @@ class Brightness(ProgramKernel):
         amount: delta in [-amount, amount], or its bounds, -1 at the least. Any number of channels.
     """
 
-    def __init__(self, amount: Range = 0.4):
-        self.program = box(Transform.BRIGHTNESS, "brightness", [span("amount", amount, least=-1)])
+    def __init__(self, amount: Range = 0.4) -> None:
+        self.program: Program = box(Transform.BRIGHTNESS, "brightness", [span("amount", amount, least=-1)])
 
 
 class Contrast(ProgramKernel):
@@ -31,8 +31,8 @@ class Contrast(ProgramKernel):
         amount: delta in [-amount, amount], or its bounds, -1 at the least. Grey or RGB images.
     """
 
-    def __init__(self, amount: Range = 0.4):
-        self.program = box(Transform.CONTRAST, "contrast", [span("amount", amount, least=-1)])
+    def __init__(self, amount: Range = 0.4) -> None:
+        self.program: Program = box(Transform.CONTRAST, "contrast", [span("amount", amount, least=-1)])
 
 
 class Saturation(ProgramKernel):
@@ -42,8 +42,8 @@ class Saturation(ProgramKernel):
         amount: delta in [-amount, amount], or its bounds, -1 at the least. RGB images.
     """
 
-    def __init__(self, amount: Range = 0.4):
-        self.program = box(Transform.SATURATION, "saturation", [span("amount", amount, least=-1)], 1)
+    def __init__(self, amount: Range = 0.4) -> None:
+        self.program: Program = box(Transform.SATURATION, "saturation", [span("amount", amount, least=-1)], 1)
 
 
 class Decolourise(ProgramKernel):
@@ -53,8 +53,8 @@ class Decolourise(ProgramKernel):
         amount: delta in [0, amount], or its bounds in [0, 1]. RGB images.
     """
 
-    def __init__(self, amount: Range = 1.0):
-        self.program = box(Transform.SATURATION, "decolourise", [span("amount", amount, 0, 1)], -1)
+    def __init__(self, amount: Range = 1.0) -> None:
+        self.program: Program = box(Transform.SATURATION, "decolourise", [span("amount", amount, 0, 1)], -1)
 
 
 class Hue(ProgramKernel):
@@ -64,8 +64,8 @@ class Hue(ProgramKernel):
         turns: delta in [-turns, turns], or its bounds, within half a turn. RGB images.
     """
 
-    def __init__(self, turns: Range = 0.1):
-        self.program = box(Transform.HUE, "hue", [span("turns", turns, -0.5, 0.5)])
+    def __init__(self, turns: Range = 0.1) -> None:
+        self.program: Program = box(Transform.HUE, "hue", [span("turns", turns, -0.5, 0.5)])
 
 
 class Gamma(ProgramKernel):
@@ -75,8 +75,8 @@ class Gamma(ProgramKernel):
         amount: delta in [-amount, amount], or its bounds, -1 at the least. Any number of channels.
     """
 
-    def __init__(self, amount: Range = 0.4):
-        self.program = box(Transform.GAMMA, "gamma", [span("amount", amount, least=-1)])
+    def __init__(self, amount: Range = 0.4) -> None:
+        self.program: Program = box(Transform.GAMMA, "gamma", [span("amount", amount, least=-1)])
 
 
 class BackgroundColour(ProgramKernel):
@@ -96,7 +96,7 @@ class BackgroundColour(ProgramKernel):
         low: tuple[float, float, float] = (0.0, 0.0, 0.0),
         high: tuple[float, float, float] = (1.0, 1.0, 1.0),
         source: str | tuple[float, float, float] = "grey",
-    ):
+    ) -> None:
         low, high = _colour("low", low), _colour("high", high)
         if low == high or any(a > b for a, b in zip(low, high, strict=True)):
             raise ValueError(f"low, high: expected low <= high, not all equal, got {low} and {high}")
@@ -109,7 +109,7 @@ class BackgroundColour(ProgramKernel):
             if settings[1:] == (1.0, 1.0, 1.0):
                 raise ValueError("source: expected a colour that is not white, the foreground's, got (1, 1, 1)")
         step = Step(Transform.BACKGROUND, Distribution.BOX, low, high, settings, "background_colour")
-        self.program = Program((step,))
+        self.program: Program = Program((step,))
 
     @classmethod
     def blue_to_red(cls) -> BackgroundColour:
@@ -130,9 +130,9 @@ class Blur(ProgramKernel):
         sigma: delta in [0, sigma], or its bounds, 0 to 21 pixels. Images larger than the radius.
     """
 
-    def __init__(self, sigma: Range = 1.5):
+    def __init__(self, sigma: Range = 1.5) -> None:
         bounds = span("sigma", sigma, 0, MAX_RADIUS / 3)
-        self.program = box(Transform.BLUR, "blur", [bounds], math.ceil(3 * bounds[1]))
+        self.program: Program = box(Transform.BLUR, "blur", [bounds], math.ceil(3 * bounds[1]))
 
 
 class Fog(ProgramKernel):
@@ -145,9 +145,9 @@ class Fog(ProgramKernel):
         strength: s in [0, strength], or its bounds, 0 at the least. Any number of channels.
     """
 
-    def __init__(self, strength: Range = 0.8):
+    def __init__(self, strength: Range = 0.8) -> None:
         lower, upper = span("strength", strength, least=0)
-        self.program = Program((Step(Transform.FOG, Distribution.FOG, (lower,), (upper,), (), "fog"),))
+        self.program: Program = Program((Step(Transform.FOG, Distribution.FOG, (lower,), (upper,), (), "fog"),))
 
 
 def _colour(name, value):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-import numbers
 from functools import lru_cache
+from typing import Any
 
 import torch
 
-from robustperf import ops
+from robustperf import check, ops
 from robustperf.kernel import Kernel, Shape, check_shape, reaches_delta
+from robustperf.ops.draws import Key
 from robustperf.ops.program import AFFINE_PARAMETERS, Distribution, Outside, Program, Source, Step, Transform, steps_of
 
 _CONSTANT_IN_DELTA = (Transform.IMPULSE, Transform.SHOT)  # or piecewise so
@@ -19,8 +20,10 @@ _CONSTANT_IN_X = (Transform.SHOT,)
 class ProgramKernel(Kernel):
     """A kernel that is a program of `ops.nuisance`: native code runs it, alone or in a composition, in one pass."""
 
-    def __init__(self, program: Program):
-        self.program = program
+    program: Program
+
+    def __init__(self, program: Program) -> None:
+        self.program: Program = program
 
     def shape_after(self, shape: Shape) -> Shape:
         for step in self.program.steps:
@@ -30,13 +33,24 @@ class ProgramKernel(Kernel):
     def dim_for(self, shape: Shape | None) -> int:
         return self.program.layout(shape).dim
 
-    def sample_for(self, shape, key, index, draws, *, backend=None):
+    def sample_for(
+        self, shape: Shape | None, key: Key, index: torch.Tensor, draws: torch.Tensor, *, backend: str | None = None
+    ) -> torch.Tensor:
         return ops.nuisance_sample(key, index, draws, self.program, shape, backend=backend)
 
-    def transform(self, x, delta, *, backend=None):
+    def transform(self, x: torch.Tensor, delta: torch.Tensor, *, backend: str | None = None) -> torch.Tensor:
         return ops.nuisance(x, delta, self.program, backend=backend)
 
-    def draw_for(self, x, key, index, draws, *, out=None, backend=None):
+    def draw_for(
+        self,
+        x: torch.Tensor,
+        key: Key,
+        index: torch.Tensor,
+        draws: torch.Tensor,
+        *,
+        out: torch.Tensor | None = None,
+        backend: str | None = None,
+    ) -> torch.Tensor:
         if out is None and x.requires_grad and torch.is_grad_enabled():
             return super().draw_for(x, key, index, draws, backend=backend)
         return ops.nuisance_draw(x, key, index, draws, self.program, out=out, backend=backend)
@@ -77,7 +91,7 @@ class ProgramKernel(Kernel):
         return identity
 
     @property
-    def law(self) -> tuple:
+    def law(self) -> tuple[Any, ...]:
         return tuple(step[1:4] for step in _drawing(self.program))
 
     @property
@@ -118,7 +132,7 @@ def span(
 
     Raises TypeError for anything else, ValueError for an empty or infinite range or one beyond `least` or `most`.
     """
-    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+    if check.is_number(value):
         lower, upper = max(-float(value), least), float(value)
     else:
         try:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 import torch
 
 from robustperf import random
 from robustperf.kernel import Kernel, Shape, check_shape
+from robustperf.ops.draws import Key
 
 LARGEST = 1 - 2**-24
 """What `random.uniform` draws at most."""
@@ -14,9 +17,12 @@ LARGEST = 1 - 2**-24
 class UniformDelta(Kernel):
     """delta is uniform numbers, Delta = [0, 1)^q; a subclass gives `dim_for` and `transform`."""
 
-    uniform, law = True, ("uniform", 0, 1)
+    uniform: bool = True
+    law: Hashable = ("uniform", 0, 1)
 
-    def sample_for(self, shape, key, index, draws, *, backend=None):
+    def sample_for(
+        self, shape: Shape | None, key: Key, index: torch.Tensor, draws: torch.Tensor, *, backend: str | None = None
+    ) -> torch.Tensor:
         return random.uniform(key, index, draws, self.dim_for(shape), backend=backend)
 
     def check_delta(self, delta: torch.Tensor, shape: Shape) -> None:

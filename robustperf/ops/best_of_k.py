@@ -10,7 +10,6 @@ from torch.nn.functional import cross_entropy
 from robustperf import check
 from robustperf.names import check_name
 from robustperf.ops import registry
-from robustperf.ops.logit_gap import check_labels
 
 SELECTIONS = ("sample", "batch")
 
@@ -125,12 +124,9 @@ def _with_gradient(logits, target, loss, draw, label_smoothing, ignore_index):
 
 def _check_settings(selection, label_smoothing, ignore_index, first):
     check_name("selection", selection, SELECTIONS)
-    if not (isinstance(label_smoothing, (float, int)) and 0.0 <= label_smoothing <= 1.0):
-        raise ValueError(f"label_smoothing: expected a number in [0, 1], got {label_smoothing!r}")
-    if not (isinstance(ignore_index, int) and -(2**63) <= ignore_index < 2**63):
-        raise ValueError(f"ignore_index: expected an integer of 64 bits, got {ignore_index!r}")
-    if not (isinstance(first, int) and 0 <= first < 2**62):
-        raise ValueError(f"first: expected an integer in 0..2^62-1, got {first!r}")
+    check.number("label_smoothing", label_smoothing, least=0, most=1)
+    check.integer("ignore_index", ignore_index, -(2**63), 2**63 - 1)
+    check.integer("first", first, 0, 2**62 - 1)
 
 
 def _check_operands(logits, target):
@@ -150,7 +146,7 @@ def _check(logits, target, loss, index, first, fresh, whole_batch, label_smoothi
             if not value.is_contiguous():
                 raise ValueError(f"{name}: expected a contiguous tensor, got strides {value.stride()}")
     if type(target) is torch.Tensor and logits.device.type == "cpu" and not registry.is_observed():
-        check_labels("target", target[target != ignore_index], logits.shape[2])
+        check.labels("target", target[target != ignore_index], logits.shape[2])
 
 
 def _fake(*args):

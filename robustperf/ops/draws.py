@@ -35,8 +35,7 @@ def draws(
     """
     key, dim = check.plain(key), check.plain(dim)
     check_draws(key, index, draw)
-    if isinstance(dim, bool) or not isinstance(dim, int) or not 0 <= dim <= 2**34:
-        raise ValueError(f"dim: expected an integer in 0..2^34, got {dim!r}")
+    check.integer("dim", dim, 0, 2**34)
     return _draws(registry.choose("draws", backend, index.device), *key_arguments(key), index, draw, dim, normal)
 
 
@@ -45,8 +44,8 @@ def check_draws(key: Key, index: torch.Tensor, draw: torch.Tensor) -> None:
     check.tensor("index", index, ("B",), dtypes=(torch.int64,))
     if isinstance(key, torch.Tensor):
         check.tensor("key", key, (), dtypes=(torch.int64,), device=index.device)
-    elif isinstance(key, bool) or not isinstance(key, int) or not 0 <= key < 2**64:
-        raise ValueError(f"key: expected an integer in 0..2^64-1, got {key!r}")
+    else:
+        check.integer("key", key, 0, 2**64 - 1)
     check.tensor("draw", draw, ("K",), dtypes=(torch.int64,), device=index.device)
     if index.device.type == "cpu" and not torch.compiler.is_compiling():
         for name, values, largest in (("index", index, 2**63 - 1), ("draw", draw, 2**32 - 1)):

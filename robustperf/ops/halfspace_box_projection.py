@@ -65,8 +65,8 @@ def _each(name: str, bound: float | torch.Tensor, x: torch.Tensor) -> torch.Tens
 
 def _within_bounds_of_each(backend, x, w, c, code, lower, upper):
     """For bounds that differ by coordinate, or are infinite. A coordinate moves in one direction only, that of w's
-    sign, and the box limits its move to h. So the problem is mirrored: the coordinate starts at h in the box [0, max h] with
-    the weight -|w|, where its move is limited to h too, and the move changes its sign afterwards."""
+    sign, and the box limits its move to h. So the problem is mirrored: the coordinate starts at h in the box [0, max h]
+    with the weight -|w|, where its move is limited to h too, and the move changes its sign afterwards."""
     room = torch.where(w > 0, upper - x, x - lower)
     room = room.where((x >= lower) & (x <= upper) & x.isfinite(), math.nan)  # a NaN makes the whole row NaN
     # No coordinate moves farther than c / max |w| over those without a bound, for that one alone could reach c.

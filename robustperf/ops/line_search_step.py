@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import fields
 
 import torch
 
@@ -11,7 +10,7 @@ from robustperf import check
 from robustperf.names import check_name
 from robustperf.ops import registry
 from robustperf.ops.logit_gap import rounding_tolerance_of
-from robustperf.ops.search_state import FIELD, Line
+from robustperf.ops.search_state import FIELD, LINE_FIELD
 
 METHODS = ("chandrupatla", "bisection")
 
@@ -87,11 +86,9 @@ def line_search_step(
 
 def check_search(tol: float, method: str, probes: int) -> None:
     """ValueError that names the setting of a search which is wrong."""
-    if not (isinstance(tol, float) and 0 < tol < 1):
-        raise ValueError(f"tol: expected a number in (0, 1), got {tol!r}")
+    check.number("tol", tol, above=0, below=1)
     check_name("method", method, METHODS)
-    if isinstance(probes, bool) or not isinstance(probes, int) or probes < 0:
-        raise ValueError(f"probes: expected an integer >= 0, got {probes!r}")
+    check.integer("probes", probes, 0)
 
 
 def max_iterations(tol: float) -> int:
@@ -114,7 +111,7 @@ def _check(logits, rows, label, x, candidates, lines, state, next, closest, *set
     if logits is not None:
         check.tensor("logits", logits, (active, "C"), dtypes=check.REAL + check.HALF, device=x.device)
     contiguous("label", label, (points,), torch.int64)
-    contiguous("lines", lines, (points, candidates.shape[0], len(fields(Line))), double)
+    contiguous("lines", lines, (points, candidates.shape[0], len(LINE_FIELD)), double)
     contiguous("state", state, (points, len(FIELD)), double)
     contiguous("next", next, (active, dim), x.dtype)
     contiguous("closest", closest, (points, dim), x.dtype)

@@ -31,7 +31,7 @@ def logit_gap(logits: torch.Tensor, label: torch.Tensor, *, backend: str | None 
     if classes < 2:
         raise ValueError(f"logits: expected at least two classes, got shape {list(logits.shape)}")
     check.tensor("label", label, (batch,), dtypes=(torch.int64,), device=logits.device)
-    check_labels("label", label, classes)
+    check.labels("label", label, classes)
     return _logit_gap(
         registry.choose("logit_gap", backend, logits.device), logits, label, rounding_tolerance_of(logits)
     )
@@ -60,15 +60,6 @@ def _may_use_tf32() -> bool:
 def widened(logits: torch.Tensor) -> torch.Tensor:
     """Contiguous float32 or float64 logits of the same values."""
     return (logits.float() if logits.dtype in check.HALF else logits).contiguous()
-
-
-def check_labels(name: str, label: torch.Tensor, classes: int, *, wait: bool = False) -> None:
-    """ValueError unless all labels are in 0..classes-1. Labels on a GPU are checked only where `wait` allows the
-    synchronisation."""
-    if (label.device.type == "cpu" or wait) and label.numel() and not torch.compiler.is_compiling():
-        low, high = (v.item() for v in label.aminmax())
-        if low < 0 or high >= classes:
-            raise ValueError(f"{name}: expected labels in 0..{classes - 1}, got {low if low < 0 else high}")
 
 
 def _fake(logits, label, rounding_tolerance, backend):

@@ -39,7 +39,7 @@ def rbf_decision(
     check.tensor("support", support, ("S", x.shape[1]), **like_x)
     check.tensor("dual", dual, ("P", support.shape[0]), **like_x)
     check.tensor("intercept", intercept, (dual.shape[0],), **like_x)
-    check.positive("gamma", gamma)
+    check.number("gamma", gamma, above=0)
     if torch.is_grad_enabled():
         for name, value in (("support", support), ("dual", dual), ("intercept", intercept)):
             if value.requires_grad:

@@ -11,10 +11,11 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
 from importlib import resources
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad, profiler
+from torch.autograd import profiler
 from torch.compiler import is_compiling
 
 from robustperf.names import did_you_mean
@@ -136,7 +137,7 @@ choose._dynamo_marked_constant = True
 
 
 @cache
-def implementation(op: str, backend: str) -> Callable:
+def implementation(op: str, backend: str) -> Callable[..., Any]:
     """The function of `ops/<backend>/<op>.py`; imports that file."""
     return getattr(importlib.import_module(f"robustperf.ops.{backend}.{op}"), op)
 
@@ -228,9 +229,8 @@ def is_observed() -> bool:
 
 
 def _is_differentiated(tensors: Iterable[torch.Tensor | None]) -> bool:
-    """Whether autograd has to see a call: for a gradient or for forward mode."""
-    wanted = torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors)
-    return wanted or forward_ad._current_level >= 0
+    """Whether autograd has to see a call."""
+    return torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors)
 
 
 def _import_error(module: str, hint: str | None = None) -> str | None:

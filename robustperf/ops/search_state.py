@@ -39,8 +39,11 @@ class Search:
     evaluations: float  # how many images the model has evaluated
 
 
-FIELD = {field.name: place for place, field in enumerate(fields(Search))}
+FIELD = {field.name: column for column, field in enumerate(fields(Search))}
 """The column of each field of Search in the state tensor."""
+
+LINE_FIELD = {field.name: column for column, field in enumerate(fields(Line))}
+"""The column of each field of Line in the tensor of lines."""
 
 UNSEEN, OPEN, CLOSED = range(3)
 """The values of a line's `stage`: no crossing known, a crossing bracketed, done."""
@@ -56,7 +59,7 @@ def new_search(gap_x: torch.Tensor, length: torch.Tensor, gap_end: torch.Tensor)
 
     Returns (lines [B, A, 11], state [B, 7]), float64: the fields of `Line` and of `Search`.
     """
-    lines = torch.full((*length.shape, len(fields(Line))), math.nan, dtype=torch.float64, device=length.device)
+    lines = torch.full((*length.shape, len(LINE_FIELD)), math.nan, dtype=torch.float64, device=length.device)
     lines[..., 0], lines[..., 1], lines[..., 8:] = length, gap_end, 0.0
     initial = [math.nan, math.nan, -1.0, math.inf, math.inf, -1.0, 0.0]
     state = torch.tensor(initial, dtype=torch.float64, device=length.device).repeat(length.shape[0], 1)

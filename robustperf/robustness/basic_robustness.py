@@ -99,20 +99,31 @@ def basic_robustness(
         return logits.argmax(1)
 
     check.tensor("x", x, ("N", "C", "H", "W"))
+    sampling = Sampling(samples, confidence, width, until_disagreement, key, batch_size)
     with evaluating(model), progress_bar(progress is True, "basic robustness", len(x)) as advance:
-        return agreement(
-            label_of,
-            x,
-            kernel,
-            samples=samples,
-            confidence=confidence,
-            width=width,
-            until_disagreement=until_disagreement,
-            key=key,
-            batch_size=batch_size,
-            index=index,
-            advance=progress if callable(progress) else advance,
-        )
+        return agreement(label_of, x, kernel, sampling, index, progress if callable(progress) else advance)
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How many draws of a point are evaluated; the fields are the arguments of `basic_robustness`."""
+
+    samples: int
+    confidence: float
+    width: float | None
+    until_disagreement: bool
+    key: int
+    batch_size: int
+
+    def __post_init__(self) -> None:
+        check.integer("samples", self.samples, 1)
+        check.integer("batch_size", self.batch_size, 1)
+        check_confidence(self.confidence)
+        random.key(self.key)
+        if self.width is not None and self.until_disagreement:
+            raise ValueError(
+                f"width: expected None beside until_disagreement=True, which is another stopping rule, got {self.width}"
+            )
 
 
 @torch.no_grad()
@@ -120,33 +131,23 @@ def agreement(
     label_of: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
     x: torch.Tensor,
     kernel: Kernel,
-    *,
-    samples: int,
-    confidence: float,
-    width: float | None,
-    until_disagreement: bool,
-    key: int,
-    batch_size: int,
-    index: torch.Tensor | None,
+    sampling: Sampling,
+    index: torch.Tensor | None = None,
     advance: Callable[[int], None] | None = None,
 ) -> BasicRobustness:
-    """`basic_robustness` of a function from images [B, ...] and their sample ids [B] to labels [B]."""
+    """`basic_robustness` of a function from images [B, ...] and their sample ids [B] to labels [B]; `advance` is called
+    with the number of points newly done."""
     check.tensor("x", x, ("N", "C", "H", "W"))
     check_kernel(kernel)
-    check.positive("samples", samples, integer=True)
-    check.positive("batch_size", batch_size, integer=True)
-    if width is not None and until_disagreement:
-        raise ValueError(
-            f"width: expected None beside until_disagreement=True, which is another stopping rule, got {width}"
-        )
-    stages = interim_stages(samples, width, check_confidence(confidence))
-    key, total = random.key(key), len(x)
+    confidence, batch_size, until_disagreement = sampling.confidence, sampling.batch_size, sampling.until_disagreement
+    stages = interim_stages(sampling.samples, sampling.width, confidence)
+    key, total = random.key(sampling.key), len(x)
     index = torch.arange(total, device=x.device) if index is None else index
     check.tensor("index", index, (total,), dtypes=(torch.int64,), device=x.device)
     check.images("x", x)
 
     level = 1 - (1 - confidence) / len(stages)
-    continues = [_wider(stage, level, width) for stage in stages[:-1]]
+    continues = [_wider(stage, level, sampling.width) for stage in stages[:-1]]
     agreed, draws, label = torch.zeros(3, total, dtype=torch.int64, device=x.device)
     defined = torch.ones(total, dtype=torch.bool, device=x.device)
     for start in range(0, total, batch_size):
@@ -193,8 +194,7 @@ def interim_stages(samples: int, width: float | None, confidence: float) -> list
     can be reached (all draws agree) to the first at which it must be; only `samples` where no width is given."""
     if width is None:
         return [samples]
-    if check.positive("width", width) >= 1:
-        raise ValueError(f"width: expected a number in (0, 1), got {width}")
+    check.number("width", width, above=0, below=1)
     stages, stage = [], _FIRST_STAGE
     while stage < samples:
         if _width(stage, stage, confidence) <= width:

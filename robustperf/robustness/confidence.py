@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import numbers
 
 import torch
 
@@ -38,12 +37,20 @@ def clopper_pearson(
 
 def hoeffding(values: torch.Tensor, confidence: float) -> tuple[float, float]:
     """(lower, upper) of the mean of a population in [0, 1] from independent `values` [N] of it, which they hold with
-    probability >= `confidence`: mean ± sqrt(log(2 / (1 - confidence)) / (2 N)), cut to [0, 1] (Hoeffding 1963)."""
-    mean, half = values.mean().item(), math.sqrt(math.log(2 / (1 - check_confidence(confidence))) / (2 * len(values)))
+    probability >= `confidence`: the mean ± `half_width`, cut to [0, 1] (Hoeffding 1963)."""
+    mean, half = values.mean().item(), half_width(len(values), confidence)
     return max(0.0, mean - half), min(1.0, mean + half)
 
 
+def half_width(count: int, confidence: float) -> float:
+    """sqrt(log(2 / (1 - confidence)) / (2 N)) for N independent points: the half width of Hoeffding's interval for a mean
+    in [0, 1], and of the Dvoretzky-Kiefer-Wolfowitz band of a distribution function with Massart's constant.
+
+    Raises ValueError unless 0 < confidence < 1.
+    """
+    return math.sqrt(math.log(2 / (1 - check_confidence(confidence))) / (2 * count))
+
+
 def check_confidence(value: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 < value < 1:
-        raise ValueError(f"confidence: expected a number strictly between 0 and 1, got {value!r}")
-    return float(value)
+    """`value` as a float; ValueError unless it is a number strictly between 0 and 1."""
+    return float(check.number("confidence", value, above=0, below=1))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import numbers
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +10,7 @@ import torch
 from robustperf import check
 from robustperf.classifier import Labeller, labels_of
 from robustperf.kernel import Kernel
-from robustperf.robustness.basic_robustness import BasicRobustness, agreement
+from robustperf.robustness.basic_robustness import BasicRobustness, Sampling, agreement
 from robustperf.robustness.confidence import hoeffding
 
 
@@ -60,18 +59,8 @@ def label_preservation(
     check.tensor("x", x, ("N", "C", "H", "W"))
     if not len(x):
         raise ValueError(f"x: expected at least one image, got shape {list(x.shape)}")
-    found = agreement(
-        lambda images, _: labels_of(labeller, images),
-        x,
-        kernel,
-        samples=samples,
-        confidence=confidence,
-        width=None,
-        until_disagreement=False,
-        key=key,
-        batch_size=batch_size,
-        index=index,
-    )
+    sampling = Sampling(samples, confidence, None, False, key, batch_size)
+    found = agreement(lambda images, _: labels_of(labeller, images), x, kernel, sampling, index)
     lost = 1 - found.rho
     lower, upper = (math.nan, math.nan) if lost.isnan().any() else hoeffding(lost, confidence)
     return LabelPreservation(lost.mean().item(), lower, upper, confidence, found)
@@ -89,6 +78,5 @@ def accuracy_bound(accuracy: float, eps: float, delta: float) -> float:
     Raises ValueError for a value that is no number in [0, 1].
     """
     for name, value in (("accuracy", accuracy), ("eps", eps), ("delta", delta)):
-        if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 <= value <= 1:
-            raise ValueError(f"{name}: expected a number in [0, 1], got {value!r}")
+        check.number(name, value, least=0, most=1)
     return max(0.0, float(accuracy - eps - delta))

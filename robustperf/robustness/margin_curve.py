@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
 
-from robustperf import plot
+from robustperf import check, plot
 from robustperf.result import Result
+from robustperf.robustness.confidence import half_width
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+Distances = TypeVar("Distances", float, torch.Tensor, np.ndarray)
+"""A distance or an array of them; a result of the same kind."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -38,7 +41,7 @@ class MarginCurve(Result):
     upper: float
     notes: tuple[str, ...] = ()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "distances", _checked_distances(self.distances))
         object.__setattr__(self, "upper", _checked_upper(self.upper))
 
@@ -69,8 +72,8 @@ class MarginCurve(Result):
             upper = getattr(margins, "diameter", None)
         if upper is None:
             raise ValueError(
-                "upper must be given, the largest distance in the input space, when margins have no "
-                f".diameter; got margins of type {type(margins).__name__} and upper=None"
+                "upper: expected the largest distance in the input space, for margins without a .diameter, got None "
+                f"beside margins of type {type(margins).__name__}"
             )
         return cls(distances, upper, () if diagnostics is None else diagnostics.captions)
 
@@ -102,7 +105,7 @@ class MarginCurve(Result):
         """
         return self.distances[(self.count - 1) // 2].item()
 
-    def at(self, eps):
+    def at(self, eps: Distances) -> Distances:
         """The fraction of points with margin > eps, that is with no adversarial example at distance <= eps.
 
         Args:
@@ -121,11 +124,9 @@ class MarginCurve(Result):
 
         Raises ValueError unless 0 < confidence < 1.
         """
-        if not 0 < confidence < 1:
-            raise ValueError(f"confidence must be a probability strictly between 0 and 1, got {confidence!r}")
-        return Band(self, float(confidence), math.sqrt(math.log(2 / (1 - confidence)) / (2 * self.count)))
+        return Band(self, float(confidence), half_width(self.count, confidence))
 
-    def plot(self, ax: Axes | None = None, label: str | None = None, band: bool = True, **kwargs) -> Axes:
+    def plot(self, ax: Axes | None = None, label: str | None = None, band: bool = True, **kwargs: Any) -> Axes:
         """Draws the curve as a step function and returns the axes; None draws on a new figure (`axes.figure`).
 
         Args:
@@ -153,18 +154,18 @@ class Band(Result):
     Attributes:
         curve: the curve in the middle.
         confidence: the probability with which the band holds the population's curve, at least.
-        half_width: sqrt(log(2 / (1 - confidence)) / (2 N)).
+        half_width: as `confidence.half_width` has it.
     """
 
     curve: MarginCurve
     confidence: float
     half_width: float
 
-    def lower(self, eps):
+    def lower(self, eps: Distances) -> Distances:
         """The band's lower curve at eps; arguments and result as in `MarginCurve.at`."""
         return _level(self.curve, eps, shift=-self.half_width)
 
-    def upper(self, eps):
+    def upper(self, eps: Distances) -> Distances:
         """The band's upper curve at eps; arguments and result as in `MarginCurve.at`."""
         return _level(self.curve, eps, shift=self.half_width)
 
@@ -184,12 +185,12 @@ class Band(Result):
         return torch.dot(widths, (levels + shift).clamp(0, 1)).item()
 
 
-def _level(curve: MarginCurve, eps, shift: float):
+def _level(curve: MarginCurve, eps: Any, shift: float) -> Any:
     """at(eps) + shift, clipped to [0, 1], in the kind of container that eps came in."""
     values = _real("eps", eps)
     wrong = ~(values >= 0)
     if wrong.any():
-        raise ValueError(f"eps must be distances >= 0, got {values[wrong][0].item()}")
+        raise ValueError(f"eps: expected distances >= 0, got {values[wrong][0].item()}")
     within = torch.searchsorted(curve.distances, values.contiguous(), right=True)
     level = ((curve.count - within).double() / curve.count + shift).clamp(0, 1)
     if isinstance(eps, np.ndarray):
@@ -203,12 +204,12 @@ def _checked_distances(margins) -> torch.Tensor:
     """[N] float64 on the CPU, ascending: a copy, so that a later change of `margins` cannot reach the curve."""
     values = _real("margins", margins)
     if values.dim() != 1 or values.numel() == 0:
-        raise ValueError(f"margins must have shape [N] with N >= 1, got {list(values.shape)}")
+        raise ValueError(f"margins: expected shape [N] with N >= 1, got {list(values.shape)}")
     wrong = ~(values >= 0)
     if wrong.any():
         place = int(wrong.nonzero()[0])
         raise ValueError(
-            "margins must be distances >= 0 (inf where no adversarial example was found), "
+            "margins: expected distances >= 0 (inf where no adversarial example was found), "
             f"got {values[place].item()} at position {place}"
         )
     return values.sort().values
@@ -219,9 +220,9 @@ def _real(name: str, value) -> torch.Tensor:
     try:
         tensor = value if isinstance(value, torch.Tensor) else torch.from_numpy(np.array(value, order="C"))
     except (TypeError, ValueError) as error:
-        raise TypeError(f"{name} must be real numbers, a tensor or an array, got {type(value).__name__}") from error
+        raise TypeError(f"{name}: expected real numbers, a tensor or an array, got {type(value).__name__}") from error
     if tensor.dtype == torch.bool or tensor.is_complex():
-        raise TypeError(f"{name} must be real numbers, got dtype {tensor.dtype}")
+        raise TypeError(f"{name}: expected real numbers, got dtype {tensor.dtype}")
     return tensor.detach().cpu().double()
 
 
@@ -230,7 +231,5 @@ def _checked_upper(upper) -> float:
     try:
         value = float(upper)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise TypeError(f"upper must be a number, the largest distance in the input space, got {upper!r}") from error
-    if not 0 < value < math.inf:
-        raise ValueError(f"upper must be finite and above zero, got {value}")
-    return value
+        raise TypeError(f"upper: expected a number, the largest distance in the input space, got {upper!r}") from error
+    return check.number("upper", value, above=0)

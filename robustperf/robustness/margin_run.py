@@ -19,7 +19,7 @@ from robustperf.robustness.diagnostics import Diagnostics
 from robustperf.robustness.margins import Margins
 
 
-def save_margins(path: str | os.PathLike, margins: Margins) -> None:
+def save_margins(path: str | os.PathLike[str], margins: Margins) -> None:
     """Writes every field of `margins` to an npz file, atomically; points that were not kept are left out."""
     arrays = {}
     for field in fields(Margins):
@@ -36,7 +36,7 @@ def save_margins(path: str | os.PathLike, margins: Margins) -> None:
         np.savez(file, **arrays)
 
 
-def load_margins(path: str | os.PathLike) -> Margins:
+def load_margins(path: str | os.PathLike[str]) -> Margins:
     """What `save_margins` wrote. Raises ValueError for a damaged file or one of something else."""
     arrays = read_npz(path)
     try:
@@ -66,13 +66,17 @@ class MarginRun:
     Raises ValueError otherwise, naming what differs.
     """
 
-    def __init__(self, folder: str | os.PathLike, settings: dict[str, Any], *, resume: bool = False):
+    folder: Path
+    parts: Path
+    result: Path
+
+    def __init__(self, folder: str | os.PathLike[str], settings: dict[str, Any], *, resume: bool = False) -> None:
         self.folder, self.parts, self.result = _places(folder)
         note_settings(self.folder, settings, resume=resume)
         self.parts.mkdir(exist_ok=True)
 
     @staticmethod
-    def forget(folder: str | os.PathLike) -> None:
+    def forget(folder: str | os.PathLike[str]) -> None:
         """Removes an earlier run from the folder, and nothing else."""
         folder, parts, result = _places(folder)
         shutil.rmtree(parts, ignore_errors=True)
@@ -98,6 +102,6 @@ class MarginRun:
         return self.parts / f"{start:09d}.npz"
 
 
-def _places(folder: str | os.PathLike) -> tuple[Path, Path, Path]:
+def _places(folder: str | os.PathLike[str]) -> tuple[Path, Path, Path]:
     folder = user_path(folder)
     return folder, folder / "parts", folder / "margins.npz"

@@ -6,24 +6,24 @@ import math
 import os
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
 import torch
 
 from robustperf import check, ops, random
-from robustperf.attacks import Adversarial, Attack
-from robustperf.attacks.attack import gap_at
+from robustperf.attacks import Attack, Problem
 from robustperf.attacks.named import Attacks, attacks_of
 from robustperf.check import Box
 from robustperf.classifier import Classifier, Estimator, evaluating, logits_of
 from robustperf.names import PUBLISHED
-from robustperf.ops.logit_gap import check_labels
 from robustperf.progress import progress_bar
 from robustperf.result import Result
-from robustperf.robustness.boundary import TOL, Boundary, closest_boundary, distances
-from robustperf.robustness.diagnostics import EVERY, NEARER, Diagnostics
+from robustperf.robustness.boundary import nearest_crossing
+from robustperf.robustness.diagnostics import Diagnostics
+from robustperf.robustness.reevaluation import reevaluate
+from robustperf.robustness.search import TOL, BoundarySearch
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -91,7 +91,7 @@ class Margins(Result):
             **{f"closest_by {name}": fraction for name, fraction in self.fractions.items()},
         }
 
-    def save(self, path: str | os.PathLike) -> None:
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Writes everything to an npz file, atomically, as `robustperf margins` does: arrays without pickles.
 
         Raises FileNotFoundError where the folder of `path` does not exist, OSError where it cannot be written.
@@ -101,7 +101,7 @@ class Margins(Result):
         save_margins(path, self)
 
     @staticmethod
-    def load(path: str | os.PathLike) -> Margins:
+    def load(path: str | os.PathLike[str]) -> Margins:
         """What `save`, or `robustperf margins`, wrote. Raises FileNotFoundError; ValueError for another file."""
         from robustperf.robustness.margin_run import load_margins
 
@@ -114,13 +114,13 @@ class Margins(Result):
     def concatenate(parts: Sequence[Margins]) -> Margins:
         """One result of several, in their order."""
         values = {}
-        for field in fields(Margins):
-            items = [getattr(part, field.name) for part in parts]
+        for name in (each.name for each in fields(Margins)):
+            items = [getattr(part, name) for part in parts]
             if isinstance(items[0], torch.Tensor):
-                items[0] = torch.cat(items, dim=1 if field.name == "attack_evaluations" else 0)
-            elif field.name == "diagnostics":
+                items[0] = torch.cat(items, dim=1 if name == "attack_evaluations" else 0)
+            elif name == "diagnostics":
                 items[0] = None if None in items else Diagnostics.merge(items)
-            values[field.name] = items[0]
+            values[name] = items[0]
         return Margins(**values)
 
 
@@ -175,22 +175,10 @@ def margins(
     """
     model, x = _as_module(model, x)
     check.tensor("x", x, ("N", ...))
+    search = MarginSearch(model, attacks, norm, bounds, key, batch_size, keep_points, tol, probes)
     parts = []
     with progress_bar(progress, "margins", len(x)) as advance:
-        for part in stream(
-            model,
-            x,
-            attacks=attacks,
-            norm=norm,
-            labels=labels,
-            bounds=bounds,
-            key=key,
-            batch_size=batch_size,
-            keep_points=keep_points,
-            index=index,
-            tol=tol,
-            probes=probes,
-        ):
+        for part in search.stream(x, labels=labels, index=index):
             parts.append(part)
             advance(len(part))
     found = Margins.concatenate(parts)
@@ -210,150 +198,96 @@ def _as_module(model: Any, x: Any) -> tuple[Classifier, torch.Tensor]:
     return module.to(x.device), x
 
 
-def stream(
-    model: Classifier,
-    x: torch.Tensor,
-    *,
-    attacks: Attacks,
-    norm: float = 2,
-    labels: torch.Tensor | None = None,
-    bounds: Box = (0.0, 1.0),
-    key: int = 0,
-    batch_size: int = 256,
-    keep_points: bool = False,
-    index: torch.Tensor | None = None,
-    tol: float = TOL,
-    probes: int = 0,
-) -> Iterator[Margins]:
-    """Yields the `margins` of each batch when it is done (one empty result for no points), without the warning."""
-    check.tensor("x", x, ("N", ...))
-    norm, bounds = check.norm(norm), check.box(bounds, x.shape[1:], x.dtype, x.device)
-    check.positive("batch_size", batch_size, integer=True)
-    attacks = tuple(attacks_of(attacks, norm))
-    if labels is not None:
-        check.tensor("labels", labels, (x.shape[0],), dtypes=(torch.int64,), device=x.device)
-    if index is None:
-        index = torch.arange(x.shape[0], device=x.device)
-    check.tensor("index", index, (x.shape[0],), dtypes=(torch.int64,), device=x.device)
-    x = check.images("x", x, bounds)
-    x = x.clone() if x.is_inference() and not torch.is_inference_mode_enabled() else x.detach()
-    for start in range(0, max(x.shape[0], 1), batch_size):
-        part = slice(start, start + batch_size)
-        yield _batch(
-            model,
-            x[part],
-            attacks,
-            norm,
-            None if labels is None else labels[part],
-            bounds,
-            key,
-            index[part],
-            keep_points,
-            tol,
-            probes,
-        )
+@dataclass(frozen=True)
+class MarginSearch:
+    """The settings of `margins`, where they are described; `stream` yields the margins batch by batch."""
 
+    model: Classifier
+    attacks: Attacks = PUBLISHED
+    norm: float = 2
+    bounds: Box = (0.0, 1.0)
+    key: int = 0
+    batch_size: int = 256
+    keep_points: bool = False
+    tol: float = TOL
+    probes: int = 0
+    ensemble: tuple[Attack, ...] = field(init=False)
 
-def _batch(model, x, attacks, norm, labels, bounds, key, index, keep_points, tol, probes) -> Margins:
-    names = _names(attacks)
-    counts = Diagnostics(points=len(x), flat=dict.fromkeys(names, 0))
-    if x.shape[0]:
-        with evaluating(model), torch.no_grad():
-            logits = logits_of(model, x)
-        predicted = logits.argmax(1)
-        labels = predicted if labels is None else labels
-        check_labels("labels", labels, logits.shape[1], wait=True)
-        gap = ops.logit_gap(logits, labels)
-        undefined = gap.isnan()
-        if undefined.any():
-            known = (~undefined).nonzero()[:, 0]
-            part = _batch(
-                model, x[known], attacks, norm, labels[known], bounds, key, index[known], keep_points, tol, probes
-            )
-            return _scattered(part, known, x if keep_points else None, len(x))
-        gap = gap.where(predicted == labels, -math.inf)  # misclassified, by however little
-        found = [
-            attack(model, x, labels, key=random.fold_in(key, place), index=index, bounds=bounds)
-            for place, attack in enumerate(attacks)
-        ]
-        flat = {name: int(a.flat.sum()) for name, a in zip(names, found, strict=True)}
-        counts = replace(counts, flat=flat, probabilities=int(_probabilities(logits).sum()))
-    else:
-        labels, gap = index, index.double()
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "norm", check.norm(self.norm))
+        object.__setattr__(self, "ensemble", tuple(attacks_of(self.attacks, self.norm)))
+        check.integer("batch_size", self.batch_size, 1)
+
+    def stream(
+        self, x: torch.Tensor, *, labels: torch.Tensor | None = None, index: torch.Tensor | None = None
+    ) -> Iterator[Margins]:
+        """Yields the `Margins` of each batch of x [N, ...] when it is done (one empty result for no points), without
+        the warning. `labels`, `index` and errors are those of `margins`."""
+        check.tensor("x", x, ("N", ...))
+        box = check.box(self.bounds, x.shape[1:], x.dtype, x.device)
+        if labels is not None:
+            check.tensor("labels", labels, (x.shape[0],), dtypes=(torch.int64,), device=x.device)
+        if index is None:
+            index = torch.arange(x.shape[0], device=x.device)
+        check.tensor("index", index, (x.shape[0],), dtypes=(torch.int64,), device=x.device)
+        x = check.images("x", x, box)
+        x = x.clone() if x.is_inference() and not torch.is_inference_mode_enabled() else x.detach()
+        boundary = BoundarySearch(self.model, self.norm, self.tol, probes=self.probes, box=box)
+        for start in range(0, max(x.shape[0], 1), self.batch_size):
+            part = slice(start, start + self.batch_size)
+            yield self._batch(boundary, x[part], None if labels is None else labels[part], index[part])
+
+    def _batch(
+        self, search: BoundarySearch, x: torch.Tensor, labels: torch.Tensor | None, index: torch.Tensor
+    ) -> Margins:
+        names = _names(self.ensemble)
+        counts = Diagnostics(points=len(x), flat=dict.fromkeys(names, 0))
         found = []
-    candidates = torch.stack([a.point for a in found]) if found else x.new_empty(len(attacks), *x.shape)
-    gap_end = torch.stack([a.gap for a in found]) if found else gap.new_empty(len(attacks), 0)
-    seen = torch.stack([a.evaluations for a in found]) if found else index.new_empty(len(attacks), 0)
-    boundary = closest_boundary(
-        model, x, candidates, norm=norm, gaps=(gap, gap_end), labels=labels, tol=tol, probes=probes, bounds=bounds
-    )
-    counts = replace(counts, missing=int(boundary.distance.isinf().sum()))
-    with evaluating(model), torch.no_grad():
-        counts, further = _reevaluated(model, x, labels, index, attacks, found, boundary, norm, counts)
-    return Margins(
-        distance=boundary.distance.cpu(),
-        attack=boundary.candidate.cpu(),
-        evaluations=(boundary.evaluations + further).cpu(),
-        found=boundary.distance.isfinite().cpu(),
-        point=boundary.point.cpu() if keep_points else None,
-        attack_evaluations=seen.cpu(),
-        attacks=names,
-        norm=norm,
-        diameter=diameter(x.shape[1:], norm, bounds),
-        diagnostics=counts,
-    )
+        if x.shape[0]:
+            with evaluating(self.model), torch.no_grad():
+                logits = logits_of(self.model, x)
+            predicted = logits.argmax(1)
+            labels = predicted if labels is None else labels
+            check.labels("labels", labels, logits.shape[1], synchronise=True)
+            gap = ops.logit_gap(logits, labels)
+            undefined = gap.isnan()
+            if undefined.any():
+                known = (~undefined).nonzero()[:, 0]
+                part = self._batch(search, x[known], labels[known], index[known])
+                return _scattered(part, known, x if self.keep_points else None, len(x))
+            gap = gap.where(predicted == labels, -math.inf)  # misclassified, by however little
+            for place, attack in enumerate(self.ensemble):
+                key = random.fold_in(self.key, place)
+                found.append(attack.solve(Problem(self.model, x, labels, bounds=search.box, key=key, index=index)))
+            flat = {name: int(a.flat.sum()) for name, a in zip(names, found, strict=True)}
+            counts = replace(counts, flat=flat, probabilities=int(_probabilities(logits).sum()))
+        else:
+            labels, gap = index, index.double()
+        candidates = torch.stack([a.point for a in found]) if found else x.new_empty(len(names), *x.shape)
+        gap_end = torch.stack([a.gap for a in found]) if found else gap.new_empty(len(names), 0)
+        seen = torch.stack([a.evaluations for a in found]) if found else index.new_empty(len(names), 0)
+        boundary = nearest_crossing(search, x, candidates, labels, (gap, gap_end))
+        counts = replace(counts, missing=int(boundary.distance.isinf().sum()))
+        published = {place: a for place, a in enumerate(found) if self.ensemble[place].published}
+        with evaluating(self.model), torch.no_grad():
+            counts, further = reevaluate(self.model, x, labels, index, boundary, published, self.norm, counts)
+        return Margins(
+            distance=boundary.distance.cpu(),
+            attack=boundary.candidate.cpu(),
+            evaluations=(boundary.evaluations + further).cpu(),
+            found=boundary.distance.isfinite().cpu(),
+            point=boundary.point.cpu() if self.keep_points else None,
+            attack_evaluations=seen.cpu(),
+            attacks=names,
+            norm=self.norm,
+            diameter=diameter(x.shape[1:], self.norm, search.box),
+            diagnostics=counts,
+        )
 
 
 def _probabilities(logits: torch.Tensor) -> torch.Tensor:
     """[B] bool, where outputs are in [0, 1] and add up to 1."""
     return (logits >= 0).all(1) & (logits <= 1).all(1) & ((logits.double().sum(1) - 1).abs() < 1e-3)
-
-
-def _reevaluated(
-    model,
-    x,
-    labels,
-    index,
-    attacks: Sequence[Attack],
-    found: Sequence[Adversarial],
-    boundary: Boundary,
-    norm,
-    counts: Diagnostics,
-) -> tuple[Diagnostics, torch.Tensor]:
-    """(`counts` with the diagnostics that need further evaluations, these evaluations [B])."""
-    evaluations = torch.zeros_like(boundary.evaluations)
-    rows = ((boundary.distance > 0) & (index % EVERY == 0)).nonzero()[:, 0]
-    if not rows.numel():
-        return counts, evaluations
-    # a noisy label at x counts too: its adversarial example may well keep the more frequent label
-    changed = gap_at(model, x[rows], labels[rows]) < 0
-    evaluations[rows] += 1
-    found_there = boundary.candidate[rows] >= 0
-    again = rows[found_there]
-    if again.numel():
-        changed[found_there] |= logits_of(model, boundary.point[again]).argmax(1) == labels[again]
-        evaluations[again] += 1
-    counts = replace(counts, repeated=len(rows), changed=int(changed.sum()))
-    rows = again
-
-    published = torch.tensor([attack.published for attack in attacks], device=x.device)
-    rows = rows[~published[boundary.candidate[rows]]]
-    if not published.any() or not rows.numel():
-        return counts, evaluations
-    # whether a published attack's line has crossed at 1.1 times the distance found
-    undercut = torch.ones(len(rows), dtype=torch.bool, device=x.device)
-    radius = (1 + NEARER) * boundary.distance[rows]
-    for place in published.nonzero()[:, 0].tolist():
-        end, gap = found[place].point[rows], found[place].gap[rows]
-        length = distances(x[rows], end, norm)
-        undercut &= ~((length <= radius) & (gap < 0))
-        longer = (length > radius).nonzero()[:, 0]
-        if longer.numel():
-            step = (radius / length)[longer].to(x.dtype).view(-1, *[1] * (x.dim() - 1))
-            far = rows[longer]
-            undercut[longer] &= ~(gap_at(model, x[far] + step * (end[longer] - x[far]), labels[far]) < 0)
-            evaluations[far] += 1
-    return replace(counts, compared=len(rows), undercut=int(undercut.sum())), evaluations
 
 
 def _scattered(part: Margins, known: torch.Tensor, x: torch.Tensor | None, count: int) -> Margins:

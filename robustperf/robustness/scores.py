@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -101,13 +100,13 @@ class Score(check.Settings):
     nodes: int = 32
     certain: str = "draws"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not isinstance(self.kernel, Kernel | Family):
             raise TypeError(f"kernel: expected a Kernel or a Family, got {type(self.kernel).__name__}")
         for name, value, known in (("H", self.H, tuple(_NAMED)), ("G", self.G, ("uniform", "empirical"))):
             if value not in known and (isinstance(value, str) or not callable(value)):
                 raise ValueError(f"{name}: expected {', '.join(known)} or a function, got {value!r}")
-        check.positive("nodes", self.nodes, integer=True)
+        check.integer("nodes", self.nodes, 1)
         if self.certain not in _CERTAIN:
             raise ValueError(f"certain: expected one of {', '.join(_CERTAIN)}, got {self.certain!r}")
         if self.certain == "margins" and self.H != "certain":
@@ -148,7 +147,7 @@ class Score(check.Settings):
         Raises TypeError or ValueError for wrong arguments, an H or a G out of its range there, a density that the
         nodes are too few for.
         """
-        check.positive("samples", samples, integer=True)
+        check.integer("samples", samples, 1)
         self._check_h(samples)
         if self.G == "empirical":
             x = self._data(x, shape, points)
@@ -159,7 +158,7 @@ class Score(check.Settings):
         kernels = [self.kernel.at(each) for each in lam] if isinstance(self.kernel, Family) else [self.kernel]
         draws = 0
         if self.certain == "margins":
-            if not all(isinstance(end, numbers.Real) for end in bounds) or tuple(bounds) != (0, 1):
+            if not all(map(check.is_number, bounds)) or tuple(bounds) != (0, 1):
                 raise ValueError(f"bounds: expected the unit cube's, (0, 1), where certain is margins, got {bounds!r}")
             norm, eps = _balls(kernels)
             distance = _margins(model, x, norm, attacks, key=key, batch_size=batch_size, index=index)
@@ -218,7 +217,7 @@ class Score(check.Settings):
                     f"{self.G if self.G == 'uniform' else 'a function'}; G='empirical' takes data"
                 )
         shape = check.image_shape("shape", shape)
-        points = check.positive("points", 1000 if points is None else points, integer=True)
+        points = check.integer("points", 1000 if points is None else points, 1)
         parameters = model.parameters() if isinstance(model, torch.nn.Module) else iter(())
         first = next(parameters, torch.empty(0, dtype=torch.float32))
         index = torch.arange(points, device=first.device)

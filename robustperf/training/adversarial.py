@@ -3,9 +3,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import torch
+
+from robustperf import check
 from robustperf.attacks import PGD, Attack
-from robustperf.classifier import evaluating, laid_out, without_wrapper
-from robustperf.training.objective import Objective, check_weight, loss_of_drawn
+from robustperf.classifier import Classifier, evaluating, laid_out, without_wrapper
+from robustperf.training.objective import Objective, loss_of_drawn
 
 
 @dataclass(frozen=True)
@@ -23,12 +26,14 @@ class AdversarialTraining(Objective):
     attack: Attack = PGD(math.inf, eps=8 / 255, step=0.01, steps=20, loss="cross_entropy")
     weight: float = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not isinstance(self.attack, Attack):
             raise TypeError(f"attack: expected an Attack, got {type(self.attack).__name__}")
-        check_weight(self.weight)
+        check.number("weight", self.weight, least=0)
 
-    def loss(self, model, x, y, *, key, index):
+    def loss(
+        self, model: Classifier, x: torch.Tensor, y: torch.Tensor, *, key: int, index: torch.Tensor
+    ) -> torch.Tensor:
         inner = without_wrapper(model)
         with evaluating(inner):
             found = self.attack(lambda images: inner(laid_out(inner, images)), x, y, key=key, index=index)

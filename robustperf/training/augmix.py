@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 
 from robustperf import check
-from robustperf.classifier import laid_out, logits_of
+from robustperf.classifier import Classifier, laid_out, logits_of
 from robustperf.nuisance import AugMix as AugMixKernel
 from robustperf.training.objective import Objective, cross_entropies
 
@@ -27,12 +27,14 @@ class AugMix(Objective):
     weight: float = 12.0
     kernel: AugMixKernel = field(default_factory=AugMixKernel)
 
-    def __post_init__(self):
-        check.positive("weight", self.weight)
+    def __post_init__(self) -> None:
+        check.number("weight", self.weight, above=0)
         if not isinstance(self.kernel, AugMixKernel):
             raise TypeError(f"kernel: expected nuisance.AugMix, got {type(self.kernel).__name__}")
 
-    def loss(self, model, x, y, *, key, index):
+    def loss(
+        self, model: Classifier, x: torch.Tensor, y: torch.Tensor, *, key: int, index: torch.Tensor
+    ) -> torch.Tensor:
         drawn = self.kernel.draw(x, key=key, index=index, draws=2)
         logits = logits_of(model, laid_out(model, torch.cat([x, *drawn])))
         clean = cross_entropies(logits[: len(x)], y)[0]

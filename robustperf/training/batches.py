@@ -141,7 +141,7 @@ def batches(samples: int | torch.Tensor, batch_size: int, *, key: int, epoch: in
     Raises ValueError for fewer samples than one batch takes.
     """
     samples = samples if isinstance(samples, torch.Tensor) else torch.arange(samples)
-    check.positive("batch_size", batch_size, integer=True)
+    check.integer("batch_size", batch_size, 1)
     if len(samples) < batch_size:
         raise ValueError(f"train: expected at least one batch of {batch_size} samples, got {len(samples)}")
     generator = torch.Generator().manual_seed(random.fold_in(key, epoch))
@@ -152,7 +152,13 @@ def batches(samples: int | torch.Tensor, batch_size: int, *, key: int, epoch: in
 class Order:
     """The batches of all epochs. Raises ValueError as `batches`."""
 
-    def __init__(self, samples: torch.Tensor, batch_size: int, key: int, epochs: int):
+    samples: torch.Tensor
+    batch_size: int
+    key: int
+    epochs: int
+    steps_an_epoch: int
+
+    def __init__(self, samples: torch.Tensor, batch_size: int, key: int, epochs: int) -> None:
         self.samples, self.batch_size, self.key, self.epochs = samples, batch_size, key, epochs
         self.steps_an_epoch = len(self.batches(0))
 
@@ -165,8 +171,7 @@ def held_out(samples: int, share: float, *, key: int) -> tuple[torch.Tensor, tor
 
     Raises ValueError for a share that is not between 0 and 1, or of too few samples.
     """
-    if not 0 < share < 1:
-        raise ValueError(f"validation: expected a share between 0 and 1, got {share!r}")
+    check.number("validation", share, above=0, below=1)
     out = max(1, round(samples * share))
     if out >= samples:
         raise ValueError(f"train: expected more samples than the {out} held out, got {samples}")

@@ -17,7 +17,7 @@ from robustperf.training.learner import Learner
 
 
 def save_state(
-    path: str | os.PathLike, learners: Sequence[Learner], tensors: dict[str, torch.Tensor], facts: dict[str, Any]
+    path: str | os.PathLike[str], learners: Sequence[Learner], tensors: dict[str, torch.Tensor], facts: dict[str, Any]
 ) -> None:
     """Writes weights and the optimizers' state, further tensors, and facts that JSON can hold."""
     kept, header = {}, {"facts": json.dumps(facts)}
@@ -36,7 +36,9 @@ def save_state(
     weights_file.write(path, kept | {f"further.{name}": value for name, value in tensors.items()}, header)
 
 
-def load_state(path: str | os.PathLike, learners: Sequence[Learner]) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+def load_state(
+    path: str | os.PathLike[str], learners: Sequence[Learner]
+) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Puts weights and the optimizers' state back; returns the further tensors and the facts.
 
     Raises ValueError for a file that is damaged or of other models or optimizers.

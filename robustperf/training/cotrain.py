@@ -10,12 +10,12 @@ import torch
 from torch import nn, optim
 
 from robustperf import check, random
-from robustperf.classifier import evaluating, laid_out, logits_of, without_wrapper
+from robustperf.classifier import Classifier, evaluating, laid_out, logits_of, without_wrapper
 from robustperf.equality import same
 from robustperf.nets.dropout import drawing
 from robustperf.training.batches import Order
 from robustperf.training.learner import Learner
-from robustperf.training.objective import Objective, check_batch, check_weight, cross_entropies
+from robustperf.training.objective import Objective, check_batch, cross_entropies
 from robustperf.training.optimizers import Optimizer, Rate, build_optimizer, check_rate
 
 
@@ -54,7 +54,7 @@ class CoTrain(Objective):
     optimizer: Optimizer | None = field(default=None, kw_only=True)
     lr: Rate | None = field(default=None, kw_only=True)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, model in (("classifier", self.classifier), ("generator", self.generator)):
             if not isinstance(model, nn.Module):
                 raise TypeError(f"{name}: expected a torch.nn.Module, got {type(model).__name__}")
@@ -62,7 +62,7 @@ class CoTrain(Objective):
             raise ValueError("generator: expected another module than the classifier, got the same")
         if next(self.generator.parameters(), None) is None:
             raise ValueError("generator: expected parameters to train, got none")
-        check_weight(self.weight)
+        check.number("weight", self.weight, least=0)
         if self.lr is not None:
             check_rate(self.lr)
 
@@ -72,7 +72,9 @@ class CoTrain(Objective):
     def __hash__(self) -> int:
         return hash((type(self), self.weight))
 
-    def loss(self, model, x, y, *, key, index):
+    def loss(
+        self, model: Classifier, x: torch.Tensor, y: torch.Tensor, *, key: int, index: torch.Tensor
+    ) -> torch.Tensor:
         self._check_classifier(model)
         generator = without_wrapper(self.generator)
         with evaluating(generator), torch.no_grad():

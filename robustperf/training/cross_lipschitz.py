@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from robustperf import check
-from robustperf.classifier import laid_out, logits_of
+from robustperf.classifier import Classifier, laid_out, logits_of
 from robustperf.training.objective import Objective, cross_entropies
 
 _IMAGES_AT_ONCE = 64  # on a CPU: what a convolution makes of more does not stay in its cache
@@ -30,10 +30,12 @@ class CrossLipschitz(Objective):
 
     weight: float
 
-    def __post_init__(self):
-        check.positive("weight", self.weight)
+    def __post_init__(self) -> None:
+        check.number("weight", self.weight, above=0)
 
-    def loss(self, model, x, y, *, key, index):
+    def loss(
+        self, model: Classifier, x: torch.Tensor, y: torch.Tensor, *, key: int, index: torch.Tensor
+    ) -> torch.Tensor:
         with torch.enable_grad():
             x = x.detach().requires_grad_()
             logits = logits_of(model, laid_out(model, x))

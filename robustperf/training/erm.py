@@ -2,7 +2,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from robustperf.classifier import laid_out, logits_of
+import torch
+
+from robustperf.classifier import Classifier, laid_out, logits_of
 from robustperf.training.objective import Objective, cross_entropies
 
 
@@ -10,5 +12,7 @@ from robustperf.training.objective import Objective, cross_entropies
 class ERM(Objective):
     """Empirical risk minimisation: mean_j l(x^(j), y^(j)) with l the cross-entropy (R equation 2.1)."""
 
-    def loss(self, model, x, y, *, key, index):
+    def loss(
+        self, model: Classifier, x: torch.Tensor, y: torch.Tensor, *, key: int, index: torch.Tensor
+    ) -> torch.Tensor:
         return cross_entropies(logits_of(model, laid_out(model, x)), y).mean()

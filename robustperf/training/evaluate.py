@@ -19,7 +19,6 @@ from robustperf.classifier import (
     without_wrapper,
 )
 from robustperf.data import Dataset, ImageFolder
-from robustperf.ops.logit_gap import check_labels
 from robustperf.result import Result
 from robustperf.training.batches import Arrays, Loaded, as_data, load_batches
 
@@ -66,7 +65,7 @@ def evaluate(
 
     Raises TypeError or ValueError for a wrong argument, labels beyond the logits, or logits with a NaN.
     """
-    batch_size = check.positive("batch_size", batch_size, integer=True)
+    batch_size = check.integer("batch_size", batch_size, 1)
     dataset = as_data("dataset", dataset)
     if device is None:
         device = device_of(model)
@@ -78,7 +77,7 @@ def evaluate(
         for x, y, index in load_batches(dataset, numbers[place::places], device, workers=workers):
             logits = logits_of(inner, laid_out(inner, x)).float()
             check_no_nan(logits, index)
-            check_labels("y", y, logits.shape[1])
+            check.labels("y", y, logits.shape[1])
             counts.append(torch.stack([index, _rank(logits, y), y]).cpu())
             losses.append(functional.cross_entropy(logits, y, reduction="none").double().cpu())
     counts, losses = torch.cat(counts, 1), torch.cat(losses)
@@ -110,12 +109,7 @@ def check_takes(model: Classifier, name: str, data: Any) -> None:
             f"{name}: expected images that the model takes, got shape {list(x.shape[1:])}: {str(error).splitlines()[0]}"
         ) from error
     if isinstance(data, Dataset | ImageFolder | Arrays):
-        least, largest = (int(value) for value in data.y.aminmax())
-        if least < 0 or largest >= classes:
-            raise ValueError(
-                f"{name}: expected labels in 0..{classes - 1}, as many as the model has logits, got "
-                f"{least if least < 0 else largest}"
-            )
+        check.labels(name, data.y, classes, synchronise=True)
 
 
 def _rank(logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:

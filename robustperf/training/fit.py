@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import math
-import numbers
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -142,10 +141,11 @@ def fit(
     epochs, validation, batch_size, lr, clip, seed, checkpoint_steps, workers = check.plain(
         (epochs, validation, batch_size, lr, clip, seed, checkpoint_steps, workers)
     )
-    check.positive("epochs", epochs, integer=True)
-    for name, value, integer in (("clip", clip, False), ("checkpoint_steps", checkpoint_steps, True)):
-        if value is not None:
-            check.positive(name, value, integer=integer)
+    check.integer("epochs", epochs, 1)
+    if clip is not None:
+        check.number("clip", clip, above=0)
+    if checkpoint_steps is not None:
+        check.integer("checkpoint_steps", checkpoint_steps, 1)
     if lr is not None:
         check_rate(lr)
     if not isinstance(model, nn.Module):
@@ -160,7 +160,7 @@ def fit(
     train = as_data("train", train, shuffled=True)
     batch_size = _batch_size(batch_size, train)
     key, samples = random.key(seed), torch.arange(len(train))
-    share = validation if isinstance(validation, numbers.Real) else None
+    share = validation if check.is_number(validation) else None
     if share is not None:
         samples, held = held_out(len(train), share, key=key)
         validation = rows_of(train, held)

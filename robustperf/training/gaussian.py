@@ -2,10 +2,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+
 from robustperf import check
+from robustperf.classifier import Classifier
 from robustperf.nuisance import GaussianNoise
 from robustperf.training.mda import MDA
-from robustperf.training.objective import Objective, check_weight
+from robustperf.training.objective import Objective
 
 
 @dataclass(frozen=True)
@@ -21,9 +24,11 @@ class GaussianAugmentation(Objective):
     sigma: float = 0.1
     weight: float = 1.0
 
-    def __post_init__(self):
-        check.positive("sigma", self.sigma)
-        check_weight(self.weight)
+    def __post_init__(self) -> None:
+        check.number("sigma", self.sigma, above=0)
+        check.number("weight", self.weight, least=0)
 
-    def loss(self, model, x, y, *, key, index):
+    def loss(
+        self, model: Classifier, x: torch.Tensor, y: torch.Tensor, *, key: int, index: torch.Tensor
+    ) -> torch.Tensor:
         return MDA(GaussianNoise(self.sigma), 1, self.weight).loss(model, x, y, key=key, index=index)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -38,6 +38,7 @@ class Learner:
     order: Order
     loss: Callable[..., tuple[torch.Tensor, torch.Tensor]]
     columns: tuple[str, str]
+    wrapped: Any = field(init=False)
 
     def prepare(self, accelerator: Accelerator) -> None:
         self.accelerator = accelerator

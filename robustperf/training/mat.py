@@ -7,7 +7,7 @@ import torch
 from robustperf import check
 from robustperf.classifier import Classifier, evaluating, laid_out, logits_of, without_wrapper
 from robustperf.kernel import Kernel, check_kernel
-from robustperf.training.objective import Objective, check_weight, cross_entropies, loss_of_drawn
+from robustperf.training.objective import Objective, cross_entropies, loss_of_drawn
 
 STARTS = ("centre", "identity")
 
@@ -44,17 +44,19 @@ class MAT(Objective):
     weight: float = 1.0
     start: str = "centre"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_kernel(self.kernel)
         if not self.kernel.differentiable_in_delta:
             raise _no_gradient(self.kernel)
-        check.positive("k", self.k, integer=True)
-        check.positive("step", self.step)
-        check_weight(self.weight)
+        check.integer("k", self.k, 1)
+        check.number("step", self.step, above=0)
+        check.number("weight", self.weight, least=0)
         if self.start not in STARTS:
             raise ValueError(f"start: expected one of {', '.join(STARTS)}, got {self.start!r}")
 
-    def loss(self, model, x, y, *, key, index):
+    def loss(
+        self, model: Classifier, x: torch.Tensor, y: torch.Tensor, *, key: int, index: torch.Tensor
+    ) -> torch.Tensor:
         drawn = self.kernel(x, self.ascend(without_wrapper(model), x, y))
         return loss_of_drawn(model, drawn[None], x, y, self.weight)
 

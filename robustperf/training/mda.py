@@ -2,9 +2,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+
 from robustperf import check
+from robustperf.classifier import Classifier
 from robustperf.kernel import Kernel, check_kernel
-from robustperf.training.objective import Objective, check_weight, loss_of_drawn
+from robustperf.training.objective import Objective, loss_of_drawn
 
 
 @dataclass(frozen=True)
@@ -24,11 +27,13 @@ class MDA(Objective):
     k: int = 3
     weight: float = 1.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_kernel(self.kernel)
-        check.positive("k", self.k, integer=True)
-        check_weight(self.weight)
+        check.integer("k", self.k, 1)
+        check.number("weight", self.weight, least=0)
 
-    def loss(self, model, x, y, *, key, index):
+    def loss(
+        self, model: Classifier, x: torch.Tensor, y: torch.Tensor, *, key: int, index: torch.Tensor
+    ) -> torch.Tensor:
         drawn = self.kernel.draw(x, key=key, index=index, draws=self.k)
         return loss_of_drawn(model, drawn, x, y, self.weight)

@@ -11,8 +11,7 @@ from robustperf.classifier import Classifier, evaluating, laid_out, logits_of, w
 from robustperf.kernel import Kernel, check_kernel
 from robustperf.names import check_name
 from robustperf.ops.best_of_k import SELECTIONS
-from robustperf.ops.logit_gap import check_labels
-from robustperf.training.objective import IGNORED, Objective, check_weight, loss_of_drawn
+from robustperf.training.objective import IGNORED, Objective, loss_of_drawn
 
 _IMAGES_AT_ONCE = 64  # on a CPU: what a convolution makes of more does not stay in its cache
 MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
@@ -51,23 +50,25 @@ class MRT(Objective):
     chunk: int | None = None
     selection_compile: str | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_kernel(self.kernel)
-        check.positive("k", self.k, integer=True)
-        check_weight(self.weight)
+        check.integer("k", self.k, 1)
+        check.number("weight", self.weight, least=0)
         check_name("selection", self.selection, SELECTIONS)
         if self.selection_dtype not in (None, *check.HALF):
             raise ValueError(
                 f"selection_dtype: expected None, torch.bfloat16 or torch.float16, got {self.selection_dtype!r}"
             )
         if self.chunk is not None:
-            check.positive("chunk", self.chunk, integer=True)
+            check.integer("chunk", self.chunk, 1)
         if self.selection_compile not in (None, *MODES):
             raise ValueError(
                 f"selection_compile: expected None or one of {', '.join(MODES)}, got {self.selection_compile!r}"
             )
 
-    def loss(self, model, x, y, *, key, index):
+    def loss(
+        self, model: Classifier, x: torch.Tensor, y: torch.Tensor, *, key: int, index: torch.Tensor
+    ) -> torch.Tensor:
         return loss_of_drawn(model, self.worst(model, x, y, key=key, index=index)[None], x, y, self.weight)
 
     def worst(
@@ -126,7 +127,7 @@ class MRT(Objective):
                 draws = torch.arange(first, min(first + chunk, self.k), device=x.device)
                 drawn = self.kernel.draw(x, key=key, index=index, draws=draws)
                 logits = logits_of(look, laid_out(inner, drawn.flatten(0, 1))).unflatten(0, drawn.shape[:2])
-                check_labels("y", y, logits.shape[2])
+                check.labels("y", y, logits.shape[2])
                 if together:
                     sums += [ops.best_of_k(each[None], y, ignore_index=IGNORED)[0].sum() for each in logits]
                 else:

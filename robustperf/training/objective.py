@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import numbers
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
@@ -13,7 +11,6 @@ from torch.nn import functional
 from robustperf import check, random
 from robustperf.classifier import Classifier, laid_out, logits_of
 from robustperf.nets.dropout import drawing
-from robustperf.ops.logit_gap import check_labels
 
 IGNORED = -(2**63)
 
@@ -91,15 +88,9 @@ def loss_of_drawn(
 def cross_entropies(logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """[K, B] cross-entropies of logits [K B, C], float32 at least."""
     if y.device.type == "cpu":  # a GPU is not waited for
-        check_labels("y", y, logits.shape[1])
+        check.labels("y", y, logits.shape[1])
     logits = logits.float() if logits.dtype in check.HALF else logits
     target = y.repeat(len(logits) // len(y))
     # torch's own number for a row to leave out, -100, is a wrong label here
     losses = functional.cross_entropy(logits, target, reduction="none", ignore_index=IGNORED)
     return losses.view(-1, len(y))
-
-
-def check_weight(weight: float) -> None:
-    """lambda, which R has in [0, 1] and uses at 1; any weight that is not negative will do."""
-    if isinstance(weight, bool) or not isinstance(weight, numbers.Real) or not 0 <= weight < math.inf:
-        raise ValueError(f"weight: expected a finite number >= 0, got {weight!r}")

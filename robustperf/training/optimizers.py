@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Callable, Iterable, Mapping
 
 import torch
@@ -46,7 +45,9 @@ def _of_these(optimizer: optim.Optimizer, parameters: list[torch.nn.Parameter]) 
 def check_rate(rate: Rate) -> None:
     """TypeError or ValueError for what is no `Rate`."""
     if isinstance(rate, Mapping):
-        if 0 not in rate or not all(isinstance(epoch, numbers.Integral) and epoch >= 0 for epoch in rate):
+        for epoch in rate:
+            check.integer("lr: epoch", epoch, 0)
+        if 0 not in rate:
             raise ValueError(f"lr: expected epochs from 0 on, such as {{0: 1e-3, 5: 1e-4}}, got {dict(rate)}")
         values = rate.values()
     else:
@@ -54,7 +55,7 @@ def check_rate(rate: Rate) -> None:
         if isinstance(rate, tuple) and len(rate) != 2:
             raise ValueError(f"lr: expected (first, last), got {rate}")
     for value in values:
-        check.positive("lr", value)
+        check.number("lr", value, above=0)
 
 
 def rate_ratios(optimizer: optim.Optimizer) -> list[float]:

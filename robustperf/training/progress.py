@@ -5,8 +5,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from robustperf.training.batches import Order
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
 
 _SMOOTHED = 0.05  # of the newest step, in the figures beside the bar
 
@@ -15,7 +20,19 @@ class TrainingBar:
     """A context in which one epoch runs; with `shown` false it shows nothing. Its figures are the loss, the accuracy
     and those of the columns `further`."""
 
-    def __init__(self, shown: bool, epoch: int, order: Order, first: int, further: Sequence[str] = ()):
+    epochs: int
+    batch_size: int
+    first: int
+    at: int
+    further: Sequence[str]
+    values: list[float] | None
+    shown: bool
+    console: Console
+    bar: Progress
+    task: TaskID
+    began: float
+
+    def __init__(self, shown: bool, epoch: int, order: Order, first: int, further: Sequence[str] = ()) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -43,7 +60,7 @@ class TrainingBar:
         self.bar.start()
         return self
 
-    def __exit__(self, *error) -> None:
+    def __exit__(self, *error: object) -> None:
         self.bar.stop()
 
     def advance(self, values: list[float]) -> None:

@@ -31,7 +31,15 @@ class TrainingFolder:
     """checkpoint.safetensors to go on from, model.safetensors of the best weights (a file for each learner, by its
     name), metrics.csv and steps.csv."""
 
-    def __init__(self, folder: str | Path):
+    folder: Path
+    state: Path
+    best: Path
+    metrics: Path
+    losses: Path
+    resumes: bool
+    step: int
+
+    def __init__(self, folder: str | Path) -> None:
         folder = user_path(folder)
         self.folder, self.state, self.best = folder, folder / "checkpoint.safetensors", folder / "model.safetensors"
         self.metrics, self.losses = folder / "metrics.csv", folder / "steps.csv"
@@ -59,7 +67,7 @@ class TrainingFolder:
                 raise fault
             yield cls(folder)
 
-    def load(self, learners: Sequence[Learner], scaler: Any) -> tuple[Steps, Epochs, dict | None]:
+    def load(self, learners: Sequence[Learner], scaler: Any) -> tuple[Steps, Epochs, dict[str, Any] | None]:
         """Puts the checkpoint back; returns what happened until then: steps, epochs and the best of these."""
         tensors, facts = load_state(self.state, learners)
         try:
@@ -75,7 +83,9 @@ class TrainingFolder:
     def load_best(self, learner: Learner) -> dict[str, torch.Tensor]:
         return weights_file.read(self.best_of(learner))[0]
 
-    def save(self, learners: Sequence[Learner], scaler: Any, steps: Steps, epochs: Epochs, best: dict | None) -> None:
+    def save(
+        self, learners: Sequence[Learner], scaler: Any, steps: Steps, epochs: Epochs, best: dict[str, Any] | None
+    ) -> None:
         facts = {
             "epochs": epochs,
             "best": None if best is None else best["epoch"],

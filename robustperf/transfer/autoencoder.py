@@ -11,7 +11,7 @@ from torch import nn, optim
 from torch.nn import functional
 
 from robustperf import check
-from robustperf.classifier import evaluating, laid_out
+from robustperf.classifier import Classifier, evaluating, laid_out
 from robustperf.data import Dataset
 from robustperf.nets.dtype import made_in_float32
 from robustperf.training import Fitted, Objective, fit
@@ -46,10 +46,10 @@ class PairedAutoencoder(nn.Module):
 
     def __init__(
         self, image_shape: tuple[int, int, int] = (1, 28, 28), code: int = 128, width: int = 32, hidden: int = 2048
-    ):
+    ) -> None:
         super().__init__()
         for name, value in {"code": code, "width": width, "hidden": hidden}.items():
-            check.positive(name, value, integer=True)
+            check.integer(name, value, 1)
         channels, height, across = self.image_shape = check.image_shape("image_shape", image_shape)
         if height % 4 or across % 4:
             raise ValueError(f"image_shape: expected sides divisible by 4, got {height} x {across}")
@@ -126,7 +126,7 @@ class PairedAutoencoder(nn.Module):
         for name, value in images.items():
             check.tensor(name, value, ("N", *self.image_shape), dtypes=(torch.float32,))
             images[name] = check.images(name, value, (0.0, 1.0))
-        check.positive("batch_size", batch_size, integer=True)
+        check.integer("batch_size", batch_size, 1)
         if not len(clean):
             raise ValueError("clean: expected images, got none")
         source = torch.cat([torch.full((len(value),), number) for number, value in enumerate(images.values())])
@@ -156,7 +156,9 @@ class Reconstruction(Objective):
 
     classifies: ClassVar[bool] = False
 
-    def loss(self, model, x, y, *, key, index):
+    def loss(
+        self, model: Classifier, x: torch.Tensor, y: torch.Tensor, *, key: int, index: torch.Tensor
+    ) -> torch.Tensor:
         return functional.mse_loss(model(laid_out(model, x), y), x)
 
 

@@ -83,6 +83,13 @@ class TransferClassifier(OneToOneFeatureMixin, ClassifierMixin, TransformerMixin
     one class; NotFittedError before `fit`.
     """
 
+    image_shape_: tuple[int, int, int] | None
+    bounds_: tuple[float, float]
+    estimator_: Any
+    classes_: np.ndarray
+    clean_: np.ndarray
+    adaptations_: int
+
     def __init__(
         self,
         estimator: Any,
@@ -94,7 +101,7 @@ class TransferClassifier(OneToOneFeatureMixin, ClassifierMixin, TransformerMixin
         batch_size: int = 32,
         lr: float = 1e-3,
         random_state: Any = None,
-    ):
+    ) -> None:
         self.estimator = estimator
         self.autoencoder = autoencoder
         self.image_shape = image_shape
@@ -104,7 +111,7 @@ class TransferClassifier(OneToOneFeatureMixin, ClassifierMixin, TransformerMixin
         self.lr = lr
         self.random_state = random_state
 
-    def fit(self, X, y, X_shifted=None) -> TransferClassifier:
+    def fit(self, X: Any, y: Any, X_shifted: Any = None) -> TransferClassifier:
         """Trains f on clean images; with `X_shifted` adapts it too, as a search over parameters or a pipeline needs
         it. Where X_shifted is as long as X, `GridSearchCV` takes it for one of the sample arrays, and gives each fold
         the rows that it trains on."""
@@ -147,7 +154,9 @@ class TransferClassifier(OneToOneFeatureMixin, ClassifierMixin, TransformerMixin
         self._key = check_random_state(self.random_state).randint(2**31)
         return self if X_shifted is None else self.adapt(X_shifted)
 
-    def adapt(self, X_shifted=None, *, validation: tuple[Any, Any] | None = None, **options) -> TransferClassifier:
+    def adapt(
+        self, X_shifted: Any = None, *, validation: tuple[Any, Any] | None = None, **options: Any
+    ) -> TransferClassifier:
         """Learns T from shifted images without labels, continuing from what earlier ones have taught.
 
         Args:
@@ -210,7 +219,7 @@ class TransferClassifier(OneToOneFeatureMixin, ClassifierMixin, TransformerMixin
                 stacklevel=3,
             )
 
-    def transform(self, X) -> np.ndarray:
+    def transform(self, X: Any) -> np.ndarray:
         """T(x), of X's shape and within bounds; before `adapt` X itself. Where scikit-learn is set to give data frames,
         which have no room for images, rows."""
         shape = getattr(X, "shape", ())
@@ -218,19 +227,19 @@ class TransferClassifier(OneToOneFeatureMixin, ClassifierMixin, TransformerMixin
         as_frames = _get_output_config("transform", self)["dense"] != "default"
         return transferred if as_frames or len(shape) < 3 else transferred.reshape(shape)
 
-    def predict(self, X) -> np.ndarray:
+    def predict(self, X: Any) -> np.ndarray:
         """The labels f(T(x)), [N]."""
         X = self._for_f(X)
         return self.estimator_.predict(X)
 
     @available_if(_estimator_has("predict_proba"))
-    def predict_proba(self, X) -> np.ndarray:
+    def predict_proba(self, X: Any) -> np.ndarray:
         """f's probabilities of T(x), [N, classes]."""
         X = self._for_f(X)
         return self.estimator_.predict_proba(X)
 
     @available_if(_estimator_has("decision_function"))
-    def decision_function(self, X) -> np.ndarray:
+    def decision_function(self, X: Any) -> np.ndarray:
         """f's decision values of T(x)."""
         X = self._for_f(X)
         return self.estimator_.decision_function(X)

@@ -75,7 +75,9 @@ class EstimatorModule(nn.Module):
         layers: from rows [B, D] float64 to logits [B, C].
     """
 
-    def __init__(self, classes: np.ndarray, layers: Sequence[nn.Module]):
+    layers: torch.nn.Sequential
+
+    def __init__(self, classes: np.ndarray, layers: Sequence[nn.Module]) -> None:
         super().__init__()
         self.classes_ = classes
         self.layers = nn.Sequential(*layers).requires_grad_(False)

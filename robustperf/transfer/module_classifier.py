@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any
@@ -47,6 +46,9 @@ class ModuleClassifier(ClassifierMixin, BaseEstimator):
     than labels.
     """
 
+    image_shape_: tuple[int, int, int]
+    classes_: np.ndarray
+
     def __init__(
         self,
         module: torch.nn.Module,
@@ -60,7 +62,7 @@ class ModuleClassifier(ClassifierMixin, BaseEstimator):
         lr: Rate | None = 1e-3,
         validation: Any = 0.1,
         random_state: Any = None,
-    ):
+    ) -> None:
         self.module = module
         self.prefit = prefit
         self.objective = objective
@@ -72,7 +74,7 @@ class ModuleClassifier(ClassifierMixin, BaseEstimator):
         self.validation = validation
         self.random_state = random_state
 
-    def fit(self, X, y, **options) -> ModuleClassifier:
+    def fit(self, X: Any, y: Any, **options: Any) -> ModuleClassifier:
         """Trains a copy of the network. `options` are others of `training.fit`, such as out, resume and progress, which
         shows no bar unless asked for."""
         if not isinstance(self.module, torch.nn.Module):
@@ -92,8 +94,8 @@ class ModuleClassifier(ClassifierMixin, BaseEstimator):
             raise ValueError(f"module: expected {len(self.classes_)} outputs, one a label, got {outputs}")
         if not self.prefit:
             data = Dataset("X", x, torch.as_tensor(label, dtype=torch.int64), outputs)
-            check.positive("batch_size", self.batch_size, integer=True)
-            share = isinstance(self.validation, numbers.Real)
+            check.integer("batch_size", self.batch_size, 1)
+            share = check.is_number(self.validation)
             count = len(held_out(len(x), self.validation, key=0)[0]) if share else len(x)
             training.fit(
                 module,
@@ -110,12 +112,12 @@ class ModuleClassifier(ClassifierMixin, BaseEstimator):
         self.module_ = module
         return self
 
-    def predict(self, X) -> np.ndarray:
+    def predict(self, X: Any) -> np.ndarray:
         """The labels [N]."""
         label = self._logits(X).argmax(1)
         return self.classes_[label.numpy()]
 
-    def predict_proba(self, X) -> np.ndarray:
+    def predict_proba(self, X: Any) -> np.ndarray:
         """[N, classes] float64, the softmax of the logits."""
         return self._logits(X).double().softmax(1).numpy()
 

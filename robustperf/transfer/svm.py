@@ -46,6 +46,14 @@ class SVMModule(torch.nn.Module):
         dtype: of the images and of the outputs, as `float()` and `double()` set it.
     """
 
+    classes_: np.ndarray
+    kernel: str
+    gamma: float
+    coef0: float
+    degree: int
+    break_ties: bool
+    dtype: torch.dtype
+
     def __init__(
         self,
         classes: np.ndarray,
@@ -59,7 +67,7 @@ class SVMModule(torch.nn.Module):
         degree: int,
         break_ties: bool,
         dtype: torch.dtype = torch.float64,
-    ):
+    ) -> None:
         super().__init__()
         self.classes_, self.kernel, self.gamma, self.coef0, self.degree = classes, kernel, gamma, coef0, degree
         self.break_ties, self.dtype, self._kept = break_ties, dtype, None

@@ -13,7 +13,7 @@ from robustperf.names import check_name
 from robustperf.nuisance.corruptions import blurs, canny, fog, strokes, warps
 from robustperf.nuisance.noise import ImpulseNoise, ShotNoise
 from robustperf.nuisance.uniform import LARGEST, UniformDelta
-from robustperf.ops.draws import check_draws
+from robustperf.ops.draws import Key, check_draws
 
 _AT_ONCE = 1 << 19  # numbers of delta, or pixels, that `draw` makes at a time: the fog alone has 65,535 an image
 
@@ -109,7 +109,9 @@ class MnistC(UniformDelta):
     above 256 (fog).
     """
 
-    def __init__(self, name: str):
+    name: str
+
+    def __init__(self, name: str) -> None:
         self.name = check_name("name", name, CORRUPTIONS)
 
     @property
@@ -134,7 +136,7 @@ class MnistC(UniformDelta):
             raise ValueError(f"x: {self.name} expected images with sides of {limits}, got {list(shape)}")
         return dim(*shape) if callable(dim) else dim
 
-    def transform(self, x, delta, *, backend=None):
+    def transform(self, x: torch.Tensor, delta: torch.Tensor, *, backend: str | None = None) -> torch.Tensor:
         dim = self.dim_for(tuple(x.shape[1:]))
         if x.device.type == "cpu":
             x = check.images("x", x, (0.0, 1.0))
@@ -149,7 +151,16 @@ class MnistC(UniformDelta):
         made = apply(x.repeat(draws, 1, 1, 1), delta.flatten(0, 1).clamp(max=LARGEST))
         return made.unflatten(0, (draws, batch))
 
-    def draw_for(self, x, key, index, draws, *, out=None, backend=None):
+    def draw_for(
+        self,
+        x: torch.Tensor,
+        key: Key,
+        index: torch.Tensor,
+        draws: torch.Tensor,
+        *,
+        out: torch.Tensor | None = None,
+        backend: str | None = None,
+    ) -> torch.Tensor:
         if out is None and x.requires_grad and torch.is_grad_enabled():
             return super().draw_for(x, key, index, draws, backend=backend)
         check_draws(key, index, draws)

@@ -1,10 +1,7 @@
-import dataclasses
-
 import triton
 import triton.language as tl
 
 from robustperf.ops import search_state
-from robustperf.ops.search_state import Line, Search
 from robustperf.ops.triton.elementary import finite
 from robustperf.ops.triton.launch import launch
 from robustperf.ops.triton.logit_gap import class_block, gap_of
@@ -12,7 +9,7 @@ from robustperf.ops.triton.logit_gap import class_block, gap_of
 UNSEEN, OPEN, CLOSED = (
     tl.constexpr(float(stage)) for stage in (search_state.UNSEEN, search_state.OPEN, search_state.CLOSED)
 )
-LINE, SEARCH = (tl.constexpr(len(dataclasses.fields(kind))) for kind in (Line, Search))
+LINE, SEARCH = tl.constexpr(len(search_state.LINE_FIELD)), tl.constexpr(len(search_state.FIELD))
 
 
 def line_search_step(

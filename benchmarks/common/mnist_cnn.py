@@ -1,6 +1,6 @@
-"""A trained MNIST classifier for the benchmarks, made once and kept as safetensors.
+"""Trains the MNIST classifier of the benchmarks once and keeps it as safetensors.
 
-python benchmarks/mnist_cnn.py --out FILE [--data-root DIR] [--epochs N]
+python -m benchmarks.common.mnist_cnn --out FILE [--data-root DIR] [--epochs N]
 """
 
 from __future__ import annotations
@@ -10,16 +10,15 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.common.options import CHECKPOINT, add_data_root
 from robustperf import nets
 from robustperf.data import Dataset, load
 from robustperf.nets import weights_file
 from robustperf.training import ERM, fit
 
-CHECKPOINT = Path(__file__).parent.parent / "runs" / "mnist-small-cnn.safetensors"
-
 
 def trained(data_root: Path | None = None, path: Path = CHECKPOINT, epochs: int = 2) -> tuple[torch.nn.Module, Dataset]:
-    """(classifier in eval mode, MNIST's test part); trains where `path` does not exist."""
+    """(classifier in eval mode, MNIST's test images); trains where `path` does not exist."""
     test = load("mnist", "test", data_root)
     if not path.exists():
         torch.manual_seed(0)
@@ -42,7 +41,7 @@ def trained(data_root: Path | None = None, path: Path = CHECKPOINT, epochs: int 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--out", type=Path, default=CHECKPOINT)
-    options.add_argument("--data-root", type=Path, default=None)
+    add_data_root(options)
     options.add_argument("--epochs", type=int, default=2)
     arguments = options.parse_args()
     model, test = trained(arguments.data_root, arguments.out, arguments.epochs)

@@ -1,12 +1,14 @@
-"""What figures were measured on. As a program it prints that as JSON.
+"""The machine and the versions that figures were measured with. `python -m benchmarks.common.machine` prints them as
+JSON.
 
-Imports nothing at the top that may be missing before the package is built.
+At the top it imports nothing that may be missing before the package is built.
 """
 
 from __future__ import annotations
 
 import json
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -17,18 +19,18 @@ from typing import Any
 PACKAGES = ("robustperf", "torch", "triton", "numpy", "scikit-learn", "scikit-learn-intelex", "foolbox", "kornia")
 
 
-def machine() -> dict[str, Any]:
-    """Processor, GPU, driver, versions, and the commit that is checked out; None for what is not there."""
+def describe_machine() -> dict[str, Any]:
+    """Processor, GPU, driver, versions and the checked-out commit; None for what is missing."""
     import torch
 
-    there = torch.cuda.is_available()
+    has_gpu = torch.cuda.is_available()
     nvcc = _output(shutil.which("nvcc") or shutil.which("nvcc", path="/usr/local/cuda/bin") or "nvcc", "--version")
     driver = _output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader") or ""
     changed = _output("git", "status", "--porcelain", "--untracked-files=no")
     return {
-        "processor": _processor(), "threads": torch.get_num_threads(), "instruction_set": _instruction_set(),
-        "gpu": torch.cuda.get_device_name() if there else None,
-        "capability": "{}.{}".format(*torch.cuda.get_device_capability()) if there else None,
+        "processor": processor(), "threads": torch.get_num_threads(), "instruction_set": _instruction_set(),
+        "gpu": torch.cuda.get_device_name() if has_gpu else None,
+        "capability": "{}.{}".format(*torch.cuda.get_device_capability()) if has_gpu else None,
         "driver": driver.partition("\n")[0] or None, "cuda_of_torch": torch.version.cuda,
         "nvcc": nvcc.splitlines()[-1] if nvcc else None,
         "python": platform.python_version(), "packages": {name: _version(name) for name in PACKAGES},
@@ -36,8 +38,26 @@ def machine() -> dict[str, Any]:
     }  # fmt: skip
 
 
+def processor() -> str:
+    """The CPU's name, with family and model number, since some hypervisors give one name to several generations."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().partition("\n\n")[0].splitlines()
+    except OSError:
+        lines = []
+    entries = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    if "model name" not in entries:
+        return platform.processor() or platform.machine()
+    numbers = [f"{key.split()[-1]} {entries[key]}" for key in ("cpu family", "model") if key in entries]
+    return ", ".join([entries["model name"], *numbers])
+
+
+def slug(name: str) -> str:
+    """A folder's name for a device: "AMD EPYC, family 25, model 1" -> "amd-epyc-family-25-model-1"."""
+    return re.sub(r"[^a-z0-9]+", "-", re.sub(r"\((r|tm)\)", "", name.lower())).strip("-") or "unknown"
+
+
 def _output(*command: str) -> str | None:
-    """What a command prints; None where it is not there or fails."""
+    """What a command prints; None where it is missing or fails."""
     try:
         return subprocess.run(
             command, capture_output=True, text=True, check=True, timeout=30, cwd=Path(__file__).parent
@@ -61,13 +81,5 @@ def _instruction_set() -> str | None:
     return _native.isa()
 
 
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-
-
 if __name__ == "__main__":
-    json.dump(machine(), sys.stdout)
+    json.dump(describe_machine(), sys.stdout)

@@ -1,0 +1,142 @@
+"""Rows of one benchmark: printed as they are measured, then as a table, and written as JSON, Markdown and a picture."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.common.machine import describe_machine
+from benchmarks.common.options import Output
+from benchmarks.common.quoted import quoted_figures
+from benchmarks.common.tables import machine_lines, markdown, text, write_files
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_QUOTED = "quoted"
+_NEAR = 12  # cells of a row that its line of progress shows at most
+
+
+class Report:
+    """Collects rows, each a label and its values by column.
+
+    Beside a column whose figure `benchmarks/README.md` quotes stands the quoted one, where the run's options are those
+    that it was measured with.
+
+    Args:
+        name: of the files, and in the README's tables.
+        title: what was measured.
+        output: where the results go.
+    """
+
+    def __init__(self, name: str, title: str, output: Output):
+        self.name, self.title, self.output, self.rows = name, title, output, []
+        self._quoted = quoted_figures().get(name, {}) if output.comparable else {}
+
+    def add(self, **row: Any) -> None:
+        """Adds a row, whose first value is its label, and prints it as progress."""
+        self.rows.append(row)
+        cells = [
+            f"{column} {text(value)}" + (f" (README: {quote})" if (quote := self._quote(row, column)) else "")
+            for column, value in row.items()
+            if value is not None
+        ]
+        print(f"{self.name}: {', '.join(cells[:_NEAR])}", file=sys.stderr, flush=True)
+
+    def show(self, bars: tuple[str, str] | None = None, over: str | None = None) -> None:
+        """Prints the table and writes the files.
+
+        Args:
+            bars: the columns (label, value) of a bar chart.
+            over: the column that a line chart draws all others over.
+        """
+        machine = describe_machine()
+        columns, texts = self._cells()
+        table = Table(*columns, title=self.title, caption=_one_line(machine))
+        for row in texts:
+            table.add_row(*row)
+        Console(width=160).print(table)
+        content = {"title": self.title, "machine": machine, "rows": self.rows, _QUOTED: self._quoted}
+        self.output.reports[self.name] = content
+        if self.output.json is not None:
+            self.output.json.parent.mkdir(parents=True, exist_ok=True)
+            write_files(self.output.json.parent, {self.output.json.name: _json(self.output.reports)})
+        if self.output.folder is None:
+            return
+        self.output.folder.mkdir(parents=True, exist_ok=True)
+        lines = [f"# {self.title}", "", *machine_lines(machine), "", *markdown(columns, texts)]
+        files = {f"{self.name}.json": _json(content), f"{self.name}.md": "\n".join(lines) + "\n"}
+        write_files(self.output.folder, files)
+        if bars:
+            self._bars(*bars)
+        if over:
+            self._lines(over)
+
+    def _quote(self, row: dict[str, Any], column: str) -> str | None:
+        label = text(next(iter(row.values())))
+        return self._quoted.get(label, {}).get(column)
+
+    def _columns(self) -> list[str]:
+        return list(dict.fromkeys(column for row in self.rows for column in row))
+
+    def _cells(self) -> tuple[list[str], list[list[str]]]:
+        """(headings, rows) of the table: what was measured, and beside it what the README quotes."""
+        headings, columns = [], []
+        for column in self._columns():
+            headings.append(column)
+            columns.append([text(row.get(column)) for row in self.rows])
+            quotes = [self._quote(row, column) or "" for row in self.rows]
+            if any(quotes):
+                headings.append(f"README: {column}")
+                columns.append(quotes)
+        return headings, [list(row) for row in zip(*columns, strict=True)]
+
+    def _lines(self, over: str) -> None:
+        axes, x = self._axes(4.5), [row[over] for row in self.rows]
+        for column in self._columns():
+            if column != over:
+                axes.plot(x, [row[column] for row in self.rows], marker=".", label=column)
+        axes.set_xlabel(over)
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False)
+        self._save(axes)
+
+    def _bars(self, label: str, value: str) -> None:
+        rows = [row for row in self.rows if isinstance(row.get(value), float)]
+        axes = self._axes(1 + 0.32 * len(rows))
+        drawn = axes.barh(range(len(rows)), [row[value] for row in rows])
+        axes.bar_label(drawn, fmt="%.3g", padding=3, fontsize="small")
+        axes.set_yticks(range(len(rows)), [row[label] for row in rows], fontsize="small")
+        axes.invert_yaxis()
+        axes.margins(x=0.12)
+        axes.set_xlabel(value)
+        self._save(axes)
+
+    def _axes(self, height: float) -> Axes:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(7.5, height), dpi=150, layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.add_subplot()
+        axes.set_title(self.title, fontsize="medium", wrap=True)
+        axes.spines[["top", "right"]].set_visible(False)
+        return axes
+
+    def _save(self, axes: Axes) -> None:
+        axes.figure.savefig(self.output.folder / f"{self.name}.png")
+
+
+def _json(content: Any) -> str:
+    return json.dumps(content, indent=1) + "\n"
+
+
+def _one_line(machine: dict[str, Any]) -> str:
+    """The machine below a table."""
+    versions = [f"{name} {value}" for name, value in machine["packages"].items() if value]
+    parts = [machine["processor"], f"{machine['threads']} threads", machine["instruction_set"], machine["gpu"]]
+    return ", ".join(filter(None, [*parts, f"Python {machine['python']}", *versions]))

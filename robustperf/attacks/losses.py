@@ -1,0 +1,101 @@
+"""What attacks ascend: losses of the logits, and their gradients in the image."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from robustperf import check, ops
+from robustperf.classifier import Classifier, logits_of
+from robustperf.names import check_name
+
+LOSSES = ("gap", "dlr", "cross_entropy")
+"""The losses that an attack can ascend, see `loss_of`."""
+
+
+def check_loss(loss: str) -> None:
+    """ValueError for a name that is not in LOSSES."""
+    check_name("loss", loss, LOSSES)
+
+
+def loss_of(logits: torch.Tensor, labels: torch.Tensor, loss: str) -> torch.Tensor:
+    """[B], the loss of logits z [B, C] and labels y [B] int64.
+
+    - "gap": max_{j≠y} z_j - z_y, the negative logit gap. Its gradient does not vanish where the model is confident, and
+      a step along the gradient's sign or direction does not depend on the scale of the logits.
+    - "dlr": the difference of logits ratio, (max_{j≠y} z_j - z_y) / (z_π1 - z_π3) with z_π1 >= z_π2 >= ... the sorted
+      logits (Croce & Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free
+      attacks", ICML 2020, equation 6). ValueError for fewer than three classes.
+    - "cross_entropy": the loss that FGSM and PGD were published with. Where the label's probability rounds to 1 its
+      gradient is zero.
+    """
+    if loss == "cross_entropy":
+        return functional.cross_entropy(logits, labels, reduction="none")
+    label = labels[:, None]
+    gap = logits.scatter(1, label, -torch.inf).max(1).values - logits.gather(1, label)[:, 0]
+    if loss == "gap":
+        return gap
+    if logits.shape[1] < 3:
+        raise ValueError(f"loss: dlr expected logits of at least three classes, got {logits.shape[1]}; gap takes two")
+    largest = logits.topk(3, dim=1).values
+    return gap / (largest[:, 0] - largest[:, 2])
+
+
+def gap_at(model: Classifier, x: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """[B] float64: `ops.logit_gap` of the model's logits at x, without gradients."""
+    with torch.no_grad():
+        return ops.logit_gap(logits_of(model, x), labels)
+
+
+def loss_gradient(
+    model: Classifier, x: torch.Tensor, labels: torch.Tensor, loss: str = "gap"
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """(∇_x of `loss_of` [B, ...], `ops.logit_gap` at x [B], [B] bool where the gradient is zero or not finite though
+    the label has not changed) from one forward and one backward pass. Parameters' `.grad` is left as it was. A gradient
+    that is not finite is returned as zero."""
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        logits = logits_of(model, x)
+        check.labels("labels", labels, logits.shape[1])
+        (gradient,) = _input_gradients(loss_of(logits, labels, loss).sum(), x)
+    size = gradient.flatten(1).abs().amax(1)
+    finite = size.isfinite()  # NaN and infinity show in the largest
+    gradient = gradient.masked_fill(per_sample(~finite, gradient).bool(), 0.0)
+    gap = ops.logit_gap(logits.detach(), labels)
+    return gradient, gap, (~finite | (size == 0)) & ~(gap < 0)
+
+
+def logit_gradients(model: Classifier, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(logits [B, C], the gradient of each logit [B, C, D]) from one forward pass and one batched backward pass."""
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        logits = logits_of(model, x)
+        classes = logits.shape[1]
+        seeds = torch.eye(classes, dtype=logits.dtype, device=x.device)[:, None].expand(classes, *logits.shape)
+        try:
+            (gradients,) = _input_gradients(logits, x, seeds, is_grads_batched=True, retain_graph=True)
+        except RuntimeError:  # an operation in the model that vmap does not know: class by class
+            gradients = torch.stack([_input_gradients(logits, x, s, retain_graph=True)[0] for s in seeds])
+    return logits.detach(), gradients.flatten(2).transpose(0, 1)
+
+
+def _input_gradients(
+    output: torch.Tensor, x: torch.Tensor, *seeds: torch.Tensor, **options: Any
+) -> tuple[torch.Tensor, ...]:
+    """`torch.autograd.grad` of the model's output in x; RuntimeError that names the model where there is none."""
+    gradients = (None,)
+    if output.requires_grad:
+        gradients = torch.autograd.grad(output, x, *seeds, allow_unused=True, **options)
+    if gradients[0] is None:
+        raise RuntimeError(
+            "model(x): expected logits with a gradient in x, got some that do not depend on it: does "
+            "the model detach, run under torch.no_grad(), pass through NumPy, or return labels?"
+        )
+    return gradients
+
+
+def per_sample(values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """[B] -> [B, 1, ..., 1] of the dtype of `like` [B, ...], to multiply it."""
+    return values.to(like.dtype).reshape(-1, *[1] * (like.dim() - 1))

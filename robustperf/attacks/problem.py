@@ -1,0 +1,141 @@
+"""What an attack works on: the points of one call, the model, and the passes spent."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from robustperf import check, ops
+from robustperf.attacks.losses import logit_gradients, loss_gradient, per_sample
+from robustperf.check import Box
+from robustperf.classifier import Classifier, logits_of
+
+
+class Problem:
+    """The points that one call of an attack starts from, and the model that it queries.
+
+    The methods evaluate the model at `point` [M, ...], images that belong to the points `rows` [M] int64 (each at most
+    once; None for all, in order), and count a pass for each of these. An attack passes the rows it still works on.
+    Where none are left, `gap` and `gradient` return empty tensors without a pass.
+
+    Attributes:
+        model: the classifier, in eval mode. What an attack evaluates itself it reports with `count`.
+        x: [B, ...] float32 or float64, within `bounds`.
+        labels: [B] int64, the labels that an adversarial example must not have.
+        bounds: (lower, upper), two numbers or two tensors that broadcast to an image.
+        key: 64 bits, of random draws; of further ones `random.fold_in(key, n)`.
+        index: [B] int64, the points' sample ids: draws under them do not depend on the batch.
+        evaluations, backward: [B] int64, the forward and the backward passes so far.
+        flat: [B] bool, where a gradient was zero or not finite though the label had not changed.
+    """
+
+    def __init__(
+        self,
+        model: Classifier,
+        x: torch.Tensor,
+        labels: torch.Tensor,
+        *,
+        bounds: Box,
+        key: int,
+        index: torch.Tensor,
+    ):
+        """The arguments must have been checked, as `Attack.__call__` and `margins` do."""
+        # an inference tensor takes no gradients, its copy does
+        self.x = x.clone() if x.is_inference() else x.detach()
+        self.model, self.labels = model, labels
+        self.bounds, self.key, self.index = bounds, key, index
+        self.flat = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+        self._passes = torch.zeros(2, len(x), dtype=torch.int64, device=x.device)
+        self.evaluations, self.backward = self._passes
+
+    @property
+    def rows(self) -> torch.Tensor:
+        """[B] int64: all rows, to select the active ones from."""
+        return torch.arange(len(self.x), device=self.x.device)
+
+    def unknown(self) -> torch.Tensor:
+        """[B] float64 NaN: the gaps of points that have not been evaluated, to be filled in."""
+        return torch.full((len(self.x),), math.nan, dtype=torch.float64, device=self.x.device)
+
+    def clamp(self, point: torch.Tensor) -> torch.Tensor:
+        """`point` [..., *image] clamped to the bounds."""
+        return point.clamp(*self.bounds)
+
+    def logits(self, point: torch.Tensor, rows: torch.Tensor | None = None) -> torch.Tensor:
+        """[M, C], from one forward pass without gradients."""
+        with torch.no_grad():
+            logits = logits_of(self.model, point)
+        self.count(rows, forward=1)
+        return logits
+
+    def gap(self, point: torch.Tensor, rows: torch.Tensor | None = None) -> torch.Tensor:
+        """[M] float64, `ops.logit_gap`: negative where the label has changed. One forward pass."""
+        if not len(point):
+            return self.unknown()[:0]
+        return ops.logit_gap(self.logits(point, rows), self._labels(rows))
+
+    def gradient(
+        self, point: torch.Tensor, rows: torch.Tensor | None = None, loss: str = "gap"
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """(the gradient of `losses.loss_of` in the image [M, ...], the gap [M] as in `gap`) from one forward and one
+        backward pass. A gradient that is not finite is returned as zero; `flat` is set there and where it is zero."""
+        if not len(point):
+            return point, self.unknown()[:0]
+        gradient, gap, flat = loss_gradient(self.model, point, self._labels(rows), loss)
+        self.count(rows, forward=1, backward=1)
+        self.mark_flat(flat, rows)
+        return gradient, gap
+
+    def logit_gradients(
+        self, point: torch.Tensor, rows: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """(logits [M, C], the gradient of each logit [M, C, D], which may not be finite) from one forward and C
+        backward passes."""
+        logits, gradients = logit_gradients(self.model, point)
+        check.labels("labels", self.labels, logits.shape[1])
+        self.count(rows, forward=1, backward=logits.shape[1])
+        return logits, gradients
+
+    def count(self, rows: torch.Tensor | None, *, forward: int, backward: int = 0) -> None:
+        """Adds passes to the points' counts."""
+        rows = slice(None) if rows is None else rows
+        if forward == backward:
+            self._passes[:, rows] += forward
+        else:
+            self.evaluations[rows] += forward
+            if backward:
+                self.backward[rows] += backward
+
+    def mark_flat(self, flat: torch.Tensor, rows: torch.Tensor | None = None) -> None:
+        """Sets `flat` where `flat` [M] bool is."""
+        self.flat[slice(None) if rows is None else rows] |= flat
+
+    def _labels(self, rows: torch.Tensor | None) -> torch.Tensor:
+        return self.labels if rows is None else self.labels[rows]
+
+
+class Nearest:
+    """The best point so far of each point: the nearest one offered that crosses; until one does, the first offered.
+
+    Attributes:
+        point: [B, ...]; x before any was offered.
+        gap: [B] float64, `ops.logit_gap` there; NaN before.
+        distance: [B] of x's dtype, ‖point - x‖ where the gap is negative, inf where it is not; NaN before.
+    """
+
+    def __init__(self, problem: Problem, norm: float):
+        """`norm`: 1, 2 or inf, of the distance."""
+        self._x, self._norm = problem.x, norm
+        self.point, self.gap = problem.x.clone(), problem.unknown()
+        self.distance = self.gap.to(problem.x.dtype, copy=True)
+
+    def offer(self, point: torch.Tensor, gap: torch.Tensor, rows: torch.Tensor | None = None) -> None:
+        """Keeps those of `point` [M, ...] with `gap` [M] that are better; `rows` as in `Problem`."""
+        rows = slice(None) if rows is None else rows
+        distance = torch.linalg.vector_norm((point - self._x[rows]).flatten(1), self._norm, dim=1)
+        distance = distance.masked_fill(~(gap < 0), math.inf)
+        better = (distance < self.distance[rows]) | self.distance[rows].isnan()
+        self.point[rows] = torch.where(per_sample(better, point).bool(), point, self.point[rows])
+        self.gap[rows] = torch.where(better, gap, self.gap[rows])
+        self.distance[rows] = torch.where(better, distance, self.distance[rows])
