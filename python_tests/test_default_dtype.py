@@ -13,7 +13,7 @@ from sklearn.svm import SVC
 import robustperf as rp
 from robustperf import nets, nuisance, training
 from robustperf.attacks import BG, FGSM, PGD
-from robustperf.nuisance.corruptions import CORRUPTIONS
+from robustperf.names import CORRUPTIONS
 from robustperf.robustness import MarginCurve, Score, basic_robustness, closest_boundary, line_search
 
 X = torch.rand(12, 3, 16, 16, generator=torch.Generator().manual_seed(0))

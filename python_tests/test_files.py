@@ -11,13 +11,21 @@ from pathlib import Path
 
 import pytest
 
-from robustperf.files import alone_in, check_regular, note_settings, open_regular, telling, user_path, written_whole
+from robustperf.files import (
+    atomic_write,
+    check_regular,
+    lock_folder,
+    open_regular,
+    record_settings,
+    reporting_saved,
+    user_path,
+)
 
 # writes half of argv[1], says so, and waits to be killed
 WRITER = """
 import sys, time
-from robustperf.files import alone_in, written_whole
-with alone_in(sys.argv[2]), written_whole(sys.argv[1]) as partial:
+from robustperf.files import lock_folder, atomic_write
+with lock_folder(sys.argv[2]), atomic_write(sys.argv[1]) as partial:
     partial.write_text("half")
     print("writing", flush=True)
     time.sleep(600)
@@ -43,7 +51,7 @@ def parts(folder):
 def test_the_file_appears_whole(tmp_path):
     path = tmp_path / "file"
     path.write_text("before")
-    with written_whole(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text("after")
         assert path.read_text() == "before"
     assert path.read_text() == "after"
@@ -52,7 +60,7 @@ def test_the_file_appears_whole(tmp_path):
 
 def test_the_file_has_the_modes_of_any_other(tmp_path):
     (tmp_path / "plain").touch()
-    with written_whole(tmp_path / "file") as partial:
+    with atomic_write(tmp_path / "file") as partial:
         partial.write_text("")
     assert (tmp_path / "file").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
@@ -60,7 +68,7 @@ def test_the_file_has_the_modes_of_any_other(tmp_path):
 def test_an_error_leaves_what_was_there(tmp_path):
     path = tmp_path / "file"
     path.write_text("before")
-    with pytest.raises(OSError, match=rf"{path} could not be written \(disk full\)"), written_whole(path) as partial:
+    with pytest.raises(OSError, match=rf"{path} could not be written \(disk full\)"), atomic_write(path) as partial:
         partial.write_text("aft")
         raise OSError("disk full")
     assert path.read_text() == "before"
@@ -72,7 +80,7 @@ def test_a_disk_that_is_full_is_named(tmp_path):
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
     try:
         with pytest.raises(OSError, match=rf"out: {tmp_path}/file could not be written \(.*\); 3 kept") as caught:
-            with telling(lambda: "3 kept"), written_whole(tmp_path / "file") as partial:
+            with reporting_saved(lambda: "3 kept"), atomic_write(tmp_path / "file") as partial:
                 partial.write_bytes(bytes(1000))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -81,7 +89,7 @@ def test_a_disk_that_is_full_is_named(tmp_path):
 
 def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="path: expected one in a folder that exists"):
-        with written_whole(tmp_path / "none" / "file"):
+        with atomic_write(tmp_path / "none" / "file"):
             pass
 
 
@@ -90,23 +98,23 @@ def test_what_a_killed_process_was_writing_is_removed(tmp_path, writer):
     for path in others:
         path.write_text("of another program")
     (left,) = set(parts(tmp_path)) - {path.name for path in others}
-    with written_whole(tmp_path / "other") as partial:
+    with atomic_write(tmp_path / "other") as partial:
         partial.write_text("")
     assert (tmp_path / left).read_text() == "half"  # its process lives
     os.kill(writer.pid, signal.SIGKILL)
     writer.wait()
-    with written_whole(tmp_path / "other") as partial:
+    with atomic_write(tmp_path / "other") as partial:
         partial.write_text("")
     assert sorted(parts(tmp_path)) == sorted(path.name for path in others)
 
 
 def test_a_folder_is_of_one_process(tmp_path, writer):
     folder = tmp_path / "run"
-    with pytest.raises(ValueError, match=f"out: {folder} is in use by another process"), alone_in(folder):
+    with pytest.raises(ValueError, match=f"out: {folder} is in use by another process"), lock_folder(folder):
         pass
     writer.kill()
     writer.wait()
-    with alone_in(folder), alone_in(folder):  # who has it may take it again
+    with lock_folder(folder), lock_folder(folder):  # who has it may take it again
         pass
 
 
@@ -132,7 +140,7 @@ def test_what_is_no_regular_file_is_neither_opened_nor_replaced(tmp_path, monkey
         with pytest.raises(ValueError, match=f"it: expected a file, found {kind}"):
             read(path)
     with pytest.raises(ValueError, match=f"path: expected a file to replace or a new one, got {kind}"):
-        with written_whole(path):
+        with atomic_write(path):
             pass
     assert os.listdir() == ["it"]
 
@@ -145,11 +153,11 @@ def test_a_file_that_is_not_there_is_not_found(tmp_path):
 def test_home_is_expanded(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert user_path("~/a") == tmp_path / "a" and user_path(Path("~")) == tmp_path and user_path("a~") == Path("a~")
-    with written_whole("~/file") as partial:
+    with atomic_write("~/file") as partial:
         partial.write_text("1")
     assert open_regular("~/file").read() == b"1"
-    with alone_in("~/run"):
-        note_settings("~/run", {"seed": 1}, resume=False)
+    with lock_folder("~/run"):
+        record_settings("~/run", {"seed": 1}, resume=False)
     assert (tmp_path / "run/settings.json").exists()
 
 
@@ -158,5 +166,5 @@ def test_settings_that_are_damaged_are_named(tmp_path, content):
     path = tmp_path / "settings.json"
     path.write_text(content, encoding="latin-1")
     with pytest.raises(ValueError, match=f"out: {path} is damaged .* cannot be resumed; the other files"):
-        note_settings(tmp_path, {"seed": 1}, resume=True)
+        record_settings(tmp_path, {"seed": 1}, resume=True)
     assert path.read_text(encoding="latin-1") == content

@@ -1,5 +1,5 @@
-"""The user's files: paths with `~`, files that are written atomically and read only where they are regular files, and
-run folders with recorded settings and a lock."""
+"""The user's files: paths with `~`, atomic writes, reads of regular files only, and run folders with recorded settings
+and a lock."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from typing import Any, BinaryIO
 
 try:
     import fcntl
-except ImportError:  # no POSIX: the parts of killed processes stay
+except ImportError:  # not POSIX: partial files of killed processes are not removed
     fcntl = None
 
 SETTINGS = "settings.json"
 
-_LOCK_TIMEOUT = 1.0  # seconds; a process that removes stale parts holds a new file briefly
-_PART = re.compile(r"\..+\.\d+\.part", re.DOTALL | re.ASCII)  # what `written_whole` writes to
+_LOCK_TIMEOUT = 1.0  # seconds; a process that removes stale partial files locks a new one briefly
+_PARTIAL = re.compile(r"\..+\.\d+\.part", re.DOTALL | re.ASCII)  # what `atomic_write` writes to
 _KINDS = {
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a FIFO",
@@ -34,17 +34,16 @@ _KINDS = {
 
 
 def user_path(path: str | os.PathLike[str]) -> Path:
-    """The path of a name that a user gave, with ~ and ~user expanded, which no shell did in `root="~/data"`,
-    `--out=~/runs` or an environment variable from a file."""
+    """`path` with ~ and ~user expanded; the shell does not do this for `root="~/data"`, `--out=~/runs` or environment
+    variables."""
     return Path(os.path.expanduser(path))
 
 
 def check_regular(path: str | os.PathLike[str]) -> Path:
-    """`user_path(path)`, if a regular file is there: opening a FIFO would wait for a writer, and a device may have no
-    end.
+    """`user_path(path)`, if it is a regular file: opening a FIFO waits for a writer, and a device may never end.
 
-    Raises FileNotFoundError where there is none (OSError where it cannot be told), and ValueError where it is a folder,
-    FIFO, socket or device.
+    Raises FileNotFoundError if there is no such file, another OSError if it cannot be inspected, and ValueError if it
+    is a folder, FIFO, socket or device.
     """
     path = user_path(path)
     if kind := _special(path.stat().st_mode):
@@ -58,13 +57,17 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
 
 
 @contextmanager
-def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yields a path beside `path` to write to; afterwards its file takes the place of `path` in one step. After an
-    error, or when the machine stops during the write, `path` is unchanged. Partial files of killed processes in the
-    same folder are removed.
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yields a temporary path beside `path`; on success the file written there replaces `path` in one step.
 
-    Raises FileNotFoundError when the folder of `path` does not exist; ValueError where `path` is something else than a
-    regular file; OSError that names `path` where it cannot be written, such as on a full disk.
+    After an error, or a crash during the write, `path` is unchanged. Partial files of killed processes in the same
+    folder are removed.
+
+    Raises FileNotFoundError if the folder of `path` does not exist, ValueError if `path` is not a regular file, and
+    OSError that names `path` if it cannot be written, such as on a full disk.
+
+    >>> with atomic_write("summary.json") as partial:  # doctest: +SKIP
+    ...     partial.write_text("{}")
     """
     path = user_path(path)
     if not path.parent.is_dir():
@@ -73,8 +76,8 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise ValueError(f"path: expected a file to replace or a new one, got {kind}, {path}")
     partial = path.with_name(f".{path.name}.{threading.get_native_id()}.part")
     try:
-        _sweep(path.parent)
-        with held(partial):
+        _remove_stale(path.parent)
+        with lock_file(partial):
             try:
                 yield partial
                 with open(partial, "rb") as file:
@@ -87,11 +90,10 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 @contextmanager
-def held(path: Path) -> Iterator[None]:
-    """Creates the file if there is none and holds a lock on it, which the system releases when the process ends,
-    however it ends.
+def lock_file(path: Path) -> Iterator[None]:
+    """Creates the file if needed and locks it; the system releases the lock when the process ends, even if killed.
 
-    Raises OSError where another process holds it.
+    Raises OSError if another process holds the lock.
     """
     if fcntl is None:
         yield
@@ -100,7 +102,7 @@ def held(path: Path) -> Iterator[None]:
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             _lock(file, path)
-            if _same_file(file, path):  # else another process took it for a stale file and removed it
+            if _same_file(file, path):  # otherwise another process removed it as stale
                 yield
                 return
         finally:
@@ -108,10 +110,10 @@ def held(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def alone_in(folder: str | os.PathLike[str]) -> Iterator[None]:
-    """Creates the folder if there is none and locks it for this process; the lock is reentrant.
+def lock_folder(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """Creates the folder if needed and locks it for this process; the lock is reentrant.
 
-    Raises ValueError where another process holds it.
+    Raises ValueError if another process holds the lock.
     """
     from filelock import FileLock, Timeout
 
@@ -129,32 +131,36 @@ def alone_in(folder: str | os.PathLike[str]) -> Iterator[None]:
 
 
 @contextmanager
-def telling(kept: Callable[[], str]) -> Iterator[None]:
-    """Adds to an OSError of a run what its folder has saved so far."""
+def reporting_saved(saved: Callable[[], str]) -> Iterator[None]:
+    """Appends `saved()`, what a run's folder has saved so far, to an OSError raised inside."""
     try:
         yield
     except OSError as error:
-        raise OSError(error.errno or errno.EIO, f"out: {error.strerror or error}; {kept()}") from error
+        raise OSError(error.errno or errno.EIO, f"out: {error.strerror or error}; {saved()}") from error
 
 
-def note_settings(folder: str | os.PathLike[str], settings: dict[str, Any], *, resume: bool) -> None:
-    """Writes everything that a run's results depend on into its folder, which is created; or, to resume the run that
-    the folder holds, compares them.
+def record_settings(folder: str | os.PathLike[str], settings: dict[str, Any], *, resume: bool) -> None:
+    """Records the settings of a run in its folder, which is created; to resume an earlier run, compares them instead.
 
-    Raises ValueError where there is an earlier run and `resume` is false, its settings differ (the error names them),
-    or the file that holds them is damaged.
+    Args:
+        folder: the run's folder.
+        settings: everything that the results depend on, as JSON has it.
+        resume: whether to resume the run that the folder holds.
+
+    Raises ValueError if the folder holds an earlier run and `resume` is false, if its settings differ (the error names
+    them), or if the file that holds them is damaged.
     """
     folder = user_path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    settings = json.loads(json.dumps(settings))  # as they will be read back
-    noted = folder / SETTINGS
-    if not noted.exists():
-        with written_whole(noted) as partial:
+    settings = json.loads(json.dumps(settings))  # as JSON reads them back
+    recorded = folder / SETTINGS
+    if not recorded.exists():
+        with atomic_write(recorded) as partial:
             partial.write_text(json.dumps(settings, indent=1) + "\n")
         return
     if not resume:
         raise ValueError(f"out: {folder} holds an earlier run; resume=True resumes it, or name another")
-    before = _read_settings(noted)
+    before = _read_settings(recorded)
     names = sorted(name for name in {*before, *settings} if before.get(name) != settings.get(name))
     if names:
         differences = "; ".join(f"{name} was {before.get(name)!r} and is {settings.get(name)!r}" for name in names)
@@ -170,14 +176,14 @@ def _read_settings(path: Path) -> dict[str, Any]:
             raise ValueError(f"expected an object, found {type(settings).__name__}")
     except (ValueError, RecursionError) as error:
         raise ValueError(
-            f"out: {path} is damaged ({error}), so that its run cannot be resumed; the other files in "
-            f"{path.parent} are as they were: name another folder, or put that file back"
+            f"out: {path} is damaged ({error}), so its run cannot be resumed; the other files in "
+            f"{path.parent} are unchanged: name another folder, or restore that file"
         ) from error
     return settings
 
 
 def _special(mode: int) -> str | None:
-    """What it is, where it is no regular file."""
+    """The kind of file, or None for a regular file."""
     return None if stat.S_ISREG(mode) else _KINDS.get(stat.S_IFMT(mode), "something else")
 
 
@@ -194,23 +200,23 @@ def _lock(file: int, path: Path) -> None:
         except OSError as error:
             if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL):
                 raise
-            return  # this disk has no locks
+            return  # this file system has no locks
 
 
-def _sweep(folder: Path) -> None:
-    """Removes the parts in `folder` that no living process holds."""
-    parts = []
+def _remove_stale(folder: Path) -> None:
+    """Removes the partial files in `folder` that no living process has locked."""
+    partials = []
     with suppress(PermissionError):  # listing the folder; writing into it is a separate permission
-        parts = [folder / name for name in os.listdir(folder) if _PART.fullmatch(name)]
-    for part in parts if fcntl is not None else []:
-        with suppress(OSError):  # it is held, gone, another user's, or on a file system without locks: it stays
-            if not stat.S_ISREG(part.lstat().st_mode):
+        partials = [folder / name for name in os.listdir(folder) if _PARTIAL.fullmatch(name)]
+    for partial in partials if fcntl is not None else []:
+        with suppress(OSError):  # locked, gone, another user's, or no locks here: leave it
+            if not stat.S_ISREG(partial.lstat().st_mode):
                 continue
-            file = os.open(part, os.O_RDWR | os.O_CLOEXEC)
+            file = os.open(partial, os.O_RDWR | os.O_CLOEXEC)
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if _same_file(file, part):
-                    part.unlink()
+                if _same_file(file, partial):
+                    partial.unlink()
             finally:
                 os.close(file)
 

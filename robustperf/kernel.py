@@ -1,5 +1,5 @@
-"""`Kernel`: a model of natural variation x' = G(x, delta), delta ~ P(Delta) (R section 4), which is a transition kernel
-Q(. | x) (T Definition 1): the concept that both papers share."""
+"""`Kernel`: a model of natural variation x' = G(x, delta), delta ~ P(Delta) (R section 4), and so a transition
+kernel Q(. | x), the distribution of G(x, delta) (T Definition 1): the concept that both papers share."""
 
 from __future__ import annotations
 
@@ -19,8 +19,49 @@ from robustperf.ops.program import Shape
 class Kernel(ABC):
     """x' = G(x, delta) with delta drawn from P(Delta).
 
-    A subclass defines `dim_for`, `sample_for` and `transform`; the rest has defaults. Its randomness comes from
-    `robustperf.random`, so that a draw depends only on key, sample id and draw index.
+    Call `sample` for delta, the kernel itself for G(x, delta), and `draw` for both at once. These three check their
+    arguments.
+
+    A subclass defines three methods, whose arguments are checked already:
+
+    - `dim_for(shape)`: q, the number of components of delta;
+    - `sample_for(shape, key, index, draws)`: delta [K, B, q] float32;
+    - `transform(x, delta)`: G(x, delta) [K, B, C', H, W], of x's dtype, for x [B, C, H, W] and delta [K, B, q], both of
+      one dtype.
+
+    Take the randomness from `robustperf.random`: then a draw depends on key, sample id and draw index only, not on the
+    batch, the chunk, the process or the device. The other methods have defaults. Override
+
+    - `bounds_for` where Delta is a box: `check_delta`, `project`, `centre_for` and `radius_for`, which MAT uses,
+      follow from it; `check_delta` and `project` too where Delta is not a box;
+    - `uniform` and `distribution` where delta is uniform between these bounds, for `normalised` and shared deltas;
+    - `shape_after` where G changes the images' shape;
+    - `differentiable_in_delta` and `differentiable_in_x` where G has no such gradient.
+
+    Any generator G(x, delta) becomes a kernel in this way, here one with delta uniform in [-1, 1]^q:
+
+    >>> import torch, robustperf as rp
+    >>> class GeneratorKernel(rp.Kernel):
+    ...     uniform, distribution = True, ("uniform", -1, 1)
+    ...
+    ...     def __init__(self, generator, q):
+    ...         self.generator, self.q = generator, q
+    ...
+    ...     def dim_for(self, shape):
+    ...         return self.q
+    ...
+    ...     def bounds_for(self, shape):
+    ...         return torch.tensor([[-1.0], [1.0]], dtype=torch.float64).repeat(1, self.q)
+    ...
+    ...     def sample_for(self, shape, key, index, draws, *, backend=None):
+    ...         return 2 * rp.random.uniform(key, index, draws, self.q, backend=backend) - 1
+    ...
+    ...     def transform(self, x, delta, *, backend=None):
+    ...         images = self.generator(x.repeat(len(delta), 1, 1, 1), delta.flatten(0, 1))
+    ...         return images.unflatten(0, delta.shape[:2])
+    >>> shade = GeneratorKernel(lambda x, delta: x * (0.75 + 0.25 * delta[:, :, None, None]), 1)
+    >>> shade.draw(torch.rand(5, 3, 8, 8), key=0, index=torch.arange(5), draws=10).shape
+    torch.Size([10, 5, 3, 8, 8])
     """
 
     differentiable_in_delta: bool = True
@@ -33,49 +74,61 @@ class Kernel(ABC):
     uniform: bool = False
     """Whether P(Delta) is the uniform distribution between `bounds_for`, so that the kernel can be `normalised`."""
 
-    law: Hashable = None
+    distribution: Hashable = None
     """P(Delta) as a value that compares equal for equal distributions, None where unknown; used by
     `Compose(..., shared=True)`."""
 
     ball: tuple[float, float] | None = None
-    """(norm, eps) where Q(. | x) reaches every image of the unit cube within eps of x in this norm and no other, as T's
-    balls do, so that rho = 1 follows from the margins; None otherwise."""
+    """(norm, eps) where the support of Q(. | x) is every image of the unit cube within eps of x in this norm and no
+    other, as for T's balls, so that rho = 1 follows from the margins; None otherwise."""
 
     @abstractmethod
     def dim_for(self, shape: Shape | None) -> int:
-        """q = dim(Delta) for images [C, H, W]; ValueError for a shape that the kernel cannot take, and for None where
-        q depends on the shape."""
+        """q = dim(Delta) for images of shape (C, H, W). Raises ValueError for a shape that the kernel does not accept,
+        and for None where q depends on the shape."""
 
     @abstractmethod
     def sample_for(
         self, shape: Shape | None, key: Key, index: torch.Tensor, draws: torch.Tensor, *, backend: str | None = None
     ) -> torch.Tensor:
-        """`sample` for images of this shape and draw indices [K]."""
+        """delta [K, B, q] float32 for images of this shape, sample ids `index` [B] and draw indices `draws` [K], both
+        int64; all checked."""
 
     @abstractmethod
     def transform(self, x: torch.Tensor, delta: torch.Tensor, *, backend: str | None = None) -> torch.Tensor:
-        """G(x, delta) [K, B, C', H, W] for x [B, C, H, W] and delta [K, B, q], both checked."""
+        """G(x, delta) [K, B, C', H, W] for x [B, C, H, W] and delta [K, B, q] of x's dtype and device. Shapes, dtypes
+        and devices are checked; a kernel for images in [0, 1] checks the pixels itself."""
 
     def shape_after(self, shape: Shape) -> Shape:
         """The shape of G(x, delta) for images of this shape."""
         return shape
 
     def defined(self, x: torch.Tensor) -> torch.Tensor:
-        """[B] bool, where Q(. | x) exists for images [B, C, H, W]; `draw` is an error elsewhere."""
+        """[B] bool, whether Q(. | x) exists for each of the images [B, C, H, W]; `draw` raises ValueError where it does
+        not."""
         return torch.ones(len(x), dtype=torch.bool, device=x.device)
 
     def check_delta(self, delta: torch.Tensor, shape: Shape) -> None:
-        """ValueError for values of delta outside Delta; called on the CPU only. By default Delta is all of R^q."""
-        return
+        """ValueError for values of delta [..., q] outside Delta; called on the CPU only. By default Delta is the box
+        `bounds_for`."""
+        lower, upper = widened(self.bounds_for(shape), delta.dtype)
+        outside = ~((delta >= lower) & (delta <= upper))  # a NaN is outside
+        if outside.any():
+            place = tuple(outside.nonzero()[0].tolist())
+            raise ValueError(
+                f"delta: {self!r} expected values in [{lower[place[-1]]:g}, {upper[place[-1]]:g}], got "
+                f"{delta[place]:g} in component {place[-1]}"
+            )
 
     def project(self, delta: torch.Tensor, shape: Shape | None = None) -> torch.Tensor:
-        """The nearest point of Delta (R Algorithm 3's projection), of delta's shape."""
-        return delta
+        """The nearest point of Delta (R Algorithm 3's projection), of delta's shape [..., q], dtype and device. By
+        default Delta is the box `bounds_for`."""
+        check_shape(delta, self.dim_for(shape))
+        return delta.clamp(*widened(self.bounds_for(shape), delta.dtype).to(delta.device))
 
     def bounds_for(self, shape: Shape | None) -> torch.Tensor:
         """(lower, upper) of each component of Delta, [2, q] float64; -inf and inf where it is unbounded or unknown."""
-        ends = torch.tensor([[-math.inf], [math.inf]], dtype=torch.float64)
-        return ends.repeat(1, self.dim_for(shape))
+        return constant_bounds(-math.inf, math.inf, self.dim_for(shape))
 
     def centre_for(self, shape: Shape | None) -> torch.Tensor:
         """The centre of Delta [q] float64: the middle of each component's range, 0 where it is unbounded. R has
@@ -90,13 +143,13 @@ class Kernel(ABC):
         return torch.where((upper - lower).isfinite(), (upper - lower) / 2, 1.0)
 
     def identity_for(self, shape: Shape | None) -> torch.Tensor:
-        """The point of Delta [q] nearest to the delta of the identity, which is 0 unless a subclass overrides
+        """The point of Delta [q] nearest to the delta with G(x, delta) = x, which is 0 unless a subclass overrides
         this."""
         return self.project(torch.zeros(1, self.dim_for(shape), dtype=torch.float64), shape)[0]
 
     def normalised(self) -> Kernel:
-        """This kernel with Delta = [-1, 1]^q, as R has it: each component is mapped affinely onto its range, so that
-        delta = 0 is the centre.
+        """This kernel with Delta = [-1, 1]^q, as in R section 7.2: each component of [-1, 1]^q is mapped affinely onto
+        its range, so that delta = 0 is the centre.
 
             brightness = Brightness((0, 5))
             brightness.normalised()(x, delta)                   # brightness(x, 2.5 + 2.5 * delta)
@@ -104,6 +157,8 @@ class Kernel(ABC):
         Raises ValueError for a kernel whose delta is not uniform between bounds: an affine map takes the cube neither
         onto a ball nor onto a normal distribution.
         """
+        from robustperf.nuisance.normalised import Normalised  # imports this module
+
         return Normalised(self)
 
     @property
@@ -126,11 +181,15 @@ class Kernel(ABC):
             key: 64 bits, see `robustperf.random`.
             index: [B] int64 >= 0, the samples' ids in their data set.
             draws: K for the draws 0..K-1, or draw indices [K] int64.
-            shape: [C, H, W] of the images, where the kernel has a component for each value of the image.
+            shape: (C, H, W) of the images, needed where delta has a component for each value of the image.
+            backend: see `robustperf.ops`; None for the fastest one on index's device.
 
         Returns [K, B, q] float32 on index's device.
 
-        Raises TypeError for a wrong dtype, ValueError for a wrong number, shape or device, or a missing shape.
+        Raises TypeError for a wrong dtype; ValueError for a key, sample id or draw index out of range, a wrong shape or
+        device, a missing shape, or a backend that is not available.
+
+            delta = Rotation(30).sample(random.key(0), torch.arange(64), draws=10)      # [10, 64, 1], degrees
         """
         key, draws = check.plain(key), _draw_indices(draws, index)
         check_draws(key, index, draws)
@@ -142,11 +201,13 @@ class Kernel(ABC):
 
         Args:
             x: [B, C, H, W] float32 or float64 in [0, 1].
-            delta: [B, q] or [K, B, q] float32 or float64 in Delta.
+            delta: [B, q] or [K, B, q] float32 or float64 in Delta, on x's device.
+            backend: see `robustperf.ops`; None for the fastest one on x's device.
 
         Returns [B, C', H, W] or [K, B, C', H, W] of x's dtype.
 
-        Raises TypeError for a wrong dtype, ValueError for a wrong shape or device, or values out of range.
+        Raises TypeError for a wrong dtype, ValueError for a wrong shape or device, or values out of range, which are
+        checked on the CPU only.
         """
         check.tensor("x", x, ("B", "C", "H", "W"))
         shape = tuple(x.shape[1:])
@@ -169,14 +230,19 @@ class Kernel(ABC):
     ) -> torch.Tensor:
         """`self(x, self.sample(key, index, draws))`, bit for bit.
 
-        Arguments as in `sample` and `__call__`. The result is written into `out`, contiguous and of the result's
-        shape and dtype, if given: a loop can reuse its memory.
+        Args:
+            x, key, index, draws, backend: as in `sample` and `__call__`.
+            out: a contiguous tensor of the result's shape, dtype and device that the result is written into, so that a
+                loop can reuse its memory; None for a new one.
 
-        Returns [K, B, C', H, W] of x's dtype, with gradients in x unless `out` is given.
+        Returns [K, B, C', H, W] of x's dtype, with gradients in x unless `out` is given. Errors as in `sample` and
+        `__call__`.
+
+            images = Rotation(30).draw(x, key=random.key(0), index=torch.arange(len(x)), draws=10)
         """
         check.tensor("x", x, ("B", "C", "H", "W"))
         key, draws = check.plain(key), _draw_indices(draws, index)
-        check.tensor("index", index, (x.shape[0],), dtypes=(torch.int64,), device=x.device)
+        check_draws(key, index, draws, batch=x.shape[0], device=x.device)
         return self.draw_for(x, key, index, draws, out=out, backend=backend)
 
     def __add__(self, other: Kernel) -> Kernel:
@@ -210,123 +276,14 @@ class Kernel(ABC):
         out: torch.Tensor | None = None,
         backend: str | None = None,
     ) -> torch.Tensor:
-        """`draw` with checked arguments; a kernel with a fused draw overrides it."""
-        check_draws(key, index, draws)
+        """`draw` of arguments that are checked, all but `out` and the pixels; a kernel with a fused draw overrides
+        it."""
         delta = self.sample_for(tuple(x.shape[1:]), key, index, draws, backend=backend)
         drawn = self.transform(x, delta.to(x.dtype), backend=backend)
         if out is None:
             return drawn
         check.tensor("out", out, tuple(drawn.shape), dtypes=(x.dtype,), device=x.device)
         return out.copy_(drawn.detach())
-
-
-class Wrapper(Kernel):
-    """A kernel that applies another one, `kernel`. What a subclass does not override is that kernel's."""
-
-    kernel: Kernel
-
-    @property
-    def differentiable_in_delta(self) -> bool:
-        return self.kernel.differentiable_in_delta
-
-    @property
-    def differentiable_in_x(self) -> bool:
-        return self.kernel.differentiable_in_x
-
-    @property
-    def uniform(self) -> bool:
-        return self.kernel.uniform
-
-    @property
-    def law(self) -> Hashable:
-        return self.kernel.law
-
-    def dim_for(self, shape: Shape | None) -> int:
-        return self.kernel.dim_for(shape)
-
-    def sample_for(
-        self, shape: Shape | None, key: Key, index: torch.Tensor, draws: torch.Tensor, *, backend: str | None = None
-    ) -> torch.Tensor:
-        return self.kernel.sample_for(shape, key, index, draws, backend=backend)
-
-    def shape_after(self, shape: Shape) -> Shape:
-        return self.kernel.shape_after(shape)
-
-    def defined(self, x: torch.Tensor) -> torch.Tensor:
-        return self.kernel.defined(x)
-
-    def check_delta(self, delta: torch.Tensor, shape: Shape) -> None:
-        self.kernel.check_delta(delta, shape)
-
-    def project(self, delta: torch.Tensor, shape: Shape | None = None) -> torch.Tensor:
-        return self.kernel.project(delta, shape)
-
-    def bounds_for(self, shape: Shape | None) -> torch.Tensor:
-        return self.kernel.bounds_for(shape)
-
-    def centre_for(self, shape: Shape | None) -> torch.Tensor:
-        return self.kernel.centre_for(shape)
-
-    def radius_for(self, shape: Shape | None) -> torch.Tensor:
-        return self.kernel.radius_for(shape)
-
-    def identity_for(self, shape: Shape | None) -> torch.Tensor:
-        return self.kernel.identity_for(shape)
-
-
-class Normalised(Wrapper):
-    """`kernel.normalised()`: the same kernel with delta in [-1, 1]^q."""
-
-    uniform: bool = True
-    law: Hashable = ("uniform", -1, 1)
-
-    def __init__(self, kernel: Kernel) -> None:
-        if not kernel.uniform:
-            raise ValueError(
-                "kernel: expected one whose delta is uniform between bounds, for [-1, 1]^q to be "
-                f"mapped onto, got {kernel!r}"
-            )
-        self.kernel = kernel
-
-    def sample_for(
-        self, shape: Shape | None, key: Key, index: torch.Tensor, draws: torch.Tensor, *, backend: str | None = None
-    ) -> torch.Tensor:
-        return 2 * random.uniform(key, index, draws, self.dim_for(shape), backend=backend) - 1
-
-    def transform(self, x: torch.Tensor, delta: torch.Tensor, *, backend: str | None = None) -> torch.Tensor:
-        lower, upper = self.kernel.bounds_for(tuple(x.shape[1:])).to(delta)
-        # lerp stays within its ends, unlike lower + (upper - lower) t, which may round beyond them
-        return self.kernel.transform(x, torch.lerp(lower, upper, (1 + delta) / 2), backend=backend)
-
-    def check_delta(self, delta: torch.Tensor, shape: Shape) -> None:
-        outside = ~(delta.abs() <= 1)  # a NaN is outside
-        if outside.any():
-            raise ValueError(f"delta: {self!r} expected numbers in [-1, 1], got {delta[outside][0]:g}")
-
-    def project(self, delta: torch.Tensor, shape: Shape | None = None) -> torch.Tensor:
-        check_shape(delta, self.dim_for(shape))
-        return delta.clamp(-1, 1)
-
-    def bounds_for(self, shape: Shape | None) -> torch.Tensor:
-        return torch.tensor([[-1.0], [1.0]], dtype=torch.float64).repeat(1, self.dim_for(shape))
-
-    def centre_for(self, shape: Shape | None) -> torch.Tensor:
-        return Kernel.centre_for(self, shape)  # of its own bounds, not the wrapped kernel's
-
-    def radius_for(self, shape: Shape | None) -> torch.Tensor:
-        return Kernel.radius_for(self, shape)
-
-    def identity_for(self, shape: Shape | None) -> torch.Tensor:
-        offset = self.kernel.identity_for(shape).double() - self.kernel.centre_for(shape)
-        radius = self.kernel.radius_for(shape)
-        return (offset / radius.where(radius > 0, 1.0)).clamp(-1, 1)  # a component may be fixed
-
-    def normalised(self) -> Kernel:
-        return self
-
-    def __repr__(self) -> str:
-        text = repr(self.kernel)
-        return f"({text}).normalised()" if " + " in text else f"{text}.normalised()"
 
 
 def _draw_indices(draws: int | torch.Tensor, index: torch.Tensor) -> torch.Tensor:
@@ -336,6 +293,18 @@ def _draw_indices(draws: int | torch.Tensor, index: torch.Tensor) -> torch.Tenso
     elif draws.dim() == 1 and not len(draws):
         raise ValueError("draws: expected at least one draw, got none")
     return random.draw_indices(draws, index)
+
+
+def constant_bounds(lower: float, upper: float, dim: int) -> torch.Tensor:
+    """[2, q] float64, the same bounds for each of q components."""
+    return torch.tensor([[lower], [upper]], dtype=torch.float64).repeat(1, dim)
+
+
+def widened(bounds: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Bounds [2, q] float64 in `dtype`, each as it is or rounded to float32, whichever is wider: samples are float32,
+    and both they and the bounds themselves must be within."""
+    lower, upper = bounds
+    return torch.stack([torch.minimum(lower, lower.float()), torch.maximum(upper, upper.float())]).to(dtype)
 
 
 def reaches_delta(parts: Iterable[tuple[bool, bool]]) -> bool:

@@ -14,6 +14,26 @@ ROOT_VARIABLE = "ROBUSTPERF_DATA"
 MEASURES = ("brightness", "contrast")
 """What the domains of a data set are measured by (R Table 10)."""
 
+CORRUPTIONS = (
+    "identity",
+    "shot_noise",
+    "impulse_noise",
+    "glass_blur",
+    "motion_blur",
+    "shear",
+    "scale",
+    "rotate",
+    "brightness",
+    "translate",
+    "stripe",
+    "fog",
+    "spatter",
+    "dotted_line",
+    "zigzag",
+    "canny_edges",
+)
+"""MNIST-C's sets (Mu and Gilmer 2019), `identity` first, in the published order."""
+
 PUBLISHED = "fgsm,pgd,bg"
 """The ensemble of attacks of T section 3.2, each at its defaults for the norm."""
 

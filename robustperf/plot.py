@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from robustperf import check
-from robustperf.files import user_path, written_whole
+from robustperf.files import atomic_write, user_path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -370,7 +370,7 @@ def domain_overview(
 
 def save(figure: Figure, path: str | os.PathLike[str]) -> None:
     """Writes `figure` to `path` in the format of its suffix (PNG without one), atomically."""
-    with written_whole(path) as partial:
+    with atomic_write(path) as partial:
         figure.savefig(partial, format=_format(path))
 
 

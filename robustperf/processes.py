@@ -1,4 +1,4 @@
-"""This process among those that `torchrun` or `accelerate launch` started."""
+"""The group of processes that `torchrun` or `accelerate launch` started."""
 
 from __future__ import annotations
 
@@ -12,16 +12,19 @@ if TYPE_CHECKING:
 
 
 def join(cpu: bool = False) -> PartialState:
-    """Which process this is, of how many, and on which device; the processes can communicate from then on.
+    """Joins the process group; without a launcher this process is the only one.
 
-    Without a launcher it is the only one. `cpu` uses no GPU.
+    Args:
+        cpu: use no GPU.
+
+    Returns accelerate's state: `process_index`, `num_processes`, `is_main_process` and `device`.
     """
     from accelerate import PartialState
 
-    # processes may finish hours apart; after a failure nothing waits, for the launcher ends them all
+    # processes may finish hours apart; after a failure the launcher ends them all
     return PartialState(cpu=on_cpu(cpu), timeout=timedelta(days=7))
 
 
 def on_cpu(cpu: bool) -> bool:
-    """accelerate's `cpu`: without a GPU it must be set, or accelerate does not see the other processes."""
+    """The value of accelerate's `cpu`: without a GPU it must be true, or accelerate ignores the other processes."""
     return cpu or not torch.accelerator.is_available()

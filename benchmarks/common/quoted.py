@@ -2,12 +2,13 @@
 
 A table belongs to the report whose name stands in backticks as its first heading. Its other headings are columns of
 that report, and its first column has labels of the report's rows. A cell is a number, or a range over machines
-(`1.7-2.4`).
+(`1.7 to 2.4`).
 """
 
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from functools import cache
 from pathlib import Path
 
@@ -32,12 +33,14 @@ def quoted_figures(path: Path = README) -> Figures:
             figures.setdefault(name, {})
         elif name and not set(label) <= set("-: |"):
             if len(cells) != len(columns):
-                raise ValueError(f"{path.name}: expected {len(columns)} cells beside {label}, got {len(cells)}")
+                raise ValueError(f"{path.name}: expected {len(columns)} cells after {label}, got {len(cells)}")
             figures[name][label] = {column: cell for column, cell in zip(columns, cells, strict=True) if cell}
     return figures
 
 
-def bounds(cell: str) -> tuple[float, float]:
-    """(least, largest) of a cell: equal for a single number."""
-    least, _, largest = cell.partition("-")
-    return float(least), float(largest or least)
+def agrees(value: float, cell: str) -> bool:
+    """Whether a value rounds to the number in a cell, or into its range."""
+    least, _, largest = cell.partition(" to ")
+    low, high = Decimal(least), Decimal(largest or least)
+    half_a_digit = [Decimal((0, (5,), number.as_tuple().exponent - 1)) for number in (low, high)]
+    return low - half_a_digit[0] <= Decimal(value) <= high + half_a_digit[1]

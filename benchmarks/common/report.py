@@ -24,8 +24,8 @@ _NEAR = 12  # cells of a row that its line of progress shows at most
 class Report:
     """Collects rows, each a label and its values by column.
 
-    Beside a column whose figure `benchmarks/README.md` quotes stands the quoted one, where the run's options are those
-    that it was measured with.
+    A column that `benchmarks/README.md` quotes is followed by one with the quoted figure, unless an option of the
+    run changes what is measured.
 
     Args:
         name: of the files, and in the README's tables.
@@ -84,7 +84,7 @@ class Report:
         return list(dict.fromkeys(column for row in self.rows for column in row))
 
     def _cells(self) -> tuple[list[str], list[list[str]]]:
-        """(headings, rows) of the table: what was measured, and beside it what the README quotes."""
+        """(headings, rows) of the table: measured values, each followed by what the README quotes."""
         headings, columns = [], []
         for column in self._columns():
             headings.append(column)

@@ -54,19 +54,23 @@ class Bench:
             self.failed(what, error)
 
     def agreeing(
-        self, case: str, ours: Callable[[str], torch.Tensor], truth: Callable[[], torch.Tensor], tolerance: float = 1e-4
+        self,
+        case: str,
+        ours: Callable[[str], torch.Tensor],
+        expected: Callable[[], torch.Tensor],
+        tolerance: float = 1e-4,
     ) -> list[str]:
-        """The backends whose result agrees with `truth`, the reference's on the CPU; only these are timed.
+        """The backends whose result agrees with `expected`, the reference's on the CPU; only these are timed.
 
         The mean absolute difference may be `tolerance` times the largest absolute value.
         """
         agreeing = []
         with self.attempt(f"{case}, the reference on the CPU"):
-            expected = truth().double()
+            right = expected().double()
             for backend in self.backends:
                 with self.attempt(f"{case}, {backend}"):
                     result = ours(backend).double().cpu()
-                    error = ((result - expected).abs().mean() / expected.abs().max().clamp_min(1e-30)).item()
+                    error = ((result - right).abs().mean() / right.abs().max().clamp_min(1e-30)).item()
                     if not error <= tolerance:
                         raise ValueError(f"differs from the reference by {error:.2g} of its largest value on average")
                     agreeing.append(backend)

@@ -185,7 +185,8 @@ def _no_outcome(found: Shared, limit: float, log: Path) -> str:
 def speed(place: Place, name: str, compiles: bool, limit: float) -> Rows:
     """The figures of one part of speed.py, as far as it got.
 
-    Where the device stops working at a call of one backend, the part runs once more without it, for the other's figures.
+    Where the device stops working at a call of one backend, the part runs once more without it for the other's
+    figures.
     """
     ends, out, log = time.monotonic() + limit, place.folder / f"{name}.json", place.folder / f"{name}.log"
     command = [sys.executable, "-m", "benchmarks.gpu.speed", name, "--device", place.device, "--out", out]

@@ -32,7 +32,7 @@ class Recording(torch.nn.Module):
 
 
 def search(bench: Bench) -> None:
-    """The line-search step, and whole searches over the time of their forward passes alone.
+    """The line-search step, and searches over the time of their forward passes alone.
 
     The networks are untrained; the last bias makes all classes equally likely. TF32 is off, since its rounding exceeds
     the tolerance of the search.
@@ -139,7 +139,7 @@ def _step(bench: Bench, name: str, model: torch.nn.Module, x: torch.Tensor, cand
 
 
 def mrt(bench: Bench) -> None:
-    """A whole step of MRT-10 beside the published loop, and whether both choose the same draws."""
+    """A step of MRT-10 compared with the published loop, and whether both choose the same draws."""
     k, alone = 2 if bench.small else 10, "the model alone"
     if bench.small:
         training.BATCH = 8

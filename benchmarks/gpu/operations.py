@@ -70,7 +70,7 @@ def draws(normal, backend, device):
 
 
 def closest(method, backend, device):
-    """A whole search, `line_search_step` from the first evaluation to the last, in float64."""
+    """A search, `line_search_step` from the first evaluation to the last, in float64."""
     weight = normals(5, 30, dtype=torch.float64).to(device)
     x, ends = uniforms(19, 30, dtype=torch.float64).to(device), uniforms(3, 19, 30, dtype=torch.float64).to(device)
     found = closest_boundary(lambda x: torch.tanh(x @ weight.T), x, ends.flip(1), method=method, backend=backend)

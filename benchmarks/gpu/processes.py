@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.gpu.shared_work import has_ended, read_begun, read_names, read_outcomes
+from benchmarks.gpu.shared_work import has_ended, read_names, read_outcomes, read_started
 
 ROOT = Path(__file__).resolve().parents[2]
 BACKENDS = {"cuda": ("cuda", "triton"), "cpu": ("native", "reference")}
@@ -126,22 +126,22 @@ def run_shared(
                 [*command, "--share", work, "--process", number, "--processes", processes], left, log, **environment
             )
             statuses.append(status)
-            begun = read_begun(work, number)
+            started = read_started(work, number)
             if status is None:
-                stopped.update(begun[-1:])
+                stopped.update(started[-1:])
             elif not has_ended(work, number):
                 reason = why(status, left, log)
-                if len(begun) == before:
+                if len(started) == before:
                     reasons.append(reason)
                 else:
-                    died[begun[-1]] = reason
-                    before = len(begun)
+                    died[started[-1]] = reason
+                    before = len(started)
                     continue
             return
 
     with ThreadPoolExecutor(processes) as pool:
         list(pool.map(keep_running, range(processes)))
     outcomes = {outcome.pop("name"): outcome for outcome in read_outcomes(work)}
-    begun = set(read_begun(work))
-    left = [each for each in read_names(work) if each not in outcomes and (each not in begun or each in stopped)]
+    started = set(read_started(work))
+    left = [each for each in read_names(work) if each not in outcomes and (each not in started or each in stopped)]
     return Shared(outcomes, {each: how for each, how in died.items() if each not in outcomes}, left, statuses, reasons)

@@ -46,7 +46,7 @@ class SharedWork:
             (self.folder / f"taken-{hashlib.sha256(name.encode()).hexdigest()}").open("x").close()
         except FileExistsError:
             return False
-        self._append("begun", name)
+        self._append("started", name)
         return True
 
     def record(self, name: str, **outcome: Any) -> None:
@@ -75,9 +75,9 @@ def read_outcomes(folder: Path) -> list[dict[str, Any]]:
     return _lines(folder, "outcomes")
 
 
-def read_begun(folder: Path, process: int | str = "*") -> list[str]:
+def read_started(folder: Path, process: int | str = "*") -> list[str]:
     """The names that one process took, or all did."""
-    return _lines(folder, "begun", process)
+    return _lines(folder, "started", process)
 
 
 def has_ended(folder: Path, process: int) -> bool:

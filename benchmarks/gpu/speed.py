@@ -1,4 +1,4 @@
-"""The parts of `benchmarks.gpu` that measure times: each operation on two backends, over its floor, beside its peers.
+"""The parts of `benchmarks.gpu` that measure times: each operation on two backends, over its floor and with its peers.
 
     python -m benchmarks.gpu.speed colours --device cuda --out colours.json
 
@@ -115,7 +115,7 @@ def noise(bench: Bench) -> None:
 
 
 def draws(bench: Bench) -> None:
-    """Uniforms and normals beside torch's own."""
+    """Uniforms and normals compared with torch's own."""
     count, batch, dim = bench.size((10, 1024, 3072), (3, 16, 64))
     index, draw = torch.arange(batch, device=bench.device), torch.arange(count, device=bench.device)
     peer = torch.empty(count, batch, dim, device=bench.device)
@@ -229,7 +229,7 @@ def _best(bench, case, logits, target, selection, large):
 
 
 def projection(bench: Bench) -> None:
-    """The halfspace-box projection beside an implementation that sorts."""
+    """The halfspace-box projection compared with an implementation that sorts."""
     batch, dim = bench.size((1024, 3072), (16, 96))
     generator = torch.Generator().manual_seed(0)
     on_cpu = [halfspace_box_projection.operands(batch, dim, torch.float32, generator) for _ in range(4)]
@@ -262,8 +262,8 @@ def projection(bench: Bench) -> None:
 
 
 def rbf(bench: Bench) -> None:
-    """rbf_decision and its gradient in x beside plain PyTorch; the floor is the two matrix products alone, in float32
-    without TF32."""
+    """rbf_decision and its gradient in x compared with plain PyTorch; the floor is the two matrix products alone, in
+    float32 without TF32."""
     batch, supports, dim, classifiers = bench.size((1024, 10_000, 784, 45), (16, 128, 49, 3))
     torch.backends.cuda.matmul.allow_tf32 = False
     x, support = (

@@ -1,1 +1,1 @@
-"""One module for each table or figure of the papers: our numbers beside the printed ones."""
+"""One module for each table or figure of the papers: our figures and the printed ones."""

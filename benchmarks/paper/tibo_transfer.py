@@ -31,7 +31,7 @@ from benchmarks.paper.tibo_mnist_c import PAPER, PAPER_COLUMNS, PLAIN_SVM
 from robustperf import random
 from robustperf.classifier import evaluating
 from robustperf.data import Dataset, load
-from robustperf.files import note_settings, written_whole
+from robustperf.files import atomic_write, record_settings
 from robustperf.nets import Dropout
 from robustperf.nuisance import mnist_c
 from robustperf.training import ERM, GaussianAugmentation, fit
@@ -203,7 +203,7 @@ class Evaluation:
     def __init__(self, arguments: argparse.Namespace):
         self.scale = SCALES[arguments.scale]
         folder = arguments.runs or common.ROOT / "runs" / "tibo-transfer" / arguments.scale
-        note_settings(folder, {"scale": asdict(self.scale)}, resume=True)
+        record_settings(folder, {"scale": asdict(self.scale)}, resume=True)
         self.file = folder / "accuracies.json"
         self.found = json.loads(self.file.read_text()) if self.file.exists() else {}
         self.train = load("mnist", "train", arguments.data_root).limit(self.scale.images)
@@ -253,7 +253,7 @@ class Evaluation:
             for kind in classifiers:
                 correct = self.labels(kind, name == "GAUSS", seed)(x) == self.test.y
                 self.found[self._key(kind, name, each, seed)] = 100 * correct.double().mean().item()
-        with written_whole(self.file) as partial_file:
+        with atomic_write(self.file) as partial_file:
             partial_file.write_text(json.dumps(self.found, indent=1) + "\n")
         tested = "all sets" if len(sets) > 1 else sets[0]
         print(f"seed {seed}: {name}, {tested} ({time.perf_counter() - began:.0f} s)", file=sys.stderr, flush=True)

@@ -1,1 +1,1 @@
-"""One module for each operation and each job: its time beside what a user would write instead."""
+"""One module for each operation and each job: its time compared with what a user would write instead."""

@@ -57,7 +57,7 @@ def main() -> None:
         report.add(
             case=name,
             **{
-                "ms a step": 1e3 * seconds / (arguments.images // BATCH),
+                "ms per step": 1e3 * seconds / (arguments.images // BATCH),
                 "x faster than the plain loop": times["plain loop"] / seconds,
             },
         )

@@ -1,4 +1,4 @@
-"""rp.basic_robustness beside a plain PyTorch loop: ρ of MNIST points under uniform noise in an L2 ball.
+"""rp.basic_robustness compared with a plain PyTorch loop: ρ of MNIST points under uniform noise in an L2 ball.
 
     python -m benchmarks.speed.basic_robustness --data-root DIR [--points N] [--samples K] [--out DIR]
 

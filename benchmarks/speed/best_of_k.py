@@ -1,4 +1,4 @@
-"""The worst of k draws beside cross_entropy and max in PyTorch, their compiled form, and a sum over the logits.
+"""The worst of k draws compared with cross_entropy and max in PyTorch, their compiled form, and a sum of the logits.
 
 python -m benchmarks.speed.best_of_k [--all-instruction-sets] [--out DIR]
 """

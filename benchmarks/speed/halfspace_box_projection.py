@@ -1,4 +1,4 @@
-"""The halfspace-box projection beside a sort-based PyTorch implementation, its compiled form, and a copy.
+"""The halfspace-box projection compared with a sort-based PyTorch implementation, its compiled form, and a copy.
 
 python -m benchmarks.speed.halfspace_box_projection [--all-instruction-sets] [--out DIR]
 """

@@ -1,4 +1,4 @@
-"""A training step with Hein's cross-Lipschitz regulariser, beside the double loop over classes.
+"""A training step with Hein's cross-Lipschitz regulariser, compared with the double loop over classes.
 
     python -m benchmarks.speed.hein [--out DIR]
 

@@ -1,4 +1,4 @@
-"""The closest boundary of an ensemble on a trained MNIST CNN, beside batched bisection of every line.
+"""The closest boundary of an ensemble on a trained MNIST CNN, compared with batched bisection of every line.
 
     python -m benchmarks.speed.line_search --data-root DIR [--out DIR]
 

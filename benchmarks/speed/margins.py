@@ -1,4 +1,4 @@
-"""rp.margins beside foolbox: the same classifier, points and attack budget; time and median margin of both.
+"""rp.margins compared with foolbox: the same classifier, points and attack budget; time and median margin of both.
 
     python -m benchmarks.speed.margins --data-root DIR [--points N] [--out DIR]
 

@@ -1,4 +1,4 @@
-"""MNIST-C's corruptions of 10,000 images; a few of them beside loops over single images in NumPy and SciPy.
+"""MNIST-C's corruptions of 10,000 images; a few of them compared with loops over single images in NumPy and SciPy.
 
     python -m benchmarks.speed.mnist_c --data-root DIR [--points N] [--peer-points N] [--threads N] [--out DIR]
 
@@ -19,8 +19,8 @@ from benchmarks.common.report import Report
 from benchmarks.common.timing import interleave
 from robustperf import plot, random
 from robustperf.data import load
+from robustperf.names import CORRUPTIONS
 from robustperf.nuisance import mnist_c
-from robustperf.nuisance.corruptions import CORRUPTIONS
 
 KEY = random.key(0)
 SHOWN = [3, 2, 1, 18, 4, 8]  # digits 0 to 5 of the test set

@@ -1,4 +1,4 @@
-"""Fused nuisance kernels beside kornia, eager PyTorch, torch.compile of the reference, and a copy of the same bytes.
+"""Fused nuisance kernels compared with kornia, eager PyTorch, torch.compile of the reference, and a copy.
 
     python -m benchmarks.speed.nuisance [--all-instruction-sets] [--out DIR]
 

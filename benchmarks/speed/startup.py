@@ -1,4 +1,4 @@
-"""Times of `import robustperf` and of the command line's help beside `import torch`, each in its own process.
+"""Times of `import robustperf` and of the command line's help compared with `import torch`, each in its own process.
 
     python -m benchmarks.speed.startup [--out DIR]
 
@@ -41,7 +41,7 @@ def main() -> None:
     calls |= {name: process("-m", "robustperf.cli", *options) for name, options in COMMANDS.items()}
     times = interleave(calls, arguments.repeats, warmup=1)
     torch_alone = times["import torch"]
-    report = Report("startup", "Import and start, medians of whole processes", arguments.output)
+    report = Report("startup", "Import and start, medians over processes", arguments.output)
     for name, seconds in times.items():
         report.add(
             case=name,

@@ -1,5 +1,5 @@
-"""Prediction by an SVM beside scikit-learn's SVC.predict, on MNIST with T's RBF kernel, gamma = 0.05 and C = 5; and
-beside scikit-learn-intelex where it is installed.
+"""Prediction by an SVM compared with scikit-learn's SVC.predict, on MNIST with T's RBF kernel, gamma = 0.05 and C = 5;
+and with scikit-learn-intelex where it is installed.
 
     python -m benchmarks.speed.svm --data-root DIR [--fit N] [--points N] [--out DIR]
 

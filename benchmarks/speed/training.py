@@ -1,4 +1,4 @@
-"""Steps of model-based training beside the published loop: time and peak memory by k; and the overhead of `fit`.
+"""Steps of model-based training compared with the published loop: time and peak memory by k; and the overhead of `fit`.
 
     python -m benchmarks.speed.training [--out DIR]
 
@@ -68,7 +68,7 @@ def ours(objective, model, x, y) -> torch.Tensor:
 
 
 def step(loss_of: Callable[..., torch.Tensor], device: str = "cpu") -> Callable[[], None]:
-    """A whole training step of a new network."""
+    """A function that makes one training step of a new network."""
     torch.manual_seed(0)
     model = nets.RobeyCNN(classes=CLASSES, batch_norm=True).train().to(device)
     optimizer = torch.optim.Adadelta(model.parameters(), lr=1.0)

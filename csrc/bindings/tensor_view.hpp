@@ -9,6 +9,7 @@
 #include <initializer_list>
 #include <string>
 
+#include "../core/half.hpp"
 #include "dlpack.hpp"
 
 namespace robustperf {
@@ -18,14 +19,14 @@ namespace py = pybind11;
 enum class Device { cpu, cuda };
 enum class DType { float32, float64, int64, boolean, bfloat16, float16, other };
 
-// torch's own objects and the names of its attributes, looked up once: identities are compared, not texts.
+// torch's objects and the names of its attributes, looked up once, so that identities are compared and not strings.
 struct Torch {
   static constexpr const char* kDTypes[] = {"float32", "float64", "int64", "bool", "bfloat16", "float16"};
   static constexpr int kCount = static_cast<int>(DType::other);
 
   py::object tensor, dtypes[kCount];
   py::str is_cpu{"is_cpu"}, is_cuda{"is_cuda"}, dtype{"dtype"}, shape{"shape"}, stride{"stride"}, data_ptr{"data_ptr"};
-  const dlpack::Exchange* exchange = nullptr;  // null where this torch has none
+  const dlpack::Exchange* exchange = nullptr;  // null if this torch has none
 
   Torch() {
     const py::module_ torch = py::module_::import("torch");
@@ -38,14 +39,30 @@ struct Torch {
   }
 
   static const Torch& get() {
-    static const Torch* torch = new Torch;  // never destroyed: Python may be gone by then
+    static const Torch* torch = new Torch;  // never destroyed: Python may have ended by then
     return *torch;
   }
 };
 
 inline std::string name_of(DType dtype) { return std::string("torch.") + Torch::kDTypes[static_cast<int>(dtype)]; }
 
-// Any size is right where a shape says kAny.
+// The dtype of tensors of T.
+template <typename T>
+constexpr DType kDTypeOf = DType::other;
+template <>
+inline constexpr DType kDTypeOf<float> = DType::float32;
+template <>
+inline constexpr DType kDTypeOf<double> = DType::float64;
+template <>
+inline constexpr DType kDTypeOf<int64_t> = DType::int64;
+template <>
+inline constexpr DType kDTypeOf<bool> = DType::boolean;
+template <>
+inline constexpr DType kDTypeOf<BFloat16> = DType::bfloat16;
+template <>
+inline constexpr DType kDTypeOf<Float16> = DType::float16;
+
+// In an expected shape: any size.
 constexpr int64_t kAny = -1;
 
 inline std::string text_of(std::initializer_list<int64_t> shape) {
@@ -54,12 +71,12 @@ inline std::string text_of(std::initializer_list<int64_t> shape) {
   return text + "]";
 }
 
-// One argument of a binding: its name is for the errors.
+// One argument of a binding. Errors quote its name.
 class TensorView {
  public:
   TensorView(py::handle tensor, const char* name, Device device) : tensor_(tensor), name_(name) {
     if (!read_by_dlpack(device)) read_by_attributes(device);
-    // torch's fake tensors say that they are on a device
+    // torch's fake tensors have a device and no data
     if (data_ == nullptr && size_ != 0) throw py::value_error(where() + "expected a tensor with data, got none");
   }
 
@@ -68,7 +85,9 @@ class TensorView {
 
   // The data, after a check of the dtype, the shape and the layout.
   template <typename T>
-  T* data(DType dtype, std::initializer_list<int64_t> shape) const {
+  T* data(std::initializer_list<int64_t> shape) const {
+    constexpr DType dtype = kDTypeOf<T>;
+    static_assert(dtype != DType::other);
     bool same = dims_ == shape.size();
     size_t i = 0;
     for (int64_t size : shape) {
@@ -86,8 +105,8 @@ class TensorView {
  private:
   static constexpr size_t kMaxDims = 5;
 
-  // True for a plain tensor on the device; the attributes serve subclasses, which may look like what they are not, and
-  // every error.
+  // True for a plain tensor on the device. Subclasses, whose attributes may differ from their memory, and errors go
+  // through the attributes.
   bool read_by_dlpack(Device device) {
     const Torch& torch = Torch::get();
     if (torch.exchange == nullptr || !py::type::handle_of(tensor_).is(torch.tensor)) return false;
@@ -174,13 +193,24 @@ class TensorView {
   bool contiguous_ = true;
 };
 
-// Calls run(zero, dtype) with the type of x's numbers, float unless they are double.
+// Calls run(zero) with a zero of x's dtype, of float unless x is of double.
 template <typename Run>
 void by_dtype(const TensorView& x, Run&& run) {
   if (x.is(DType::float64))
-    run(double{}, DType::float64);
+    run(double{});
   else
-    run(float{}, DType::float32);
+    run(float{});
+}
+
+// The same for logits, which may be halves.
+template <typename Run>
+void by_logit_dtype(const TensorView& logits, Run&& run) {
+  if (logits.is(DType::bfloat16))
+    run(BFloat16{});
+  else if (logits.is(DType::float16))
+    run(Float16{});
+  else
+    by_dtype(logits, run);
 }
 
 }  // namespace robustperf

@@ -1,14 +1,14 @@
-// Affine warps: where the pixels of the new image come from, and how that depends on delta.
+// Affine warps: the source position of each output pixel, and its gradient in delta.
 #pragma once
 
 #include "program.hpp"
 
-namespace robustperf::ROBUSTPERF_ISA {
+namespace robustperf::ROBUSTPERF_TARGET {
 
 enum AffineParameter { kAngle, kShiftX, kShiftY, kScale, kShearX, kShearY, kAffineParameters };
 
-// u = xx (x - mid_x) + xy (y - mid_y) + centre_x, and v likewise: from pixel (x, y) of the new image to a place in the
-// old one. Pixels are one apart, y points down.
+// u = xx (x - mid_x) + xy (y - mid_y) + centre_x, and v likewise: from output pixel (x, y) to a position in the input.
+// Pixels are one apart, y points down.
 struct Warp {
   double xx, xy, yx, yy;
   double mid_x, mid_y, centre_x, centre_y;
@@ -25,9 +25,9 @@ struct WarpParameters {
 };
 
 template <typename T>
-ROBUSTPERF_HD inline WarpParameters parameters_of(const Step& step, const T* delta) {
+ROBUSTPERF_HD inline WarpParameters warp_parameters_of(const Step& step, const T* delta) {
   WarpParameters p{};
-  const int64_t mask = static_cast<int64_t>(setting(step, 0));
+  const int64_t mask = affine_mask(step);
   for (int i = 0, next = 0; i < kAffineParameters; ++i)
     if (mask >> i & 1) p.values[i] = static_cast<double>(delta[next++]);
   p.cosine = ::cos(p.values[kAngle] * kDegree);
@@ -38,13 +38,13 @@ ROBUSTPERF_HD inline WarpParameters parameters_of(const Step& step, const T* del
   return p;
 }
 
-// The image is scaled, sheared (x by y, then y by x), turned counter-clockwise about its centre and moved; this is the
-// way back.
+// The image is scaled, sheared (x by y, then y by x), rotated counter-clockwise about its centre and translated; this
+// is the inverse map.
 ROBUSTPERF_HD inline Warp warp_of(const WarpParameters& p, int64_t height, int64_t width) {
-  const double both = 1 + p.shear_x * p.shear_y;
+  const double shears = 1 + p.shear_x * p.shear_y;
   Warp w{};
-  w.xx = (both * p.cosine - p.shear_x * p.sine) / p.zoom;
-  w.xy = (-both * p.sine - p.shear_x * p.cosine) / p.zoom;
+  w.xx = (shears * p.cosine - p.shear_x * p.sine) / p.zoom;
+  w.xy = (-shears * p.sine - p.shear_x * p.cosine) / p.zoom;
   w.yx = (p.sine - p.shear_y * p.cosine) / p.zoom;
   w.yy = (p.cosine + p.shear_y * p.sine) / p.zoom;
   w.centre_x = (width - 1) * 0.5;
@@ -54,29 +54,30 @@ ROBUSTPERF_HD inline Warp warp_of(const WarpParameters& p, int64_t height, int64
   return w;
 }
 
-// Where a pixel comes from: right and down of the neighbour (x, y), which lies in a border of zeros where the place is
-// outside the image.
+// A pixel's source: `right` and `down` of pixel (x, y) by a fraction each. Outside the image (x, y) lies in a border of
+// zeros.
 template <typename T>
-struct Place {
+struct SourcePosition {
   int x, y;
   T right, down;
-  bool moves_x, moves_y;  // whether the place follows delta, or is clamped
+  bool unclamped_x, unclamped_y;  // a clamped position does not depend on delta
 };
 
 template <typename T>
-ROBUSTPERF_HD inline Place<T> place_of(const Warp& w, bool border, int64_t y, int64_t x, int64_t height,
-                                       int64_t width) {
-  const T low = border ? T(0) : T(-1), most_x = static_cast<T>(border ? width - 1 : width),
-          most_y = static_cast<T>(border ? height - 1 : height);
+ROBUSTPERF_HD inline SourcePosition<T> source_position_of(const Warp& w, bool border, int64_t y, int64_t x,
+                                                          int64_t height, int64_t width) {
+  const T low = border ? T(0) : T(-1), high_x = static_cast<T>(border ? width - 1 : width),
+          high_y = static_cast<T>(border ? height - 1 : height);
   const T u = static_cast<T>(w.u0() + w.xy * y) + static_cast<T>(w.xx) * static_cast<T>(x),
           v = static_cast<T>(w.v0() + w.yy * y) + static_cast<T>(w.yx) * static_cast<T>(x);
-  // so written that a NaN ends up at the low end
-  const T cu = smaller(u > low ? u : low, most_x) + T(1), cv = smaller(v > low ? v : low, most_y) + T(1);
+  // written so that NaN becomes the low end
+  const T cu = min_of(u > low ? u : low, high_x) + T(1), cv = min_of(v > low ? v : low, high_y) + T(1);
   const int iu = static_cast<int>(cu), iv = static_cast<int>(cv);
-  return {iu - 1, iv - 1, cu - static_cast<T>(iu), cv - static_cast<T>(iv), u > low && u<most_x, v> low && v < most_y};
+  return {
+      iu - 1, iv - 1, cu - static_cast<T>(iu), cv - static_cast<T>(iv), low < u && u < high_x, low < v && v < high_y};
 }
 
-// Sums over the pixels of the gradients in u and v, alone and times x and y.
+// The gradients in u and v summed over the pixels, plain and times x and y.
 struct WarpGradient {
   double u, ux, uy, v, vx, vy;
 };
@@ -95,9 +96,9 @@ ROBUSTPERF_HD inline void warp_backward(const Step& step, const WarpParameters& 
                (d_xx * (p.shear_y * p.cosine - p.sine) - d_xy * (p.shear_y * p.sine + p.cosine));
   d[kShearY] = kDegree * (1 + p.shear_y * p.shear_y) / p.zoom *
                (d_xx * p.shear_x * p.cosine - d_xy * p.shear_x * p.sine - d_yx * p.cosine + d_yy * p.sine);
-  const int64_t mask = static_cast<int64_t>(setting(step, 0));
+  const int64_t mask = affine_mask(step);
   for (int i = 0, next = 0; i < kAffineParameters; ++i)
     if (mask >> i & 1) d_delta[next++] += d[i];
 }
 
-}  // namespace robustperf::ROBUSTPERF_ISA
+}  // namespace robustperf::ROBUSTPERF_TARGET

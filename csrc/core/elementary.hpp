@@ -1,10 +1,10 @@
-// Elementary functions by additions and multiplications alone, since the libraries' own differ in the last bit
-// from one another: the same bits from every instruction set and device.
+// Elementary functions from additions and multiplications alone: the libraries' own differ in the last bit from one
+// another, these give the same bits on every instruction set and device.
 #pragma once
 
 #include "platform.hpp"
 
-namespace robustperf::ROBUSTPERF_ISA {
+namespace robustperf::ROBUSTPERF_TARGET {
 
 // Natural logarithm of a positive normal float (the polynomial is Cephes' logf).
 ROBUSTPERF_HD inline float log_of(float y) {
@@ -50,10 +50,10 @@ ROBUSTPERF_HD inline double log_of(double y) {
   return (twice + low) + e * 6.93147180369123816490e-1;
 }
 
-// Exponential of a float (Cephes' expf), 2^-126 at the least; x up to 88.
+// Exponential of a float (Cephes' expf), at least 2^-126; x up to 88.
 ROBUSTPERF_HD inline float exp_of(float x) {
-  const float y = larger(smaller(x, 88.0f), -87.3f);
-  const float rounder = 12582912.0f;  // 1.5 * 2^23: the sum has no bits left behind the point
+  const float y = max_of(min_of(x, 88.0f), -87.3f);
+  const float rounder = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
   const float n = (y * 1.44269504f + rounder) - rounder;
   const float r = (y - n * 0.693359375f) - n * -2.12194440e-4f;
   float p = 1.9875691500e-4f;
@@ -66,26 +66,26 @@ ROBUSTPERF_HD inline float exp_of(float x) {
   return p * bits_as<float>((static_cast<int32_t>(n) + 127) << 23);
 }
 
-// What a number, or the CPU's vector of numbers, is made of; lanes.hpp adds the vectors.
+// The scalar and the integer type of a number, or of the CPU's vector of numbers, which cpu/simd.hpp adds.
 template <typename V>
-struct Parts;
+struct VectorTraits;
 
 template <typename T, typename Integer>
-struct PartsOfNumber {
-  using Number = T;
+struct ScalarTraits {
+  using Scalar = T;
   using Bits = Integer;
   // NaN stays NaN.
   ROBUSTPERF_HD static constexpr T at_least(T lowest, T x) { return lowest > x ? lowest : x; }
 };
 template <>
-struct Parts<float> : PartsOfNumber<float, uint32_t> {};
+struct VectorTraits<float> : ScalarTraits<float, uint32_t> {};
 template <>
-struct Parts<double> : PartsOfNumber<double, uint64_t> {};
+struct VectorTraits<double> : ScalarTraits<double, uint64_t> {};
 
 // 2^r for |r| <= 1/2 and exactly 1 at 0: minimax polynomials, relative error 1e-7 and 4e-18 before rounding. Their
-// terms are paired (Estrin), for a processor waits for each step of Horner's rule.
+// terms are paired (Estrin's scheme), since each step of Horner's rule waits for the one before.
 template <typename V>
-ROBUSTPERF_HD inline V power_of_two(V r, float) {
+ROBUSTPERF_HD inline V exp2_of(V r, float) {
   const V square = r * r;
   const V low = r * 6.931469776e-1f + 1.0f;
   const V middle = r * 5.550733743e-2f + 2.402224209e-1f;
@@ -94,7 +94,7 @@ ROBUSTPERF_HD inline V power_of_two(V r, float) {
 }
 
 template <typename V>
-ROBUSTPERF_HD inline V power_of_two(V r, double) {
+ROBUSTPERF_HD inline V exp2_of(V r, double) {
   const V square = r * r, fourth = square * square;
   const V p0 = r * 6.9314718055994533e-1 + 1.0;
   const V p2 = r * 5.5504108664820083e-2 + 2.4022650695910131e-1;
@@ -105,21 +105,22 @@ ROBUSTPERF_HD inline V power_of_two(V r, double) {
   return ((p10 * square + p8) * fourth + (p6 * square + p4)) * fourth + (p2 * square + p0);
 }
 
-// e^x for x <= 0, some 2^-126 (-1022 for double) at the least, NaN where x is. Quicker than exp_of: its error grows
-// with |x| relative to e^x, but not beside e^0 in a sum of powers. V is float, double or the CPU's vector of either.
+// e^x for x <= 0, at least about 2^-126 (2^-1022 for double); NaN where x is. Faster than exp_of: its error relative to
+// e^x grows with |x|, but is small relative to e^0, the largest term of a sum of exponentials. V is float, double or
+// the CPU's vector of either.
 template <typename V>
 ROBUSTPERF_HD inline V exp_below_zero(V x) {
-  using T = typename Parts<V>::Number;
-  using Bits = typename Parts<V>::Bits;
+  using T = typename VectorTraits<V>::Scalar;
+  using Bits = typename VectorTraits<V>::Bits;
   constexpr bool kWide = sizeof(T) == sizeof(double);
   constexpr T kLowest = kWide ? T(-1022) : T(-126);
   constexpr int kFraction = kWide ? 52 : 23;
-  // Added to t, it leaves the nearest integer n and the exponent's bias in the lowest bits.
+  // Added to t, it puts the nearest integer n plus the exponent's bias into the lowest bits.
   constexpr T kRound = kWide ? T(0x1.8p52 + 1023) : T(0x1.8p23 + 127);
-  const V t = Parts<V>::at_least(V{} + kLowest, x * T(1.4426950408889634));
+  const V t = VectorTraits<V>::at_least(V{} + kLowest, x * T(1.4426950408889634));
   const V shifted = t + kRound;
   const V scale = bits_as<V>(bits_as<Bits>(shifted) << kFraction);  // 2^n
-  return power_of_two(t - (shifted - kRound), T()) * scale;
+  return exp2_of(t - (shifted - kRound), T()) * scale;
 }
 
-}  // namespace robustperf::ROBUSTPERF_ISA
+}  // namespace robustperf::ROBUSTPERF_TARGET

@@ -1,12 +1,12 @@
-// The field of fog: lattices of random numbers, each twice as fine as the one before and of half its weight, bilinear
-// between the nodes.
+// The density field of fog: a sum of lattices of random numbers, bilinear between the nodes. Each lattice (an octave)
+// is twice as fine as the one before and has half its weight.
 #pragma once
 
 #include "program.hpp"
 
-namespace robustperf::ROBUSTPERF_ISA {
+namespace robustperf::ROBUSTPERF_TARGET {
 
-// The lattice of an octave begins here, counted in nodes.
+// The first node of an octave's lattice.
 ROBUSTPERF_HD constexpr int64_t fog_offset(int octave) {
   int64_t nodes = 0;
   for (int o = 0; o < octave; ++o) nodes += int64_t{(2 << o) + 1} * ((2 << o) + 1);
@@ -14,28 +14,28 @@ ROBUSTPERF_HD constexpr int64_t fog_offset(int octave) {
 }
 static_assert(fog_offset(kOctaves) == kFogNodes);
 
-// 1, 1/2, 1/4, ... brought to the sum 1.
+// 1, 1/2, 1/4, ... normalised to the sum 1.
 ROBUSTPERF_HD constexpr double fog_weight(int octave) {
   return (1 << (kOctaves - 1 - octave)) / double((1 << kOctaves) - 1);
 }
 
-// Steps of the lattice for a pixel.
+// Cells of the lattice per pixel.
 template <typename T>
-ROBUSTPERF_HD inline T pitch(int cells, int64_t size) {
+ROBUSTPERF_HD inline T cells_per_pixel(int cells, int64_t size) {
   return size > 1 ? T(cells) / static_cast<T>(size - 1) : T(0);
 }
 
-// Where a pixel lies on one axis of a lattice: after which node, and which share of the way to the next.
+// A pixel's position on one axis of a lattice: between `node` and the next, at this fraction of the distance.
 template <typename T>
-struct Station {
+struct NodePosition {
   int node;
-  T share;
+  T fraction;
 };
 
 template <typename T>
-ROBUSTPERF_HD inline Station<T> station_of(int64_t place, int cells, int64_t size) {
-  const T at = static_cast<T>(place) * pitch<T>(cells, size);
-  const int node = smaller(static_cast<int>(at), cells - 1);
+ROBUSTPERF_HD inline NodePosition<T> node_position_of(int64_t pixel, int cells, int64_t size) {
+  const T at = static_cast<T>(pixel) * cells_per_pixel<T>(cells, size);
+  const int node = min_of(static_cast<int>(at), cells - 1);
   return {node, at - static_cast<T>(node)};
 }
 
@@ -45,12 +45,13 @@ ROBUSTPERF_HD inline T fog_at(const T* lattices, int64_t y, int64_t x, int64_t h
   T field = 0;
   for (int o = 0; o < kOctaves; ++o) {
     const int cells = 2 << o;
-    const Station<T> down = station_of<T>(y, cells, height), right = station_of<T>(x, cells, width);
+    const NodePosition<T> down = node_position_of<T>(y, cells, height), right = node_position_of<T>(x, cells, width);
     const T *upper = lattices + fog_offset(o) + down.node * (cells + 1) + right.node, *lower = upper + cells + 1;
-    const T left = upper[0] + down.share * (lower[0] - upper[0]), next = upper[1] + down.share * (lower[1] - upper[1]);
-    field += static_cast<T>(fog_weight(o)) * (left + right.share * (next - left));
+    const T left = upper[0] + down.fraction * (lower[0] - upper[0]),
+            next = upper[1] + down.fraction * (lower[1] - upper[1]);
+    field += static_cast<T>(fog_weight(o)) * (left + right.fraction * (next - left));
   }
   return field;
 }
 
-}  // namespace robustperf::ROBUSTPERF_ISA
+}  // namespace robustperf::ROBUSTPERF_TARGET

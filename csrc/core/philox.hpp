@@ -1,13 +1,13 @@
-// Counter-based randomness: Philox4x32-10 (Salmon et al. 2011), and what its words become.
+// Counter-based random numbers: Philox4x32-10 (Salmon et al. 2011), and uniforms and normals from its words.
 //
-// A draw is a function of (key, sample index, draw, component) and of nothing else, so no result depends on the batch
-// size, the number of threads or processes, or the device. No operation below may be contracted or reordered: the
-// build turns contraction off, which keeps the normals, too, equal bit for bit everywhere.
+// A draw is a function of (key, sample id, draw, component) and nothing else, so no result depends on the batch size,
+// the number of threads or processes, or the device. No operation below may be contracted or reordered: the build turns
+// contraction off, which keeps the normals bit-identical everywhere.
 #pragma once
 
 #include "elementary.hpp"
 
-namespace robustperf::ROBUSTPERF_ISA {
+namespace robustperf::ROBUSTPERF_TARGET {
 
 struct Words {
   uint32_t w[4];
@@ -36,8 +36,8 @@ ROBUSTPERF_HD inline Words draw_counter(uint32_t block, uint32_t draw, uint64_t 
 // [0, 1), a multiple of 2^-24.
 ROBUSTPERF_HD inline float uniform_of(uint32_t word) { return static_cast<float>(word >> 8) * 0x1p-24f; }
 
-// The standard normal quantile of (2 (word >> 8) + 1) / 2^25: one word a normal, so that the count of words never
-// depends on the values; within 2e-6 of the exact quantile, |result| < 5.5. The two polynomials are those of
+// The standard normal quantile of (2 (word >> 8) + 1) / 2^25. One word per normal, so that the number of words never
+// depends on their values. Within 2e-6 of the exact quantile, |result| < 5.5. The two polynomials are those of
 // M. Giles, "Approximating the erfinv function" (2010), single precision.
 ROBUSTPERF_HD inline float normal_of(uint32_t word) {
   const float x = static_cast<float>(2 * static_cast<int32_t>(word >> 8) + 1 - (1 << 24)) * 0x1p-24f;  // exact
@@ -52,7 +52,7 @@ ROBUSTPERF_HD inline float normal_of(uint32_t word) {
   central = central * s - 0.00417768164f;
   central = central * s + 0.246640727f;
   central = central * s + 1.50140941f;
-  const float t = ::sqrtf(larger(w, 0.0f)) - 3.0f;
+  const float t = ::sqrtf(max_of(w, 0.0f)) - 3.0f;
   float tail = -0.000200214257f;
   tail = tail * t + 0.000100950558f;
   tail = tail * t + 0.00134934322f;
@@ -65,4 +65,4 @@ ROBUSTPERF_HD inline float normal_of(uint32_t word) {
   return (w < 5.0f ? central : tail) * x * 1.41421356f;
 }
 
-}  // namespace robustperf::ROBUSTPERF_ISA
+}  // namespace robustperf::ROBUSTPERF_TARGET

@@ -1,4 +1,4 @@
-// Rows shared out over OpenMP threads.
+// Rows divided among OpenMP threads.
 #pragma once
 
 #ifdef _OPENMP
@@ -7,9 +7,10 @@
 
 #include "../core/platform.hpp"
 
-namespace robustperf::ROBUSTPERF_ISA {
+namespace robustperf::ROBUSTPERF_TARGET {
 
-// A region of one thread costs 0.4 us. Within a caller's region it takes one all the same: its thread is number 0.
+// A parallel region of one thread costs 0.4 us. Inside a caller's region one is needed: there the thread's number is
+// not 0, and a new region's is.
 inline bool needs_no_region(int threads) {
 #ifdef _OPENMP
   return threads <= 1 && !::omp_in_parallel();
@@ -18,7 +19,7 @@ inline bool needs_no_region(int threads) {
 #endif
 }
 
-// body(from, to) for a stretch of the rows on each thread.
+// Calls body(from, to) with a range of the rows on each thread.
 template <typename Body>
 inline void parallel_ranges(int64_t rows, int threads, Body&& body) {
   if (needs_no_region(threads)) {
@@ -28,15 +29,16 @@ inline void parallel_ranges(int64_t rows, int threads, Body&& body) {
 #pragma omp parallel num_threads(threads) if (threads > 1)
   {
 #ifdef _OPENMP
-    const int64_t team = ::omp_get_num_threads(), thread = ::omp_get_thread_num();
+    const int64_t count = ::omp_get_num_threads(), thread = ::omp_get_thread_num();
 #else
-    const int64_t team = 1, thread = 0;
+    const int64_t count = 1, thread = 0;
 #endif
-    const int64_t from = rows * thread / team, to = rows * (thread + 1) / team;
+    const int64_t from = rows * thread / count, to = rows * (thread + 1) / count;
     if (from < to) body(from, to);
   }
 }
 
+// Calls body(row) for each row.
 template <typename Body>
 inline void parallel_rows(int64_t rows, int threads, Body&& body) {
   if (needs_no_region(threads)) {
@@ -58,4 +60,4 @@ inline int64_t thread_number() {
 #endif
 }
 
-}  // namespace robustperf::ROBUSTPERF_ISA
+}  // namespace robustperf::ROBUSTPERF_TARGET

@@ -1,20 +1,20 @@
-// Neighbouring blocks that wait for each other, which processors have been able to do since Hopper.
+// Thread block clusters: neighbouring blocks that can wait for each other, since Hopper.
 #pragma once
 
 #include "launch.hpp"
 
-namespace robustperf::cuda {
+namespace robustperf::device {
 
-// All threads of the cluster's blocks must come here; what they have written is seen behind it.
+// A barrier for all threads of the cluster's blocks. What they wrote before it is visible after it.
 __device__ inline void sync_cluster() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   asm volatile("barrier.cluster.arrive.release;\nbarrier.cluster.wait.acquire;" ::: "memory");
 #else
-  __trap();  // nothing that is launched on other processors comes here
+  __trap();  // no launch on an older GPU reaches this
 #endif
 }
 
-// Throws for a device that cannot be asked.
+// Whether the current device has them. Throws if CUDA cannot tell.
 bool has_clusters();
 
-}  // namespace robustperf::cuda
+}  // namespace robustperf::device

@@ -8,27 +8,27 @@
 
 #include "cluster.hpp"
 
-namespace robustperf::cuda {
+namespace robustperf::device {
 
 void check(cudaError_t status, const char* what) {
   if (status == cudaSuccess) return;
-  cudaGetLastError();  // told here, not once more by the next call
+  cudaGetLastError();  // clears it: the next call must not report it again
   throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(status));
 }
 
-int64_t resident(const char* what, const void* kernel, int threads, int cluster) {
-  static std::mutex busy;
+int64_t resident(const char* what, const void* function, int threads, int cluster) {
+  static std::mutex mutex;
   static std::map<std::tuple<int, const void*, int, int>, int64_t> known;
   int device = 0, found = 0, processors = 1;
   check(cudaGetDevice(&device), "cudaGetDevice");
-  const std::lock_guard<std::mutex> lock(busy);
-  int64_t& count = known[{device, kernel, threads, cluster}];
+  const std::lock_guard<std::mutex> lock(mutex);
+  int64_t& count = known[{device, function, threads, cluster}];
   if (count > 0) return count;
   if (cluster > 1) {
     const Launch how(cluster, threads, cluster, nullptr);
-    check(cudaOccupancyMaxActiveClusters(&found, kernel, &how.config), what);
+    check(cudaOccupancyMaxActiveClusters(&found, function, &how.config), what);
   } else {
-    check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&found, kernel, threads, 0), what);
+    check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&found, function, threads, 0), what);
     check(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device), "cudaDeviceGetAttribute");
   }
   if (found < 1)
@@ -44,4 +44,4 @@ bool has_clusters() {
   return major >= 9;
 }
 
-}  // namespace robustperf::cuda
+}  // namespace robustperf::device

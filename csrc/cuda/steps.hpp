@@ -1,31 +1,29 @@
-// The steps of a nuisance program on pixels in registers, forth and back.
+// The steps that read one pixel at a time, over a tile in a thread's registers: forward and backward.
 #pragma once
 
 #include "../core/affine.hpp"
 #include "../core/blur.hpp"
 #include "../core/colour.hpp"
 #include "../core/fog.hpp"
-#include "../core/laws.hpp"
-#include "pack.hpp"
+#include "../core/distributions.hpp"
 #include "plan.hpp"
+#include "vector_access.hpp"
 
-namespace robustperf::cuda {
+namespace robustperf::device {
 
-using namespace robustperf::ROBUSTPERF_ISA;
-
-// kPixels neighbouring pixels: all channels of an image of one or three, one channel of any other.
+// kPixels neighbouring pixels: all channels of an image of one or three channels, one channel of any other image.
 template <typename T, int kPixels>
-struct Bundle {
-  Pack<T, kPixels> v[3];
+struct Tile {
+  Vector<T, kPixels> v[3];
 };
 
-// Channels in a bundle, and bundles above one another, for images of so many channels.
+// The channels of a tile, and the tiles that hold all channels of a pixel.
 __device__ inline int depth_of(int channels) { return channels == 3 ? 3 : 1; }
-__device__ inline int bundles_of(int channels) { return channels == 3 ? 1 : channels; }
+__device__ inline int tiles_of(int channels) { return channels == 3 ? 1 : channels; }
 
 template <typename T, int kPixels>
-__device__ Bundle<T, kPixels> read_bundle(const T* image, int64_t plane, int64_t pixel, int channel, int depth) {
-  Bundle<T, kPixels> b;
+__device__ Tile<T, kPixels> read_tile(const T* image, int64_t plane, int64_t pixel, int channel, int depth) {
+  Tile<T, kPixels> b;
 #pragma unroll
   for (int c = 0; c < 3; ++c)
     if (c < depth) b.v[c] = read<kPixels>(image + (channel + c) * plane + pixel);
@@ -33,33 +31,32 @@ __device__ Bundle<T, kPixels> read_bundle(const T* image, int64_t plane, int64_t
 }
 
 template <typename T, int kPixels>
-__device__ void write_bundle(T* image, int64_t plane, int64_t pixel, int channel, int depth,
-                             const Bundle<T, kPixels>& b) {
+__device__ void write_tile(T* image, int64_t plane, int64_t pixel, int channel, int depth, const Tile<T, kPixels>& b) {
 #pragma unroll
   for (int c = 0; c < 3; ++c)
     if (c < depth) write(image + (channel + c) * plane + pixel, b.v[c]);
 }
 
-// What a step needs beside the pixels.
+// What a step needs besides the pixels.
 template <typename T>
-struct Site {
+struct StepContext {
   const Step& step;
-  const T* delta;       // all of the image's
-  const double* whole;  // three numbers: what the step wanted to know of the image
-  int64_t pixel;        // the first of the bundle
-  int channel;          // likewise
+  const T* delta;            // all of the image's
+  const double* statistics;  // [3], of the step's whole input
+  int64_t pixel;             // the first of the tile
+  int channel;               // the first of the tile
   int64_t height, width;
 
   __device__ int depth() const { return depth_of(step.channels); }
   __device__ T d() const { return delta[step.offset]; }
   __device__ int64_t plane() const { return height * width; }
-  // The place of a value in a delta with a number for each.
+  // The component of a delta that has one for each value of the image.
   __device__ int64_t value(int c, int p) const { return step.offset + (channel + c) * plane() + pixel + p; }
 };
 
 // Calls body(value, c, p) for each value.
 template <typename T, int kPixels, typename Body>
-__device__ void each_value(Bundle<T, kPixels>& b, int depth, Body&& body) {
+__device__ void each_value(Tile<T, kPixels>& b, int depth, Body&& body) {
 #pragma unroll
   for (int c = 0; c < 3; ++c)
     if (c < depth) {
@@ -69,239 +66,243 @@ __device__ void each_value(Bundle<T, kPixels>& b, int depth, Body&& body) {
 }
 
 template <typename T, int kPixels>
-__device__ Pixel<T> pixel_of(const Bundle<T, kPixels>& b, int p) {
+__device__ Pixel<T> pixel_of(const Tile<T, kPixels>& b, int p) {
   return {b.v[0][p], b.v[1][p], b.v[2][p]};
 }
 
 template <typename T, int kPixels>
-__device__ void put(Bundle<T, kPixels>& b, int p, Pixel<T> pixel) {
+__device__ void put(Tile<T, kPixels>& b, int p, Pixel<T> pixel) {
   b.v[0][p] = pixel.r, b.v[1][p] = pixel.g, b.v[2][p] = pixel.b;
 }
 
 // Replaces each pixel of three channels.
 template <typename T, int kPixels, typename Body>
-__device__ void each_pixel(Bundle<T, kPixels>& b, Body&& body) {
+__device__ void each_pixel(Tile<T, kPixels>& b, Body&& body) {
 #pragma unroll
   for (int p = 0; p < kPixels; ++p) put(b, p, body(pixel_of(b, p)));
 }
 
 template <typename T>
-__device__ Background<T> background_at(const Site<T>& site) {
-  const bool corner = setting(site.step, 0) == kCorner;
+__device__ Background<T> background_at(const StepContext<T>& context) {
+  const bool corner = replaces(context.step, kCorner);
   T c[3];
-  for (int i = 0; i < 3; ++i) c[i] = static_cast<T>(corner ? site.whole[i] : setting(site.step, 1 + i));
+  for (int i = 0; i < 3; ++i)
+    c[i] = static_cast<T>(corner ? context.statistics[i] : background_colour(context.step, i));
   return background_of(Pixel<T>{c[0], c[1], c[2]});
 }
 
 template <typename T>
-__device__ Pixel<T> colour_at(const Site<T>& site) {
-  const T* d = site.delta + site.step.offset;
+__device__ Pixel<T> colour_at(const StepContext<T>& context) {
+  const T* d = context.delta + context.step.offset;
   return {d[0], d[1], d[2]};
 }
 
 template <typename T, int kPixels>
-__device__ void fog_fields(const Site<T>& site, T (&field)[kPixels]) {
+__device__ void fog_fields(const StepContext<T>& context, T (&field)[kPixels]) {
   for (int p = 0; p < kPixels; ++p) {
-    const int64_t pixel = site.pixel + p;
-    field[p] =
-        fog_at(site.delta + site.step.offset + 1, pixel / site.width, pixel % site.width, site.height, site.width);
+    const int64_t pixel = context.pixel + p;
+    field[p] = fog_at(context.delta + context.step.offset + 1, pixel / context.width, pixel % context.width,
+                      context.height, context.width);
   }
 }
 
-// Called, not repeated for each value: it is long.
+// A call: inlined for each value it would be long.
 template <typename T>
 __device__ __noinline__ T shot_of(T x, double u, double rate) {
-  return unit(static_cast<T>(poisson_quantile(rate * static_cast<double>(x), u) / rate));
+  return clamp01(static_cast<T>(poisson_quantile(rate * static_cast<double>(x), u) / rate));
 }
 
-// kRare: whether the steps may be rare ones.
-template <bool kRare, typename T, int kPixels>
-__device__ void step_forward(const Site<T>& site, Bundle<T, kPixels>& b) {
-  const Step& step = site.step;
-  const int depth = site.depth();
+// kRegisterHeavy: whether the step may be register-heavy.
+template <bool kRegisterHeavy, typename T, int kPixels>
+__device__ void step_forward(const StepContext<T>& context, Tile<T, kPixels>& b) {
+  const Step& step = context.step;
+  const int depth = context.depth();
   switch (step.transform) {
     case kBrightness:
     case kContrast: {
-      const T factor = T(1) + site.d();
-      const T other = (T(1) - factor) * static_cast<T>(step.transform == kContrast ? site.whole[0] : 0.0);
-      return each_value(b, depth, [=](T& x, int, int) { x = blended(x, factor, other); });
+      const T factor = T(1) + context.d();
+      const T other = (T(1) - factor) * static_cast<T>(step.transform == kContrast ? context.statistics[0] : 0.0);
+      return each_value(b, depth, [=](T& x, int, int) { x = scale_and_clamp(x, factor, other); });
     }
     case kSaturation: {
-      const T factor = T(1) + static_cast<T>(setting(step, 0)) * site.d();
+      const T factor = T(1) + static_cast<T>(saturation_sign(step)) * context.d();
       return each_pixel(b, [=](Pixel<T> p) { return saturated(p, factor); });
     }
     case kHue: {
-      const T shift = T(6) * site.d();
-      return each_pixel(b, [=](Pixel<T> p) { return turned(p, shift); });
+      const T shift = T(6) * context.d();
+      return each_pixel(b, [=](Pixel<T> p) { return hue_shifted(p, shift); });
     }
     case kGamma: {
-      const T gamma = T(1) + site.d();
-      return each_value(b, depth, [=](T& x, int, int) { x = unit(power_of(x, gamma)); });
+      const T gamma = T(1) + context.d();
+      return each_value(b, depth, [=](T& x, int, int) { x = clamp01(power_of(x, gamma)); });
     }
     case kBackground: {
-      const Pixel<T> colour = colour_at(site);
-      if (setting(step, 0) == kGrey) return each_pixel(b, [=](Pixel<T> p) { return laid_on(p.r, colour); });
-      const Background<T> from = background_at(site);
-      return each_pixel(b, [=](Pixel<T> p) { return laid_on(unit(share_of(p, from)), colour); });
+      const Pixel<T> colour = colour_at(context);
+      if (replaces(step, kGrey)) return each_pixel(b, [=](Pixel<T> p) { return blend(p.r, colour); });
+      const Background<T> from = background_at(context);
+      return each_pixel(b, [=](Pixel<T> p) { return blend(clamp01(alpha_of(p, from)), colour); });
     }
     case kAdd: {
-      const bool clamped = setting(step, 0) != 0;
+      const bool clamped = clamps(step);
       return each_value(b, depth, [&](T& x, int c, int p) {
-        const T moved = x + site.delta[site.value(c, p)];
-        x = clamped ? unit(moved) : moved;
+        const T moved = x + context.delta[context.value(c, p)];
+        x = clamped ? clamp01(moved) : moved;
       });
     }
     case kImpulse: {
-      const T half = static_cast<T>(setting(step, 0)) / 2;
-      return each_value(b, depth, [&](T& x, int c, int p) { x = salted(x, site.delta[site.value(c, p)], half); });
+      const T half = static_cast<T>(impulse_fraction(step)) / 2;
+      return each_value(b, depth,
+                        [&](T& x, int c, int p) { x = salt_and_pepper(x, context.delta[context.value(c, p)], half); });
     }
     default:
-      break;  // affine and blur look at more than one pixel
+      break;  // affine and blur read more than one pixel
   }
-  if constexpr (kRare) {
+  if constexpr (kRegisterHeavy) {
     if (step.transform == kShot) {
       each_value(b, depth, [&](T& x, int c, int p) {
-        x = shot_of(x, static_cast<double>(site.delta[site.value(c, p)]), setting(step, 0));
+        x = shot_of(x, static_cast<double>(context.delta[context.value(c, p)]), shot_rate(step));
       });
     } else if (step.transform == kFog) {
-      const T d = site.d(), by = veil(static_cast<T>(site.whole[0]), d);
+      const T d = context.d(), by = attenuation(static_cast<T>(context.statistics[0]), d);
       T field[kPixels];
-      fog_fields(site, field);
-      each_value(b, depth, [&](T& x, int, int p) { x = unit((x + d * field[p]) * by); });
+      fog_fields(context, field);
+      each_value(b, depth, [&](T& x, int, int p) { x = clamp01((x + d * field[p]) * by); });
     }
   }
 }
 
-// The gradients that a step hands on beside that in its pixels.
+// A step's gradients besides that in its input.
 template <typename T>
 struct Gradients {
-  double small[3];  // in the first components of delta, the bundle's contribution
-  double whole[3];  // in what the step wanted to know, likewise
-  T* image;         // where that in delta goes if it has a number for each value; null in all passes but the last
-  T* field;         // where that in the field of fog goes, a number a pixel; null likewise
+  double delta[3];       // in the first components of delta, the tile's contribution
+  double statistics[3];  // in the image statistics, likewise
+  T* image_delta;  // receives the gradient in a delta with a component for each value; null in all passes but the last
+  T* field;        // receives that in the field of fog, a number per pixel; null likewise
 };
 
-// `g`, of the step's results, becomes that of its input `in`; the sums of `to` are added to.
-template <bool kRare, typename T, int kPixels>
-__device__ void step_backward(const Site<T>& site, const Bundle<T, kPixels>& in, Bundle<T, kPixels>& g,
+// `g`, of the step's output, becomes that of its input `in`. Adds to the sums of `to`.
+template <bool kRegisterHeavy, typename T, int kPixels>
+__device__ void step_backward(const StepContext<T>& context, const Tile<T, kPixels>& in, Tile<T, kPixels>& g,
                               Gradients<T>& to) {
-  const Step& step = site.step;
-  const int depth = site.depth();
+  const Step& step = context.step;
+  const int depth = context.depth();
   switch (step.transform) {
     case kBrightness: {
-      const T factor = T(1) + site.d();
+      const T factor = T(1) + context.d();
       T sum = 0;
       each_value(g, depth, [&](T& grad, int c, int p) {
-        const T x = in.v[c][p], inside = behind_unit(factor * x, grad);
+        const T x = in.v[c][p], inside = clamp_backward(factor * x, grad);
         sum += inside * x;
         grad = factor * inside;
       });
-      to.small[0] += static_cast<double>(sum);
+      to.delta[0] += static_cast<double>(sum);
       return;
     }
     case kContrast: {
-      const T factor = T(1) + site.d(), mean = static_cast<T>(site.whole[0]), other = (T(1) - factor) * mean;
-      T along = 0, sum = 0;
+      const T factor = T(1) + context.d(), mean = static_cast<T>(context.statistics[0]),
+              offset = (T(1) - factor) * mean;
+      T in_factor = 0, sum = 0;
       each_value(g, depth, [&](T& grad, int c, int p) {
-        const T x = in.v[c][p], inside = behind_unit(factor * x + other, grad);
-        along += inside * (x - mean);
+        const T x = in.v[c][p], inside = clamp_backward(factor * x + offset, grad);
+        in_factor += inside * (x - mean);
         sum += inside;
         grad = factor * inside;
       });
-      to.small[0] += static_cast<double>(along);
-      to.whole[0] += static_cast<double>(T(1) - factor) * static_cast<double>(sum);
+      to.delta[0] += static_cast<double>(in_factor);
+      to.statistics[0] += static_cast<double>(T(1) - factor) * static_cast<double>(sum);
       return;
     }
     case kSaturation: {
-      const T sign = static_cast<T>(setting(step, 0)), factor = T(1) + sign * site.d();
+      const T sign = static_cast<T>(saturation_sign(step)), factor = T(1) + sign * context.d();
       T sum = 0;
 #pragma unroll
       for (int p = 0; p < kPixels; ++p) put(g, p, saturated_backward(pixel_of(in, p), factor, pixel_of(g, p), sum));
-      to.small[0] += static_cast<double>(sign * sum);
+      to.delta[0] += static_cast<double>(sign * sum);
       return;
     }
     case kHue: {
-      const T shift = T(6) * site.d();
+      const T shift = T(6) * context.d();
       T sum = 0;
 #pragma unroll
-      for (int p = 0; p < kPixels; ++p) put(g, p, turned_backward(pixel_of(in, p), shift, pixel_of(g, p), sum));
-      to.small[0] += 6 * static_cast<double>(sum);
+      for (int p = 0; p < kPixels; ++p) put(g, p, hue_shift_backward(pixel_of(in, p), shift, pixel_of(g, p), sum));
+      to.delta[0] += 6 * static_cast<double>(sum);
       return;
     }
     case kGamma: {
-      const T gamma = T(1) + site.d();
+      const T gamma = T(1) + context.d();
       T sum = 0;
       each_value(g, depth, [&](T& grad, int c, int p) { grad = power_backward(in.v[c][p], gamma, grad, sum); });
-      to.small[0] += static_cast<double>(sum);
+      to.delta[0] += static_cast<double>(sum);
       return;
     }
     case kBackground: {
-      const Pixel<T> colour = colour_at(site);
-      const bool grey = setting(step, 0) == kGrey;
-      const Background<T> from = grey ? Background<T>{} : background_at(site);
+      const Pixel<T> colour = colour_at(context);
+      const bool grey = replaces(step, kGrey);
+      const Background<T> from = grey ? Background<T>{} : background_at(context);
       T d[3] = {}, s[3] = {};
 #pragma unroll
       for (int p = 0; p < kPixels; ++p) {
         const Pixel<T> x = pixel_of(in, p), grad = pixel_of(g, p);
-        const T raw = grey ? x.r : share_of(x, from), rest = T(1) - (grey ? raw : unit(raw)), more = 2 * raw - 1;
+        const T raw = grey ? x.r : alpha_of(x, from), rest = T(1) - (grey ? raw : clamp01(raw)), more = 2 * raw - 1;
         d[0] += rest * grad.r, d[1] += rest * grad.g, d[2] += rest * grad.b;
-        const T through = laid_on_backward(colour, grad), d_share = grey ? through : behind_unit(raw, through);
-        // d share / d source: it moves the numerator and |white - source|^2
-        s[0] += d_share * (more * from.slope.r - (x.r - from.source.r) * from.inverse);
-        s[1] += d_share * (more * from.slope.g - (x.g - from.source.g) * from.inverse);
-        s[2] += d_share * (more * from.slope.b - (x.b - from.source.b) * from.inverse);
+        const T through = blend_backward(colour, grad), d_alpha = grey ? through : clamp_backward(raw, through);
+        // d alpha / d source: the source is in the numerator and in |white - source|^2
+        s[0] += d_alpha * (more * from.slope.r - (x.r - from.source.r) * from.inverse);
+        s[1] += d_alpha * (more * from.slope.g - (x.g - from.source.g) * from.inverse);
+        s[2] += d_alpha * (more * from.slope.b - (x.b - from.source.b) * from.inverse);
         put(g, p,
-            grey ? Pixel<T>{d_share, T(0), T(0)}
-                 : Pixel<T>{d_share * from.slope.r, d_share * from.slope.g, d_share * from.slope.b});
+            grey ? Pixel<T>{d_alpha, T(0), T(0)}
+                 : Pixel<T>{d_alpha * from.slope.r, d_alpha * from.slope.g, d_alpha * from.slope.b});
       }
       for (int c = 0; c < 3; ++c) {
-        to.small[c] += static_cast<double>(d[c]);
-        to.whole[c] += static_cast<double>(s[c]);
+        to.delta[c] += static_cast<double>(d[c]);
+        to.statistics[c] += static_cast<double>(s[c]);
       }
       return;
     }
     case kAdd: {
-      const bool clamped = setting(step, 0) != 0;
+      const bool clamped = clamps(step);
       each_value(g, depth, [&](T& grad, int c, int p) {
-        const int64_t value = site.value(c, p);
-        const T inside = clamped ? behind_unit(in.v[c][p] + site.delta[value], grad) : grad;
-        if (to.image != nullptr) to.image[value] += inside;
+        const int64_t value = context.value(c, p);
+        const T inside = clamped ? clamp_backward(in.v[c][p] + context.delta[value], grad) : grad;
+        if (to.image_delta != nullptr) to.image_delta[value] += inside;
         grad = inside;
       });
       return;
     }
     case kImpulse: {
-      const T half = static_cast<T>(setting(step, 0)) / 2;
+      const T half = static_cast<T>(impulse_fraction(step)) / 2;
       each_value(g, depth, [&](T& grad, int c, int p) {
-        const T by = site.delta[site.value(c, p)];
+        const T by = context.delta[context.value(c, p)];
         grad = by < half || by >= T(1) - half ? T(0) : grad;
       });
       return;
     }
-    case kShot:  // counts jump
+    case kShot:  // the counts are piecewise constant in x
       each_value(g, depth, [](T& grad, int, int) { grad = 0; });
       return;
     default:
       break;
   }
-  if constexpr (kRare) {
+  if constexpr (kRegisterHeavy) {
     if (step.transform != kFog) return;
-    const T d = site.d(), most = static_cast<T>(site.whole[0]), by = veil(most, d), both = most + d;
-    const T inverse = both > T(0) ? T(1) / both : T(0);
+    const T d = context.d(), maximum = static_cast<T>(context.statistics[0]), scale = attenuation(maximum, d),
+            total = maximum + d;
+    const T inverse = total > T(0) ? T(1) / total : T(0);
     T field[kPixels], d_field[kPixels] = {}, direct = 0, through = 0;
-    fog_fields(site, field);
+    fog_fields(context, field);
     each_value(g, depth, [&](T& grad, int c, int p) {
-      const T thick = in.v[c][p] + d * field[p], inside = behind_unit(thick * by, grad);
-      direct += inside * field[p] * by;
-      through += inside * thick;
-      d_field[p] += inside * d * by;
-      grad = inside * by;
+      const T foggy = in.v[c][p] + d * field[p], inside = clamp_backward(foggy * scale, grad);
+      direct += inside * field[p] * scale;
+      through += inside * foggy;
+      d_field[p] += inside * d * scale;
+      grad = inside * scale;
     });
-    to.small[0] += static_cast<double>(direct) - static_cast<double>(through * by * inverse);
-    to.whole[0] += static_cast<double>(through * (T(1) - by) * inverse);
+    to.delta[0] += static_cast<double>(direct) - static_cast<double>(through * scale * inverse);
+    to.statistics[0] += static_cast<double>(through * (T(1) - scale) * inverse);
     if (to.field != nullptr) {
-      T* here = to.field + site.pixel;
-      Pack<T, kPixels> sum = site.channel == 0 ? Pack<T, kPixels>{} : read<kPixels>(here);
+      T* here = to.field + context.pixel;
+      Vector<T, kPixels> sum = context.channel == 0 ? Vector<T, kPixels>{} : read<kPixels>(here);
 #pragma unroll
       for (int p = 0; p < kPixels; ++p) sum[p] += d_field[p];
       write(here, sum);
@@ -309,4 +310,4 @@ __device__ void step_backward(const Site<T>& site, const Bundle<T, kPixels>& in,
   }
 }
 
-}  // namespace robustperf::cuda
+}  // namespace robustperf::device

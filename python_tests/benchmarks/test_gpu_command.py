@@ -1,4 +1,4 @@
-"""`benchmarks/gpu.py`: both passes without a GPU from end to end, their budgets, and what is reported of what fails."""
+"""`benchmarks.gpu`: both passes without a GPU from end to end, their budgets, and what is reported of what fails."""
 
 import importlib.util
 import json
@@ -9,20 +9,13 @@ import time
 from pathlib import Path
 
 import pytest
-from gpu import passes, processes
-from gpu.checks import Place
-from gpu.results import Results
 
-COMMAND = Path(__file__).parents[2] / "benchmarks" / "gpu.py"
+from benchmarks.gpu import __main__ as command
+from benchmarks.gpu import passes, processes
+from benchmarks.gpu.checks import Place
+from benchmarks.gpu.results import Results
 
-
-@pytest.fixture
-def command():
-    """benchmarks/gpu.py as a module: the folder beside it has its name."""
-    spec = importlib.util.spec_from_file_location("gpu_command", COMMAND)
-    loaded = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(loaded)
-    return loaded
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("which", passes.PASSES)
@@ -30,7 +23,8 @@ def test_a_pass_from_end_to_end_without_a_gpu(tmp_path, which):
     run = subprocess.run(
         [
             sys.executable,
-            COMMAND,
+            "-m",
+            "benchmarks.gpu",
             "--pass",
             which,
             "--device",
@@ -43,6 +37,7 @@ def test_a_pass_from_end_to_end_without_a_gpu(tmp_path, which):
         ],
         capture_output=True,
         text=True,
+        cwd=ROOT,
     )
     assert run.returncode == 0, run.stdout + run.stderr
     files = {path.name: path.stat().st_size for path in (tmp_path / "out").iterdir()}
@@ -50,12 +45,12 @@ def test_a_pass_from_end_to_end_without_a_gpu(tmp_path, which):
     found = json.loads((tmp_path / "out" / "gpu.json").read_text())
     not_here = {"correctness": "memcheck", "figures": "racecheck"}[which]
     outcomes = {row["part"]: row["outcome"] for row in found["parts"]}
-    assert outcomes.pop(not_here) == "could not run: this is not a GPU"
-    beyond = {"best_of_k": "done, but for 2 of its parts"}  # launches are counted on a GPU alone
+    assert outcomes.pop(not_here) == "could not run: it needs a GPU"
+    expected = {"best_of_k": "done, except 2 of its parts"}  # launches are counted only on a GPU
     if importlib.util.find_spec("kornia") is None:  # four colours and affine are then without their peer
-        beyond["colours"] = "done, but for 2 of its parts"
-    assert outcomes == {name: beyond.get(name, "done") for name in outcomes}
-    assert not found["failures"] and not found["not_reached"] and found["asked"]
+        expected["colours"] = "done, except 2 of its parts"
+    assert outcomes == {name: expected.get(name, "done") for name in outcomes}
+    assert not found["failures"] and not found["not_reached"] and found["targets"]
     for row in found["times"]:
         assert row["us"].keys() <= {"native", "reference"} and all(time > 0 for time in row["us"].values())
     with tarfile.open(tmp_path / "out" / "logs.tgz") as archive:
@@ -69,7 +64,7 @@ def test_a_pass_from_end_to_end_without_a_gpu(tmp_path, which):
         assert logs >= {"machine", "build_native", *passes.FIGURES}
         assert {row["part"] for row in found["limits"]} == set(passes.FIGURES)
         assert any(
-            row["case"].startswith("rbf_decision") and "matmul + exp" in row["beside_us"] for row in found["times"]
+            row["case"].startswith("rbf_decision") and "matmul + exp" in row["peers_us"] for row in found["times"]
         )
     assert "## Parts" in run.stdout and "gpu.md: 0 failures" in run.stdout
 
@@ -121,30 +116,30 @@ def test_what_raises_hangs_or_crashes_is_reported_and_the_rest_runs(tmp_path):
     def raising(limit):
         raise ZeroDivisionError("nothing | there")
 
-    said = "import os\nfor number in range(5000): print('line', number, flush=True)\n"
+    lines = "import os\nfor number in range(5000): print('line', number, flush=True)\n"
     stages = [
-        (passes.Part("raises", 3, raising), child("crashes", said + "os.abort()"), child("beside", said)),
+        (passes.Part("raises", 3, raising), child("crashes", lines + "os.abort()"), child("works", lines)),
         (child("hangs", "import time; print('asleep', flush=True); time.sleep(60)"),),
-        (child("behind", ""),),
+        (child("after", ""),),
     ]
     names = [(part.name, part.limit) for stage in stages for part in stage]
     results = Results(tmp_path / "out", "A trial", ("cuda", "triton"), {}, [*names, ("too late", 5)], tmp_path / "logs")
     passes.run(stages, results, time.monotonic() + 18)
     passes.run([(child("too late", ""),)], results, time.monotonic() + 1)
     found = json.loads((tmp_path / "out" / "gpu.json").read_text())
-    because = {row["what"]: row["because"] for row in found["could_not_run"]}
-    assert because.keys() == {"raises", "crashes", "hangs"} and because["raises"].startswith("ZeroDivisionError")
-    assert because["crashes"].startswith("it ended with -6") and because["hangs"].startswith("out of its ")
-    assert [row["check"] for row in found["checks"]] == ["beside", "behind"]
+    reasons = {row["what"]: row["reason"] for row in found["could_not_run"]}
+    assert reasons.keys() == {"raises", "crashes", "hangs"} and reasons["raises"].startswith("ZeroDivisionError")
+    assert reasons["crashes"].startswith("it ended with -6") and reasons["hangs"].startswith("out of its ")
+    assert [row["check"] for row in found["checks"]] == ["works", "after"]
     assert {row["part"]: row["outcome"] for row in found["parts"]}["too late"] == "not reached: out of time"
     with tarfile.open(tmp_path / "out" / "logs.tgz") as archive:
         logs = {name: archive.extractfile(name).read().decode() for name in archive.getnames()}
     whole = "".join(f"line {number}\n" for number in range(5000))
-    assert logs["crashes.log"].startswith(whole) and logs["beside.log"] == whole
+    assert logs["crashes.log"].startswith(whole) and logs["works.log"] == whole
     assert logs["hangs.log"].startswith("asleep")
 
 
-def test_what_a_part_leaves_of_its_time_is_the_next_ones(tmp_path):
+def test_later_parts_may_use_the_time_that_a_part_leaves(tmp_path):
     given = []
     stages = [
         (passes.Part(name, limit, lambda limit: given.append(limit) or {}),)
@@ -158,12 +153,12 @@ def test_what_a_part_leaves_of_its_time_is_the_next_ones(tmp_path):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ([], "there is no GPU"),
+        ([], "torch finds no GPU"),
         (["--parts", "nothing"], "--parts: expected some of"),
         (["--modules", "nowhere"], "--modules nowhere: expected _native"),
     ],
 )
-def test_what_cannot_run_is_said_and_nothing_written(tmp_path, monkeypatch, capsys, command, arguments, message):
+def test_what_cannot_run_is_reported_and_nothing_is_written(tmp_path, monkeypatch, capsys, arguments, message):
     monkeypatch.setattr(command, "describe", lambda folder, limit: {"gpu": None})
     assert command.main(["--pass", "figures", "--out", str(tmp_path / "out"), *arguments]) == 2
     assert message in capsys.readouterr().err and not (tmp_path / "out").exists()

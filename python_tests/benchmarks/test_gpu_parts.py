@@ -1,4 +1,4 @@
-"""The parts of `benchmarks/gpu.py`: a contender, an operation or a backend that fails leaves the others' figures."""
+"""The parts of `benchmarks.gpu`: a contender, an operation or a backend that fails leaves the others' figures."""
 
 import json
 import sys
@@ -6,10 +6,12 @@ from sysconfig import get_config_var
 
 import pytest
 import torch
-from gpu import bench as gpu_bench
-from gpu import checks, operations, speed, timing
-from gpu.figures import Figures
-from gpu.processes import CONTEXT_LOST, CouldNotRun
+
+from benchmarks.common import timing
+from benchmarks.gpu import bench as gpu_bench
+from benchmarks.gpu import checks, device, operations, speed
+from benchmarks.gpu.figures import Figures
+from benchmarks.gpu.processes import CONTEXT_LOST, CouldNotRun
 
 
 def place(tmp_path, device="cuda", modules=None):
@@ -18,7 +20,7 @@ def place(tmp_path, device="cuda", modules=None):
 
 @pytest.fixture
 def bench(tmp_path, monkeypatch):
-    monkeypatch.setattr(gpu_bench, "limits", lambda device, small: timing.Limits(1e9, 1e9, 1e-6, None))
+    monkeypatch.setattr(gpu_bench, "measure_limits", lambda *_: device.Limits(1e9, 1e9, 1e-6, None))
     return gpu_bench.Bench("cpu", True, Figures(tmp_path / "figures.json"), compiles=False)
 
 
@@ -44,7 +46,7 @@ def test_turns_leave_out_what_raises():
         {"bad": bad, "good": [good, good], "later": fails_later},
         "cpu",
         repeats=2,
-        failed=lambda name, error: failures.setdefault(name, timing.because(error)),
+        failed=lambda name, error: failures.setdefault(name, device.reason(error)),
     )
     assert set(times) == {"good"} and times["good"] > 0 and counts["good"] > 4
     assert failures == {"bad": "RuntimeError: an illegal address", "later": "RuntimeError: in its turn"}
@@ -55,7 +57,7 @@ def test_turns_leave_out_what_raises():
     [(4e9, 0, 2.0, "MB / read 2 GB/s"), (4e9, 3e10, 3.0, "integer operations"), (1, 0, 1e-6, "a launch")],
 )
 def test_floor_is_the_longest_of_its_parts(moved, operations, expected, word):
-    limits = timing.Limits(copy=1e9, read=2e9, launch=1e-6, integers=1e10)
+    limits = device.Limits(copy=1e9, read=2e9, launch=1e-6, integers=1e10)
     seconds, model = limits.floor(moved, "read", operations)
     assert seconds == pytest.approx(expected) and word in model
 
@@ -68,7 +70,7 @@ def test_an_operation_that_differs_or_raises_is_found():
         (gap,) = make(backend, device)
         return (gap + (backend == "native"),)
 
-    assert "37 of 37 numbers" in operations.check(name, wrong, "native", "cpu")["wrong"]
+    assert "37 of 37 values" in operations.check(name, wrong, "native", "cpu")["wrong"]
     assert "backend" in operations.check(name, make, "no such one", "cpu")["wrong"]
     called = {name.split()[0] for name, _ in operations.calls()}
     assert called >= {
@@ -90,23 +92,23 @@ def test_only_what_agrees_with_the_reference_is_timed(bench, tmp_path):
             raise RuntimeError("no such kernel")
         return torch.tensor([1.0, 2.0, 4.0])
 
-    assert bench.sound("right", ours, lambda: torch.tensor([1.0, 2.0, 4.0])) == ["native"]
-    assert bench.sound("wrong", ours, lambda: torch.tensor([1.0, 2.0, 4.1])) == []
-    assert bench.sound("nan", ours, lambda: torch.tensor([1.0, 2.0, torch.nan])) == []
-    assert bench.sound("no truth", ours, lambda: 1 / 0) == []
+    assert bench.agreeing("right", ours, lambda: torch.tensor([1.0, 2.0, 4.0])) == ["native"]
+    assert bench.agreeing("wrong", ours, lambda: torch.tensor([1.0, 2.0, 4.1])) == []
+    assert bench.agreeing("nan", ours, lambda: torch.tensor([1.0, 2.0, torch.nan])) == []
+    assert bench.agreeing("no reference", ours, lambda: 1 / 0) == []
     assert [row["what"] for row in figures(tmp_path)["could_not_run"]] == [
         "right, reference",
         "wrong, native",
         "wrong, reference",
         "nan, native",
         "nan, reference",
-        "no truth, the reference on the CPU",
+        "no reference, the reference on the CPU",
     ]
 
 
 @pytest.mark.parametrize("side", ["published, our kernel", "float32"])
 def test_a_step_of_training_that_fails_leaves_the_others(bench, tmp_path, monkeypatch, side):
-    from gpu import jobs
+    from benchmarks.gpu import jobs
 
     real = jobs.training.contenders
 
@@ -122,15 +124,15 @@ def test_a_step_of_training_that_fails_leaves_the_others(bench, tmp_path, monkey
     jobs.mrt(bench)
     found = figures(tmp_path)
     (row,) = found["times"]
-    assert {"published", "bfloat16 selection, native"} <= set(row["beside_us"])
+    assert {"published", "bfloat16 selection, native"} <= set(row["peers_us"])
     failed = {"published, our kernel": {"published, kernel of native"}, "float32": {"native", "reference"}}[side]
-    assert not failed & {*row["us"], *row["beside_us"]}
+    assert not failed & {*row["us"], *row["peers_us"]}
     assert {row["what"].rpartition("batch 8, ")[2] for row in found["could_not_run"]} == failed
-    assert set(found["asked"][0]["has"]) == ({"native", "reference"} - failed)
+    assert set(found["targets"][0]["values"]) == ({"native", "reference"} - failed)
 
 
 def test_a_lost_device_ends_the_process_and_names_the_backend(bench, tmp_path, monkeypatch):
-    monkeypatch.setattr(gpu_bench, "context_lives", lambda device: False)
+    monkeypatch.setattr(gpu_bench, "context_works", lambda device: False)
 
     def breaks():
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
@@ -161,7 +163,7 @@ def test_a_part_runs_again_without_the_backend_that_lost_the_device(tmp_path, mo
         "first": {"cuda": 2e6, "triton": 4e6},
         "second": {"triton": 5e6},
     }
-    assert rows["could_not_run"] == [{"what": "second, cuda", "because": "an illegal address"}]
+    assert rows["could_not_run"] == [{"what": "second, cuda", "reason": "an illegal address"}]
 
 
 def test_a_part_that_crashes_keeps_what_it_found(tmp_path, monkeypatch):
@@ -173,9 +175,7 @@ def test_a_part_that_crashes_keeps_what_it_found(tmp_path, monkeypatch):
     monkeypatch.setattr(checks, "run_child", child)
     rows = checks.speed(place(tmp_path), "colours", True, 60)
     assert rows["times"][0]["us"] == {"cuda": 2e6}
-    assert rows["could_not_run"] == [
-        {"what": "the rest of colours", "because": "it ended with -11: Segmentation fault"}
-    ]
+    assert rows["could_not_run"] == [{"what": "the rest of colours", "reason": "it ended with -11: Segmentation fault"}]
 
 
 SANITIZER = """#!{python}
@@ -184,12 +184,11 @@ if "--help" in sys.argv:
     sys.exit(print({option!r}))
 given = sys.argv[1:]
 assert given[given.index({option!r}) + 1] == "kns=robustperf", given
-sys.path.append({benchmarks!r})
 from pathlib import Path
-from gpu.shared_work import SharedWork
+from benchmarks.gpu.shared_work import SharedWork
 work = SharedWork(Path(given[given.index("--share") + 1]), int(given[given.index("--process") + 1]), 1)
 for name in work.take({names!r}):
-    work.note(name, wrong=None)
+    work.record(name, wrong=None)
 print({lines!r})
 sys.exit({status})
 """
@@ -215,7 +214,6 @@ def test_a_sanitizer_is_clean_only_where_operations_ran(tmp_path, monkeypatch, l
     tool.write_text(
         SANITIZER.format(
             python=sys.executable,
-            benchmarks=str(checks.ROOT / "benchmarks"),
             lines=lines,
             status=status,
             names=names,
@@ -237,7 +235,7 @@ def test_prebuilt_modules_are_those_of_this_python(tmp_path, monkeypatch):
     here, package, suffix = tmp_path / "built", tmp_path / "package", get_config_var("EXT_SUFFIX")
     here.mkdir(), package.mkdir()
     (here / "_native.cpython-32-other.so").touch()
-    with pytest.raises(CouldNotRun, match=f"--modules .*: expected _native{suffix} there, found _native.cpython-32"):
+    with pytest.raises(CouldNotRun, match=f"--modules .*: expected _native{suffix} in it, found _native.cpython-32"):
         checks.build(place(tmp_path, "cpu", here), 60)
     built = next(checks.PACKAGE.glob(f"_native{suffix}"))
     (here / built.name).write_bytes(built.read_bytes())
@@ -263,13 +261,17 @@ def test_only_the_module_that_does_not_load_is_built(tmp_path, monkeypatch):
     rows = checks.build(place(tmp_path), 60)
     assert tried == ["_native_cuda"]
     assert rows["could_not_run"] == [
-        {"what": "the build of _native_cuda", "because": "it ended with 1: no nvcc (all in build_native_cuda.log)"}
+        {"what": "the build of _native_cuda", "reason": "it ended with 1: no nvcc (all in build_native_cuda.log)"}
     ]
 
 
 def test_every_file_with_backends_is_tested_and_every_part_known():
     files = {path.name for path in checks.test_files("cuda", False)}
-    assert {"test_best_of_k.py", "test_nuisance.py", "test_boundary.py"} <= files and "test_files.py" not in files
-    from gpu.passes import FIGURES, SMOKE
+    assert {
+        "test_best_of_k.py",
+        "test_nuisance.py",
+        "test_boundary_evaluations.py",
+    } <= files and "test_files.py" not in files
+    from benchmarks.gpu.passes import FIGURES, SMOKE
 
     assert tuple(FIGURES) == tuple(speed.PARTS) and set(SMOKE) < set(FIGURES)

@@ -1,11 +1,12 @@
-"""Child processes of `benchmarks/gpu.py`: what hangs is stopped, what dies is replaced, their work is done."""
+"""Child processes of `benchmarks.gpu`: what hangs is stopped, what dies is replaced, their work is done."""
 
 import sys
 import time
 
 import pytest
-from gpu import checks, processes
-from gpu.shared_work import SharedWork, read_begun, read_outcomes
+
+from benchmarks.gpu import checks, processes
+from benchmarks.gpu.shared_work import SharedWork, read_outcomes, read_started
 
 CONTEXT_LOST = processes.CONTEXT_LOST
 
@@ -31,59 +32,59 @@ def test_a_child_is_stopped_with_all_that_it_started(tmp_path):
 def test_a_child_that_fails_is_quoted(tmp_path):
     status = python(tmp_path, "import nothing_of_this_name", 60)
     assert status == 1
-    said = processes.why(status, 60, tmp_path / "log")
-    assert said == "it ended with 1: ModuleNotFoundError: No module named 'nothing_of_this_name'"
+    reason = processes.why(status, 60, tmp_path / "log")
+    assert reason == "it ended with 1: ModuleNotFoundError: No module named 'nothing_of_this_name'"
 
 
 def test_where_a_child_hung_is_quoted(tmp_path):
     (tmp_path / "log").write_text(
-        'begun\nTraceback (most recent call last):\n  File "a.py", line 3\n'
+        'started\nTraceback (most recent call last):\n  File "a.py", line 3\n'
         "    synchronise()\n    ^^^^^^^^^^^\nKeyboardInterrupt\n"
     )
     assert processes.why(None, 60, tmp_path / "log") == "out of its 60 s, after: synchronise()"
 
 
-def test_a_run_that_is_stopped_begins_nothing_more(tmp_path, monkeypatch):
+def test_a_stopped_run_starts_nothing_more(tmp_path, monkeypatch):
     monkeypatch.setattr(processes, "_stopped", False)
     processes.stop_all()
     with pytest.raises(processes.CouldNotRun, match="stopped"):
         python(tmp_path, "open('there', 'w')", 60)
 
 
-def test_a_list_is_shared_without_an_overlap_from_places_of_ones_own(tmp_path):
+def test_processes_share_a_list_without_overlap_from_different_starts(tmp_path):
     names = [f"name {number}" for number in range(10)]
     one, two = (SharedWork(tmp_path, number, 2) for number in range(2))
     first, second = one.take(names), two.take(names)
     assert [next(first), next(second), next(second), next(first)] == ["name 0", "name 5", "name 6", "name 1"]
     rest = [*first]
     assert rest == [f"name {number}" for number in (2, 3, 4, 7, 8, 9)] and not list(second)
-    assert sorted(read_begun(tmp_path)) == names
+    assert sorted(read_started(tmp_path)) == names
 
 
-def test_a_note_that_was_cut_off_costs_no_other(tmp_path):
+def test_a_record_that_was_cut_off_costs_no_other(tmp_path):
     (tmp_path / "outcomes-0").write_text('\n{"name": "one"}\n\n{"name": "tw')
-    SharedWork(tmp_path).note("three")
+    SharedWork(tmp_path).record("three")
     assert read_outcomes(tmp_path) == [{"name": "one"}, {"name": "three"}]
 
 
 WORKER = """
 import argparse, os, pathlib, sys, time
-from gpu.shared_work import SharedWork
+from benchmarks.gpu.shared_work import SharedWork
 options = argparse.ArgumentParser()
 for name in ("--share", "--process", "--processes"):
     options.add_argument(name)
-told = options.parse_args()
-work = SharedWork(pathlib.Path(told.share), int(told.process), int(told.processes))
+arguments = options.parse_args()
+work = SharedWork(pathlib.Path(arguments.share), int(arguments.process), int(arguments.processes))
 for name in work.take([f"name {number}" for number in range(12)]):
     print("now", name, flush=True)
     if name == "name 2": os._exit(75)
     if name == "name 3": os.abort()
     if name == "name 7": time.sleep(60)
-    work.note(name, found=name)
+    work.record(name, found=name)
 """
 
 
-def test_what_dies_or_hangs_takes_nothing_else_with_it(tmp_path):
+def test_an_item_that_dies_or_hangs_costs_only_itself(tmp_path):
     found = processes.run_shared([sys.executable, "-c", WORKER], 3, tmp_path, "work", 20)
     assert sorted(found.outcomes) == sorted(f"name {number}" for number in range(12) if number not in (2, 3, 7))
     assert all(outcome == {"found": name} for name, outcome in found.outcomes.items())
@@ -107,10 +108,10 @@ def test_a_process_that_takes_nothing_is_not_started_again(tmp_path):
 
 OPERATIONS = """
 import os, torch
-from gpu import operations
+from benchmarks.gpu import operations
 lost = []
 def right(backend, device):
-    assert not lost, "a call behind the loss"
+    assert not lost, "a call after the loss"
     return (torch.ones(3),)
 def wrong(backend, device):
     return (torch.full((3,), 2.0 if backend == "native" else 1.0),)
@@ -124,7 +125,7 @@ def dies(backend, device):
         os.abort()
     return right(backend, device)
 operations.calls = lambda: [("a", right), ("b", loses), ("c", right), ("d", wrong), ("e", dies), ("f", right)]
-operations.context_lives = lambda device: not lost
+operations.context_works = lambda device: not lost
 operations.main()
 """
 
@@ -140,15 +141,15 @@ def test_an_operation_that_breaks_the_device_leaves_the_others_right(tmp_path):
     ]
     assert {row["name"]: row["last_lines"][0].partition(":")[0] for row in rows["failures"]} == {
         "b, native": "RuntimeError",
-        "d, native": "3 of 3 numbers of result 0 differ from the reference's",
-        "e, every operation once, native": "its process ended in it",
+        "d, native": "3 of 3 values of result 0 differ from the reference's",
+        "e, every operation once, native": "its process ended",
     }
 
 
 TESTS = """
 import os, pytest
-from gpu import shared_tests
-shared_tests.context_lives = lambda device: not lost
+from benchmarks.gpu import shared_tests
+shared_tests.context_works = lambda device: not lost
 lost = []
 @pytest.fixture(scope="module")
 def broken(): raise OSError('no disk')
@@ -176,7 +177,7 @@ def test_outcomes_of_tests_that_several_processes_share(tmp_path):
         "-q",
         "--no-summary",
         "-p",
-        "gpu.shared_tests",
+        "benchmarks.gpu.shared_tests",
         "-p",
         "no:cacheprovider",
         "--rootdir",
@@ -196,14 +197,14 @@ def test_outcomes_of_tests_that_several_processes_share(tmp_path):
     }
     failures = {row["name"]: "\n".join(row["last_lines"]) for row in rows["failures"]}
     assert {
-        name: said
-        for name, said in (
+        name: text
+        for name, text in (
             ("test_stub.py::test_bad", "one is not two"),
             ("test_stub.py::test_broken", "no disk"),
             ("test_stub.py::test_loses", "misaligned address"),
             ("test_stub.py::test_dies, tests", "it ended with -6"),
         )
-        if said in failures[name]
+        if text in failures[name]
     }.keys() == failures.keys()
     logs = "".join(path.read_text() for path in tmp_path.glob("tests-*.log"))
     assert "one is not two" in logs

@@ -91,7 +91,7 @@ def test_images_resized_and_of_a_folder(tmp_path, monkeypatch):
 
 def test_one_delta_for_all(tmp_path):
     output = show("--kernel", "brightness + contrast", "--shared", "--draws", 2, "--out", tmp_path / "grid.png")
-    assert "1 components of delta" in output and "with one delta" in output and "brightness, contrast" in output
+    assert "1 components of delta" in output and "with a shared delta" in output and "brightness, contrast" in output
     output = show(
         "--kernel", "brightness((0, 2)) + rotation(30)", "--shared", "--draws", 2, "--out", tmp_path / "grid.png"
     )

@@ -13,7 +13,7 @@ from robustperf import cli, plot
 from robustperf.equality import same
 from robustperf.nets import weights_file
 from robustperf.nuisance import Brightness
-from robustperf.training.run_folder import TrainingFolder
+from robustperf.training.run_folder import RunFolder
 from robustperf.transfer import PairedAutoencoder
 
 QUICK = ("--code", 8, "--width", 4, "--hidden", 16, "--epochs", 2, "--limit", 50)
@@ -78,14 +78,14 @@ def test_a_good_map_is_not_warned_of(tmp_path, monkeypatch):
 def test_an_interrupted_run_is_resumed(tmp_path, monkeypatch, classifier):
     """Ctrl-C while T is learned, and for a network before that too; the resumed run ends as an uninterrupted one."""
     arguments = ("--classifier", classifier, "--classifier-epochs", 2, *QUICK, "--epochs", 3)
-    save, after = TrainingFolder.save, []
+    save, after = RunFolder.save, []
 
     def interrupted(folder, *parts):
         save(folder, *parts)
-        if after and folder.folder.name == after[0] and len(parts[3]) == 2:  # epochs
+        if after and folder.folder.name == after[0] and len(parts[-1].epochs) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(TrainingFolder, "save", interrupted)
+    monkeypatch.setattr(RunFolder, "save", interrupted)
     for place in ["autoencoder"] if classifier == "svc" else ["classifier", "autoencoder"]:
         after[:], again = [place], ["--resume"] * (tmp_path / "parts").exists()
         output = transfer(*arguments, "--out", tmp_path / "parts", *again, code=130)

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from robustperf.cli.data import app
 from robustperf.data import load
 from robustperf.data.npy import read_npy
-from robustperf.nuisance.corruptions import CORRUPTIONS
+from robustperf.names import CORRUPTIONS
 
 POINTS = {"train": 7, "test": 4}
 

@@ -141,7 +141,7 @@ def test_a_directory_that_asks_for_32_gib_allocates_nothing(tmp_path):
     directory = whole.rindex(b"PK\1\2")
     struct.pack_into("<I", whole, directory + 24, (3 << 30) + 128)
     path.write_bytes(whole)
-    assert peak_of_refusal(path, "claims 3,221,225,600 bytes.*hold at most") < 1 << 20
+    assert peak_of_refusal(path, "promises 3,221,225,600 bytes.*hold at most") < 1 << 20
 
 
 def test_a_version_2_header_of_4_gib_is_not_read(tmp_path):

@@ -16,7 +16,7 @@ from robustperf.data.image_files import read_image
 from robustperf.data.npy import read_npy
 from robustperf.data.svhn import read_svhn
 from robustperf.data.usps import read_usps
-from robustperf.files import held
+from robustperf.files import lock_file
 from robustperf.nets import weights_file
 from robustperf.robustness.margin_run import load_margins
 
@@ -103,5 +103,5 @@ def test_home_is_expanded_where_files_are_fetched_to(home, monkeypatch):
 
 
 def test_two_that_fetch_one_file_do_not_mix_their_bytes(tmp_path):
-    with held(tmp_path / "a.gz.part"), pytest.raises(OSError, match="another process is writing .*a.gz.part"):
+    with lock_file(tmp_path / "a.gz.part"), pytest.raises(OSError, match="another process is writing .*a.gz.part"):
         _fetch_file(RemoteFile("a.gz", 5, "0"), (), tmp_path / "a.gz", print)

@@ -16,7 +16,7 @@ CUDA = HERE.parents[1] / "csrc" / "cuda"
 COMMON = ("-std=c++17", "-fPIC", "-fvisibility=hidden", f"-I{HERE}",
           "-U_FORTIFY_SOURCE")  # fmt: skip  # which forbids to longjmp to another stack
 # As on the GPU no products and sums are contracted, and 16 bytes are read as something else than what was written.
-KERNELS = ("-O1", "-g1", "-DROBUSTPERF_ISA=device", "-ffp-contract=off", "-fno-strict-aliasing",
+KERNELS = ("-O1", "-g1", "-DROBUSTPERF_TARGET=device", "-ffp-contract=off", "-fno-strict-aliasing",
            "-fsanitize=undefined", "-fno-sanitize=vptr", "-fno-sanitize-recover=all")  # fmt: skip
 
 

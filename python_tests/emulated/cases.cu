@@ -3,10 +3,10 @@
 #include <string>
 
 #include "../../csrc/cuda/cluster.hpp"
-#include "../../csrc/cuda/pack.hpp"
-#include "../../csrc/cuda/team.hpp"
+#include "../../csrc/cuda/reduce.hpp"
+#include "../../csrc/cuda/vector_access.hpp"
 
-namespace robustperf::cuda {
+namespace robustperf::device {
 
 struct Numbers {
   alignas(16) int in[64];
@@ -16,7 +16,7 @@ struct Numbers {
 
 // Sums by shuffles, votes, shared memory, atomics and across a cluster of two blocks of two warps.
 __global__ void right(Numbers* n) {
-  __shared__ int between[kMostWarps];
+  __shared__ int partial[kMaxWarps];
   const int lane = threadIdx.x % kWarp, thread = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
   int before = n->in[threadIdx.x];
   for (int offset = 1; offset < kWarp; offset *= 2) {
@@ -25,7 +25,7 @@ __global__ void right(Numbers* n) {
   }
   const int last = __shfl_sync(kAllLanes, before, kWarp - 1);
   const int odd = __ffs(static_cast<int>(__ballot_sync(kAllLanes, n->in[threadIdx.x] % 2 == 1)));
-  const int all = join_threads(n->in[threadIdx.x], between, Add{});
+  const int all = block_reduce(n->in[threadIdx.x], partial, Sum{});
   n->out[thread] = before + 1000 * odd + 10000 * last;
   atomicAdd(&n->sum, static_cast<unsigned long long>(all));
   sync_cluster();
@@ -59,10 +59,10 @@ __global__ void a_misaligned_access(Numbers* n) { write(n->out, read<4>(n->in + 
 
 __global__ void a_trap(Numbers*) { __trap(); }
 
-}  // namespace robustperf::cuda
+}  // namespace robustperf::device
 
 int main(int, char** arguments) {
-  using namespace robustperf::cuda;
+  using namespace robustperf::device;
   Numbers n{};
   for (int i = 0; i < 64; ++i) n.in[i] = i;
   const std::string name = arguments[1];

@@ -233,7 +233,7 @@ def test_delta_out_of_its_range():
     for wrong in (-0.1, 1.0, math.nan, math.inf):
         delta = torch.full((2, 34), 0.5)
         delta[1, 5] = wrong
-        with pytest.raises(ValueError, match=rf"delta: expected numbers in \[0, 1\), got {wrong:g}"):
+        with pytest.raises(ValueError, match=rf"delta: expected values in \[0, 1\), got {wrong:g}"):
             kernel(x, delta)
     far = torch.tensor([-1.0, 0.3, 1.0, 7.0]).repeat(17).view(2, 34)
     kernel(x, kernel.project(far))

@@ -1,12 +1,11 @@
-"""Several kernels as one: whose delta is whose, which comes first, and kernels of one's own among them."""
+"""Compositions: the order of the kernels, the components of each, and a user's own kernels among them."""
 
 import math
 
 import pytest
 import torch
 
-import robustperf as rp
-from robustperf import random
+from python_tests.support.own_kernels import Fade, Tint
 from robustperf.expression import build_sum
 from robustperf.nuisance import (
     KERNELS,
@@ -36,51 +35,6 @@ def images(channels):
     return torch.rand(4, channels, 9, 11, generator=torch.Generator().manual_seed(channels))
 
 
-class Fade(rp.Kernel):
-    """x (1 - delta_1) + delta_2 delta_1: a kernel of one's own."""
-
-    def dim_for(self, shape):
-        return 2
-
-    def sample_for(self, shape, key, index, draws, *, backend=None):
-        return random.uniform(key, index, draws, 2, backend=backend)
-
-    def transform(self, x, delta, *, backend=None):
-        share, grey = (part[..., None, None] for part in delta[..., None].unbind(2))
-        return x * (1 - share) + share * grey
-
-    def check_delta(self, delta, shape):
-        if not ((delta >= 0) & (delta <= 1)).all():
-            raise ValueError("delta: fade expected numbers in [0, 1]")
-
-    def project(self, delta, shape=None):
-        return delta.clamp(0, 1)
-
-    def __repr__(self):
-        return "fade"
-
-
-class Tint(Fade):
-    """Grey images become RGB."""
-
-    def dim_for(self, shape):
-        return 3
-
-    def shape_after(self, shape):
-        if shape[0] != 1:
-            raise ValueError(f"x: tint expected grey images, got {list(shape)}")
-        return (3, *shape[1:])
-
-    def sample_for(self, shape, key, index, draws, *, backend=None):
-        return random.uniform(key, index, draws, 3, backend=backend)
-
-    def transform(self, x, delta, *, backend=None):
-        return x * delta[..., None, None]
-
-    def __repr__(self):
-        return "tint"
-
-
 COMPOSITIONS = [
     (Compose([Rotation()]), 1),
     (Compose([Rotation(), Brightness()]), 1),
@@ -97,6 +51,8 @@ COMPOSITIONS = [
     (Compose([Fade(), Fade()], shared=True), 1),
     (Compose([Brightness((0, 1)), Rotation(), Gamma((0, 2))], shared=True), 3),
 ]
+
+
 every_composition = pytest.mark.parametrize(
     "kernel, channels", [pytest.param(*case, id=repr(case[0])) for case in COMPOSITIONS]
 )
@@ -242,81 +198,6 @@ def test_nesting_changes_nothing(parts):
         assert torch.equal(nested.draw(x, key=1, index=INDEX, draws=2), flat.draw(x, key=1, index=INDEX, draws=2))
 
 
-# one delta for all
-
-
-@pytest.mark.parametrize(
-    "parts",
-    [
-        [Brightness(), Contrast(), Gamma()],
-        [Fade(), Fade()],
-        [LinfBall(0.1), LinfBall(0.1)],
-        [Rotation(), Rotation(outside="border")],
-    ],
-    ids=repr,
-)
-def test_a_shared_delta_goes_to_every_part(parts):
-    kernel, x = Compose(parts, shared=True), images(1)
-    delta = kernel.sample(1, INDEX, 2, shape=x.shape[1:])
-    assert torch.equal(delta, parts[0].sample(1, INDEX, 2, shape=x.shape[1:])) or len(kernel.parts) > 1
-    assert delta.shape[2] == parts[0].dim_for(tuple(x.shape[1:]))
-    for k in range(2):
-        by_hand = x
-        for part in parts:
-            by_hand = part(by_hand.clamp(0, 1), delta[k])
-        torch.testing.assert_close(kernel(x, delta[k]).clamp(0, 1), by_hand.clamp(0, 1), atol=2e-6, rtol=0)
-
-
-def test_a_shared_composition_as_a_part():
-    shared = Compose([Brightness(), Contrast()], shared=True)
-    kernel, x = Compose([Rotation(), shared, Gamma()]), images(1)
-    assert kernel.dim == 3
-    delta = kernel.sample(1, INDEX, 1)[0]
-    by_hand = Gamma()(shared(Rotation()(x, delta[:, :1]), delta[:, 1:2]), delta[:, 2:])
-    torch.testing.assert_close(kernel(x, delta), by_hand, atol=2e-6, rtol=0)
-
-
-def test_the_gradient_of_a_shared_delta_is_the_sum():
-    x, delta = images(1).double(), torch.full((4, 1), 0.1, dtype=torch.float64, requires_grad=True)
-    both = Compose([Brightness(), Gamma()])
-    (shared,) = torch.autograd.grad(Compose([Brightness(), Gamma()], shared=True)(x, delta).sum(), delta)
-    (apart,) = torch.autograd.grad(both(x, delta.expand(4, 2)).sum(), delta)
-    torch.testing.assert_close(shared, apart)
-
-
-@pytest.mark.parametrize("parts", [
-    [GaussianNoise(0.1), LinfBall(0.1)], [GaussianNoise(0.1), GaussianNoise(0.2)], [L2Ball(0.1), L2Ball(0.2)],
-    [Rotation(), Fade()], [Fade(), Rotation()],
-], ids=repr)  # fmt: skip
-def test_parts_of_unlike_delta_cannot_share_it(parts):
-    with pytest.raises(
-        ValueError,
-        match="kernels: expected parts with the same law and bounds of delta to share it, "
-        "or uniform laws, got .*, where that of .* is not uniform",
-    ):
-        Compose(parts, shared=True)
-
-
-@pytest.mark.parametrize("parts, dims", [([Fade(), Tint()], "2, 3"), ([Translation(), Rotation()], "2, 1")])
-def test_parts_of_unlike_dim_cannot_share_delta(parts, dims):
-    with pytest.raises(ValueError, match=rf"kernels: expected parts of one dim to share delta, got \[{dims}\]"):
-        Compose(parts, shared=True)
-
-
-def test_parts_of_unlike_dim_for_some_images_cannot_share_delta():
-    kernel, x = Compose([LinfBall(0.5), BackgroundColour(), ImpulseNoise()], shared=True), images(1)
-    for call in (
-        lambda: kernel(x, torch.zeros(4, 99)),
-        lambda: kernel.sample(0, INDEX, 1, shape=(1, 9, 11)),
-        lambda: kernel.draw(x, key=0, index=INDEX),
-    ):
-        with pytest.raises(ValueError, match=r"kernels: expected parts of one dim to share delta, got \[99, 3, 297\]"):
-            call()
-
-
-# kernels of one's own, and errors
-
-
 def test_a_kernel_of_ones_own_between_known_ones():
     kernel, x = Compose([Rotation(), Fade(), Brightness()]), images(3)
     delta = kernel.sample(1, INDEX, 2)
@@ -341,7 +222,7 @@ def test_a_kernel_of_ones_own_may_change_the_channels():
 def test_a_part_that_leaves_0_1_before_one_of_ones_own():
     """Known kernels want images in [0, 1]: the error names the one that met others, and clamping the ball helps."""
     x = images(3)
-    with pytest.raises(ValueError, match=r"^brightness.*, which meets what other kernels made: x: expected pixels"):
+    with pytest.raises(ValueError, match=r"^brightness.*, applied to the output of other kernels: x: expected pixels"):
         Compose([LinfBall(0.3), Fade(), Brightness()]).draw(x, key=0, index=INDEX)
     clamped = Compose([LinfBall(0.3, clamp=True), Fade(), Brightness()])
     assert clamped.draw(x, key=0, index=INDEX).isfinite().all()
@@ -372,7 +253,7 @@ def test_an_error_names_the_part_and_the_component():
     kernel, x = Compose([Rotation(), Translation(), Gamma()]), images(1)
     delta = torch.zeros(4, 4)
     delta[2, 2] = 0.2
-    message = r"delta: translation expected numbers in \[-0.1, 0.1\], got 0.2 in component 2"
+    message = r"delta: translation expected values in \[-0.1, 0.1\], got 0.2 in component 2"
     with pytest.raises(ValueError, match=message):
         kernel(x, delta)
 
@@ -387,13 +268,13 @@ def test_repr():
     assert repr(Compose([Rotation(), Brightness()])) == "rotation((-30, 30)) + brightness((-0.4, 0.4))"
     assert repr(Compose([Rotation(), Fade(), Hue()])) == "rotation((-30, 30)) + fade + hue((-0.1, 0.1))"
     assert repr(Compose([Brightness(), Contrast()], shared=True)) == (
-        "(brightness((-0.4, 0.4)) + contrast((-0.4, 0.4))) with one delta"
+        "(brightness((-0.4, 0.4)) + contrast((-0.4, 0.4))) with a shared delta"
     )
 
 
 @pytest.mark.parametrize(
     "kernel",
-    [case[0] for case in COMPOSITIONS if "fade" not in repr(case[0]) and "one delta" not in repr(case[0])],
+    [case[0] for case in COMPOSITIONS if "fade" not in repr(case[0]) and "shared delta" not in repr(case[0])],
     ids=repr,
 )
 def test_the_command_line_reads_a_repr_back(kernel):

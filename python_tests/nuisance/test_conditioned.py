@@ -48,7 +48,7 @@ def test_delta_is_of_the_unit_cube(kernel):
     assert delta.shape == (5, 6, kernel.dim) and torch.equal(kernel.project(delta), delta)
     kernel(X, kernel.project(7 * torch.randn(6, kernel.dim)))
     for wrong in (1.0, -0.1, math.nan):
-        with pytest.raises(ValueError, match=r"delta: expected numbers in \[0, 1\), got"):
+        with pytest.raises(ValueError, match=r"delta: expected values in \[0, 1\), got"):
             kernel(X, torch.full((6, kernel.dim), wrong))
     with pytest.raises(ValueError, match="delta: expected shape"):
         kernel(X, delta[..., :1])
@@ -107,11 +107,11 @@ def test_a_label_that_never_comes():
 
     with pytest.raises(
         ValueError,
-        match=r"labeller: expected the label of x among 7 draws of l2_ball\(0.5\), got none "
+        match=r"labeller: expected the label of x in at least one of 7 draws of l2_ball\(0.5\), got it in none "
         r"for 5 of 6 images, the first at \[1, 2, 3, 4, 5\]",
     ):
         LabelAware(L2Ball(0.5), once, tries=7).draw(X, key=0, index=INDEX)
-    with pytest.raises(ValueError, match="labeller: expected the label of x among 1 draws"):
+    with pytest.raises(ValueError, match="labeller: expected the label of x in at least one of 1 draws"):
         LabelAware(LinfBall(0.9), halves, tries=1).draw(X, key=0, index=INDEX, draws=9)
 
 
@@ -157,7 +157,7 @@ def test_many_features(dtype):
     reference = torch.rand(300, 1, 28, 28, generator=torch.Generator().manual_seed(0), dtype=dtype)
     for eps in (1e-9, 1e-7, 1e-3):
         kernel = OnManifold(reference, eps)
-        assert kernel.defined(reference).all() and not kernel._known
+        assert kernel.defined(reference).all() and not kernel._cached
         assert torch.equal(kernel.draw(reference, key=0, index=torch.arange(300))[0], reference)
         assert not kernel.defined(1 - reference).any()
     shifted = reference.clone()
@@ -190,7 +190,7 @@ def test_the_reference_is_a_copy():
     before = kernel.draw(X, key=0, index=INDEX, draws=5)
     reference.zero_()
     assert torch.equal(kernel.draw(X, key=0, index=INDEX, draws=5), before)
-    kernel._known = {}
+    kernel._cached = {}
     assert torch.equal(kernel.draw(X, key=0, index=INDEX, draws=5), before)
 
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from robustperf.names import CORRUPTIONS
 from robustperf.nuisance import (
     KERNELS,
     BackgroundColour,
@@ -16,7 +17,6 @@ from robustperf.nuisance import (
     Rotation,
     ShotNoise,
 )
-from robustperf.nuisance.corruptions import CORRUPTIONS
 
 INDEX = torch.arange(4)
 ARGUMENTS = {"l1_ball": (0.5,), "l2_ball": (0.5,), "linf_ball": (0.5,), "mnist_c": ("fog",)}

@@ -101,7 +101,7 @@ def test_parts_of_an_affine_map_may_be_left_out():
     close(under(Affine(None, None, 0.5, None), x, 0.3), under(Scale(0.5), x, 0.3))
     close(under(Affine(40, None, None, None, "border"), x, 33), under(Rotation(40, "border"), x, 33))
     assert Affine(translation=None).dim == 4
-    with pytest.raises(ValueError, match="rotation, translation, scale, shear: expected a range for one"):
+    with pytest.raises(ValueError, match="rotation, translation, scale, shear: expected at least one range"):
         Affine(None, None, None, None)
 
 
@@ -135,7 +135,7 @@ def test_float32_is_as_good_as_its_digits():
         (lambda: Scale(100), r"expected bounds within \[-0.99, 99\], got 100"),
         (lambda: Shear(81), r"expected bounds within \[-80, 80\], got 81"),
         (lambda: Shear(None, (-90, 0)), r"expected bounds within \[-80, 80\], got \(-90, 0\)"),
-        (lambda: Translation(None, None), "x, y: expected a range for one at least, got none"),
+        (lambda: Translation(None, None), "x, y: expected at least one range, got none"),
         (lambda: Affine(shear=85), r"expected bounds within \[-80, 80\], got 85"),
     ],
 )

@@ -69,7 +69,7 @@ def test_a_count_has_no_gradient():
     assert all(not gradient.any() for gradient in gradients)
 
 
-@pytest.mark.parametrize("kernel, argument", [(GaussianNoise, "std"), (ImpulseNoise, "share"), (ShotNoise, "rate")])
+@pytest.mark.parametrize("kernel, argument", [(GaussianNoise, "std"), (ImpulseNoise, "fraction"), (ShotNoise, "rate")])
 @pytest.mark.parametrize("wrong", [0, -0.1, math.nan, math.inf, "0.1", None, True, (0, 1)])
 def test_errors(kernel, argument, wrong):
     with pytest.raises(
@@ -81,7 +81,7 @@ def test_errors(kernel, argument, wrong):
 @pytest.mark.parametrize(
     "kernel, wrong, message",
     [
-        (ImpulseNoise, 1.5, r"share: expected a number in \(0, 1\], got 1.5"),
+        (ImpulseNoise, 1.5, r"fraction: expected a number in \(0, 1\], got 1.5"),
         (ShotNoise, 501, r"rate: expected a number in \(0, 500\], got 501"),
     ],
 )

@@ -107,7 +107,7 @@ def test_a_fixed_component():
 def test_delta_beyond_the_cube():
     unit, x = Brightness((0, 5)).normalised(), images()
     for wrong in (1.001, -1.001, math.nan):
-        with pytest.raises(ValueError, match=r"delta: brightness.*normalised\(\) expected numbers in \[-1, 1\], got"):
+        with pytest.raises(ValueError, match=r"delta: brightness.*normalised\(\) expected values in \[-1, 1\], got"):
             unit(x, torch.full((4, 1), wrong))
     assert unit.project(torch.tensor([[-3.0], [0.5], [7.0]])).flatten().tolist() == [-1, 0.5, 1]
     assert torch.equal(unit(x, torch.ones(4, 1)), Brightness((0, 5))(x, torch.full((4, 1), 5.0)))
@@ -144,7 +144,7 @@ def test_repr_and_pickle():
         "(rotation((-30, 30)) + gamma((-0.4, 0.4))).normalised()"
     )
     shared = Compose([Brightness((0, 5)), Contrast((0, 4))], shared=True)
-    assert repr(shared) == "(brightness((0, 5)).normalised() + contrast((0, 4)).normalised()) with one delta"
+    assert repr(shared) == "(brightness((0, 5)).normalised() + contrast((0, 4)).normalised()) with a shared delta"
     x = images()
     for kernel in (unit, shared):
         again = pickle.loads(pickle.dumps(kernel))

@@ -223,7 +223,7 @@ def test_channels_may_be_fixed(digits):
         (((0.5, 0, 0), (0.4, 1, 1)), "low, high: expected low <= high, not all equal"),
         (((0.5, 0, 0), (0.5, 0, 0)), "low, high: expected low <= high, not all equal"),
         (((0, 0, 0), (1, 1, 1), "blue"), r"source: expected 'grey', 'corner' or a colour \(r, g, b\), got 'blue'"),
-        (((0, 0, 0), (1, 1, 1), (1, 1, 1)), "source: expected a colour that is not white"),
+        (((0, 0, 0), (1, 1, 1), (1, 1, 1)), "source: expected a colour other than white"),
         (((0, 0, 0), (1, 1, 1), (0, 0)), "source: expected three numbers"),
         (((0, 0, 0), (1, 1, 1), None), "source: expected"),
     ],

@@ -44,7 +44,7 @@ for dtype in (torch.float32, torch.float64):
         sums = torch.ones(len(products), 3, dtype=torch.float64)
         _native.rbf_sums(products, *squares, 0.07, given["coefficients"][:, :count].contiguous(), sums, 2)
         out[f"rbf sums {dtype} {count}"] = sums
-        _native.rbf_kernel(products, *squares, 0.07, 2)
+        _native.rbf_values(products, *squares, 0.07, 2)
         out[f"rbf {dtype} {count}"] = products
 for dtype in (torch.float32, torch.float64):
     x, ends, weights = given["points"].to(dtype), given["ends"].to(dtype), given["weights"].to(dtype)

@@ -43,7 +43,7 @@ def state(tmp_path):
 def refused(state, tensors=None, header=None):
     path, before, told = state
     save_file(before | (tensors or {}), path, metadata=told | (header or {}))
-    with pytest.raises(ValueError, match="checkpoint: .*checkpoint.safetensors cannot be gone on with: ") as caught:
+    with pytest.raises(ValueError, match="checkpoint: .*checkpoint.safetensors cannot be resumed from: ") as caught:
         train(path.parent, resume=True)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 700
     return str(caught.value)
@@ -82,7 +82,7 @@ def test_tensors_of_something_else(state):
 def test_a_fifo_in_its_place(state):
     state[0].unlink()
     os.mkfifo(state[0])
-    with pytest.raises(ValueError, match="cannot be gone on with: .* expected a file, found a FIFO"):
+    with pytest.raises(ValueError, match="cannot be resumed from: .* expected a file, found a FIFO"):
         train(state[0].parent, resume=True)
 
 

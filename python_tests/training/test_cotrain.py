@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 import robustperf as rp
-from python_tests.training.test_fit import Net, assert_same, net, train, weights_of
+from python_tests.support.training import Net, assert_same, net, train, weights_of
 from robustperf import nets
 from robustperf.nets import TiboGenerator
 from robustperf.training import ERM, CoTrain, batches, fit
@@ -147,11 +147,6 @@ def both(seed=0, kind=Net, **kwargs):
     return model, TiboGenerator(1, 4, 1)
 
 
-@pytest.fixture(scope="module")
-def digits():
-    return rp.data.load("digits", "train").limit(200)
-
-
 def test_a_loop_of_ones_own_finds_the_same_weights(digits):
     (f, g), (own, own_g) = (both(kind=nets.SmallCNN, size=8, width=4) for _ in range(2))
     fitted = train(f, digits, CoTrain(f, g, 0.5, lr={0: 1e-2, 1: 1e-3}), validation=None, optimizer="adam")
@@ -230,27 +225,28 @@ import os, signal, sys
 sys.path.insert(0, {folder!r})
 import torch
 import robustperf as rp
-from python_tests.training.test_cotrain import both, train
+from python_tests.support.training import train
+from python_tests.training.test_cotrain import both
 from robustperf.training import CoTrain
 
 torch.set_num_threads(1)
-calls, inner = int(sys.argv[1]), CoTrain.generator_loss
+calls, inner = int(sys.argv[1]), CoTrain._generator_step
 
-def generator_loss(*arguments, **named):  # the classifier's step is done
+def generator_step(*arguments, **named):  # after the classifier's update
     global calls
     if calls == 0:
         os.kill(os.getpid(), signal.SIGKILL)
     calls -= 1
     return inner(*arguments, **named)
 
-CoTrain.generator_loss = generator_loss
+CoTrain._generator_step = generator_step
 f, g = both()
 train(f, rp.data.load("digits", "train").limit(200), CoTrain(f, g, 0.5), out=sys.argv[2], resume=True,
       checkpoint_steps=2, optimizer="adam", epochs=3)
 """
 
 
-def test_killed_runs_go_on_to_the_same_bits(digits, tmp_path):
+def test_killed_runs_are_resumed_to_the_same_bits(digits, tmp_path):
     (f, g), (resumed, resumed_g) = both(), both()
     fitted = train(f, digits, CoTrain(f, g, 0.5), optimizer="adam", epochs=3)
     script = KILLED.format(folder=str(Path(__file__).parents[2]))
@@ -374,7 +370,7 @@ def test_errors_of_fit(digits):
     f, g = both()
     with pytest.raises(ValueError, match="classifier: expected the model that is trained"):
         train(net(), digits, CoTrain(f, g, 1))
-    with pytest.raises(ValueError, match="optimizer: expected one of the generator's own, in CoTrain"):
+    with pytest.raises(ValueError, match="optimizer: expected one of the generator's own, in the objective"):
         train(f, digits, CoTrain(f, g, 1), optimizer=torch.optim.SGD(f.parameters(), lr=0.1))
     with pytest.raises(ValueError, match="optimizer: expected one of adadelta"):
         train(f, digits, CoTrain(f, g, 1, optimizer="lion"))

@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import DataLoader, SequentialSampler, TensorDataset, WeightedRandomSampler
 
 import robustperf as rp
-from python_tests.training.test_fit import assert_same, net, train, weights_of
+from python_tests.support.training import assert_same, net, train, weights_of
 from robustperf.training import ERM, evaluate, fit
 from robustperf.training.batches import load_batches
 
@@ -183,7 +183,7 @@ def test_a_random_data_set_is_resumed_to_the_same_bits(tmp_path, workers, after)
 
 def test_fit_names_an_objective_that_is_none():
     for objective, message in (
-        (rp.training.MRT, r"objective: expected an Objective.*got the class MRT itself; make one: MRT\(\.\.\.\)"),
+        (rp.training.MRT, r"objective: expected an Objective.*got the class MRT itself; create one: MRT\(\.\.\.\)"),
         (torch.nn.CrossEntropyLoss, r"got the class CrossEntropyLoss itself; ERM\(\) is the cross-entropy"),
         (torch.nn.CrossEntropyLoss(), r"got CrossEntropyLoss .*ERM\(\) is the cross-entropy"),
         (torch.nn.functional.cross_entropy, r"got cross_entropy .*ERM\(\)"),

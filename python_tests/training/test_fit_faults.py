@@ -10,7 +10,7 @@ from accelerate.utils import GradientAccumulationPlugin
 from torch import nn
 
 import robustperf as rp
-from python_tests.training.test_fit import assert_same, fails_at, net, train, weights_of
+from python_tests.support.training import assert_same, fails_at, net, train, weights_of
 from robustperf.nets import weights_file
 from robustperf.training import ERM, CoTrain
 

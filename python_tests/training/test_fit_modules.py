@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import robustperf as rp
-from python_tests.training.test_fit import assert_same, net, train, weights_of
+from python_tests.support.training import assert_same, net, train, weights_of
 from robustperf import nets
 from robustperf.nets import weights_file
 from robustperf.training import ERM, MRT, CoTrain, evaluate

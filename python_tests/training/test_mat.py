@@ -156,7 +156,7 @@ def test_the_start_is_the_ascents_only_difference():
 
 def test_one_delta_without_a_common_identity_has_no_such_start():
     kernel = Compose([Contrast((-1, 4)), Brightness((0, 1))], shared=True)
-    with pytest.raises(ValueError, match="kernel: expected parts that one delta leaves as they are"):
+    with pytest.raises(ValueError, match="kernel: expected parts with the same identity delta"):
         MAT(kernel, start="identity").ascend(network(), X, Y)
     assert MAT(kernel).ascend(network(0.0), X, Y).abs().max() == 0
 

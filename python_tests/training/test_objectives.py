@@ -1,4 +1,4 @@
-"""Each objective against a plain loop over samples and draws in float64, what dropout depends on, and bad input."""
+"""Each objective against a plain loop over samples and draws in float64."""
 
 import math
 from collections.abc import Callable
@@ -6,37 +6,15 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from torch import nn
 
 import robustperf as rp
+from python_tests.support.objectives import INDEX, KEY, Fade, X, Y, network
 from robustperf import random
 from robustperf.attacks import BG, FGSM, PGD
-from robustperf.nets import RobeyCNN
 from robustperf.nuisance import BackgroundColour, Brightness, Compose, L2Ball, Rotation
 from robustperf.training import ERM, MAT, MDA, MRT, AdversarialTraining, GaussianAugmentation
 
-KEY = 2**40 + 3
-Y = torch.tensor([2, 0, 1, 2])
-INDEX = torch.tensor([7, 2**33, 0, 11])
-X = torch.rand(4, 1, 6, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 SIZE = 6 * 7
-
-
-class Fade(rp.Kernel):
-    """x (1 - delta_1) + delta_2 delta_1, delta in [0, 1/2]^2: a kernel of one's own."""
-
-    def dim_for(self, shape):
-        return 2
-
-    def sample_for(self, shape, key, index, draws, *, backend=None):
-        return 0.5 * random.uniform(key, index, draws, 2, backend=backend)
-
-    def transform(self, x, delta, *, backend=None):
-        share, grey = (part[..., None, None] for part in delta[..., None].unbind(2))
-        return x * (1 - share) + share * grey
-
-    def project(self, delta, shape=None):
-        return delta.clamp(0, 0.5)
 
 
 class Cut(Fade):
@@ -92,11 +70,6 @@ of_one_shape = pytest.mark.parametrize(
 every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 every_k = pytest.mark.parametrize("k", [1, 3, 7])
 WEIGHTS = (0, 0.5, 1)
-
-
-def network(channels=1):
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(channels, 3, 3), nn.Tanh(), nn.Flatten(), nn.Linear(60, 3)).double()
 
 
 def network_for(kernel):
@@ -278,190 +251,3 @@ def test_published_defaults():
     attack = PGD(math.inf, eps=8 / 255, step=0.01, steps=20, loss="cross_entropy")
     assert AdversarialTraining() == AdversarialTraining(attack, 0.0)
     assert GaussianAugmentation() == GaussianAugmentation(0.1, 1.0)
-
-
-# what an objective depends on
-
-OBJECTIVES = {
-    "erm": ERM(), "mrt": MRT(Brightness(), 3, selection="sample"), "mrt-batch": MRT(Brightness(), 3),
-    "mat": MAT(Rotation(), 2), "mda": MDA(Compose([Rotation(), Fade()]), 2),
-    "adversarial": AdversarialTraining(PGD(steps=2), 0.5), "gaussian": GaussianAugmentation(),
-}  # fmt: skip
-every_objective = pytest.mark.parametrize("objective", OBJECTIVES.values(), ids=OBJECTIVES)
-
-
-@pytest.fixture
-def dropping():
-    """A network in training mode whose every pass drops."""
-    torch.manual_seed(0)
-    return RobeyCNN(1, size=12, width=4, classes=3).double().train()
-
-
-BATCH = torch.rand(4, 1, 12, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-
-
-@every_objective
-def test_draws_and_dropout_depend_on_key_and_index_only(objective, dropping):
-    def loss(rows, key=KEY):
-        return objective(dropping, BATCH[rows], Y[rows], key=key, index=INDEX[rows])
-
-    whole = loss([0, 1, 2, 3])
-    torch.testing.assert_close(loss([3, 1, 0, 2]), whole)
-    assert not torch.allclose(loss([0, 1, 2, 3], KEY + 1), whole)
-    if getattr(objective, "selection", None) != "batch":
-        torch.testing.assert_close((loss([0, 1]) + loss([2, 3])) / 2, whole)
-    other = objective(dropping, BATCH, Y, key=KEY, index=INDEX + 1)
-    assert not torch.allclose(other, whole)
-
-
-@every_objective
-def test_any_layout_of_the_images(objective, dropping):
-    expected = objective(dropping, BATCH, Y, key=KEY, index=INDEX)
-    for x in (BATCH.to(memory_format=torch.channels_last), BATCH.mT.contiguous().mT, BATCH.repeat(1, 2, 1, 1)[:, ::2]):
-        torch.testing.assert_close(objective(dropping, x, Y, key=KEY, index=INDEX), expected)
-
-
-@every_objective
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_loss_is_float32_at_least(objective, dtype):
-    model = network().float().to(dtype)
-    loss = objective(lambda x: model(x.to(dtype)), X.float(), Y, key=KEY, index=INDEX)
-    assert loss.dtype == torch.float32 and loss.isfinite()
-    loss.backward()
-    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
-
-
-@every_objective
-def test_the_callers_gradient_in_x(objective):
-    x = X.clone().requires_grad_()
-    objective(network(), x, Y, key=KEY, index=INDEX).backward()
-    assert getattr(objective, "weight", 1) == 0 or x.grad.any()
-
-
-# bad input
-
-
-@every_objective
-@pytest.mark.parametrize(
-    "change, error, message",
-    [
-        ({"x": X[:0], "y": Y[:0], "index": INDEX[:0]}, ValueError, "x: expected at least one image, got shape"),
-        ({"x": X.long()}, TypeError, "x: expected torch.float32 or torch.float64, got torch.int64"),
-        ({"x": X.half()}, TypeError, "x: expected .*, got torch.float16"),
-        ({"x": X.tolist()}, TypeError, "x: expected a tensor, got list"),
-        ({"x": X.to("meta")}, ValueError, "y: expected a tensor on meta, got one on cpu"),
-        ({"y": Y.int()}, TypeError, "y: expected torch.int64, got torch.int32"),
-        ({"y": Y.double()}, TypeError, "y: expected torch.int64, got torch.float64"),
-        ({"y": Y[:3]}, ValueError, r"y: expected shape \[4\], got \[3\]"),
-        ({"y": Y[:1]}, ValueError, r"y: expected shape \[4\], got \[1\]"),
-        ({"y": Y[:, None]}, ValueError, r"y: expected shape \[4\], got \[4, 1\]"),
-        ({"y": Y + 1}, ValueError, "(y|labels): expected labels in 0..2, got 3"),
-        ({"y": Y - 1}, ValueError, "(y|labels): expected labels in 0..2, got -1"),
-        ({"y": Y.where(Y != 0, -100)}, ValueError, "(y|labels): expected labels in 0..2, got -100"),
-        ({"y": None}, TypeError, "y: expected a tensor, got NoneType"),
-        ({"index": INDEX[:3]}, ValueError, r"index: expected shape \[4\], got \[3\]"),
-        ({"index": INDEX.int()}, TypeError, "index: expected torch.int64, got torch.int32"),
-        ({"index": -INDEX}, ValueError, "index: expected numbers in 0.."),
-        ({"index": range(4)}, TypeError, "index: expected a tensor, got range"),
-        ({"key": -1}, ValueError, r"key: expected an integer in 0..2\^64-1, got -1"),
-        ({"key": 2**64}, ValueError, "key: expected an integer in"),
-        ({"key": 0.5}, ValueError, "key: expected an integer in"),
-        ({"model": "net"}, TypeError, "'str' object is not callable|model: expected a module or a callable, got str"),
-        ({"model": lambda x: x.flatten(1)[:, 0]}, ValueError, r"model\(x\): expected shape"),
-        ({"model": lambda x: x.flatten(1)[:, :1]}, ValueError, r"model\(x\): expected logits of at least two classes"),
-        ({"model": lambda x: x.flatten(1)[:1, :3]}, ValueError, r"model\(x\): expected shape"),
-        ({"model": lambda x: x.flatten(1).tolist()}, TypeError, r"model\(x\): expected a tensor, got list"),
-    ],
-)
-def test_errors_of_a_call(objective, change, error, message):
-    arguments = {"model": network(), "x": X, "y": Y, "key": KEY, "index": INDEX} | change
-    with pytest.raises(error, match=message):
-        objective(arguments.pop("model"), arguments.pop("x"), arguments.pop("y"), **arguments)
-
-
-@pytest.mark.parametrize("make", [MRT, MDA, MAT])
-def test_a_weight_wants_clean_images_of_the_drawn_ones_shape(make):
-    with pytest.raises(ValueError, match=r"weight: .* \[B, 1, 6, 7\] .* \[3, 6, 7\]: expected 0, got 0.5"):
-        make(BackgroundColour(), 2, weight=0.5)(network(3), X, Y, key=KEY, index=INDEX)
-
-
-@pytest.mark.parametrize("make", [MRT, MDA, MAT])
-def test_images_that_the_kernel_cannot_take(make):
-    for kernel, x in (
-        (BackgroundColour(), X.expand(4, 3, 6, 7)),
-        (Brightness(), X + 1),
-        (Brightness(), X[:, 0]),
-        (Brightness(), X * math.nan),
-    ):
-        with pytest.raises(ValueError, match="^x: "):
-            make(kernel, 2, weight=0)(network(3), x, Y, key=KEY, index=INDEX)
-
-
-@pytest.mark.parametrize("make", [MRT, MAT, MDA])
-@pytest.mark.parametrize(
-    "change, error, message",
-    [
-        ({"kernel": "brightness"}, TypeError, "kernel: expected a Kernel, got str"),
-        ({"kernel": Brightness}, TypeError, "kernel: expected a Kernel, got ABCMeta"),
-        ({"kernel": None}, TypeError, "kernel: expected a Kernel, got NoneType"),
-        ({"k": 0}, ValueError, "k: expected an integer above 0, got 0"),
-        ({"k": -1}, ValueError, "k: expected an integer above 0, got -1"),
-        ({"k": 2.0}, ValueError, "k: expected an integer above 0, got 2.0"),
-        ({"k": True}, ValueError, "k: expected an integer above 0, got True"),
-        ({"k": None}, ValueError, "k: expected an integer above 0, got None"),
-    ],
-)
-def test_errors_of_kernel_and_k(make, change, error, message):
-    with pytest.raises(error, match=message):
-        make(**{"kernel": Brightness()} | change)
-
-
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda **settings: MRT(Brightness(), **settings),
-        lambda **settings: MAT(Brightness(), **settings),
-        lambda **settings: MDA(Brightness(), **settings),
-        AdversarialTraining,
-        GaussianAugmentation,
-    ],
-)
-@pytest.mark.parametrize("weight", [-1, -1e-9, math.nan, math.inf, "1", None, True, [1.0]])
-def test_errors_of_weight(make, weight):
-    with pytest.raises(ValueError, match="weight: expected a finite number >= 0, got"):
-        make(weight=weight)
-
-
-@pytest.mark.parametrize(
-    "make, change, error, message",
-    [
-        (MRT, {"selection": "worst"}, ValueError, "selection: expected one of sample, batch, got 'worst'"),
-        (MRT, {"selection": None}, ValueError, "selection: expected one of sample, batch, got None"),
-        (MRT, {"selection_dtype": torch.float64}, ValueError, "selection_dtype: expected None, .*, got torch.float64"),
-        (MRT, {"selection_dtype": torch.float32}, ValueError, "selection_dtype: expected None, .*, got torch.float32"),
-        (MRT, {"selection_dtype": "bfloat16"}, ValueError, "selection_dtype: expected None, .*, got 'bfloat16'"),
-        (MRT, {"chunk": 0}, ValueError, "chunk: expected an integer above 0, got 0"),
-        (MRT, {"chunk": 1.5}, ValueError, "chunk: expected an integer above 0, got 1.5"),
-        (MRT, {"chunk": True}, ValueError, "chunk: expected an integer above 0, got True"),
-        (MAT, {"step": 0}, ValueError, "step: expected a finite number above 0, got 0"),
-        (MAT, {"step": math.inf}, ValueError, "step: expected a finite number above 0, got inf"),
-        (MAT, {"step": None}, ValueError, "step: expected a finite number above 0, got None"),
-        (MAT, {"start": "zero"}, ValueError, "start: expected one of centre, identity, got 'zero'"),
-        (MAT, {"start": None}, ValueError, "start: expected one of centre, identity, got None"),
-    ],
-)
-def test_errors_of_other_settings(make, change, error, message):
-    with pytest.raises(error, match=message):
-        make(Brightness(), **change)
-
-
-@pytest.mark.parametrize("attack", ["pgd", PGD, None, lambda *arguments: None])
-def test_errors_of_attack(attack):
-    with pytest.raises(TypeError, match="attack: expected an Attack, got"):
-        AdversarialTraining(attack)
-
-
-@pytest.mark.parametrize("sigma", [0, -0.1, math.nan, math.inf, "0.1", None])
-def test_errors_of_sigma(sigma):
-    with pytest.raises(ValueError, match="sigma: expected a finite number above 0, got"):
-        GaussianAugmentation(sigma)

@@ -1,4 +1,4 @@
-"""What `TransferClassifier.adapt` tells of the map it has learned, and what it takes of `training.fit`."""
+"""`TransferClassifier.adapt`: its warning about a harmful map, and its options of `training.fit`."""
 
 import warnings
 
@@ -23,41 +23,38 @@ def fitted(**options):
     ).fit(X, Y)
 
 
-class Maps:
-    """Stand-ins for T, of which it is known how many labels they change."""
+def blackens(fraction):
+    """A stand-in for T that turns this fraction of the images black."""
 
-    @staticmethod
-    def dark(share):
-        """Every so-manieth image becomes black."""
+    def transfer(self, x):
+        return x.where(torch.arange(len(x)).view(-1, 1, 1, 1) % round(1 / fraction) != 0, 0.0)
 
-        def transfer(self, x):
-            return x.where(torch.arange(len(x)).view(-1, 1, 1, 1) % round(1 / share) != 0, 0.0)
-
-        return transfer
+    return transfer
 
 
-@pytest.mark.parametrize("share, warned", [(1.0, True), (0.1, True), (1e-9, False)])
+@pytest.mark.parametrize("fraction, warns", [(1.0, True), (0.1, True), (1e-9, False)])
 @pytest.mark.parametrize("given", [False, True], ids=["fit's images", "validation"])
-def test_a_map_that_harms_clean_images_is_told(monkeypatch, share, warned, given):
+def test_a_map_that_harms_clean_images_is_reported(monkeypatch, fraction, warns, given):
     model = fitted()
     X_clean, y = MORE if given else (X, Y)
-    monkeypatch.setattr(PairedAutoencoder, "transfer", Maps.dark(share))
-    with warnings.catch_warnings(record=True) as told:
+    monkeypatch.setattr(PairedAutoencoder, "_transfer", blackens(fraction))
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", RuntimeWarning)
         model.adapt(1 - X[:50], validation=MORE if given else None)
-    told = [str(warning.message) for warning in told if str(warning.message).startswith("adapt: ")]
-    assert len(told) == warned
-    if warned:
+    messages = [str(warning.message) for warning in caught if str(warning.message).startswith("adapt: ")]
+    assert len(messages) == warns
+    if warns:
         before, after = np.mean(model.estimator_.predict(X_clean.reshape(len(y), -1)) == y), model.score(X_clean, y)
-        assert f"about {before:.1%} of {len(y)} clean images x and about {after:.1%} of T(x)" in told[0]
+        expected = f"on {len(y)} clean images x, the accuracy of f(x) is {before:.1%} and that of f(T(x)) {after:.1%}"
+        assert expected in messages[0]
 
 
-def test_few_of_many_images_are_looked_at(monkeypatch):
+def test_the_warning_is_based_on_1000_of_many_images(monkeypatch):
     many, labels = np.tile(X, (5, 1, 1, 1)), np.tile(Y, 5)
     model = TransferClassifier(SVC(), PairedAutoencoder((1, 8, 8), 8, 4, 16), random_state=0, epochs=1)
     model.fit(many, labels)
-    monkeypatch.setattr(PairedAutoencoder, "transfer", Maps.dark(1))
-    with pytest.warns(RuntimeWarning, match="of 1,000 clean images"):
+    monkeypatch.setattr(PairedAutoencoder, "_transfer", blackens(1))
+    with pytest.warns(RuntimeWarning, match="on 1,000 clean images"):
         model.adapt(1 - X[:50])
 
 
@@ -70,20 +67,20 @@ def test_the_validation_images_are_checked():
     assert not hasattr(model, "autoencoder_")
 
 
-@pytest.mark.filterwarnings("ignore:adapt. f is right")
+@pytest.mark.filterwarnings("ignore:adapt. on")
 def test_progress_and_resuming(tmp_path, capfd):
-    whole = fitted(epochs=2).adapt(1 - X[:50])
+    uninterrupted = fitted(epochs=2).adapt(1 - X[:50])
     assert capfd.readouterr().err == ""
     fitted(epochs=1).adapt(1 - X[:50], out=tmp_path, progress=True)
     assert "epoch 1/1" in capfd.readouterr().err
     resumed = fitted(epochs=2).adapt(1 - X[:50], out=tmp_path, resume=True)
-    for name, value in whole.autoencoder_.state_dict().items():
+    for name, value in uninterrupted.autoencoder_.state_dict().items():
         assert torch.equal(value, resumed.autoencoder_.state_dict()[name])
     with pytest.raises(ValueError, match="out: .* holds an earlier run; resume=True"):
         fitted().adapt(1 - X[:50], out=tmp_path)
 
 
-def test_a_network_shows_its_progress_too(tmp_path, capfd):
+def test_a_networks_training_shows_its_progress_on_request(tmp_path, capfd):
     torch.manual_seed(0)
     model = ModuleClassifier(rp.nets.build("small-cnn", size=8), epochs=1, image_shape=(1, 8, 8))
     model.fit(X, Y)

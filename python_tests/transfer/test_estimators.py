@@ -174,7 +174,7 @@ def test_gradients_lead_through_scalers():
 
 
 @pytest.mark.parametrize("estimator, error, message", [
-    (RandomForestClassifier(3).fit(X, Y), TypeError, "RandomForestClassifier; attacks that need nothing but"),
+    (RandomForestClassifier(3).fit(X, Y), TypeError, "RandomForestClassifier; attacks that need labels only"),
     (make_pipeline(PolynomialFeatures(), LinearSVC()).fit(X, Y), TypeError, "got one with PolynomialFeatures"),
     (MLPClassifier((2,), max_iter=3).fit(X, np.eye(3, dtype=int)[Y]), TypeError, "got MLPClassifier; attacks"),
     (OneVsRestClassifier(RandomForestClassifier(3)).fit(X, Y), TypeError, "got OneVsRestClassifier; attacks"),
@@ -193,7 +193,7 @@ def test_others_are_refused(estimator, error, message):
 
 def test_wrong_points():
     module = module_from_sklearn(make_pipeline(StandardScaler(), LinearSVC()).fit(X, Y))
-    with pytest.raises(ValueError, match="x: expected images of 4 numbers, got 3"):
+    with pytest.raises(ValueError, match="x: expected images of 4 values, got 3"):
         module.predict(WITHIN[:, :3])
     with pytest.raises(ValueError, match="x: expected finite pixels"):
         module.predict(np.full((1, 4), np.nan))

@@ -1,4 +1,4 @@
-"""f∘T as scikit-learn meets it, and what it learns from images without labels."""
+"""f∘T as a scikit-learn estimator, and what it learns from images without labels."""
 
 import pickle
 
@@ -18,27 +18,10 @@ from sklearn.svm import SVC, SVR, LinearSVC
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
 import robustperf as rp
+from python_tests.support.transfer import quick, small
 from robustperf import nets
 from robustperf.nuisance import mnist_c
-from robustperf.transfer import ModuleClassifier, PairedAutoencoder, TransferClassifier
-
-
-@pytest.fixture(scope="module")
-def digits():
-    data = rp.data.load("digits", "train")
-    return data.x.flatten(1).numpy().astype(np.float64), data.y.numpy()
-
-
-def small(shape=(1, 8, 8), seed=0):
-    torch.manual_seed(seed)
-    return PairedAutoencoder(shape, code=8, width=4, hidden=16)
-
-
-def quick(estimator=None, **options):
-    """A map that takes a moment to learn."""
-    return TransferClassifier(
-        estimator or SVC(), options.pop("autoencoder", small()), **{"epochs": 1, "random_state": 0, **options}
-    )
+from robustperf.transfer import PairedAutoencoder, TransferClassifier
 
 
 @pytest.mark.parametrize(
@@ -46,7 +29,7 @@ def quick(estimator=None, **options):
     [
         pytest.param(estimator, check, id=f"{name}-{getattr(check, 'func', check).__name__}")
         for name, made in (("svc", SVC()), ("probabilities", LogisticRegression(max_iter=300)))
-        # the checks' numbers are no pixels: bounds are taken from them; their features no images: they end before `adapt`
+        # the checks use features that are no pixels, hence bounds=None; they never call `adapt`
         for estimator, check in estimator_checks_generator(TransferClassifier(made, bounds=None), mark="skip")
     ],
 )
@@ -190,38 +173,6 @@ def test_pixels_from_0_to_255(digits):
     np.testing.assert_allclose(many.transform(255 * X), 255 * one.transform(X), atol=0.5)
 
 
-def test_a_network_gets_pixels_from_0_to_1(digits):
-    X, y = digits
-    torch.manual_seed(0)
-    network = ModuleClassifier(nets.SmallCNN(size=8, width=2), epochs=1, random_state=0)
-    one, many, own = quick(network), quick(network, bounds=(0, 256)), quick(network, bounds=None)
-    one.fit(X[:200], y[:200]), many.fit(256 * X[:200], y[:200]), own.fit(256 * X[:200] - 99, y[:200])
-    frozen = quick(FrozenEstimator(one.estimator_), bounds=(0, 256)).fit(256 * X[:200], y[:200])
-    for adapt in (False, True):
-        if adapt:
-            for model in (one, many, own, frozen):
-                low, high = model.bounds_
-                model.adapt(high - (high - low) * X[200:300])
-        want = one.predict_proba(X)
-        for model, images in ((many, 256 * X), (frozen, 256 * X), (own, 256 * X - 99)):
-            np.testing.assert_allclose(model.predict_proba(images), want, atol=1e-3)
-            np.testing.assert_array_equal(model.predict(images), model.classes_[model.predict_proba(images).argmax(1)])
-
-
-def test_a_network_of_few_images(digits):
-    X, y = digits
-    network = nets.SmallCNN(size=8, width=2)
-    for validation in (0.1, None):
-        model = ModuleClassifier(network, epochs=1, batch_size=32, validation=validation)
-        model.fit(X[:20], np.arange(20) % 10)
-        assert model.predict(X).shape == (len(X),)
-    for batch_size in ("32", 0, 2.5, None):
-        with pytest.raises(ValueError, match="batch_size: expected an integer above 0, got"):
-            ModuleClassifier(network, batch_size=batch_size).fit(X[:20], np.arange(20) % 10)
-        with pytest.raises(ValueError, match="batch_size: expected an integer above 0, got"):
-            small().fit(torch.zeros(5, 1, 8, 8), batch_size=batch_size)
-
-
 @pytest.mark.parametrize(
     "estimator, name",
     [
@@ -296,34 +247,6 @@ def test_a_frozen_estimator_is_taken_as_fitted(digits):
     np.testing.assert_array_equal(model.classes_, svc.classes_)
 
 
-def test_a_network_is_trained_by_fit(digits):
-    X, y = digits
-    torch.manual_seed(0)
-    network = nets.SmallCNN(size=8, width=8)
-    before = [value.clone() for value in network.parameters()]
-    trained = ModuleClassifier(network, epochs=10, lr=3e-3, random_state=0)
-    model = quick(trained).fit(X[:600], y[:600])
-    assert model.score(X[600:], y[600:]) > 0.7
-    assert all(torch.equal(now, then) for now, then in zip(network.parameters(), before, strict=True))
-    model.adapt(1 - X[600:700])
-    assert model.predict_proba(X).sum(1) == pytest.approx(1)
-    done = quick(ModuleClassifier(model.estimator_.module_, prefit=True)).fit(X[:50], y[:50])
-    np.testing.assert_array_equal(done.predict(X), model.estimator_.predict(X))
-
-
-def test_a_network_given_itself(digits, monkeypatch):
-    X, y = digits
-    monkeypatch.setattr(
-        ModuleClassifier.__init__, "__kwdefaults__", {**ModuleClassifier.__init__.__kwdefaults__, "epochs": 1}
-    )
-    torch.manual_seed(0)
-    network = nets.SmallCNN(size=8, width=2)
-    found = [quick(network).fit(X[:100], y[:100]).predict_proba(X) for _ in range(2)]
-    np.testing.assert_array_equal(*found)
-    search = GridSearchCV(ModuleClassifier(network), {"lr": [1e-3, 1e-2]}, cv=2, error_score="raise")
-    assert search.fit(X[:200].reshape(-1, 1, 8, 8), y[:200]).best_estimator_.module_ is not network
-
-
 @pytest.mark.parametrize(
     "change, error, message",
     [
@@ -352,11 +275,11 @@ def test_images_of_another_shape(digits):
         model.adapt(X[:, :49])
     with pytest.raises(ValueError, match=r"X_shifted: expected images of shape \(1, 8, 8\), got \(1, 4, 16\)"):
         model.adapt(X.reshape(-1, 4, 16))
-    with pytest.raises(ValueError, match=r"image_shape: expected that of the images, 64 numbers, got \(1, 8, 4\)"):
+    with pytest.raises(ValueError, match=r"image_shape: expected that of the images, 64 values, got \(1, 8, 4\)"):
         quick(image_shape=(1, 8, 4)).fit(X, y)
     with pytest.raises(ValueError, match=r"image_shape: expected that of the images, \(1, 16, 4\)"):
         quick().fit(X.reshape(-1, 16, 4), y)
-    with pytest.raises(ValueError, match=r"image_shape: expected \(C, H, W\) for images of 60 numbers.*got None"):
+    with pytest.raises(ValueError, match=r"image_shape: expected \(C, H, W\) for images of 60 values.*got None"):
         quick(autoencoder=None).fit(X[:, :60], y).adapt(X[:, :60])
     with pytest.raises(ValueError, match="image_shape: expected sides divisible by 4, got 7 x 7"):
         quick(autoencoder=None).fit(X[:, :49], y).adapt(X[:, :49])
@@ -377,25 +300,6 @@ def test_other_bad_input(digits):
         quick(bounds=(1, 0)).fit(X, y)
     with pytest.raises(ValueError, match="epochs: expected an integer above 0, got 0"):
         quick(epochs=0).fit(X, y, X_shifted=X)
-
-
-def test_bad_networks(digits):
-    X, y = digits
-    network = nets.SmallCNN(size=8, width=2)
-    with pytest.raises(TypeError, match="module: expected a torch.nn.Module, got SVC"):
-        ModuleClassifier(SVC()).fit(X, y)
-    with pytest.raises(ValueError, match="module: expected 3 outputs, one a label, got 10"):
-        ModuleClassifier(network).fit(X, y % 3)
-    with pytest.raises(ValueError, match="y: expected at least two classes, got one class"):
-        ModuleClassifier(network).fit(X, 0 * y)
-    with pytest.raises(ValueError, match=r"X: expected pixels within \[0, 1\]"):
-        ModuleClassifier(network).fit(2 * X, y)
-    with pytest.raises(ValueError, match="image_shape: expected"):
-        ModuleClassifier(network).fit(X[:, :60], y)
-    with pytest.raises(NotFittedError):
-        ModuleClassifier(network).predict(X)
-    with pytest.raises(ValueError, match=r"X: expected pixels within \[0, 1\]"):
-        ModuleClassifier(network, prefit=True).fit(X, y).predict(2 * X)
 
 
 @pytest.mark.parametrize("of_all", [True, False], ids=["config", "set_output"])

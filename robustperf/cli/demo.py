@@ -9,7 +9,7 @@ import typer
 
 from robustperf.cli.margins import report
 from robustperf.cli.options import say
-from robustperf.files import alone_in, user_path
+from robustperf.files import lock_folder, user_path
 
 
 def demo(
@@ -36,7 +36,7 @@ def demo(
     model = nets.build("small-cnn", **settings)
     with console.status("training a small network"):
         fit(model, ERM(), train, validation=None, epochs=30, optimizer="adam", lr=2e-3, seed=seed, progress=False)
-    with alone_in(out):
+    with lock_folder(out):
         MarginRun.forget(out)  # a demonstration starts anew
         weights_file.save(out / "model.safetensors", model)
         report(model, test, attacks_of("fgsm,pgd(eps=1),bg", 2), 2, out, seed=seed, console=console)

@@ -23,7 +23,7 @@ from robustperf.cli.options import (
     say,
     shape_of,
 )
-from robustperf.files import user_path, written_whole
+from robustperf.files import atomic_write, user_path
 
 
 def evaluate(
@@ -98,6 +98,6 @@ def evaluate(
             "robustperf": __version__,
             "torch": torch.__version__,
         }
-        with written_whole(out) as partial:
+        with atomic_write(out) as partial:
             partial.write_text(json.dumps(plain(facts), indent=1) + "\n")
         say(console, f"figures: {out}")

@@ -29,7 +29,7 @@ from robustperf.cli.options import (
     say,
     shape_of,
 )
-from robustperf.files import alone_in, telling, user_path, written_whole
+from robustperf.files import atomic_write, lock_folder, reporting_saved, user_path
 from robustperf.names import PUBLISHED
 
 if TYPE_CHECKING:
@@ -133,16 +133,10 @@ def report(
     import torch
     from accelerate.utils import gather_object
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+    from rich.progress import Progress
 
     from robustperf import plot, processes
+    from robustperf.progress import columns
     from robustperf.robustness import MarginCurve
     from robustperf.robustness.margins import MarginSearch
     from robustperf.training.batches import load_batches
@@ -173,16 +167,8 @@ def report(
             return f"{done} of {len(parts)} batches are kept in {out}; --resume goes on with them"
 
         began, correct = time.perf_counter(), 0
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("points"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-        )
         try:
-            with Progress(*columns, console=console) as bar:
+            with Progress(*columns("points"), console=console) as bar:
                 task = bar.add_task("margins", total=len(dataset), completed=finished())
                 own = list(parts.values())[process.process_index :: process.num_processes]
                 for rows, (x, y, index) in zip(own, load_batches(dataset, own, device), strict=True):
@@ -190,7 +176,7 @@ def report(
                     start = int(rows[0])
                     if not run.done(start):
                         (part,) = search.stream(x, labels=y if labels == "true" else None, index=index)
-                        with telling(told):
+                        with reporting_saved(told):
                             run.keep(start, part)
                     bar.update(task, completed=finished())
                 correct = sum(gather_object([correct]))  # waits for the others
@@ -202,11 +188,11 @@ def report(
             return
         seconds = time.perf_counter() - began
         files = {"curve": out / "margins.png", "margins": run.result, "summary": out / "summary.json"}
-        with telling(told):
+        with reporting_saved(told):
             found = run.collect(parts)
             curve = MarginCurve.from_margins(found)
             summary = _summary(found, curve, correct / len(dataset), seconds, kept)
-            with written_whole(files["summary"]) as partial:
+            with atomic_write(files["summary"]) as partial:
                 partial.write_text(json.dumps({**described, **plain(summary)}, indent=1) + "\n")
         console.print(_table(f"Margins on {dataset.name}, {len(dataset)} points, norm {norm:g}", summary, len(dataset)))
         for message in found.diagnostics.messages if found.diagnostics else ():
@@ -233,7 +219,7 @@ def _opened(
         run, kept, fault = None, 0, None
         if process.is_main_process:
             try:
-                stack.enter_context(alone_in(out))
+                stack.enter_context(lock_folder(out))
                 run = MarginRun(out, described, resume=resume)
                 kept = sum(run.done(start) for start in starts)
             except (OSError, ValueError) as error:

@@ -101,8 +101,8 @@ def gallery(
     from rich.console import Console
 
     from robustperf import plot
+    from robustperf.names import CORRUPTIONS
     from robustperf.nuisance import mnist_c
-    from robustperf.nuisance.corruptions import CORRUPTIONS
 
     plot.check_path(out)
     x, numbers = _points(load_data(data, split, data_root, size=size), index, points)
@@ -128,8 +128,8 @@ def _points(dataset: Dataset | ImageFolder, index: int, points: int) -> tuple[to
 
 def _components(kernel: Kernel, shape: torch.Size) -> list[str]:
     """A name for each component of delta."""
-    from robustperf.kernel import Normalised
     from robustperf.nuisance import Compose, ProgramKernel
+    from robustperf.nuisance.normalised import Normalised
     from robustperf.ops.program import Distribution, steps_of
 
     if isinstance(kernel, Normalised):

@@ -29,7 +29,7 @@ from robustperf.cli.train import (
     Workers,
     parse_rate,
 )
-from robustperf.files import user_path, written_whole
+from robustperf.files import atomic_write, user_path
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -127,7 +127,7 @@ def sweep(
     for row in rows:
         row["chosen"] = row is chosen
     path = out / "sweep.csv"
-    with written_whole(path) as partial, open(partial, "w", newline="") as file:
+    with atomic_write(path) as partial, open(partial, "w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from robustperf.training import Fitted, Objective
     from robustperf.training.optimizers import Rate
-    from robustperf.training.run_folder import TrainingFolder
+    from robustperf.training.run_folder import RunFolder
 
 # what `sweep` has too
 OBJECTIVES = (
@@ -108,8 +108,8 @@ def train(
 
     from robustperf import plot, processes
     from robustperf.cli.build import build_kernel, build_objective, new_classifier
-    from robustperf.training import CoTrain, fit
-    from robustperf.training.run_folder import TrainingFolder
+    from robustperf.training import fit
+    from robustperf.training.run_folder import RunFolder
 
     rate = None if lr is None else parse_rate(lr)
     variation = None if kernel is None else build_kernel(kernel)
@@ -126,18 +126,19 @@ def train(
             cpu=cpu,
         )  # fmt: skip
     except KeyboardInterrupt:
-        say(console, f"Interrupted. {kept(TrainingFolder(out))}")
+        say(console, f"Interrupted. {kept(RunFolder(out))}")
         raise typer.Exit(130) from None
     if not main:
         return
     console.print(_table(dataset.name, loss, classifier, fitted))
-    folder = TrainingFolder(out)
+    folder = RunFolder(out)
+    others = [learner.name for learner in loss.learners(classifier) if not learner.is_main]
     files = {
-        "weights": folder.best,
-        "state": folder.state,
+        "weights": folder.weights,
+        "checkpoint": folder.checkpoint,
         "epochs": folder.metrics,
-        "steps": folder.losses,
-        **({"generator": out / "generator.safetensors"} if isinstance(loss, CoTrain) else {}),
+        "steps": folder.steps,
+        **{name: folder.weights_of(name) for name in others},
         "curves": out / "curves.png",
     }
     if not draw_picture(
@@ -149,7 +150,7 @@ def train(
     ):
         del files["curves"]
     for what, path in files.items():
-        say(console, f"{what:>9}: {path}")
+        say(console, f"{what:>10}: {path}")
     given = {
         "--data": data,
         "--data-root": None if str(data_root) == os.environ.get(ROOT_VARIABLE) else data_root,
@@ -159,7 +160,7 @@ def train(
     }
     options = [
         "--checkpoint",
-        folder.best,
+        folder.weights,
         *(part for option in given.items() if option[1] is not None for part in option),
         *["--rgb"] * rgb,
     ]
@@ -188,18 +189,17 @@ def parse_rate(text: str) -> Rate:
         ) from None
 
 
-def kept(folder: TrainingFolder) -> str:
+def kept(folder: RunFolder) -> str:
     """What there is in the folder of an interrupted run, for --resume."""
-    if not folder.state.exists():
+    if not folder.checkpoint.exists():
         return "There is no checkpoint yet: --resume starts at the first step."
-    from safetensors import SafetensorError, safe_open
+    from robustperf.training.checkpoint import steps_saved
 
     try:
-        with safe_open(folder.state, "pt") as file:
-            steps = file.get_slice("further.steps").get_shape()[0]
-    except (SafetensorError, OSError) as error:
-        return f"{folder.state} cannot be resumed from: {error}"
-    return f"--resume continues after step {steps}, from {folder.state}."
+        steps = steps_saved(folder.checkpoint)
+    except ValueError as error:
+        return str(error)
+    return f"--resume continues after step {steps}, from {folder.checkpoint}."
 
 
 def _table(data: str, objective: Objective, model: nn.Module, fitted: Fitted) -> Table:

@@ -11,7 +11,7 @@ import typer
 
 from robustperf import nets, nuisance
 from robustperf.cli.options import Data, DataRoot, Rgb, Size, draw_picture, load_data, plain, say, shape_of
-from robustperf.files import note_settings, user_path, written_whole
+from robustperf.files import atomic_write, record_settings, user_path
 from robustperf.names import check_name
 
 SVC = "svc"
@@ -102,7 +102,7 @@ def transfer(
         "autoencoder": {"image_shape": shape, "code": code, "width": width, "hidden": hidden},
         **({"gamma": gamma, "C": penalty} if classifier == SVC else {}),
     }  # fmt: skip
-    note_settings(out, settings, resume=resume)
+    record_settings(out, settings, resume=resume)
 
     console = Console()
     sets = {"clean": test.x.numpy(), "shifted": tested.numpy()}
@@ -153,7 +153,7 @@ def transfer(
         "robustperf": __version__,
         "torch": torch.__version__,
     }
-    with written_whole(figures) as partial:
+    with atomic_write(figures) as partial:
         partial.write_text(json.dumps(plain(facts), indent=1) + "\n")
     few = slice(0, SHOWN)
     restored = torch.as_tensor(model.transform(tested[few].numpy()))
@@ -174,10 +174,10 @@ def transfer(
 def _kept(out: Path) -> str:
     """What --resume has to resume from."""
     from robustperf.cli.train import kept
-    from robustperf.training.run_folder import TrainingFolder
+    from robustperf.training.run_folder import RunFolder
 
     folders = [folder for folder in (out / "autoencoder", out / "classifier") if folder.exists()]
-    return kept(TrainingFolder(folders[0] if folders else out / "autoencoder"))
+    return kept(RunFolder(folders[0] if folders else out / "autoencoder"))
 
 
 def _parts(total: int, clean: int | None, shifted: int | None) -> tuple[int, int]:

@@ -80,7 +80,7 @@ def domain(dataset: Dataset | ImageFolder, name: str) -> Dataset:
 
 
 def thresholds(dataset: str, measure: str) -> dict[str, tuple[float, float]]:
-    """The levels of the data set called `dataset`, or of its domain, under `measure`; none where R Table 10 has none."""
+    """The levels of the data set called `dataset`, or of its domain, under `measure`; {} where R Table 10 has none."""
     return THRESHOLDS.get(dataset.partition(" ")[0], {}).get(measure, {})
 
 

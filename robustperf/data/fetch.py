@@ -2,17 +2,18 @@
 
 import hashlib
 import http.client
+import json
 import os
 import re
 import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 
-from robustperf.files import held, open_regular, user_path
-from robustperf.names import check_name
-from robustperf.nuisance.corruptions import CORRUPTIONS
+from robustperf.files import lock_file, open_regular, user_path
+from robustperf.names import CORRUPTIONS, check_name
 
 TIMEOUT = 30.0  # seconds without a byte before a mirror is given up
 _BLOCK = 1 << 18
@@ -35,80 +36,17 @@ class Source:
     files: tuple[RemoteFile, ...]
 
 
-# A data set's files go to ROOT/<its name>/.
-SOURCES: dict[str, Source] = {
-    "mnist": Source(
-        mirrors=(
-            "https://ossci-datasets.s3.amazonaws.com/mnist/",
-            "https://storage.googleapis.com/cvdf-datasets/mnist/",
-        ),
-        files=(
-            RemoteFile(
-                "train-images-idx3-ubyte.gz",
-                9_912_422,
-                "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
-            ),
-            RemoteFile(
-                "train-labels-idx1-ubyte.gz",
-                28_881,
-                "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
-            ),
-            RemoteFile(
-                "t10k-images-idx3-ubyte.gz",
-                1_648_877,
-                "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
-            ),
-            RemoteFile(
-                "t10k-labels-idx1-ubyte.gz",
-                4_542,
-                "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
-            ),
-        ),
-    ),
-    "fashion-mnist": Source(
-        mirrors=(
-            "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
-            "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/",
-        ),
-        files=(
-            RemoteFile(
-                "train-images-idx3-ubyte.gz",
-                26_421_880,
-                "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
-            ),
-            RemoteFile(
-                "train-labels-idx1-ubyte.gz",
-                29_515,
-                "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
-            ),
-            RemoteFile(
-                "t10k-images-idx3-ubyte.gz",
-                4_422_102,
-                "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
-            ),
-            RemoteFile(
-                "t10k-labels-idx1-ubyte.gz",
-                5_148,
-                "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
-            ),
-        ),
-    ),
-    "kmnist": Source(
-        mirrors=("http://codh.rois.ac.jp/kmnist/dataset/kmnist/",),
-        files=(
-            RemoteFile(
-                "kmnist-test-imgs.npz",
-                3_079_479,
-                "692d824896bec8f3c357ebf7a0fe904ed67ac632ce953d0b58f7fbef7bb27d87",
-            ),
-            RemoteFile(
-                "kmnist-test-labels.npz",
-                5_304,
-                "660f13a4705431ea2a6391c41ecbe384cd0d932c595a101ec4f3b8989e785046",
-            ),
-        ),
-    ),
-}
+def _sources() -> dict[str, Source]:
+    """The table of `sources.json`, beside this file."""
+    table = json.loads((resources.files("robustperf.data") / "sources.json").read_text(encoding="utf-8"))
+    return {
+        name: Source(tuple(source["mirrors"]), tuple(RemoteFile(**file) for file in source["files"]))
+        for name, source in table.items()
+    }
+
+
+SOURCES = _sources()
+"""The data sets that `fetch` downloads, into ROOT/NAME/."""
 
 _GTSRB = (
     "gtsrb/Final_Training/Images/00000/*.ppm with GT-00000.csv, ..., gtsrb/Final_Test/Images/*.ppm with"
@@ -125,7 +63,8 @@ BY_HAND: dict[str, str] = (
         "gtsrb-cropped": f"the official folders: {_GTSRB}",
         "cure-tsr": "cure-tsr/Real_Train/ChallengeFree/*.bmp, cure-tsr/Real_Train/Snow-1/*.bmp, ..., and the same in"
         " cure-tsr/Real_Test",
-        "qmnist": "qmnist/qmnist-train-images-idx3-ubyte.gz, qmnist/qmnist-train-labels-idx2-int.gz and the same for test",
+        "qmnist": "qmnist/qmnist-train-images-idx3-ubyte.gz, qmnist/qmnist-train-labels-idx2-int.gz"
+        " and the same for test",
         "cifar10": "cifar10-prefix/train.npz and cifar10-prefix/test.npz (images [N, 32, 32, 3] uint8, labels [N])",
     }
     | {
@@ -191,7 +130,7 @@ def _fetch_file(file: RemoteFile, mirrors: tuple[str, ...], path: Path, progress
         progress(file.name, file.size, file.size)
         return path
     part = path.with_name(path.name + ".part")
-    with held(part):  # two would write to the same file
+    with lock_file(part):  # two would write to the same file
         try:
             return _download_from_any(file, mirrors, part, path, progress)
         finally:

@@ -1,4 +1,4 @@
-"""IDX files, the format of MNIST and its kin; and bounded reading, for files that lie about their size."""
+"""IDX files, the format of MNIST and its kin."""
 
 import gzip
 import math
@@ -10,18 +10,15 @@ from typing import BinaryIO
 
 import numpy as np
 
+from robustperf.data.bounded_read import array_over, check_size, read_bounded
 from robustperf.files import open_regular, user_path
 
-# Deflate spends at least 2 bits on a match, which stands for at most 258 bytes: 258 * 8 / 2.
-DEFLATE_RATIO = 1032
-
-_BLOCK = 1 << 20
 _DTYPES = {0x08: np.dtype(np.uint8), 0x0C: np.dtype(">i4")}  # by the type's code in the header
 _MAX_DIMS = 4
 
 
 def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
-    """Read an IDX file of unsigned bytes or of 32-bit integers.
+    """Reads an IDX file of unsigned bytes or of 32-bit integers.
 
     Args:
         path: the file, raw or gzipped (told apart by its first bytes, not by its name).
@@ -45,12 +42,8 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
             stream = gzip.GzipFile(fileobj=file) if gzipped else file
             dtype, shape = _read_header(stream, path)
             promised = math.prod(shape) * dtype.itemsize
-            possible = size * DEFLATE_RATIO if gzipped else size - 4 - 4 * len(shape)
-            if promised > possible:
-                raise ValueError(
-                    f"{path}: the header promises {promised:,} bytes {list(shape)}, a file of {size:,} bytes"
-                    f" holds at most {possible:,}: truncated, or the header is wrong"
-                )
+            stored = size if gzipped else size - 4 - 4 * len(shape)
+            check_size(f"{path}: truncated, or not {list(shape)}", promised, stored, deflated=gzipped)
             read_bounded(stream, promised, data)
         except EOFError as error:
             raise ValueError(f"{path}: truncated: the gzip stream stops after {len(data):,} bytes of data") from error
@@ -62,25 +55,9 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
     return array_over(data, dtype, shape, path).astype(dtype.newbyteorder("="), copy=False)
 
 
-def read_bounded(stream: BinaryIO, promised: int, into: bytearray) -> None:
-    """Append `stream` to `into` until its end, or until `into` holds `promised` + 1 bytes: one more tells of excess.
-
-    Memory grows with the bytes that arrive, never with the promise; what had arrived before an error stays in `into`.
-    """
-    while len(into) <= promised and (block := stream.read(min(_BLOCK, promised + 1 - len(into)))):
-        into += block
-
-
-def array_over(data: bytearray, dtype: np.dtype, shape: tuple[int, ...], path: Path, order: str = "C") -> np.ndarray:
-    """A writable array over `data`, without a copy; ValueError naming `path` where numpy cannot make that shape."""
-    try:
-        return np.frombuffer(data, dtype).reshape(shape, order=order)
-    except ValueError as error:  # no data at all, yet dimensions like [0, 2**32, 2**32]
-        raise ValueError(f"{path}: no array has the shape {list(shape)} in the header: {error}") from error
-
-
 def _read_header(stream: BinaryIO, path: Path) -> tuple[np.dtype, tuple[int, ...]]:
-    """(dtype, shape) from an IDX header: 0, 0, the type's code, the number of dimensions, each as a big-endian uint32."""
+    """(dtype, shape) from an IDX header: 0, 0, the dtype's code, the number of dimensions, then each as a
+    big-endian uint32."""
     magic = stream.read(4)
     if len(magic) < 4:
         raise ValueError(f"{path}: truncated: an IDX header has at least 4 bytes, found {len(magic)}")

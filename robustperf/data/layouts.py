@@ -13,7 +13,7 @@ from robustperf.data.idx import read_idx
 from robustperf.data.npz import images_and_labels, read_npz
 from robustperf.data.svhn import read_svhn
 from robustperf.data.usps import read_usps
-from robustperf.nuisance.corruptions import CORRUPTIONS
+from robustperf.names import CORRUPTIONS
 
 SPLITS = ("train", "test")
 

@@ -1,18 +1,17 @@
-"""NumPy's npy files, read without pickle and without believing a size before it is checked."""
+"""npy files, read by NumPy without pickle, after their header was compared with their size."""
 
 import io
 import math
 import os
 import tokenize
-from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+from numpy.lib import format as npy_format
 
-from robustperf.data.idx import array_over, read_bounded
 from robustperf.files import open_regular, user_path
 
-_HEADER_BYTES = 10_240  # numpy writes 128; its own reader refuses more than 10,000
+HEADER_BYTES = 10_240  # numpy writes 128; its own reader refuses more than 10,000, but only once they are in memory
 _NUMERIC = "biufc"
 # An npy header is a Python literal: broken bytes may fail anywhere in its parsing.
 _PARSING = (
@@ -27,8 +26,8 @@ _PARSING = (
 )
 
 
-def read_npy(path: str | os.PathLike[str]) -> np.ndarray:
-    """Read the array of an npy file (`numpy.save`).
+def read_npy(path: str | os.PathLike) -> np.ndarray:
+    """Reads the array of an npy file (`numpy.save`).
 
     Args:
         path: the file.
@@ -43,35 +42,29 @@ def read_npy(path: str | os.PathLike[str]) -> np.ndarray:
     """
     path = user_path(path)
     with open_regular(path) as file:
-        return read_npy_stream(file, os.fstat(file.fileno()).st_size, os.fspath(path), path)
+        size = os.fstat(file.fileno()).st_size
+        check_header(file.read(HEADER_BYTES), size, os.fspath(path))
+        file.seek(0)
+        return read_array(file, os.fspath(path))
 
 
-def read_npy_stream(stream: BinaryIO, size: int, where: str, path: Path) -> np.ndarray:
-    """The array of an npy file of `size` bytes, its header compared with them before the data are read; `where`, in the
-    file `path`, is for the errors."""
-    head = io.BytesIO(stream.read(_HEADER_BYTES))
-    shape, fortran_order, dtype = _parse_header(head, where)
-    promised = math.prod(shape) * dtype.itemsize
-    stored = size - head.tell()
-    if promised != stored:
-        raise ValueError(
-            f"{where}: the npy header promises {promised:,} bytes ({list(shape)} of {dtype}), it holds {stored:,}"
-        )
-    data = bytearray(head.read())
-    read_bounded(stream, promised, data)
-    if len(data) != promised:
-        raise ValueError(f"{where}: the npy header promises {promised:,} bytes, the data end after {len(data):,}")
-    return array_over(data, dtype, shape, path, order="F" if fortran_order else "C")
-
-
-def _parse_header(head: io.BytesIO, where: str) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """(shape, Fortran order, dtype) of an npy header; `head` is left at the first byte of the data."""
+def read_array(stream: BinaryIO, where: str) -> np.ndarray:
+    """The array of an npy file whose header `check_header` has let through, writable; `where` begins its errors."""
     try:
-        version = np.lib.format.read_magic(head)
+        return npy_format.read_array(stream, allow_pickle=False)
+    except _PARSING as error:  # data that end early, or no data at all for dimensions like [0, 2**70]
+        raise ValueError(f"{where}: not a sound npy file: {error}") from error
+
+
+def check_header(head: bytes, size: int, where: str) -> None:
+    """ValueError unless `head`, the first bytes of an npy file of `size` bytes, are a header that this size fits."""
+    stream = io.BytesIO(head)
+    try:
+        version = npy_format.read_magic(stream)
         if version == (1, 0):
-            shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(head)
+            shape, _, dtype = npy_format.read_array_header_1_0(stream)
         elif version == (2, 0):
-            shape, fortran_order, dtype = np.lib.format.read_array_header_2_0(head)
+            shape, _, dtype = npy_format.read_array_header_2_0(stream)
         else:
             raise ValueError(f"expected npy version 1.0 or 2.0, found {version}")
     except _PARSING as error:
@@ -80,4 +73,8 @@ def _parse_header(head: io.BytesIO, where: str) -> tuple[tuple[int, ...], bool, 
         raise ValueError(f"{where}: expected numbers, found dtype {dtype} (pickled objects are never loaded)")
     if any(length < 0 for length in shape):
         raise ValueError(f"{where}: expected lengths of 0 or more, found the shape {list(shape)}")
-    return shape, fortran_order, dtype
+    promised, stored = math.prod(shape) * dtype.itemsize, size - stream.tell()
+    if promised != stored:
+        raise ValueError(
+            f"{where}: the npy header promises {promised:,} bytes ({list(shape)} of {dtype}), it holds {stored:,}"
+        )

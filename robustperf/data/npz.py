@@ -1,4 +1,4 @@
-"""NumPy's npz archives, read without pickle and without believing a size before it is checked."""
+"""npz archives, whose members NumPy reads without pickle, after every size was compared with what the file can hold."""
 
 import os
 import zipfile
@@ -7,15 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from robustperf.data.idx import DEFLATE_RATIO
-from robustperf.data.npy import read_npy_stream
+from robustperf.data.bounded_read import check_size
+from robustperf.data.npy import HEADER_BYTES, check_header, read_array
 from robustperf.files import open_regular, user_path
 
 _ENCRYPTED = 0x1
 
 
 def read_npz(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """Read every array of an npz file (`numpy.savez`, `numpy.savez_compressed`).
+    """Reads every array of an npz file (`numpy.savez`, `numpy.savez_compressed`).
 
     Args:
         path: the file.
@@ -43,7 +43,7 @@ def read_npz(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 def images_and_labels(
     arrays: dict[str, np.ndarray], path: str | os.PathLike[str]
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Pick the arrays of a data set by the names in use: `images`, `labels`; or `x`, `y`; or `arr_0` alone.
+    """Picks the arrays of a data set by the names in use: `images`, `labels`; or `x`, `y`; or `arr_0` alone.
 
     Args:
         arrays: what `read_npz` returned.
@@ -64,7 +64,7 @@ def images_and_labels(
 
 
 def _check_sizes(archive: zipfile.ZipFile, size: int, path: Path) -> None:
-    """Refuse an archive whose directory cannot be true for a file of `size` bytes."""
+    """Refuses an archive whose directory cannot be true for a file of `size` bytes."""
     members = archive.infolist()
     if not members:
         raise ValueError(f"{path}: expected at least one array, found an empty archive")
@@ -73,19 +73,14 @@ def _check_sizes(archive: zipfile.ZipFile, size: int, path: Path) -> None:
         if not info.filename.endswith(".npy"):
             raise ValueError(f"{where}: expected a name that ends in .npy")
         if info.flag_bits & _ENCRYPTED:
-            raise ValueError(f"{where} is encrypted")
+            raise ValueError(f"{where}: expected no encryption, found an encrypted member")
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise ValueError(f"{where}: expected stored or deflated, found compression method {info.compress_type}")
         if not 0 <= info.header_offset < size:
             raise ValueError(
                 f"{where}: expected to start within the file's {size:,} bytes, found {info.header_offset:,}"
             )
-        possible = info.compress_size * (1 if info.compress_type == zipfile.ZIP_STORED else DEFLATE_RATIO)
-        if info.file_size > possible:
-            raise ValueError(
-                f"{where} claims {info.file_size:,} bytes,"
-                f" its {info.compress_size:,} bytes here hold at most {possible:,}"
-            )
+        check_size(where, info.file_size, info.compress_size, deflated=info.compress_type == zipfile.ZIP_DEFLATED)
     # Members that share their bytes would multiply the ratio by their number.
     claimed = sum(info.compress_size for info in members)
     if claimed > size:
@@ -95,5 +90,8 @@ def _check_sizes(archive: zipfile.ZipFile, size: int, path: Path) -> None:
 
 
 def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> np.ndarray:
+    where = f"{path}: member {info.filename!r}"
     with archive.open(info) as stream:
-        return read_npy_stream(stream, info.file_size, f"{path}: member {info.filename!r}", path)
+        check_header(stream.read(HEADER_BYTES), info.file_size, where)
+    with archive.open(info) as stream:  # opened again, for a member that was sought in has no checksum
+        return read_array(stream, where)

@@ -13,7 +13,7 @@ from itertools import islice
 
 import numpy as np
 
-from robustperf.data.idx import DEFLATE_RATIO
+from robustperf.data.bounded_read import check_size
 from robustperf.files import open_regular, user_path
 
 _HEADER = 128
@@ -107,9 +107,7 @@ def _inflated(part: memoryview) -> tuple[int, memoryview]:
     """The one element in a compressed one."""
     stream = zlib.decompressobj()
     kind, length = struct.unpack("<2I", stream.decompress(part, 8).ljust(8, b"\0"))
-    possible = len(part) * DEFLATE_RATIO
-    if length > possible:
-        raise ValueError(f"a tag promises {length:,} bytes, {len(part):,} compressed ones hold at most {possible:,}")
+    check_size("a tag", length, len(part), deflated=True)
     data = stream.decompress(stream.unconsumed_tail, length + 1)
     if len(data) != length or not stream.eof:
         found = f"more than {length:,}" if len(data) > length else f"{len(data):,}, or end early"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from robustperf.data.idx import DEFLATE_RATIO
+from robustperf.data.bounded_read import check_size
 from robustperf.files import open_regular, user_path
 
 _SIDE = 16
@@ -71,9 +71,7 @@ def _read(file, name: str, kinds: str, ndim: int, size: int, path: Path) -> np.n
     if not _FILTERS.issuperset(filters) or filters.count(_DEFLATE) > 1:
         raise ValueError(f"{where}: expected HDF5's filters {sorted(_FILTERS)}, each once, found {filters}")
     stored = array.id.get_storage_size()
-    possible = min(stored, size) * (DEFLATE_RATIO if _DEFLATE in filters else 1)
     chunk = math.prod(array.chunks) * array.dtype.itemsize if array.chunks else 0
     promised = max(math.prod(array.shape) * array.dtype.itemsize, chunk)
-    if promised > possible:
-        raise ValueError(f"{where} promises {promised:,} bytes, {stored:,} bytes stored here hold at most {possible:,}")
+    check_size(where, promised, min(stored, size), deflated=_DEFLATE in filters)
     return array[()]

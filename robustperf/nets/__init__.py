@@ -1,4 +1,4 @@
-"""The papers' classifiers, one file a family; each maps images [B, C, H, W] to logits [B, classes].
+"""The papers' networks, one file for each family. Classifiers map images [B, C, H, W] to logits [B, classes];
 `TiboGenerator` maps images to images."""
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _FAMILIES = {
 }
 
 NAMES = tuple(_FAMILIES)
-"""The names that `build` knows."""
+"""The names that `build` takes."""
 
 __getattr__, __dir__ = lazily(__name__, __all__, {
     "Dropout": "dropout",
@@ -63,8 +63,13 @@ __getattr__, __dir__ = lazily(__name__, __all__, {
 
 
 def build(name: str, **kwargs: Any) -> nn.Module:
-    """The network called `name`, one of `NAMES`; `kwargs` go to its constructor. Both stand in its `architecture`, from
-    where they get into checkpoints.
+    """A new network.
+
+    Args:
+        name: one of `NAMES`.
+        kwargs: the arguments of its constructor.
+
+    Returns the network with the attribute `architecture`, (name, kwargs), which `weights_file.save` records.
 
     >>> build("small-cnn", size=8, classes=10)
 
@@ -73,7 +78,7 @@ def build(name: str, **kwargs: Any) -> nn.Module:
     from robustperf import check
 
     check_name("name", name, NAMES)
-    kwargs = check.plain(kwargs)  # checkpoints have them as JSON
+    kwargs = check.plain(kwargs)  # files record them as JSON
     model = getattr(sys.modules[__name__], _FAMILIES[name])(**kwargs)
     model.architecture = (name, kwargs)
     return model

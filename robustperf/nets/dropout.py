@@ -1,4 +1,4 @@
-"""Dropout whose masks belong to samples: the same whatever the batch, a sample's place in it and the process."""
+"""Dropout with one mask for each sample: it does not depend on the batch, the sample's place in it or the process."""
 
 from __future__ import annotations
 
@@ -13,24 +13,27 @@ from torch import nn
 from robustperf import check, ops
 from robustperf.ops.draws import check_draws
 
-_DRAWS, _CALLS = 2**20, 2**12  # of the 2^32 numbers of draws
+_DRAWS, _CALLS = 2**20, 2**12  # together the 2^32 draw indices
 _drawing: ContextVar[tuple[int, torch.Tensor, Iterator[int]] | None] = ContextVar("drawing", default=None)
 
 
 @contextmanager
 def drawing(key: int, index: torch.Tensor) -> Iterator[None]:
-    """Inside, every training-mode `Dropout` draws its masks under `key` for the samples `index`.
+    """A context in which every `Dropout` in train mode draws its masks under `key` for the samples `index`.
 
-    The n-th such call (n = 0, 1, ...) gives row k B + b of its input the draw number n 2^20 + k of sample index[b], see
-    `ops.draws`: a pass over a batch, or over its clean images followed by their draws, [x; G(x, delta_1); ...]. An
-    inner context counts its own calls; another thread does not see this one. A pass that runs twice, as under
-    activation checkpointing, draws anew.
+    In the n-th such call (n = 0, 1, ...), row k B + b of the input gets draw n 2^20 + k of sample index[b] (see
+    `ops.draws`). The input is thus a batch, or clean images followed by their draws, [x; G(x, delta_1); ...]. Nested
+    contexts count their own calls, and other threads do not see this one. A forward pass that is repeated, as under
+    activation checkpointing, draws other masks.
 
     Args:
-        key: 64 bits, and none that other draws for these samples are made under.
-        index: [B] int64 >= 0, the samples' indices in their data set.
+        key: 64 bits, under which nothing else is drawn for these samples.
+        index: [B] int64 >= 0, the sample ids in the data set.
 
     Raises TypeError for a wrong dtype, ValueError for a wrong key, shape or range.
+
+    >>> with drawing(rp.random.key(0), torch.arange(32)):  # doctest: +SKIP
+    ...     logits = model(x[:32])
     """
     check.tensor("index", index, ("B",), dtypes=(torch.int64,))
     check_draws(key, index, index[:0])
@@ -42,16 +45,16 @@ def drawing(key: int, index: torch.Tensor) -> Iterator[None]:
 
 
 class Dropout(nn.Dropout):
-    """`nn.Dropout` whose mask, within `drawing`, is a function of key, sample index, draw and call.
+    """`nn.Dropout` whose mask, within `drawing`, is a function of key, sample id, draw and call.
 
     A value is kept where its uniform is at least p, and then divided by 1 - p. The component of the draw is the value's
-    place in its row [...] read in order, whatever the memory format; that of the result is x's. Outside of `drawing`,
-    in eval mode, for p = 0 and 1, and in what torch.compile traces, it is `nn.Dropout` itself.
+    position in its row [...] in row-major order, whatever the memory format of x; the result has that of x. Outside of
+    `drawing`, in eval mode, for p = 0 and 1, and while torch.compile traces, it is `nn.Dropout` itself.
 
-    Forward: x [K B, ...] float of any width, draw-major -> the same shape, dtype and memory format.
+    Forward: x [K B, ...] of any floating-point dtype, draw-major -> the same shape, dtype and memory format.
 
-    Raises TypeError for another dtype, ValueError for rows that are no multiple of B, and beyond 2^20 draws or 2^12
-    calls.
+    Raises TypeError for another dtype; ValueError where the number of rows is no multiple of B, and beyond 2^20 draws
+    or 2^12 calls.
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -62,12 +65,12 @@ class Dropout(nn.Dropout):
         check.tensor("x", x, ("K B", ...), dtypes=check.REAL + check.HALF)
         draws = len(x) // max(len(index), 1)
         if draws * len(index) != len(x):
-            raise ValueError(f"x: expected rows for {len(index)} samples or a multiple of it, got {len(x)}")
+            raise ValueError(f"x: expected a multiple of {len(index)} rows, one for each sample, got {len(x)}")
         call = next(calls)
         if draws > _DRAWS or call >= _CALLS:
             raise ValueError(f"drawing: expected at most {_DRAWS} draws and {_CALLS} calls, got {draws} in call {call}")
         first = _DRAWS * call
-        numbers = torch.arange(first, first + draws, device=x.device)
-        uniform = ops.draws(key, index.to(x.device), numbers, x[:1].numel())
+        draw_indices = torch.arange(first, first + draws, device=x.device)
+        uniform = ops.draws(key, index.to(x.device), draw_indices, x[:1].numel())
         kept = uniform.ge_(self.p).to(x.dtype).view(x.shape)
         return (x.mul_(kept) if self.inplace else x * kept).mul_(1 / (1 - self.p))

@@ -1,4 +1,4 @@
-"""The dtype that networks begin with: float32, as images have it, whatever torch's default is."""
+"""Networks are created in float32, the dtype of images, whatever torch's default dtype is."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import nn
 
 @contextmanager
 def default_float32() -> Iterator[None]:
-    """Inside, float32 is torch's default dtype; afterwards it is as before."""
+    """A context in which float32 is torch's default dtype."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)
     try:
@@ -22,7 +22,7 @@ def default_float32() -> Iterator[None]:
 
 
 def made_in_float32(network: type[nn.Module]) -> type[nn.Module]:
-    """A decorator: the constructor makes float32 parameters also under `torch.set_default_dtype(torch.float64)`."""
+    """A class decorator: the constructor creates float32 parameters under any `torch.set_default_dtype`."""
     make = network.__init__
 
     @functools.wraps(make)

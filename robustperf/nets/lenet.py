@@ -9,12 +9,13 @@ from robustperf.nets.dtype import made_in_float32
 
 @made_in_float32
 class LeNet(nn.Module):
-    """Two convolutions and two dense layers after LeCun et al. (1998), as Robey et al. (2020), appendix A.1 have them:
-    c20-5, p2, c50-5, p2, flat, fc500, fc10 in the notation of A.2, with ReLU after all but the last.
+    """Two convolutions and two dense layers after LeCun et al. (1998), for Robey et al. (2020), appendix A.1: c20-5,
+    p2, c50-5, p2, flat, fc500, fc10 in the notation of A.2, with ReLU after each convolution and the hidden dense
+    layer.
 
-    The paper gives no sizes; these are the ones in common use, without padding (431,080 parameters for 28x28 grey
-    images). `encoder` ends at the 500 features and `classifier` is the last layer, for ADDA, which trains them apart.
-    Weights start as torch's layers do.
+    The paper gives no sizes; these are the common ones, without padding (431,080 parameters for 28x28 grey images).
+    `encoder` returns the 500 features and `classifier` is the last layer: ADDA trains them separately. The initial
+    weights are those of torch's layers.
 
     Args:
         in_channels: channels of the image.

@@ -43,9 +43,9 @@ class ResNet20(nn.Module):
     """The classifier f for CIFAR-10 (Tibo et al. 2021, appendix A.1; He et al. 2016, section 4.2 with n = 3).
 
     A 3x3 convolution, three stages of three basic blocks with `width`, `2 * width` and `4 * width` channels (the second
-    and third stage begin by halving the image), global average pooling and one dense layer. Shortcuts are option A, so
+    and third stage start by halving the image), global average pooling and one dense layer. Shortcuts are option A, so
     that the default has 269,722 parameters (0.27 million in the paper); projections (option B) would make it 272,474.
-    Weights start as in He et al. 2015: normal with variance 2 / fan-in, biases at zero.
+    The initial weights are those of He et al. 2015: normal with variance 2 / fan-in, biases zero.
 
     Args:
         in_channels: channels of the image.

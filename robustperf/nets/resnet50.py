@@ -50,8 +50,8 @@ class Bottleneck(nn.Module):
 class ResNet50(nn.Module):
     """The classifier for ImageNet (Robey et al. 2020, appendix A.2; He et al. 2016, Table 1): 25,557,032 parameters.
 
-    Parameters have torchvision's names, so that its state dicts load, and start as there: convolutions normal with
-    variance 2 / fan-out, the dense layer as torch's.
+    Parameters have torchvision's names, so that its state dicts load, and the same initial distribution: convolutions
+    normal with variance 2 / fan-out, the dense layer as in torch.
 
     Args:
         in_channels: channels of the image.

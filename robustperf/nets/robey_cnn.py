@@ -14,7 +14,8 @@ class RobeyCNN(nn.Module):
     fc128, d0.5, fc10, with ReLU after each convolution and the hidden dense layer.
 
     The paper gives no padding; here there is none, as in the classic MNIST example with these layers, and each pooling
-    meets an even size at the paper's 32x32 (30, 28, 14, 12, 6) and 64x64 pixels. Weights start as torch's layers do.
+    has an even input size at the paper's 32x32 (30, 28, 14, 12, 6) and 64x64 pixels. The initial weights are those of
+    torch's layers.
 
     Args:
         in_channels: channels of the image.
@@ -23,8 +24,8 @@ class RobeyCNN(nn.Module):
         batch_norm: batch normalisation after each convolution, before its ReLU; the paper has none.
         width: channels of the first convolution, 32 in the paper; the others and the hidden dense layer grow with it.
 
-    Forward: images [B, in_channels, size, size] -> logits [B, classes], of the parameters' dtype. In training mode
-    `nets.drawing` makes its dropout depend on the samples alone.
+    Forward: images [B, in_channels, size, size] -> logits [B, classes], of the parameters' dtype. In train mode
+    within `nets.drawing`, its dropout depends on the samples only.
 
     Raises ValueError for an argument that is not a positive integer, a size that is too small, or images of another
     shape.
@@ -70,5 +71,5 @@ class RobeyCNN(nn.Module):
 def _convolution(channels: int, out: int, batch_norm: bool) -> list[nn.Module]:
     if not batch_norm:
         return [nn.Conv2d(channels, out, 3)]
-    # no bias: the batch norm after it has one
+    # no bias: the batch normalisation that follows has one
     return [nn.Conv2d(channels, out, 3, bias=False), nn.BatchNorm2d(out)]

@@ -12,8 +12,8 @@ class TiboCNN(nn.Module):
     """The classifier f for MNIST, Fashion-MNIST and SVHN (Tibo et al. 2021, appendix A.1 and Figure 5).
 
     `layers` convolutions (5x5, stride 1, `width` channels), each followed by batch normalisation and LeakyReLU(0.1); a
-    dense layer of `hidden` units with the same two; a dense layer of `classes` units. The paper's softmax is left to
-    the loss. The paper's own values are `width=128`, `hidden=1024`, with `in_channels=1, size=28` for MNIST and
+    dense layer of `hidden` units with the same two; a dense layer of `classes` units. The paper's softmax is part of
+    the loss. The paper's values are `width=128`, `hidden=1024`, with `in_channels=1, size=28` for MNIST and
     Fashion-MNIST and `in_channels=3, size=32` for SVHN; a smaller `width` makes a small version for demonstrations.
 
     The paper's text gives neither the number of convolutions nor how the image shrinks between them. Here there are
@@ -54,7 +54,7 @@ class TiboCNN(nn.Module):
         }
         for name, value in sizes.items():
             check.integer(name, value, 1)
-        if int(size).bit_length() < layers:  # size < 2**(layers - 1), a number that a file's `layers` would make huge
+        if int(size).bit_length() < layers:  # size < 2**(layers - 1), which a file could make huge
             raise ValueError(
                 f"size: expected at least 2**{layers - 1} pixels for the pooling between layers={layers} "
                 f"convolutions, got {size}"
@@ -67,7 +67,7 @@ class TiboCNN(nn.Module):
                 blocks.append(nn.MaxPool2d(2))
                 size //= 2
             channels = in_channels if layer == 0 else width
-            # no bias: the batch norm after it has one
+            # no bias: the batch normalisation that follows has one
             blocks += [nn.Conv2d(channels, width, 5, padding=2, bias=False), nn.BatchNorm2d(width), nn.LeakyReLU(0.1)]
         self.features = nn.Sequential(*blocks)
         self.head = nn.Sequential(

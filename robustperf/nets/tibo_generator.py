@@ -12,9 +12,9 @@ class TiboGenerator(nn.Module):
     """The generator g of co-training (Tibo et al. 2021, section 3.1, appendix A.1 and Figure 6).
 
     `layers` convolutions (5x5, stride 1, `width` channels), each followed by batch normalisation and LeakyReLU(0.1),
-    and one to the image's channels, followed by a sigmoid: the same for MNIST, Fashion-MNIST, SVHN and CIFAR-10 but for
-    `in_channels`. The paper's own width is 128. Its text does not give the number of convolutions; here there are three
-    by default before the last, zero-padded to keep the size.
+    and one to the image's channels, followed by a sigmoid. Only `in_channels` differs between MNIST, Fashion-MNIST,
+    SVHN and CIFAR-10. The paper's width is 128. Its text does not give the number of convolutions; here three
+    precede the last by default, zero-padded to keep the size.
 
     Args:
         in_channels: channels of the image.
@@ -34,7 +34,7 @@ class TiboGenerator(nn.Module):
         blocks = []
         for layer in range(layers):
             channels = in_channels if layer == 0 else width
-            # no bias: the batch norm after it has one
+            # no bias: the batch normalisation that follows has one
             blocks += [nn.Conv2d(channels, width, 5, padding=2, bias=False), nn.BatchNorm2d(width), nn.LeakyReLU(0.1)]
         self.layers = nn.Sequential(*blocks, nn.Conv2d(width, in_channels, 5, padding=2), nn.Sigmoid())
 

@@ -1,4 +1,4 @@
-"""Classifiers on disk: safetensors files, which run no code when they are read, with the architecture in the header."""
+"""Weights of networks in safetensors files, which run no code when read, with the architecture in the header."""
 
 from __future__ import annotations
 
@@ -17,15 +17,20 @@ from safetensors.torch import save as to_bytes
 from torch import nn
 
 from robustperf import check, nets
-from robustperf.files import check_regular, written_whole
+from robustperf.files import atomic_write, check_regular
 
-# what a header that was made to do harm can make of building a network; RuntimeError is torch's for sizes too large
+# what building a network from a malicious header can raise; RuntimeError is torch's for sizes that are too large
 FAULTS = (ValueError, TypeError, RuntimeError, RecursionError, MemoryError, OverflowError)
 
 
 def save(path: str | os.PathLike[str], model: nn.Module) -> None:
-    """Writes the weights to `path`, atomically, under the network's own names (`weights_of`), and what `nets.build` was
-    called with, where it made the model. The same weights and architecture give the same bytes."""
+    """Writes the weights of `model` to `path` atomically, under the network's own names (`weights_of`); of a network of
+    `nets.build` its name and arguments too. The same weights and architecture give the same bytes.
+
+    Raises FileNotFoundError where the folder does not exist, OSError where the file cannot be written.
+
+    >>> save("model.safetensors", nets.build("small-cnn", size=8))  # doctest: +SKIP
+    """
     name, arguments = getattr(network_of(model), "architecture", (None, None))
     header = {} if name is None else {"architecture": name, "arguments": json.dumps(arguments, sort_keys=True)}
     write(path, weights_of(model), header)
@@ -33,21 +38,21 @@ def save(path: str | os.PathLike[str], model: nn.Module) -> None:
 
 def write(path: str | os.PathLike[str], tensors: Mapping[str, torch.Tensor], header: Mapping[str, str]) -> None:
     """Writes a safetensors file atomically; the same tensors and header give the same bytes."""
-    # copies: the format has no room for two tensors in one memory, as tied weights are
+    # copies: the format cannot store two tensors that share memory, as tied weights do
     tensors = {name: value.detach().clone(memory_format=torch.contiguous_format) for name, value in tensors.items()}
     content = memoryview(to_bytes(tensors))
     (length,) = struct.unpack_from("<Q", content)
     described = json.loads(bytes(content[8 : 8 + length]))
-    if header:  # written here, as the library puts its entries in a random order
+    if header:  # written here, because the library writes its entries in a random order
         described = {"__metadata__": dict(sorted(header.items())), **described}
     head = json.dumps(described, separators=(",", ":"), ensure_ascii=False).encode()
     head += b" " * (-len(head) % 8)
-    with written_whole(path) as partial, open(partial, "wb") as file:
+    with atomic_write(path) as partial, open(partial, "wb") as file:
         file.writelines((struct.pack("<Q", len(head)), head, content[8 + length :]))
 
 
 def network_of(model: nn.Module) -> nn.Module:
-    """The network itself, within torch.compile's, DataParallel's and DistributedDataParallel's modules."""
+    """The network inside the wrappers of torch.compile, DataParallel and DistributedDataParallel."""
     while (attribute := _inside(model)) is not None:
         model = model._modules[attribute]
     return model
@@ -80,37 +85,43 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, torch.Tensor], dict[st
 
 
 def load(path: str | os.PathLike[str], model: nn.Module | None = None) -> nn.Module:
-    """The classifier in `path`, on the CPU: of the architecture that the header names, or `model` with the weights
-    loaded into it. No memory is allocated for sizes in the header before the weights are known to have them.
+    """The network in a file, on the CPU.
+
+    Args:
+        path: a safetensors file of `save`, or of a state dict.
+        model: loads the weights into this network and returns it; None builds the architecture that the header names.
+            Memory for the sizes in a header is allocated only once the weights are known to have them.
 
     Raises FileNotFoundError; ValueError for a file that is not safetensors, an unknown architecture (or none, without
     `model`), or weights that do not fit: other names or shapes, or integers for floating-point numbers.
+
+    >>> model = load("model.safetensors").eval()  # doctest: +SKIP
     """
     weights, header = read(path)
     if model is None:
         if "architecture" not in header:
             raise ValueError(
                 f"checkpoint: {path} names no architecture in its header, as a state_dict alone does not: "
-                "pass model=NETWORK, which the weights are of, or write the file with "
-                "robustperf.nets.weights_file.save(path, model) of a model of robustperf.nets.build"
+                "pass model=NETWORK, whose weights these are, or write the file with "
+                "robustperf.nets.weights_file.save(path, model) for a model of robustperf.nets.build"
             )
         try:
             arguments = json.loads(header.get("arguments", "{}"))
             with torch.device("meta"):
-                promised = nets.build(header["architecture"], **arguments)
+                described = nets.build(header["architecture"], **arguments)
         except FAULTS as error:
             raise ValueError(f"checkpoint: {path}: {check.line_of(error)}") from error
-        _load(path, promised, {name: value.to("meta") for name, value in weights.items()})
+        _load(path, described, {name: value.to("meta") for name, value in weights.items()})
         model = nets.build(header["architecture"], **arguments)
     _load(path, model, weights)
     return model
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
-    """`model.load_state_dict` of weights under the network's own names (`weights_of`), or under those of a wrapper that
-    they were saved in. It would convert integers to floating-point numbers without a word.
+    """Loads weights under the network's own names (`weights_of`), or under those of a wrapper that they were saved in.
 
-    Raises ValueError for these; RuntimeError as `load_state_dict` does.
+    Raises ValueError for integers in the place of floating-point numbers, which `load_state_dict` would silently
+    convert; RuntimeError as `load_state_dict` does.
     """
     own = dict(zip(_own_names(model), model.state_dict(), strict=True))
     if weights.keys() != own.keys():
@@ -126,8 +137,8 @@ def load_weights(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
 
 
 def digest(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of the weights in a safetensors file: of their names, dtypes, shapes and values, whatever the header says
-    and in whichever order they stand. Raises as `read` does."""
+    """SHA-256, in hexadecimal, of the weights in a safetensors file: of their names, dtypes, shapes and values. It does
+    not depend on the header or the order of the tensors. Raises as `read` does."""
     weights, _ = read(path)
     found = hashlib.sha256()
     for name, value in sorted(weights.items()):
@@ -152,15 +163,15 @@ def _kind(dtype: torch.dtype) -> str:
 
 
 def _inside(module: nn.Module) -> str | None:
-    """The name of what a wrapper wraps; None for a network."""
-    if "_orig_mod" in module._modules:  # of torch.compile, whose import takes seconds
+    """The name of the attribute that a wrapper wraps; None for a network."""
+    if "_orig_mod" in module._modules:  # of torch.compile, whose module takes seconds to import
         return "_orig_mod"
     return "module" if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel) else None
 
 
 def _own_names(model: nn.Module) -> list[str]:
-    """The names of the state dict, in its order, without the wrappers' parts."""
-    wrappers = {}  # how the names of what is inside begin, and what the wrapper adds to them
+    """The names in the state dict, in its order, without the parts that wrappers add."""
+    wrappers = {}  # the prefix of the names inside a wrapper -> how many characters the wrapper adds
     for name, module in model.named_modules(remove_duplicate=False):
         if (attribute := _inside(module)) is not None:
             wrappers[f"{name}.{attribute}." if name else f"{attribute}."] = len(attribute) + 1
@@ -178,7 +189,7 @@ def _bare(name: str) -> str:
 
 
 def _pickled(path: Path) -> str:
-    """How to convert a file that torch.save wrote; nothing for another."""
+    """How to convert a file that torch.save wrote; an empty text for any other file."""
     with open(path, "rb") as file:
         begin = file.read(4)
     if begin != b"PK\x03\x04" and begin[:1] != b"\x80":  # a zip archive, or a bare pickle

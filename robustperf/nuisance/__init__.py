@@ -1,8 +1,8 @@
-"""Known models of natural variation (R section 4.1; T Examples 1 to 4): kernels that run as native programs, AugMix,
-MNIST-C's corruptions, and kernels given an event.
+"""Known models of natural variation (R section 4.1; T Examples 1 to 4): kernels that run as compiled programs, AugMix,
+MNIST-C's corruptions, and kernels conditioned on an event.
 
-`Compose` makes one of several; `InBounds` takes a kernel to images in another box than [0, 1]; `KERNELS` names them for
-the command line; `ball_family` is T's Q_[0,d].
+`Compose` composes several; `InBounds` applies a kernel to images with bounds other than [0, 1]; `KERNELS` has their
+names on the command line; `ball_family` is T's Q_[0,d].
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from robustperf.nuisance.program_kernel import ProgramKernel
 
     KERNELS: dict[str, Callable[..., Kernel]]
-    """Every known kernel by the name that the command line has for it."""
+    """The class of each known kernel by its name on the command line."""
 
 _KERNELS = {
     "affine": "Affine",
@@ -67,7 +67,7 @@ _KERNELS = {
 }
 
 NAMES = tuple(_KERNELS)
-"""The names in `KERNELS`, which are there without importing them."""
+"""The names in `KERNELS`, available without importing the kernels."""
 
 __all__ = [
     "KERNELS",

@@ -1,14 +1,16 @@
-"""AugMix (Hendrycks, Mu, Cubuk, Zoph, Gilmer and Lakshminarayanan 2020): chains of augmentations, mixed."""
+"""AugMix (Hendrycks, Mu, Cubuk, Zoph, Gilmer and Lakshminarayanan 2020): mixtures of chains of augmentations."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 
 from robustperf import check
-from robustperf.kernel import Shape
 from robustperf.nuisance.geometric import Affine
 from robustperf.nuisance.uniform import LARGEST, UniformDelta
-from robustperf.ops.nuisance import check_images
+from robustperf.ops.nuisance import layout_of
+from robustperf.ops.program import Shape
 
 OPERATIONS = (
     "autocontrast",
@@ -21,9 +23,9 @@ OPERATIONS = (
     "translate_x",
     "translate_y",
 )
-"""The paper's augmentations, those that ImageNet-C does not have, in the order of its code."""
+"""The paper's augmentations, which exclude those of ImageNet-C, in the order of its code."""
 
-_STEPS = 3  # of a chain, at most
+_STEPS = 3  # the maximum depth of a chain
 _WARP = Affine(rotation=30, translation=1, scale=None, shear=20)
 
 
@@ -31,21 +33,23 @@ class AugMix(UniformDelta):
     """(1 - m) x + m (w_1 c_1(x) + ... + w_n c_n(x)): each chain c_i is one to three operations in a row, m is uniform
     (Beta(1, 1)) and so are the weights w on the simplex (Dirichlet(1, ..., 1)); Hendrycks et al. 2020, Algorithm 1.
 
-    delta holds the uniform numbers behind it, in this order: n for the weights; m; and for each chain its depth, then
-    operation, level and sign for each of three steps. Delta = [0, 1)^(1 + 11 n).
+    delta consists of uniforms, in this order: n for the weights; m; and for each chain its depth, then operation, level
+    and sign for each of three steps. Delta = [0, 1)^(1 + 11 n).
 
-    Operations are those of the paper's code, with a level l uniform in [0.1, severity]. Autocontrast, equalise,
-    posterise (to 4 - int(0.4 l) bits) and solarise (from 256 - int(25.6 l) on) work on the levels round(255 x) of each
-    channel and do what Pillow does. The others are bilinear with black outside: turns by int(3 l) degrees, shears by
-    0.03 l about the image's upper left corner, moves by int(l / 30 W) or int(l / 30 H) pixels, either way.
+    The operations are those of the paper's code, with a level l uniform in [0.1, severity]. Autocontrast, equalise,
+    posterise (to 4 - int(0.4 l) bits) and solarise (from 256 - int(25.6 l) on) act on the levels round(255 x) of each
+    channel, as Pillow's do. The others are bilinear with black outside, of random sign: rotation by int(3 l) degrees,
+    shear by 0.03 l about the image's upper left corner, translation by int(l / 30 W) or int(l / 30 H) pixels.
 
-    It has no gradient: the result is constant in x and in delta. All chains run at once, on n K B images.
+    There is no gradient: the result is constant in x and in delta. All chains run at once, on n K B images.
 
     Args:
         severity: the largest level, above 0.1 and at most 10.
         width: n, the number of chains.
 
     Raises ValueError for an argument out of its range.
+
+        AugMix(severity=3, width=3).draw(x, key=0, index=torch.arange(len(x)))      # x [B, C, H, W]
     """
 
     severity: float
@@ -62,31 +66,32 @@ class AugMix(UniformDelta):
 
     @torch.no_grad()
     def transform(self, x: torch.Tensor, delta: torch.Tensor, *, backend: str | None = None) -> torch.Tensor:
-        check_images(x, _WARP.program)
+        layout_of(x, _WARP.program)  # raises for images without pixels
         if x.device.type == "cpu":
             x = check.images("x", x, (0.0, 1.0))
-        numbers = delta.flatten(0, 1).double().clamp(max=LARGEST)
-        weights, m, chains = numbers.split([self.width, 1, self.width * (1 + 3 * _STEPS)], 1)
-        parts = (-(-weights.T.contiguous()).log1p()).clamp_min(2**-25)  # not all of them 0
-        shares = m[:, 0] * parts / sum(parts)  # Python's sum: torch's may add in an order that depends on the batch
+        uniforms = delta.flatten(0, 1).double().clamp(max=LARGEST)
+        weights, m, chains = uniforms.split([self.width, 1, self.width * (1 + 3 * _STEPS)], 1)
+        exponentials = (-(-weights.T.contiguous()).log1p()).clamp_min(2**-25)  # not all of them 0
+        # Python's sum: the order of torch's additions may depend on the batch
+        weights = m[:, 0] * exponentials / sum(exponentials)
 
         images = x.repeat(self.width * delta.shape[0], 1, 1, 1)
         self._run(torch.cat(chains.chunk(self.width, 1)), images, backend)
         mixed = x.repeat(delta.shape[0], 1, 1, 1).mul_(_factors(1 - m[:, 0], x))
-        for share, chained in zip(shares, images.chunk(self.width), strict=True):
-            mixed += chained.mul_(_factors(share, x))
-        return mixed.clamp_(max=1).unflatten(0, delta.shape[:2])  # the shares' sum is rounded
+        for weight, chained in zip(weights, images.chunk(self.width), strict=True):
+            mixed += chained.mul_(_factors(weight, x))
+        return mixed.clamp_(max=1).unflatten(0, delta.shape[:2])  # the sum of the weights is rounded
 
-    def _run(self, numbers, images, backend):
-        """The chain of each image's numbers [n, 10], in place on the images [n, C, H, W]."""
-        depth = (_STEPS * numbers[:, 0]).floor()
+    def _run(self, uniforms: torch.Tensor, images: torch.Tensor, backend: str | None) -> None:
+        """Applies the chain that each image's uniforms [n, 10] describe, in place on the images [n, C, H, W]."""
+        depth = (_STEPS * uniforms[:, 0]).floor()
         for step in range(_STEPS):
-            which, level, sign = numbers[:, 1 + 3 * step : 4 + 3 * step].T
+            which, level, sign = uniforms[:, 1 + 3 * step : 4 + 3 * step].T
             which = (len(OPERATIONS) * which).long().where(step <= depth, -1)
             level = 0.1 + (self.severity - 0.1) * level
             for name, table in _TABLES.items():
                 rows = (which == OPERATIONS.index(name)).nonzero()[:, 0]
-                images[rows] = _looked_up(images[rows], table, level[rows])
+                images[rows] = _mapped(images[rows], table, level[rows])
             warp = _warps(which, level, sign, *images.shape[2:])
             rows = warp.any(1).nonzero()[:, 0]
             images[rows] = _WARP.transform(images[rows], warp[None, rows].to(images.dtype), backend=backend)[0]
@@ -95,21 +100,21 @@ class AugMix(UniformDelta):
         return f"augmix({self.severity}, {self.width})"
 
 
-def _factors(shares, images):
-    return shares.to(images.dtype)[:, None, None, None]
+def _factors(weights: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+    return weights.to(images.dtype)[:, None, None, None]
 
 
-def _looked_up(images, table, level):
-    """images [n, C, H, W] with each of a channel's levels replaced by what the table has for it."""
+def _mapped(images: torch.Tensor, table: Callable, level: torch.Tensor) -> torch.Tensor:
+    """images [n, C, H, W] with the levels of each channel mapped by its look-up table."""
     levels = (255 * images).round().to(torch.uint8).long().flatten(2)
     tables = table(levels, level[:, None, None]).expand(*levels.shape[:2], 256)
     return (tables.to(images.dtype) / 255).gather(2, levels).view(images.shape)
 
 
-# Tables [n, C or 1, 256] of Pillow's ImageOps, for levels [n, C, H W] and augmentation levels [n, 1, 1].
+# Look-up tables [n, C or 1, 256] of Pillow's ImageOps, for levels [n, C, H W] and augmentation levels [n, 1, 1].
 
 
-def _autocontrast(levels, level):
+def _autocontrast(levels: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
     low, high = levels.aminmax(dim=2, keepdim=True)
     ramp = torch.arange(256, device=levels.device)
     scale = torch.tensor(255.0, dtype=torch.float64) / (high - low)  # 255 / tensor would round twice
@@ -117,7 +122,7 @@ def _autocontrast(levels, level):
     return torch.where(high > low, stretched, ramp)
 
 
-def _equalise(levels, level):
+def _equalise(levels: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
     counts = levels.new_zeros(*levels.shape[:2], 256).scatter_add_(2, levels, torch.ones_like(levels))
     of_largest = counts.gather(2, levels.amax(2, keepdim=True))
     step = (levels.shape[2] - of_largest) // 255
@@ -126,13 +131,13 @@ def _equalise(levels, level):
     return torch.where(step > 0, equal, torch.arange(256, device=levels.device))
 
 
-def _posterise(levels, level):
+def _posterise(levels: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
     ramp = torch.arange(256, device=levels.device)
     size = 2 ** (4 + (level * 4 / 10).floor())
     return ramp - ramp % size
 
 
-def _solarise(levels, level):
+def _solarise(levels: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
     ramp = torch.arange(256, device=levels.device)
     return torch.where(ramp < 256 - (level * 256 / 10).floor(), ramp, 255 - ramp)
 
@@ -140,15 +145,17 @@ def _solarise(levels, level):
 _TABLES = {"autocontrast": _autocontrast, "equalise": _equalise, "posterise": _posterise, "solarise": _solarise}
 
 
-def _warps(which, level, sign, height, width):
-    """delta [n, 5] of `_WARP` for operations [n], zeros where it is none of the warps."""
+def _warps(which: torch.Tensor, level: torch.Tensor, sign: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """delta [n, 5] of `_WARP` for operations [n], zeros where the operation is not a warp."""
 
-    def only(name, amount):
+    def only(name: str, amount: torch.Tensor) -> torch.Tensor:
         return torch.where(which == OPERATIONS.index(name), torch.where(sign < 0.5, amount, -amount), 0.0)
 
-    turn = only("rotate", (level * 30 / 10).floor())
+    rotation = only("rotate", (level * 30 / 10).floor())
     shear_x, shear_y = only("shear_x", level * 0.3 / 10), only("shear_y", level * 0.3 / 10)
-    # the place that a pixel comes from is so far to the right and below
+    # the offset of a pixel's source
     right = only("translate_x", (level * (width / 3) / 10).floor()) + shear_x * height / 2
     down = only("translate_y", (level * (height / 3) / 10).floor()) + shear_y * width / 2
-    return torch.stack([turn, -right / width, -down / height, -shear_x.atan().rad2deg(), -shear_y.atan().rad2deg()], 1)
+    return torch.stack(
+        [rotation, -right / width, -down / height, -shear_x.atan().rad2deg(), -shear_y.atan().rad2deg()], 1
+    )

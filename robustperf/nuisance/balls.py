@@ -1,36 +1,37 @@
 """Norm balls, x' = x + delta (R equation 4.1; T Example 1): delta has a component for each value of the image, so
-`sample` wants `shape=(C, H, W)`.
+`sample` needs `shape=(C, H, W)`.
 
-As R prints them they look outside the unit cube that images live in: near its faces most of x + delta is no image, and
-a classifier that is the same everywhere in the cube need not be so there. T's balls are parts of the cube (section 2).
-With `clamp=True` x' stays in it: every x' of the cube within eps of x, and no other, can come out, but not uniformly,
-for what leaves the cube comes to lie on its faces. Where it matters which x' there are and not how often, as to H =
-certain, that is T's ball.
+As printed in R, x' may leave the unit cube of images: near its faces most x + delta are no images, and a classifier
+that is constant in the cube need not be so there. T's balls are subsets of the cube (section 2). With `clamp=True` x'
+stays in the cube. Its support is then T's ball, every x' of the cube within eps of x and no other, but x' is not
+uniform in it: the mass outside the cube is moved to its faces. Where the support alone matters, as for H = certain,
+this is T's ball.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import partial
-from typing import Any
 
 import torch
 
-from robustperf import check, random
+from robustperf import check
 from robustperf.family import Family
-from robustperf.kernel import Kernel, Shape, check_shape
+from robustperf.kernel import Kernel, check_shape, constant_bounds
 from robustperf.nuisance.program_kernel import ProgramKernel
-from robustperf.ops.draws import Key
-from robustperf.ops.program import Distribution, Program, Step, Transform
+from robustperf.ops.draws import Key, draws_unchecked
+from robustperf.ops.program import Distribution, Program, Shape, Step, Transform
 
 
 class L2Ball(ProgramKernel):
     """x + delta, delta uniform in the ball ||delta||_2 <= eps.
 
     Args:
-        eps: the radius, in the units of the pixels.
-        clamp: to [0, 1]. As printed, x' may leave it.
+        eps: the radius, in units of the pixels, above 0.
+        clamp: whether x' is clamped to [0, 1].
+
+    Raises ValueError for another eps.
     """
 
     def __init__(self, eps: float, clamp: bool = False) -> None:
@@ -42,8 +43,10 @@ class LinfBall(ProgramKernel):
     """x + delta, delta uniform in the cube ||delta||_inf <= eps.
 
     Args:
-        eps: half the cube's side, in the units of the pixels.
-        clamp: to [0, 1]. As printed, x' may leave it.
+        eps: half the cube's side, in units of the pixels, above 0.
+        clamp: whether x' is clamped to [0, 1].
+
+    Raises ValueError for another eps.
     """
 
     def __init__(self, eps: float, clamp: bool = False) -> None:
@@ -57,18 +60,20 @@ class L1Ball(Kernel):
     """x + delta, delta uniform in the cross-polytope ||delta||_1 <= eps.
 
     delta = eps l / (|l_1| + ... + |l_q| + e) with l_i standard Laplace and e standard exponential (Barthe, Guedon,
-    Mendelson and Naor 2005): one word a component, and one for e.
+    Mendelson and Naor 2005): one random word for each component, and one for e.
 
     Args:
-        eps: the radius, in the units of the pixels.
-        clamp: to [0, 1]. As printed, x' may leave it.
+        eps: the radius, in units of the pixels, above 0.
+        clamp: whether x' is clamped to [0, 1].
+
+    Raises ValueError for another eps.
     """
 
     def __init__(self, eps: float, clamp: bool = False) -> None:
         self.eps, self.clamp = check.number("eps", eps, above=0), bool(clamp)
 
     @property
-    def law(self) -> tuple[Any, ...]:
+    def distribution(self) -> Hashable:
         return "l1_ball", self.eps
 
     @property
@@ -85,8 +90,8 @@ class L1Ball(Kernel):
     def sample_for(
         self, shape: Shape | None, key: Key, index: torch.Tensor, draws: torch.Tensor, *, backend: str | None = None
     ) -> torch.Tensor:
-        words = random.uniform(key, index, draws, self.dim_for(shape) + 1, backend=backend).double()
-        signed = 2 * words - (1 - 2**-24)  # symmetric, and never 0
+        uniforms = draws_unchecked(key, index, draws, self.dim_for(shape) + 1, backend=backend).double()
+        signed = 2 * uniforms - (1 - 2**-24)  # symmetric, and never 0
         size = -signed.abs().log()
         return (self.eps * size * signed.sign() / size.sum(2, keepdim=True))[..., :-1].float()
 
@@ -101,7 +106,7 @@ class L1Ball(Kernel):
 
     def project(self, delta: torch.Tensor, shape: Shape | None = None) -> torch.Tensor:
         check_shape(delta, self.dim_for(shape))
-        # the threshold that takes the norm down to eps (Duchi, Shalev-Shwartz, Singer and Chandra 2008)
+        # soft thresholding that reduces the norm to eps (Duchi, Shalev-Shwartz, Singer and Chandra 2008)
         size = delta.double().abs()
         above = size.sort(-1, descending=True).values
         thresholds = (above.cumsum(-1) - self.eps) / torch.arange(1, size.shape[-1] + 1, device=delta.device)
@@ -110,7 +115,7 @@ class L1Ball(Kernel):
         return (delta.sign() * (size - threshold).clamp_min(0)).to(delta.dtype)
 
     def bounds_for(self, shape: Shape | None) -> torch.Tensor:
-        return torch.tensor([[-self.eps], [self.eps]], dtype=torch.float64).repeat(1, self.dim_for(shape))
+        return constant_bounds(-self.eps, self.eps, self.dim_for(shape))
 
     def __repr__(self) -> str:
         return f"l1_ball({self.eps}{', clamp=True' if self.clamp else ''})"
@@ -125,7 +130,11 @@ def ball_family(upper: float, norm: float = 2, clamp: bool = True) -> Family:
     Args:
         upper: d, such as sqrt(m), the diameter of the unit cube of m pixels in L2.
         norm: 1, 2 or inf.
-        clamp: to [0, 1], the unit cube that T's balls are parts of; False for balls that look outside it.
+        clamp: whether x' is clamped to [0, 1], the unit cube, of which T's balls are subsets.
+
+    Raises ValueError for another norm, or upper not above 0.
+
+        score = Score(ball_family(math.sqrt(28 * 28)))
     """
     ball = BALLS[check.norm(norm)]
     return Family(partial(ball, clamp=clamp), (0, check.number("upper", upper, above=0)))

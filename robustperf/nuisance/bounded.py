@@ -1,4 +1,4 @@
-"""Kernels on images that live in another box than [0, 1], such as normalised ones."""
+"""Kernels for images with bounds other than [0, 1], such as normalised images."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import torch
 
 from robustperf import check
 from robustperf.check import Box
-from robustperf.kernel import Kernel, Wrapper, check_kernel
+from robustperf.kernel import Kernel, check_kernel
 from robustperf.nuisance.balls import BALLS
+from robustperf.nuisance.normalised import Wrapper
 from robustperf.ops.draws import Key
 
 
@@ -15,13 +16,13 @@ class InBounds(Wrapper):
     """A kernel for images in [0, 1], applied to images in another box [lower, upper].
 
     The image is mapped to [0, 1], transformed by G, and mapped back: lower + (upper - lower) G((x - lower) / (upper -
-    lower), delta). So what a kernel measures in units of the pixel range, such as a noise's standard deviation, is
-    measured in units of each value's own range.
+    lower), delta). So a parameter in units of the pixel range, such as a noise's standard deviation, is in units of
+    each value's own range.
 
     A norm ball's radius is a distance between images and stays in the units of x: x + delta. With `clamp=True` the
     ball clamps to the bounds.
 
-    delta, its law and its range are the kernel's own.
+    delta, its distribution and its range are the kernel's own.
 
     Args:
         kernel: L1Ball, L2Ball, LinfBall, or any kernel for images in [0, 1].
@@ -53,7 +54,8 @@ class InBounds(Wrapper):
             raise ValueError(f"bounds: expected lower < upper, got {bounds!r}")
         if not self._adds and not (upper - lower).isfinite().all():
             raise ValueError(
-                f"bounds: {kernel!r} expected finite ones, for it works in units of the range, got {bounds!r}"
+                f"bounds: expected finite bounds for {kernel!r}, whose parameters are in units of the range, got "
+                f"{bounds!r}"
             )
 
     def transform(self, x: torch.Tensor, delta: torch.Tensor, *, backend: str | None = None) -> torch.Tensor:
@@ -62,7 +64,7 @@ class InBounds(Wrapper):
         if self._adds:
             moved = x + delta.unflatten(2, x.shape[1:])
             return moved.clamp(*box) if self._clamps() else moved
-        return self._out_of_unit(self.kernel.transform(self._to_unit(x, box), delta, backend=backend), x, box)
+        return self._from_unit(self.kernel.transform(self._to_unit(x, box), delta, backend=backend), x, box)
 
     def draw_for(
         self,
@@ -78,13 +80,13 @@ class InBounds(Wrapper):
             return super().draw_for(x, key, index, draws, out=out, backend=backend)
         box = self._box(x)
         x = check.images("x", x, box) if x.device.type == "cpu" else x
-        made = self.kernel.draw_for(self._to_unit(x, box), key, index, draws, backend=backend)
-        return self._out_of_unit(made, x, box)
+        drawn = self.kernel.draw_for(self._to_unit(x, box), key, index, draws, backend=backend)
+        return self._from_unit(drawn, x, box)
 
     def defined(self, x: torch.Tensor) -> torch.Tensor:
         return self.kernel.defined(x if self._adds else self._to_unit(x, self._box(x)))
 
-    def _box(self, x):
+    def _box(self, x: torch.Tensor) -> Box:
         return check.box(self.bounds, x.shape[1:], x.dtype, x.device)
 
     def _clamps(self) -> bool:
@@ -92,16 +94,16 @@ class InBounds(Wrapper):
         return self.kernel.clamp if program is None else bool(program.steps[0].settings[0])
 
     @staticmethod
-    def _to_unit(x, box):
+    def _to_unit(x: torch.Tensor, box: Box) -> torch.Tensor:
         return ((x - box[0]) / (box[1] - box[0])).clamp(0, 1)
 
-    def _out_of_unit(self, made, x, box):
-        if made.shape[2:] != x.shape[1:] and isinstance(box[0], torch.Tensor):
+    def _from_unit(self, out: torch.Tensor, x: torch.Tensor, box: Box) -> torch.Tensor:
+        if out.shape[2:] != x.shape[1:] and isinstance(box[0], torch.Tensor):
             raise ValueError(
-                f"bounds: {self.kernel!r} makes images {list(made.shape[2:])} of {list(x.shape[1:])}: "
-                "expected two numbers, got arrays"
+                f"bounds: expected two numbers, not arrays, since {self.kernel!r} changes the images' shape from "
+                f"{list(x.shape[1:])} to {list(out.shape[2:])}"
             )
-        return box[0] + (box[1] - box[0]) * made
+        return box[0] + (box[1] - box[0]) * out
 
     def __repr__(self) -> str:
         return f"InBounds({self.kernel!r}, {self.bounds!r})"

@@ -1,4 +1,4 @@
-"""Kernels given an event (T Example 4): label-aware ones, and those that stay on the manifold of the data."""
+"""Kernels conditioned on an event (T Example 4): label-aware and on-manifold kernels."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ import torch
 
 from robustperf import check
 from robustperf.classifier import Labeller, labels_of
-from robustperf.kernel import Kernel, Shape, check_kernel
+from robustperf.kernel import Kernel, check_kernel
 from robustperf.nuisance.uniform import LARGEST, UniformDelta
+from robustperf.ops.program import Shape
 
-# of distances by way of squared norms (scikit-learn's of many features, in float64), about 1e-8 of the rows' own norms
-_SLACK = 1e-6
+# scikit-learn computes the distances of rows with many features from squared norms, in float64: their rounding error is
+# about 1e-8 of the rows' norms
+_TOLERANCE = 1e-6
 _METRICS = {1.0: "manhattan", 2.0: "euclidean", float("inf"): "chebyshev"}
 
 
 class _Seeded(UniformDelta):
-    """x' follows from `size` uniform numbers, and has no gradient in them."""
+    """x' is a function of x and `size` uniforms, without a gradient in them."""
 
     size: int
     differentiable_in_delta = False
@@ -30,16 +32,19 @@ class _Seeded(UniformDelta):
 class LabelAware(_Seeded):
     """Q(. | x) given that x' has the label of x: Q(. | x) | {x' : Y(x') = Y(x)} (T Example 4).
 
-    By rejection: draws of `kernel` until one has the label. delta is three uniform numbers that name a sequence of
-    draws, so that the k-th draw of a sample is the same whatever the batch. Gradients in x are those of `kernel`.
+    Rejection sampling: draws of `kernel` until one has the label. delta is three uniforms, which give the sequence of
+    draws its sample id, so that the k-th draw of a sample is the same whatever the batch. Gradients in x are those of
+    `kernel`.
 
     Args:
         kernel: Q.
         labeller: Y, from images [B, C, H, W] to labels [B] int64.
-        tries: draws for each x', at most.
+        tries: the maximum number of draws for each x'.
 
-    Raises TypeError or ValueError for wrong arguments. When drawn from, ValueError where none of `tries` draws had the
+    Raises TypeError or ValueError for wrong arguments. Drawing raises ValueError where none of `tries` draws has the
     label.
+
+        LabelAware(GaussianNoise(0.3), oracle).draw(x, key=0, index=torch.arange(len(x)), draws=10)
     """
 
     kernel: Kernel
@@ -71,25 +76,20 @@ class LabelAware(_Seeded):
         first, second, third = (delta.detach().double().flatten(0, 1).clamp(max=LARGEST) * 2**24).long().T
         sequence = first | second << 24 | third >> 9 << 48  # 63 bits
         row = torch.arange(batch, device=x.device).repeat(draws)
-        pending, places, images = torch.arange(len(row), device=x.device), [], []
+        pending, positions, images = torch.arange(len(row), device=x.device), [], []
         for trial in range(self.tries):
-            drawn = self.kernel.draw(
-                x[row[pending]],
-                key=0,
-                index=sequence[pending],
-                draws=torch.tensor([trial], device=x.device),
-                backend=backend,
-            )[0]
+            trials = torch.tensor([trial], device=x.device)
+            drawn = self.kernel.draw_for(x[row[pending]], 0, sequence[pending], trials, backend=backend)[0]
             accepted = labels_of(self.labeller, drawn) == wanted[pending]
-            places.append(pending[accepted])
+            positions.append(pending[accepted])
             images.append(drawn[accepted])
             pending = pending[~accepted]
             if not len(pending):
-                return torch.cat(images)[torch.cat(places).argsort()].unflatten(0, (draws, batch))
+                return torch.cat(images)[torch.cat(positions).argsort()].unflatten(0, (draws, batch))
         rows = row[pending].unique().tolist()
         raise ValueError(
-            f"labeller: expected the label of x among {self.tries} draws of {self.kernel!r}, got none for "
-            f"{len(rows)} of {batch} images, the first at {rows[:5]}"
+            f"labeller: expected the label of x in at least one of {self.tries} draws of {self.kernel!r}, got it in "
+            f"none for {len(rows)} of {batch} images, the first at {rows[:5]}"
         )
 
     def __repr__(self) -> str:
@@ -97,20 +97,23 @@ class LabelAware(_Seeded):
 
 
 class OnManifold(_Seeded):
-    """P given the open ball of radius eps around x (T section 2, after Example 4), P the law of the reference images:
-    x' is one of those nearer to x than eps, each as likely.
+    """P conditioned on the open ball of radius eps around x (T section 2, after Example 4), P the empirical
+    distribution of the reference images: x' is uniform among the reference images at a distance below eps from x.
 
-    An x that is among the reference images is one of them. Where there are none Q(. | x) does not exist: `defined`
-    says so. The search is scikit-learn's, and distances about eps are computed again from the differences, in float64;
-    neighbours of the last batch are remembered.
+    If x is a reference image, it is one of them. Where there are none Q(. | x) does not exist and `defined` is False.
+    The search is scikit-learn's; distances close to eps are recomputed from the differences, in float64. The neighbours
+    of the last batch are cached.
 
     Args:
         reference: [M, C, H, W] float32 or float64, M >= 1, on any device.
-        eps: the radius, in the units of the pixels.
+        eps: the radius, in units of the pixels.
         norm: 1, 2 or inf, of the distance.
 
-    Raises TypeError or ValueError for wrong arguments. When drawn from, ValueError where no reference image is in the
+    Raises TypeError or ValueError for wrong arguments. Drawing raises ValueError where no reference image is in the
     ball.
+
+        kernel = OnManifold(train.x, eps=5.0)
+        kernel.draw(x[kernel.defined(x)], ...)
     """
 
     reference: torch.Tensor
@@ -130,24 +133,24 @@ class OnManifold(_Seeded):
 
         self._search = NearestNeighbors(radius=self.eps, metric=_METRICS[self.norm]).fit(_rows(self.reference))
         self._largest = self.reference.abs().max().item()
-        self._known = {}
+        self._cached = {}
 
     def defined(self, x: torch.Tensor) -> torch.Tensor:
         rows = self._rows_of(x)
-        there = np.zeros(len(rows), dtype=bool)
+        found = np.zeros(len(rows), dtype=bool)
         if len(rows):
             distances = self._search.kneighbors(rows, 1)[0][:, 0]
-            there = distances < self.eps
-            doubtful = np.abs(distances - self.eps) <= self._slack(rows)
+            found = distances < self.eps
+            doubtful = np.abs(distances - self.eps) <= self._tolerance(rows)
             if doubtful.any():
-                there[doubtful] = [len(near) > 0 for near in self._search_ball(rows[doubtful])]
-        return torch.from_numpy(there).to(x.device)
+                found[doubtful] = [len(near) > 0 for near in self._search_ball(rows[doubtful])]
+        return torch.from_numpy(found).to(x.device)
 
     def transform(self, x: torch.Tensor, delta: torch.Tensor, *, backend: str | None = None) -> torch.Tensor:
         if not delta.numel():
             return x.new_empty(*delta.shape[:2], *x.shape[1:])
         near = self._neighbours(x)
-        counts = torch.tensor([len(numbers) for numbers in near])
+        counts = torch.tensor([len(indices) for indices in near])
         if not counts.all():
             row = int((counts == 0).nonzero()[0])
             nearest = self._search.kneighbors(_rows(x[row : row + 1]), 1, return_distance=False)[0]
@@ -156,43 +159,43 @@ class OnManifold(_Seeded):
                 f"eps: expected more than the distance {distance:g} of the nearest reference image to x, "
                 f"got {self.eps:g} (image {row} and {int((counts == 0).sum()) - 1} more)"
             )
-        share = delta.detach().double().cpu()
-        share = share[..., 0] + 2**-24 * share[..., 1]
-        chosen = (share * counts).long().minimum(counts - 1) + counts.cumsum(0) - counts
-        numbers = torch.cat(near)[chosen]
-        return self.reference[numbers.to(self.reference.device)].to(x)
+        uniforms = delta.detach().double().cpu()
+        uniform = uniforms[..., 0] + 2**-24 * uniforms[..., 1]
+        chosen = (uniform * counts).long().minimum(counts - 1) + counts.cumsum(0) - counts
+        indices = torch.cat(near)[chosen]
+        return self.reference[indices.to(self.reference.device)].to(x)
 
     def _neighbours(self, x: torch.Tensor) -> list[torch.Tensor]:
-        """The numbers of the reference images in each one's ball."""
+        """The indices of the reference images in the ball around each image, in ascending order."""
         rows = self._rows_of(x)
-        names = [row.tobytes() for row in rows]
-        known = {name: self._known[name] for name in names if name in self._known}
-        new = [place for place, name in enumerate(names) if name not in known]
+        keys = [row.tobytes() for row in rows]
+        cached = {key: self._cached[key] for key in keys if key in self._cached}
+        new = [i for i, key in enumerate(keys) if key not in cached]
         if new:
-            for place, near in zip(new, self._search_ball(rows[new]), strict=True):
-                known[names[place]] = torch.from_numpy(near)
-        self._known = known
-        return [known[name] for name in names]
+            for i, near in zip(new, self._search_ball(rows[new]), strict=True):
+                cached[keys[i]] = torch.from_numpy(near)
+        self._cached = cached
+        return [cached[key] for key in keys]
 
-    def _search_ball(self, rows):
-        """The numbers of the reference images in the ball around each row, in ascending order."""
-        slack, found = self._slack(rows), []
-        for row, distances, near in zip(rows, *self._search.radius_neighbors(rows, self.eps + slack), strict=True):
-            doubtful = distances >= self.eps - slack
+    def _search_ball(self, rows: np.ndarray) -> list[np.ndarray]:
+        """The indices of the reference images in the ball around each row, in ascending order."""
+        tolerance, found = self._tolerance(rows), []
+        for row, distances, near in zip(rows, *self._search.radius_neighbors(rows, self.eps + tolerance), strict=True):
+            doubtful = distances >= self.eps - tolerance
             distances[doubtful] = self._distances(row, near[doubtful])
             found.append(np.sort(near[distances < self.eps]))
         return found
 
-    def _slack(self, rows):
-        """How far from the truth the distances of the search are, at most."""
-        return _SLACK * (1 + max(float(np.abs(rows).max()), self._largest) * rows.shape[1] ** 0.5)
+    def _tolerance(self, rows: np.ndarray) -> float:
+        """A bound on the rounding error of the distances that the search returns."""
+        return _TOLERANCE * (1 + max(float(np.abs(rows).max()), self._largest) * rows.shape[1] ** 0.5)
 
-    def _distances(self, row, numbers):
-        """Of the row to the reference images of these numbers."""
-        near = _rows(self.reference[torch.from_numpy(numbers).to(self.reference.device)])
+    def _distances(self, row: np.ndarray, indices: np.ndarray) -> np.ndarray:
+        """The distances of the row to the reference images at these indices, in float64."""
+        near = _rows(self.reference[torch.from_numpy(indices).to(self.reference.device)])
         return np.linalg.norm(near.astype(np.float64) - row.astype(np.float64), self.norm, axis=1)
 
-    def _rows_of(self, x):
+    def _rows_of(self, x: torch.Tensor) -> np.ndarray:
         if x.shape[1:] != self.reference.shape[1:]:
             raise ValueError(
                 f"x: expected images like the reference, {list(self.reference.shape[1:])}, got {list(x.shape[1:])}"
@@ -206,5 +209,5 @@ class OnManifold(_Seeded):
         return f"on_manifold({len(self.reference)} images, {self.eps}, {self.norm:g})"
 
 
-def _rows(images):
+def _rows(images: torch.Tensor) -> np.ndarray:
     return images.detach().cpu().flatten(1).numpy()

@@ -1,7 +1,6 @@
-"""Affine warps about the image's centre, bilinear (R equation 4.2). delta = 0 changes nothing, to the bit.
+"""Affine warps about the image's centre, bilinear (R equation 4.2). delta = 0 is the identity, bit for bit.
 
-`outside` says what lies around the image: "zeros" (black, the pixels' bilinear neighbours) or "border" (its edge goes
-on).
+`outside` is the padding, as in `torch.nn.functional.grid_sample`: "zeros" (black) or "border" (the nearest edge pixel).
 """
 
 from __future__ import annotations
@@ -13,17 +12,22 @@ Range = float | tuple[float, float]
 
 
 class Affine(ProgramKernel):
-    """Scaled, sheared (x by y, then y by x), rotated, then moved; each with components of delta of its own, in this
-    order: rotation, translation along x and y, scale, shear along x and y.
+    """Scaling, shear (x by y, then y by x), rotation, then translation. The components of delta are, in this order:
+    rotation, translation along x and y, scale, shear along x and y.
 
     Args:
         rotation: degrees, counter-clockwise.
-        translation: shares of the width and of the height, right and down.
-        scale: 1 + delta is the zoom: delta = 0.2 shows everything 1.2 times as large; above -1.
-        shear: degrees, within 80: x moves by tan(delta) y, y by tan(delta) x.
+        translation: fractions of the width (to the right) and of the height (down).
+        scale: 1 + delta is the zoom factor: delta = 0.2 enlarges the image 1.2 times. Above -1.
+        shear: degrees, within [-80, 80]: x moves by tan(delta) y, y by tan(delta) x.
         outside: "zeros" or "border".
 
-    Each range is a number a for [-a, a], bounds (lower, upper), or None to leave the part out.
+    Each range is a number a for [-a, a], bounds (lower, upper), or None to omit that part.
+
+    Raises TypeError for a range that is neither, ValueError for an empty, infinite or too large range, for an unknown
+    `outside`, and where all parts are omitted.
+
+        Affine(rotation=15, translation=(0, 0.1), scale=None, shear=None)       # dim == 3
     """
 
     def __init__(
@@ -44,7 +48,7 @@ class Affine(ProgramKernel):
     def _set(
         self, name: str, outside: str, ranges: dict[str, Range | None], argument_of: tuple[str | None, ...]
     ) -> None:
-        """`argument_of`: which of the constructor's arguments gives each of AFFINE_PARAMETERS."""
+        """Sets `program`; `argument_of` has the constructor's argument for each of AFFINE_PARAMETERS, or None."""
         if outside not in ("zeros", "border"):
             raise ValueError(f"outside: expected 'zeros' or 'border', got {outside!r}")
         limits = {"scale": (-0.99, 99), "shear_x": (-80, 80), "shear_y": (-80, 80)}
@@ -54,9 +58,9 @@ class Affine(ProgramKernel):
                 given.append(span(argument, ranges[argument], *limits.get(part, ())))
                 mask |= 1 << bit
         if not given:
-            raise ValueError(f"{', '.join(ranges)}: expected a range for one at least, got none")
-        around = Outside.ZEROS if outside == "zeros" else Outside.BORDER
-        self.program: Program = box(Transform.AFFINE, name, given, mask, around)
+            raise ValueError(f"{', '.join(ranges)}: expected at least one range, got none")
+        padding = Outside.ZEROS if outside == "zeros" else Outside.BORDER
+        self.program: Program = box(Transform.AFFINE, name, given, mask, padding)
 
 
 class Rotation(Affine):
@@ -72,10 +76,10 @@ class Rotation(Affine):
 
 
 class Translation(Affine):
-    """x moved to the right by delta_1 of the width and down by delta_2 of the height.
+    """x moved to the right by the fraction delta_1 of the width and down by the fraction delta_2 of the height.
 
     Args:
-        x, y: their ranges; None leaves an axis out.
+        x, y: their ranges, as for `Affine`; None omits an axis.
         outside: "zeros" or "border".
     """
 
@@ -84,7 +88,7 @@ class Translation(Affine):
 
 
 class Scale(Affine):
-    """x zoomed by 1 + delta.
+    """x enlarged by the factor 1 + delta about its centre.
 
     Args:
         amount: delta in [-amount, amount], or its bounds, above -1.
@@ -96,10 +100,11 @@ class Scale(Affine):
 
 
 class Shear(Affine):
-    """x sheared: columns move by tan(delta_1) a row, then rows by tan(delta_2) a column.
+    """x sheared: each row moves by tan(delta_1) times its height along x, then each column by tan(delta_2) times its
+    distance from the centre along y.
 
     Args:
-        x, y: their ranges in degrees, within 80; None leaves an axis out.
+        x, y: their ranges in degrees, within [-80, 80]; None omits an axis.
         outside: "zeros" or "border".
     """
 

@@ -1,4 +1,4 @@
-"""Noise: delta has a component for each value of the image, so `sample` wants `shape=(C, H, W)`."""
+"""Noise: delta has a component for each value of the image, so `sample` needs `shape=(C, H, W)`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ class GaussianNoise(ProgramKernel):
     """clamp(x + delta), delta ~ N(0, std^2).
 
     Args:
-        std: standard deviation, in units of the pixel range.
+        std: standard deviation, in units of the pixel range [0, 1].
+
+    Raises ValueError unless std is above 0 and finite.
     """
 
     def __init__(self, std: float = 0.1) -> None:
@@ -20,24 +22,29 @@ class GaussianNoise(ProgramKernel):
 
 
 class ImpulseNoise(ProgramKernel):
-    """Salt and pepper: each value black where delta < share / 2, white where delta >= 1 - share / 2; delta ~ U[0, 1].
+    """Salt and pepper: a value becomes 0 where delta < fraction / 2 and 1 where delta >= 1 - fraction / 2; delta ~
+    U[0, 1).
 
     Args:
-        share: of the values that are replaced, in (0, 1].
+        fraction: the probability that a value is replaced, in (0, 1].
+
+    Raises ValueError for another fraction.
     """
 
-    def __init__(self, share: float = 0.1) -> None:
-        share = check.number("share", share, above=0, most=1)
+    def __init__(self, fraction: float = 0.1) -> None:
+        fraction = check.number("fraction", fraction, above=0, most=1)
         self.program = Program(
-            (Step(Transform.IMPULSE, Distribution.EVERYWHERE, (0.0,), (1.0,), (share,), "impulse_noise"),)
+            (Step(Transform.IMPULSE, Distribution.EVERYWHERE, (0.0,), (1.0,), (fraction,), "impulse_noise"),)
         )
 
 
 class ShotNoise(ProgramKernel):
-    """clamp(n / rate) with n ~ Poisson(rate x), n the quantile of delta ~ U[0, 1]; its gradients are zero.
+    """clamp(n / rate) with n ~ Poisson(rate x), the quantile function at delta ~ U[0, 1); its gradients are zero.
 
     Args:
-        rate: photons of a white pixel, up to 500; fewer are noisier.
+        rate: expected photons of a white pixel, in (0, 500]; a lower rate is noisier.
+
+    Raises ValueError for another rate.
     """
 
     def __init__(self, rate: float = 25.0) -> None:

@@ -1,10 +1,12 @@
 """Colour and light. The conventions are torchvision's: contrast and saturation blend with the grey image (weights
-.2989, .587, .114), each image on its own, hue is counted in turns, results are clamped to [0, 1]. delta = 0 changes
-nothing, except for the background's colour, which is delta itself."""
+.2989, .587, .114) of each image, hue is measured in turns, and results are clamped to [0, 1]. delta = 0 is the
+identity, except for the background colour, which is delta itself. A range is a number a, for [-a, a], or bounds (lower,
+upper)."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from robustperf.nuisance.program_kernel import ProgramKernel, box, span
 from robustperf.ops.program import MAX_RADIUS, Distribution, Program, Source, Step, Transform
@@ -16,7 +18,7 @@ class Brightness(ProgramKernel):
     """clamp((1 + delta) x): torchvision's adjust_brightness with the factor 1 + delta.
 
     Args:
-        amount: delta in [-amount, amount], or its bounds, -1 at the least. Any number of channels.
+        amount: delta in [-amount, amount], or its bounds, at least -1. Any number of channels.
     """
 
     def __init__(self, amount: Range = 0.4) -> None:
@@ -24,11 +26,11 @@ class Brightness(ProgramKernel):
 
 
 class Contrast(ProgramKernel):
-    """clamp((1 + delta) x - delta m) with m the mean of the grey image, each image's own: torchvision's
-    adjust_contrast with the factor 1 + delta.
+    """clamp((1 + delta) x - delta m), m the mean of the image's grey version: torchvision's adjust_contrast
+    with the factor 1 + delta.
 
     Args:
-        amount: delta in [-amount, amount], or its bounds, -1 at the least. Grey or RGB images.
+        amount: delta in [-amount, amount], or its bounds, at least -1. Grey or RGB images.
     """
 
     def __init__(self, amount: Range = 0.4) -> None:
@@ -39,7 +41,7 @@ class Saturation(ProgramKernel):
     """clamp((1 + delta) x - delta grey(x)): torchvision's adjust_saturation with the factor 1 + delta.
 
     Args:
-        amount: delta in [-amount, amount], or its bounds, -1 at the least. RGB images.
+        amount: delta in [-amount, amount], or its bounds, at least -1. RGB images.
     """
 
     def __init__(self, amount: Range = 0.4) -> None:
@@ -58,10 +60,10 @@ class Decolourise(ProgramKernel):
 
 
 class Hue(ProgramKernel):
-    """The hue turned by delta, in turns: torchvision's adjust_hue. Red becomes green at 1/3.
+    """The hue rotated by delta turns: torchvision's adjust_hue. Red becomes green at delta = 1/3.
 
     Args:
-        turns: delta in [-turns, turns], or its bounds, within half a turn. RGB images.
+        turns: delta in [-turns, turns], or its bounds, within [-1/2, 1/2] turns. RGB images.
     """
 
     def __init__(self, turns: Range = 0.1) -> None:
@@ -72,7 +74,7 @@ class Gamma(ProgramKernel):
     """x^(1 + delta): torchvision's adjust_gamma with the exponent 1 + delta.
 
     Args:
-        amount: delta in [-amount, amount], or its bounds, -1 at the least. Any number of channels.
+        amount: delta in [-amount, amount], or its bounds, at least -1. Any number of channels.
     """
 
     def __init__(self, amount: Range = 0.4) -> None:
@@ -82,13 +84,17 @@ class Gamma(ProgramKernel):
 class BackgroundColour(ProgramKernel):
     """A white digit on a background of the colour delta (R Algorithm 1 and Figure 4).
 
-    A pixel is a share of the white foreground and the rest of background: the new one is share + (1 - share) delta.
+    A pixel is a mixture of the white foreground, with weight w, and the background. The new pixel is w + (1 - w) delta.
 
     Args:
-        low, high: delta in this box of RGB colours in [0, 1]; a channel may be fixed, not all three.
-        source: where the share comes from. "grey": it is the grey digit's pixel, [B, 1, H, W] images become RGB.
-            "corner": RGB images on a background of one colour, that of their pixel up left. A colour (r, g, b), not
-            white: RGB images on that background.
+        low, high: bounds of delta, RGB colours in [0, 1]; one or two channels may be fixed, not all three.
+        source: how w is found. "grey": w is the pixel of a grey image; [B, 1, H, W] images become RGB. "corner": RGB
+            images on a background of one colour, that of their upper left pixel. A colour (r, g, b), not white: RGB
+            images on that background.
+
+    Raises ValueError for an argument out of its range.
+
+        BackgroundColour.blue_to_red().draw(x, key=0, index=torch.arange(len(x)), draws=10)     # x [B, 3, H, W]
     """
 
     def __init__(
@@ -107,27 +113,27 @@ class BackgroundColour(ProgramKernel):
         else:
             settings = (Source.COLOUR, *_colour("source", source))
             if settings[1:] == (1.0, 1.0, 1.0):
-                raise ValueError("source: expected a colour that is not white, the foreground's, got (1, 1, 1)")
+                raise ValueError("source: expected a colour other than white, which is the foreground's, got (1, 1, 1)")
         step = Step(Transform.BACKGROUND, Distribution.BOX, low, high, settings, "background_colour")
         self.program: Program = Program((step,))
 
     @classmethod
     def blue_to_red(cls) -> BackgroundColour:
-        """Blue backgrounds become reds (R Figure 4 and Table 3)."""
+        """Blue backgrounds become shades of red (R Figure 4 and Table 3)."""
         return cls((0.5, 0.0, 0.0), (1.0, 0.3, 0.3), "corner")
 
     @classmethod
     def any_to_any(cls) -> BackgroundColour:
-        """A background of any colour but white becomes one of any other (R Figure 4)."""
+        """A background of any colour but white becomes any other colour (R Figure 4)."""
         return cls(source="corner")
 
 
 class Blur(ProgramKernel):
-    """Gaussian blur with the standard deviation delta, in pixels; mirrored at the edges as in torchvision's
-    gaussian_blur, with a radius of 3 times the largest delta.
+    """Gaussian blur with the standard deviation delta, in pixels. The images are reflected at the edges, as in
+    torchvision's gaussian_blur; the radius is 3 times the largest delta.
 
     Args:
-        sigma: delta in [0, sigma], or its bounds, 0 to 21 pixels. Images larger than the radius.
+        sigma: delta in [0, sigma], or its bounds, from 0 to 21 pixels. Images larger than the radius.
     """
 
     def __init__(self, sigma: Range = 1.5) -> None:
@@ -136,13 +142,13 @@ class Blur(ProgramKernel):
 
 
 class Fog(ProgramKernel):
-    """clamp((x + s P) m / (m + s)), the fog of ImageNet-C with a field of another make.
+    """clamp((x + s P) m / (m + s)), the fog of ImageNet-C with another field P.
 
-    m is the image's greatest value. The field P in [0, 1] is the sum of four octaves of bilinear noise with 3, 5, 9 and
-    17 nodes a side, each of half the weight of the one before. delta holds the strength s and the 404 nodes.
+    m is the image's maximum. P in [0, 1] is the sum of four octaves of bilinear noise with 3, 5, 9 and 17 nodes a side,
+    each of half the weight of the previous one. delta holds the strength s and the 404 nodes.
 
     Args:
-        strength: s in [0, strength], or its bounds, 0 at the least. Any number of channels.
+        strength: s in [0, strength], or its bounds, at least 0. Any number of channels.
     """
 
     def __init__(self, strength: Range = 0.8) -> None:
@@ -150,7 +156,7 @@ class Fog(ProgramKernel):
         self.program: Program = Program((Step(Transform.FOG, Distribution.FOG, (lower,), (upper,), (), "fog"),))
 
 
-def _colour(name, value):
+def _colour(name: str, value: Sequence[float]) -> tuple[float, ...]:
     try:
         colour = tuple(map(float, () if isinstance(value, str) else value))
     except (TypeError, ValueError):

@@ -1,24 +1,41 @@
-"""What the known models of natural variation (R section 4.1) have in common: each is a program."""
+"""The base of the known models of natural variation (R section 4.1): each is a program of `ops.nuisance`."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable, Iterator
 from functools import lru_cache
-from typing import Any
 
 import torch
 
-from robustperf import check, ops
-from robustperf.kernel import Kernel, Shape, check_shape, reaches_delta
+from robustperf import check
+from robustperf.kernel import Kernel, check_shape, reaches_delta, widened
 from robustperf.ops.draws import Key
-from robustperf.ops.program import AFFINE_PARAMETERS, Distribution, Outside, Program, Source, Step, Transform, steps_of
+from robustperf.ops.nuisance import nuisance_unchecked
+from robustperf.ops.nuisance_draw import nuisance_draw_unchecked
+from robustperf.ops.nuisance_sample import nuisance_sample_unchecked
+from robustperf.ops.program import (
+    AFFINE_PARAMETERS,
+    Distribution,
+    Outside,
+    Program,
+    Shape,
+    Source,
+    Step,
+    Transform,
+    steps_of,
+)
 
-_CONSTANT_IN_DELTA = (Transform.IMPULSE, Transform.SHOT)  # or piecewise so
+_CONSTANT_IN_DELTA = (Transform.IMPULSE, Transform.SHOT)  # or piecewise constant
 _CONSTANT_IN_X = (Transform.SHOT,)
 
 
 class ProgramKernel(Kernel):
-    """A kernel that is a program of `ops.nuisance`: native code runs it, alone or in a composition, in one pass."""
+    """A kernel that is a program of `ops.nuisance`: compiled code runs it, alone or in a composition, in one pass.
+
+    Args:
+        program: the steps, each a transform with the distribution of its delta.
+    """
 
     program: Program
 
@@ -36,10 +53,10 @@ class ProgramKernel(Kernel):
     def sample_for(
         self, shape: Shape | None, key: Key, index: torch.Tensor, draws: torch.Tensor, *, backend: str | None = None
     ) -> torch.Tensor:
-        return ops.nuisance_sample(key, index, draws, self.program, shape, backend=backend)
+        return nuisance_sample_unchecked(key, index, draws, self.program, shape, backend=backend)
 
     def transform(self, x: torch.Tensor, delta: torch.Tensor, *, backend: str | None = None) -> torch.Tensor:
-        return ops.nuisance(x, delta, self.program, backend=backend)
+        return nuisance_unchecked(x, delta, self.program, backend=backend)
 
     def draw_for(
         self,
@@ -53,28 +70,28 @@ class ProgramKernel(Kernel):
     ) -> torch.Tensor:
         if out is None and x.requires_grad and torch.is_grad_enabled():
             return super().draw_for(x, key, index, draws, backend=backend)
-        return ops.nuisance_draw(x, key, index, draws, self.program, out=out, backend=backend)
+        return nuisance_draw_unchecked(x, key, index, draws, self.program, out=out, backend=backend)
 
     def check_delta(self, delta: torch.Tensor, shape: Shape) -> None:
         lower, upper = _limits(self.program, shape, delta.dtype)
         outside = ~((delta >= lower) & (delta <= upper))  # a NaN is outside
         if outside.any():
             *place, component = outside.nonzero()[0].tolist()
-            name = next(step.name for step, own in _places(self.program, shape) if own.start <= component < own.stop)
+            name = next(step.name for step, own in _slices(self.program, shape) if own.start <= component < own.stop)
             raise ValueError(
-                f"delta: {name} expected numbers in [{lower[component]:g}, {upper[component]:g}], got "
+                f"delta: {name} expected values in [{lower[component]:g}, {upper[component]:g}], got "
                 f"{delta[(*place, component)]:g} in component {component}"
             )
-        for step, own in _places(self.program, shape):
+        for step, own in _slices(self.program, shape):
             if step.distribution != Distribution.BALL or not delta.numel():
                 continue
-            if (longest := _norm(delta[..., own]).max()) > _about(step):
+            if (longest := _norm(delta[..., own]).max()) > _largest(step):
                 raise ValueError(f"delta: {step.name} expected a norm of at most {step.upper[0]:g}, got {longest:g}")
 
     def project(self, delta: torch.Tensor, shape: Shape | None = None) -> torch.Tensor:
         check_shape(delta, self.dim_for(shape))
         projected = torch.clamp(delta, *_limits(self.program, shape, delta.dtype).to(delta.device))
-        for step, own in _places(self.program, shape):
+        for step, own in _slices(self.program, shape):
             if step.distribution == Distribution.BALL:
                 part = delta[..., own]
                 projected[..., own] = part * (step.upper[0] / _norm(part).clamp_min(step.upper[0])).to(part.dtype)
@@ -85,13 +102,13 @@ class ProgramKernel(Kernel):
 
     def identity_for(self, shape: Shape | None) -> torch.Tensor:
         identity = super().identity_for(shape)
-        for step, own in _places(self.program, shape):
-            if step.transform in _CONSTANT_IN_DELTA:  # 0 is black: the pixel stays in the middle of [0, 1]
+        for step, own in _slices(self.program, shape):
+            if step.transform in _CONSTANT_IN_DELTA:  # 0 gives black: the pixel is kept in the middle of [0, 1]
                 identity[own] = 0.5
         return identity
 
     @property
-    def law(self) -> tuple[Any, ...]:
+    def distribution(self) -> Hashable:
         return tuple(step[1:4] for step in _drawing(self.program))
 
     @property
@@ -127,8 +144,8 @@ class ProgramKernel(Kernel):
 def span(
     name: str, value: float | tuple[float, float], least: float = -math.inf, most: float = math.inf
 ) -> tuple[float, float]:
-    """(lower, upper) from bounds of a delta's component or from a number a > 0, which stands for -a to a, cut to
-    `least` and `most`.
+    """(lower, upper) of a component of delta, from these bounds or from a number a > 0, which means [-a, a] without
+    what is below `least`.
 
     Raises TypeError for anything else, ValueError for an empty or infinite range or one beyond `least` or `most`.
     """
@@ -147,13 +164,13 @@ def span(
 
 
 def box(transform: Transform, name: str, ranges: list[tuple[float, float]], *settings: float) -> Program:
-    """A program of one step whose components of delta are uniform, each in a range of its own."""
+    """A program of one step whose components of delta are uniform, each in its own range."""
     lower, upper = zip(*ranges, strict=True)
     return Program((Step(transform, Distribution.BOX, lower, upper, settings, name),))
 
 
-def _text(step):
-    """The call that makes a kernel of this one step, as the command line reads it."""
+def _text(step: Step) -> str:
+    """The call that creates a kernel of this one step, in the syntax of the command line."""
     first, second = (*step.settings, 0, 0)[:2]
     arguments = [_tuple(pair) for pair in zip(step.lower, step.upper, strict=False)]
     if step.transform == Transform.AFFINE:
@@ -172,37 +189,37 @@ def _text(step):
     return f"{step.name}({', '.join(arguments)})"
 
 
-def _tuple(values):
+def _tuple(values: tuple[float, ...]) -> str:
     return "(" + ", ".join(map(_number, values)) + ")"
 
 
-def _number(value):
+def _number(value: float) -> str:
     return str(value).removesuffix(".0")
 
 
-def _norm(part):
+def _norm(part: torch.Tensor) -> torch.Tensor:
     return part.double().norm(dim=-1, keepdim=True)
 
 
-def _places(program, shape):
-    """Each step that draws, with the place of its components of delta."""
+def _slices(program: Program, shape: Shape | None) -> Iterator[tuple[Step, slice]]:
+    """Each step that draws, with the slice of its components of delta."""
     layout = program.layout(shape)
     for step, encoded in zip(program.steps, steps_of(layout.codes, layout.parameters), strict=True):
         if encoded.distribution != Distribution.SHARED:
             yield step, slice(encoded.offset, encoded.offset + encoded.dim)
 
 
-def _drawing(program):
-    """The steps that draw, which are the first of those that share a delta."""
+def _drawing(program: Program) -> list[Step]:
+    """The steps that draw: of the steps that share a delta, the first."""
     groups = program.groups or range(len(program.steps))
     return [step for number, step in enumerate(program.steps) if groups[number] not in groups[:number]]
 
 
 @lru_cache(64)
-def _bounds(program, shape):
-    """Delta's lower and upper bounds [2, q] as they were given, a ball's those of the cube around it."""
+def _bounds(program: Program, shape: Shape | None) -> torch.Tensor:
+    """Delta's lower and upper bounds [2, q] float64 as given; for a ball those of the cube around it."""
     bounds = []
-    for step, own in _places(program, shape):
+    for step, own in _slices(program, shape):
         lower, upper, size = step.lower, step.upper, own.stop - own.start
         if step.distribution == Distribution.NORMAL:
             lower, upper = (-math.inf,), (math.inf,)
@@ -215,16 +232,15 @@ def _bounds(program, shape):
 
 
 @lru_cache(64)
-def _limits(program, shape, dtype):
-    """Delta's lower and upper bounds [2, q], as they were given or as float32 has them, whichever is wider: what
-    `sample` gives is within, and so are the bounds themselves. A ball has none: its norm is what counts."""
-    lower, upper = _bounds(program, shape).clone()
-    for step, own in _places(program, shape):
+def _limits(program: Program, shape: Shape | None, dtype: torch.dtype) -> torch.Tensor:
+    """`widened` bounds of delta [2, q]. A ball has none: it bounds the norm."""
+    bounds = _bounds(program, shape).clone()
+    for step, own in _slices(program, shape):
         if step.distribution == Distribution.BALL:
-            lower[own], upper[own] = -math.inf, math.inf
-    return torch.stack([torch.minimum(lower, lower.float()), torch.maximum(upper, upper.float())]).to(dtype)
+            bounds[0, own], bounds[1, own] = -math.inf, math.inf
+    return widened(bounds, dtype)
 
 
-def _about(step):
-    """The ball's radius, and a little for the rounding of a norm."""
+def _largest(step: Step) -> float:
+    """The ball's radius plus a tolerance for the rounding of a norm."""
     return step.upper[0] * (1 + 1e-5)

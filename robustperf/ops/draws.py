@@ -36,12 +36,27 @@ def draws(
     key, dim = check.plain(key), check.plain(dim)
     check_draws(key, index, draw)
     check.integer("dim", dim, 0, 2**34)
+    return draws_unchecked(key, index, draw, dim, normal=normal, backend=backend)
+
+
+def draws_unchecked(
+    key: Key, index: torch.Tensor, draw: torch.Tensor, dim: int, *, normal: bool = False, backend: str | None = None
+) -> torch.Tensor:
+    """`draws` of arguments that passed `check_draws`."""
     return _draws(registry.choose("draws", backend, index.device), *key_arguments(key), index, draw, dim, normal)
 
 
-def check_draws(key: Key, index: torch.Tensor, draw: torch.Tensor) -> None:
-    """The errors of a draw's coordinates; numbers on a GPU are not waited for."""
-    check.tensor("index", index, ("B",), dtypes=(torch.int64,))
+def check_draws(
+    key: Key,
+    index: torch.Tensor,
+    draw: torch.Tensor,
+    *,
+    batch: int | str = "B",
+    device: torch.device | None = None,
+) -> None:
+    """TypeError or ValueError unless key, index [batch] and draw [K] are valid, on one device. Values on a GPU are not
+    read, which would synchronise host and device."""
+    check.tensor("index", index, (batch,), dtypes=(torch.int64,), device=device)
     if isinstance(key, torch.Tensor):
         check.tensor("key", key, (), dtypes=(torch.int64,), device=index.device)
     else:

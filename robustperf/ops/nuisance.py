@@ -24,6 +24,15 @@ def nuisance(x: torch.Tensor, delta: torch.Tensor, program: Program, *, backend:
     """
     layout = check_images(x, program)
     check.tensor("delta", delta, ("K", x.shape[0], layout.dim), dtypes=(x.dtype,), device=x.device)
+    return nuisance_unchecked(x, delta, program, backend=backend)
+
+
+def nuisance_unchecked(
+    x: torch.Tensor, delta: torch.Tensor, program: Program, *, backend: str | None = None
+) -> torch.Tensor:
+    """`nuisance` of x, a tensor [B, C, H, W], and delta [K, B, q] of its dtype and device. The shapes that the program
+    takes, the pixels and delta's values are still checked, the values by the backend in its pass over them."""
+    layout = layout_of(x, program)
     backend = registry.choose("nuisance", backend, x.device)
     x = check_range(x, backend, delta)
     return _nuisance(backend, x, delta, layout.codes, layout.parameters)
@@ -32,6 +41,11 @@ def nuisance(x: torch.Tensor, delta: torch.Tensor, program: Program, *, backend:
 def check_images(x: torch.Tensor, program: Program) -> Layout:
     """The program for x's shape, after a look at that shape and at x's dtype."""
     check.tensor("x", x, ("B", "C", "H", "W"))
+    return layout_of(x, program)
+
+
+def layout_of(x: torch.Tensor, program: Program) -> Layout:
+    """The program for the shape of x [B, C, H, W]; ValueError for one that it cannot take."""
     if 0 in x.shape[1:]:
         raise ValueError(f"x: expected images with pixels, got shape {list(x.shape)}")
     return program.layout(x.shape[1:])

@@ -7,7 +7,7 @@ import torch
 from robustperf import check
 from robustperf.ops import registry
 from robustperf.ops.draws import Key, check_draws, key_arguments, key_at
-from robustperf.ops.nuisance import check_images, check_range
+from robustperf.ops.nuisance import check_range, layout_of
 from robustperf.ops.program import Program, channels_out
 
 
@@ -36,9 +36,24 @@ def nuisance_draw(
 
     Raises TypeError for a wrong dtype, ValueError for a wrong shape, device, pixel, range or backend.
     """
-    layout = check_images(x, program)
-    check.tensor("index", index, (x.shape[0],), dtypes=(torch.int64,), device=x.device)
-    check_draws(key, index, draw)
+    check.tensor("x", x, ("B", "C", "H", "W"))
+    check_draws(key, index, draw, batch=x.shape[0], device=x.device)
+    return nuisance_draw_unchecked(x, key, index, draw, program, out=out, backend=backend)
+
+
+def nuisance_draw_unchecked(
+    x: torch.Tensor,
+    key: Key,
+    index: torch.Tensor,
+    draw: torch.Tensor,
+    program: Program,
+    *,
+    out: torch.Tensor | None = None,
+    backend: str | None = None,
+) -> torch.Tensor:
+    """`nuisance_draw` of x, a tensor [B, C, H, W], and coordinates that passed `check_draws`. The shapes that the
+    program takes, `out` and the pixels are still checked, the pixels by the backend in its pass over them."""
+    layout = layout_of(x, program)
     backend = registry.choose("nuisance_draw", backend, x.device)
     x = check_range(x, backend)
     shape = (draw.shape[0], x.shape[0], channels_out(layout.codes, x.shape[1]), *x.shape[2:])

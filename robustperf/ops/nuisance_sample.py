@@ -31,7 +31,21 @@ def nuisance_sample(
     Returns [K, B, q] float32 on index's device, q = `program.layout(shape).dim`. Errors as in `draws`.
     """
     check_draws(key, index, draw)
-    layout = program.layout(None if shape is None else check.image_shape("shape", shape))
+    shape = None if shape is None else check.image_shape("shape", shape)
+    return nuisance_sample_unchecked(key, index, draw, program, shape, backend=backend)
+
+
+def nuisance_sample_unchecked(
+    key: Key,
+    index: torch.Tensor,
+    draw: torch.Tensor,
+    program: Program,
+    shape: tuple[int, int, int] | None = None,
+    *,
+    backend: str | None = None,
+) -> torch.Tensor:
+    """`nuisance_sample` of arguments that passed `check_draws` and `check.image_shape`."""
+    layout = program.layout(shape)
     backend = registry.choose("nuisance_sample", backend, index.device)
     return _nuisance_sample(backend, index, draw, layout.codes, layout.parameters, *key_arguments(key))
 

@@ -43,8 +43,8 @@ def hoeffding(values: torch.Tensor, confidence: float) -> tuple[float, float]:
 
 
 def half_width(count: int, confidence: float) -> float:
-    """sqrt(log(2 / (1 - confidence)) / (2 N)) for N independent points: the half width of Hoeffding's interval for a mean
-    in [0, 1], and of the Dvoretzky-Kiefer-Wolfowitz band of a distribution function with Massart's constant.
+    """sqrt(log(2 / (1 - confidence)) / (2 N)) for N independent points: the half width of Hoeffding's interval for a
+    mean in [0, 1], and of the Dvoretzky-Kiefer-Wolfowitz band of a distribution function with Massart's constant.
 
     Raises ValueError unless 0 < confidence < 1.
     """

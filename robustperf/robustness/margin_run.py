@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from robustperf.data import read_npz
-from robustperf.files import SETTINGS, note_settings, user_path, written_whole
+from robustperf.files import SETTINGS, atomic_write, record_settings, user_path
 from robustperf.robustness.diagnostics import Diagnostics
 from robustperf.robustness.margins import Margins
 
@@ -32,7 +32,7 @@ def save_margins(path: str | os.PathLike[str], margins: Margins) -> None:
             value = _text(asdict(value))
         if value is not None:
             arrays[field.name] = np.asarray(value)
-    with written_whole(path) as partial, open(partial, "wb") as file:
+    with atomic_write(path) as partial, open(partial, "wb") as file:
         np.savez(file, **arrays)
 
 
@@ -72,7 +72,7 @@ class MarginRun:
 
     def __init__(self, folder: str | os.PathLike[str], settings: dict[str, Any], *, resume: bool = False) -> None:
         self.folder, self.parts, self.result = _places(folder)
-        note_settings(self.folder, settings, resume=resume)
+        record_settings(self.folder, settings, resume=resume)
         self.parts.mkdir(exist_ok=True)
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""Training for robustness: objectives, one file each, that fit into anybody's loop, and one loop for all of them."""
+"""Training for robustness: objectives, one file each, that work in any loop; and `fit`, one loop for all of them."""
 
 from robustperf.training.adversarial import AdversarialTraining
 from robustperf.training.augmix import AugMix
@@ -7,8 +7,10 @@ from robustperf.training.cotrain import CoTrain
 from robustperf.training.cross_lipschitz import CrossLipschitz
 from robustperf.training.erm import ERM
 from robustperf.training.evaluate import Evaluation, evaluate
-from robustperf.training.fit import Fitted, fit
+from robustperf.training.fit import fit
 from robustperf.training.gaussian import GaussianAugmentation
+from robustperf.training.history import Fitted
+from robustperf.training.learner import Learner
 from robustperf.training.mat import MAT
 from robustperf.training.mda import MDA
 from robustperf.training.mrt import MRT
@@ -26,6 +28,7 @@ __all__ = [
     "Evaluation",
     "Fitted",
     "GaussianAugmentation",
+    "Learner",
     "Objective",
     "batches",
     "evaluate",

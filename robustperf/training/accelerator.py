@@ -15,18 +15,21 @@ if TYPE_CHECKING:
 
 @contextmanager
 def accelerator_for(mixed_precision: str, log_with: Any, out: Any, cpu: bool) -> Iterator[Accelerator]:
-    """One of `fit`'s own; what the caller has of accelerate's state is afterwards as it was."""
+    """An Accelerator for `fit` alone; the state that accelerate keeps in classes is restored afterwards.
+
+    Raises ImportError, naming `log_with`, for a tracker that is not installed.
+    """
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState, GradientState
     from accelerate.tracking import get_available_trackers
 
     for name in [log_with] if isinstance(log_with, str) else log_with or []:
-        if name not in map(str, get_available_trackers()):  # the library would leave it out without a word
+        if name not in map(str, get_available_trackers()):  # the library would silently omit it
             raise ImportError(
                 f"log_with: {name} is not installed"
                 + (": pip install 'robustperf[tensorboard]'" if name == "tensorboard" else "")
             )
-    # another fit, or the caller, may have another precision, which the library would refuse, and accumulate gradients
+    # another fit or the caller may use another precision, which the library refuses, or accumulate gradients
     states = [each._shared_state for each in (AcceleratorState, GradientState)]
     before = [dict(state) for state in states]
     for state in states:
@@ -45,18 +48,18 @@ def accelerator_for(mixed_precision: str, log_with: Any, out: Any, cpu: bool) ->
 
 
 def check_accelerator(accelerator: Accelerator) -> None:
-    """ValueError for ways to train that `fit` has not."""
+    """Raises ValueError for an accelerator that accumulates gradients or shards the model."""
     from accelerate.utils import DistributedType
 
     if (steps := accelerator.gradient_accumulation_steps) != 1:
         raise ValueError(
             f"accelerator: expected gradient_accumulation_steps=1, got {steps} (from the Accelerator, or "
-            "ACCELERATE_GRADIENT_ACCUMULATION_STEPS): here each batch is a step. Leave it at 1, with a "
+            "ACCELERATE_GRADIENT_ACCUMULATION_STEPS): each batch is a step. Keep it at 1 and take a "
             f"batch_size {steps} times as large"
         )
     sharded = (DistributedType.DEEPSPEED, DistributedType.FSDP, DistributedType.MEGATRON_LM)
     if accelerator.distributed_type in sharded:
         raise ValueError(
-            f"accelerator: expected one that copies the model to each device, got "
-            f"{accelerator.distributed_type}, which divides it"
+            f"accelerator: expected one that replicates the model on each device, got "
+            f"{accelerator.distributed_type}, which shards it"
         )

@@ -15,12 +15,17 @@ from robustperf.training.objective import Objective, loss_of_drawn
 class AdversarialTraining(Objective):
     """Training on adversarial examples (Madry et al. 2018; R equation 2.2 and the baseline PGD of its experiments).
 
-    mean_j [l(x_adv^(j), y^(j)) + weight l(x^(j), y^(j))] with x_adv what the attack finds from the true label.
+    mean_j [l(x_adv^(j), y^(j)) + weight l(x^(j), y^(j))], where x_adv is what the attack finds from the true label. The
+    model is in eval mode for the attack.
 
     Args:
-        attack: any attack. By default R A.1's: PGD in L-infinity with eps 8/255 and 20 steps of 0.01, on the
-            cross-entropy; `PGD(2, eps=0.5, steps=20)` is one in L2, on the logit gap.
-        weight: of the clean images' loss; 0 as in Madry et al.
+        attack: any attack. The default is that of R A.1: PGD in L-infinity with eps 8/255 and 20 steps of 0.01, on the
+            cross-entropy. `PGD(2, eps=0.5, steps=20)` is one in L2, on the logit gap.
+        weight: lambda, of the clean images' loss; 0 as in Madry et al.
+
+    Raises TypeError where `attack` is none, ValueError for a negative or infinite weight.
+
+    >>> objective = AdversarialTraining(PGD(2, eps=0.5, steps=20), weight=1)
     """
 
     attack: Attack = PGD(math.inf, eps=8 / 255, step=0.01, steps=20, loss="cross_entropy")

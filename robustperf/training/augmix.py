@@ -15,13 +15,17 @@ from robustperf.training.objective import Objective, cross_entropies
 class AugMix(Objective):
     """AugMix with its Jensen-Shannon consistency loss (Hendrycks et al. 2020, section 3; a baseline of R).
 
-    mean_j [l(x^(j), y^(j)) + weight JS(p(x^(j)), p(x_1^(j)), p(x_2^(j)))] with x_1, x_2 two draws of
-    `robustperf.nuisance.AugMix`, p the softmax and JS the mean of the three divergences from their mean. One forward
-    pass of 3 B images.
+    mean_j [l(x^(j), y^(j)) + weight JS(p(x^(j)), p(x_1^(j)), p(x_2^(j)))], where x_1 and x_2 are two draws of
+    `robustperf.nuisance.AugMix`, p is the softmax and JS the mean of the three Kullback-Leibler divergences from the
+    mean distribution. It takes one forward pass of 3 B images.
 
     Args:
         weight: of the divergence; 12 in their experiments.
-        kernel: whose draws are made.
+        kernel: the augmentation.
+
+    Raises ValueError for a weight that is not above 0, TypeError for another kernel.
+
+    >>> objective = AugMix(weight=12, kernel=AugMixKernel(severity=3))
     """
 
     weight: float = 12.0

@@ -1,4 +1,4 @@
-"""The state of a training run on disk: one safetensors file, written whole, from which it goes on to the same bits."""
+"""The state of a training run in one safetensors file, from which the run resumes to the same bits."""
 
 from __future__ import annotations
 
@@ -13,37 +13,47 @@ from safetensors import SafetensorError, safe_open
 from robustperf import check
 from robustperf.files import check_regular
 from robustperf.nets import weights_file
-from robustperf.training.learner import Learner
+from robustperf.training.learner_trainer import LearnerTrainer
+
+_STEPS = "further.steps"
 
 
 def save_state(
-    path: str | os.PathLike[str], learners: Sequence[Learner], tensors: dict[str, torch.Tensor], facts: dict[str, Any]
+    path: str | os.PathLike[str], trainers: Sequence[LearnerTrainer], steps: torch.Tensor, facts: dict[str, Any]
 ) -> None:
-    """Writes weights and the optimizers' state, further tensors, and facts that JSON can hold."""
-    kept, header = {}, {"facts": json.dumps(facts)}
-    for learner in learners:
-        of_model, of_optimizer = _groups(learner)
-        for name, value in weights_file.weights_of(learner.model).items():
-            kept[f"{of_model}.{name}"] = value
-        numbers = {}
-        for place, state in learner.optimizer.state_dict()["state"].items():
+    """Writes the state atomically: every learner's weights and optimizer state, the rows of the steps, and facts.
+
+    Args:
+        path: the file, replaced in one step.
+        trainers: the learners.
+        steps: [S, C] float64, a row for each step.
+        facts: what JSON can hold.
+
+    Raises OSError where the file cannot be written; what was there is then unchanged.
+    """
+    tensors, header = {}, {"facts": json.dumps(facts)}
+    for trainer in trainers:
+        of_model, of_optimizer = _groups(trainer)
+        for name, value in weights_file.weights_of(trainer.model).items():
+            tensors[f"{of_model}.{name}"] = value
+        scalars = {}
+        for place, state in trainer.optimizer.state_dict()["state"].items():
             for name, value in state.items():
                 if isinstance(value, torch.Tensor):
-                    kept[f"{of_optimizer}.{place}.{name}"] = value
+                    tensors[f"{of_optimizer}.{place}.{name}"] = value
                 else:
-                    numbers[f"{place}.{name}"] = value
-        header[of_optimizer] = json.dumps(numbers)
-    weights_file.write(path, kept | {f"further.{name}": value for name, value in tensors.items()}, header)
+                    scalars[f"{place}.{name}"] = value
+        header[of_optimizer] = json.dumps(scalars)
+    weights_file.write(path, {**tensors, _STEPS: steps}, header)
 
 
-def load_state(
-    path: str | os.PathLike[str], learners: Sequence[Learner]
-) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Puts weights and the optimizers' state back; returns the further tensors and the facts.
+def load_state(path: str | os.PathLike[str], trainers: Sequence[LearnerTrainer]) -> tuple[torch.Tensor, dict[str, Any]]:
+    """Loads the learners' weights and optimizer states; returns (steps, facts) as `save_state` got them.
 
-    Raises ValueError for a file that is damaged or of other models or optimizers.
+    Raises ValueError for a file that is damaged, or of other models or optimizers.
     """
-    groups = {"further": {}} | {group: {} for learner in learners for group in _groups(learner)}
+    groups: dict[str, dict[str, torch.Tensor]] = {"further": {}}
+    groups |= {group: {} for trainer in trainers for group in _groups(trainer)}
     try:
         with safe_open(check_regular(path), "pt") as file:
             header = file.metadata() or {}
@@ -51,20 +61,34 @@ def load_state(
                 group, _, rest = name.partition(".")
                 groups[group][rest] = file.get_tensor(name)
         facts = json.loads(header["facts"])
-        for learner in learners:
-            of_model, of_optimizer = _groups(learner)
-            weights_file.load_weights(learner.model, groups[of_model])
-            state = {}
+        for trainer in trainers:
+            of_model, of_optimizer = _groups(trainer)
+            weights_file.load_weights(trainer.model, groups[of_model])
+            state: dict[int, dict[str, Any]] = {}
             for name, value in (groups[of_optimizer] | json.loads(header[of_optimizer])).items():
                 place, _, rest = name.partition(".")
                 state.setdefault(int(place), {})[rest] = value
-            settings = learner.optimizer.state_dict()["param_groups"]
-            learner.optimizer.load_state_dict({"state": state, "param_groups": settings})
+            settings = trainer.optimizer.state_dict()["param_groups"]
+            trainer.optimizer.load_state_dict({"state": state, "param_groups": settings})
+        steps = groups["further"]["steps"]
     except (SafetensorError, OSError, LookupError, AttributeError, *weights_file.FAULTS) as error:
-        raise ValueError(f"checkpoint: {path} cannot be gone on with: {check.line_of(error)}") from error
-    return groups["further"], facts
+        raise _cannot_resume(path, error) from error
+    return steps, facts
 
 
-def _groups(learner: Learner) -> tuple[str, str]:
-    """What its weights' names and its optimizer's begin with."""
-    return (learner.name, "optimizer" if learner.name == "model" else f"{learner.name}_optimizer")
+def steps_saved(path: str | os.PathLike[str]) -> int:
+    """How many steps the run of the checkpoint at `path` had made. Raises ValueError for a damaged file."""
+    try:
+        with safe_open(check_regular(path), "pt") as file:
+            return file.get_slice(_STEPS).get_shape()[0]
+    except (SafetensorError, OSError, *weights_file.FAULTS) as error:
+        raise _cannot_resume(path, error) from error
+
+
+def _cannot_resume(path: str | os.PathLike[str], error: Exception) -> ValueError:
+    return ValueError(f"checkpoint: {path} cannot be resumed from: {check.line_of(error)}")
+
+
+def _groups(trainer: LearnerTrainer) -> tuple[str, str]:
+    """The first parts of the names of its weights and of its optimizer's state."""
+    return trainer.name, "optimizer" if trainer.learner.is_main else f"{trainer.name}_optimizer"

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import torch
-from torch import nn, optim
+from torch import nn
 
 from robustperf import check, random
 from robustperf.classifier import Classifier, evaluating, laid_out, logits_of, without_wrapper
 from robustperf.equality import same
 from robustperf.nets.dropout import drawing
-from robustperf.training.batches import Order
 from robustperf.training.learner import Learner
-from robustperf.training.objective import Objective, check_batch, cross_entropies
-from robustperf.training.optimizers import Optimizer, Rate, build_optimizer, check_rate
+from robustperf.training.objective import Objective, check_batch, cross_entropies, frozen
+from robustperf.training.optimizers import Optimizer, Rate, check_rate
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,24 +26,27 @@ class CoTrain(Objective):
         mean_j [l(x^(j), y^(j)) + weight CE(p(x^(j)), p(x'^(j))) / (1 + ||x^(j) - x'^(j)||_2^2)],
         CE(p, q) = -sum_c p[c] log q[c],
 
-    from one forward pass of the 2 B images [x; x']. Gradients go through both p and not into the generator, which is in
-    eval mode for it: an x' then depends on its own x only, not on the rest of the batch, and nothing of the generator
-    changes in the classifier's step, batch-norm statistics included.
+    from one forward pass of the 2 B images [x; x']. Gradients flow through both p but not into the generator, which is
+    in eval mode: each x' depends on its own x only, not on the rest of the batch, and the classifier's update leaves
+    the generator unchanged, batch-norm statistics included.
 
-    `fit(classifier, CoTrain(classifier, generator, weight), ...)` follows each step of the classifier with one of the
-    generator, on a batch from a shuffling of its own, under the key `random.fold_in(random.key(seed),
-    random.Salt.GENERATOR)`. In a loop of one's own, `generator_loss` is that step's loss.
+    `fit(classifier, CoTrain(classifier, generator, weight), ...)` updates the classifier and then the generator in each
+    step. The generator takes batches from a shuffling of its own, under the key
+    `random.fold_in(random.key(seed), random.Salt.GENERATOR)`. In a plain loop `generator_loss` is its loss.
 
     Args:
-        classifier: f, the model that `fit` or the call of the objective gets.
+        classifier: f, the model that `fit` or the call is given.
         generator: g, from images [B, ...] to images of the same shape, such as `robustperf.nets.TiboGenerator`; trained
             in place.
         weight: lambda, of the regulariser.
-        optimizer, lr: the generator's in `fit`, as there; None for the classifier's. Where `fit` gets a torch
-            optimizer, one is needed here too.
+        optimizer, lr: the generator's in `fit`, as there; None for the same as the classifier's. Where `fit` gets a
+            torch optimizer, one is needed here too.
 
-    Raises TypeError or ValueError for a wrong argument; when called, for another model than the classifier, or images
-    from the generator of another shape.
+    Raises TypeError or ValueError for a wrong argument; when called, for another model than the classifier, or a
+    generator whose images have another shape.
+
+    >>> objective = CoTrain(classifier, TiboGenerator(1, width=32), weight=0.5, lr=1e-3)  # doctest: +SKIP
+    >>> fit(classifier, objective, data, out="runs/cotrain")  # doctest: +SKIP
     """
 
     classifier: nn.Module = field(repr=False)
@@ -83,61 +84,56 @@ class CoTrain(Objective):
         clean = cross_entropies(logits[: len(x)], y)[0]
         log_p, log_q = logits.to(clean.dtype).log_softmax(1).split(len(x))
         different = -(log_p.exp() * log_q).sum(1)
-        return (clean + self.weight * different / (1 + _squares(made - x))).mean()
+        return (clean + self.weight * different / (1 + _squared_norms(made - x))).mean()
 
     def generator_loss(self, x: torch.Tensor, *, key: int, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The generator's loss on a batch (T equation 9), to call `backward()` on, and its mean distance.
+        """The generator's loss on a batch (T equation 9), to call `backward()` on, and the mean distance.
 
         mean_j [1/2 ||g(x^(j)) - x^(j)||_2^2 + max(p(g(x^(j)))[i] - p(g(x^(j)))[l], 0)] with i the classifier's label of
         x^(j), and l the label of the second largest value of p(g(x^(j))): the difference counts while g(x^(j)) has the
-        label of x^(j), and is 0 otherwise. The classifier is in eval mode for it and gets no gradients; the generator's
-        mode is the caller's.
+        label of x^(j), and is 0 otherwise. The classifier is in eval mode and gets no gradients; the generator's mode
+        is the caller's.
 
         Args:
             x: [B, C, H, W] float32 or float64, B >= 1.
-            key: 64 bits, another one for each step, and none of the classifier's steps.
-            index: [B] int64 >= 0, the samples' numbers in their data set, for the draws of `robustperf.nets.Dropout`.
+            key: 64 bits, another for each step, and different from those of the classifier's steps.
+            index: [B] int64 >= 0, the sample ids in the data set, for the draws of `robustperf.nets.Dropout`.
 
         Returns two scalars: the loss, and mean_j ||g(x^(j)) - x^(j)||_2 without a gradient.
 
         Raises TypeError or ValueError as the call of the objective.
         """
+        return self._generator_step(self.generator, x, None, key=key, index=index)
+
+    def learners(self, model: nn.Module) -> Sequence[Learner]:
+        """The classifier, and then the generator on batches of its own."""
+        self._check_classifier(model)
+        generator = Learner(
+            "generator",
+            self.generator,
+            self._generator_step,
+            figures=("distance",),
+            optimizer=self.optimizer,
+            lr=self.lr,
+            own_batches=True,
+            salt=random.Salt.GENERATOR,
+        )
+        return (*super().learners(model), generator)
+
+    def _generator_step(self, generator, x, y, *, key, index):
+        """`generator_loss` with the generator in the wrapper of `fit`."""
         check_batch(x, index=index)
         classifier = without_wrapper(self.classifier)
         with drawing(random.fold_in(key, random.Salt.DROPOUT), index), evaluating(classifier):
             with torch.no_grad():
                 label = _probabilities(classifier, x).argmax(1, keepdim=True)
-            made = _images(self.generator, x)
-            with _frozen(classifier):
+            made = _images(generator, x)
+            with frozen(classifier):
                 p = _probabilities(classifier, made)
         second = p.topk(2).indices[:, 1:]
         gap = (p.gather(1, label) - p.gather(1, second))[:, 0]
-        squares = _squares(made - x)
+        squares = _squared_norms(made - x)
         return (squares / 2 + gap.relu()).mean(), squares.detach().sqrt().mean()
-
-    def learner(self, model: nn.Module, optimizer: Optimizer, lr: Rate | None, order: Order) -> Learner:
-        """The generator as `fit` trains it beside the model, whose optimizer, rate and order these are."""
-        self._check_classifier(model)
-        if self.optimizer is None and isinstance(optimizer, optim.Optimizer):
-            raise ValueError(
-                "optimizer: expected one of the generator's own, in CoTrain, beside a torch optimizer of "
-                "the classifier's, got None"
-            )
-        made = build_optimizer(optimizer if self.optimizer is None else self.optimizer, self.generator.parameters())
-        order = Order(order.samples, order.batch_size, random.fold_in(order.key, random.Salt.GENERATOR), order.epochs)
-
-        def loss(generator, x, y, *, key, index):
-            return replace(self, generator=generator).generator_loss(x, key=key, index=index)
-
-        return Learner(
-            "generator",
-            self.generator,
-            made,
-            lr if self.lr is None else self.lr,
-            order,
-            loss,
-            ("generator_loss", "generator_distance"),
-        )
 
     def _check_classifier(self, model):
         if without_wrapper(model) is not without_wrapper(self.classifier):
@@ -158,19 +154,6 @@ def _probabilities(classifier, x):
     return (logits.float() if logits.dtype in check.HALF else logits).softmax(1)
 
 
-def _squares(difference):
+def _squared_norms(difference):
     """[B] squared L2 norms."""
     return difference.flatten(1).square().sum(1)
-
-
-@contextmanager
-def _frozen(model: nn.Module) -> Iterator[None]:
-    """Its parameters get no gradients from what is computed inside."""
-    asked = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    for parameter in asked:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in asked:
-            parameter.requires_grad_(True)

@@ -8,7 +8,7 @@ from robustperf import check
 from robustperf.classifier import Classifier, laid_out, logits_of
 from robustperf.training.objective import Objective, cross_entropies
 
-_IMAGES_AT_ONCE = 64  # on a CPU: what a convolution makes of more does not stay in its cache
+_IMAGES_AT_ONCE = 64  # on a CPU: the activations of more images do not fit its cache
 
 
 @dataclass(frozen=True)
@@ -17,15 +17,17 @@ class CrossLipschitz(Objective):
 
     mean_j [l(x^(j), y^(j)) + weight / K^2 sum_{l,m} ||grad f_l(x^(j)) - grad f_m(x^(j))||_2^2] for the K logits f.
 
-    The double sum is 2 K times the squared norm of the Jacobian's part that is orthogonal to (1, ..., 1): K - 1
-    directions, whose gradients come from one forward pass and a batched backward pass (on a CPU some directions at a
-    time, which is faster there). Batch normalisation in train mode links the samples of a batch; the gradient is then
-    that of the logit's sum over the batch.
+    The double sum equals 2 K times the squared norm of the part of the Jacobian that is orthogonal to (1, ..., 1). That
+    part has K - 1 directions, whose gradients come from one forward pass and a batched backward pass; on a CPU a few
+    directions at a time, which is faster there. Batch normalisation in train mode couples the samples of a batch; the
+    gradient is then that of the logit's sum over the batch.
 
     Args:
         weight: lambda, of the regulariser.
 
-    Raises ValueError, when called, for logits without a gradient in x.
+    Raises ValueError for a weight that is not above 0; when called, for logits without a gradient in x.
+
+    >>> objective = CrossLipschitz(weight=0.1)
     """
 
     weight: float
@@ -43,11 +45,11 @@ class CrossLipschitz(Objective):
 
 
 def cross_lipschitz(logits: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """The regulariser, a scalar with gradients in the parameters, of logits [B, K] that came from x [B, ...]."""
+    """The regulariser of logits [B, K], computed from x [B, ...]: a scalar with a gradient in the parameters."""
     from scipy.linalg import helmert
 
     if not logits.requires_grad:
-        raise ValueError("model: expected logits with a gradient in x, got a model that cuts it off")
+        raise ValueError("model: expected logits with a gradient in x, got a model that detaches them")
     batch, classes = logits.shape
     directions = torch.tensor(helmert(classes), dtype=logits.dtype, device=logits.device)  # [K - 1, K], orthonormal
     directions = directions[:, None].expand(-1, batch, -1)
@@ -57,12 +59,12 @@ def cross_lipschitz(logits: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
 
 
 def _gradients(logits, x, directions):
-    """Of sum(logits * direction) in x, for each of the directions [n, B, K]: [n, B, ...]."""
+    """The gradients of sum(logits * direction) in x, [n, B, ...], for each of the directions [n, B, K]."""
     if len(directions) > 1:
         try:
             return torch.autograd.grad(logits, x, directions, is_grads_batched=True, create_graph=True)[0]
-        except torch.OutOfMemoryError:  # a RuntimeError too
+        except torch.OutOfMemoryError:  # which is a RuntimeError
             raise
-        except RuntimeError:  # an operation in the model that vmap does not know
+        except RuntimeError:  # the model has an operation that vmap does not support
             pass
     return torch.stack([torch.autograd.grad(logits, x, each, create_graph=True)[0] for each in directions])

@@ -10,7 +10,10 @@ from robustperf.training.objective import Objective, cross_entropies
 
 @dataclass(frozen=True)
 class ERM(Objective):
-    """Empirical risk minimisation: mean_j l(x^(j), y^(j)) with l the cross-entropy (R equation 2.1)."""
+    """Empirical risk minimisation: mean_j l(x^(j), y^(j)) where l is the cross-entropy (R equation 2.1).
+
+    >>> objective = ERM()
+    """
 
     def loss(
         self, model: Classifier, x: torch.Tensor, y: torch.Tensor, *, key: int, index: torch.Tensor

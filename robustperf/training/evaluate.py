@@ -1,4 +1,4 @@
-"""How often a classifier is right, on one process or on many."""
+"""Accuracy and loss of a classifier on a data set, on one process or many."""
 
 from __future__ import annotations
 
@@ -20,17 +20,18 @@ from robustperf.classifier import (
 )
 from robustperf.data import Dataset, ImageFolder
 from robustperf.result import Result
-from robustperf.training.batches import Arrays, Loaded, as_data, load_batches
+from robustperf.training.batches import load_batches
+from robustperf.training.inputs import Arrays, LoaderData, as_data
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Evaluation(Result):
-    """A classifier on a data set of N samples, on the CPU.
+    """What `evaluate` returns for N samples; tensors on the CPU, in the order of the data set.
 
     Attributes:
-        rank: [N] int64, how many labels the model prefers to the true one: 0 where it is right. Of equal logits the
-            lower label comes first, as in `argmax`.
-        loss: [N] float64, the cross-entropies.
+        rank: [N] int64, the number of labels with a higher logit than the true one: 0 where the model is right. Of
+            equal logits the lower label comes first, as in `argmax`.
+        loss: [N] float64, the cross-entropies in nats.
         label: [N] int64, the true labels.
     """
 
@@ -39,7 +40,8 @@ class Evaluation(Result):
     label: torch.Tensor
 
     def top(self, k: int) -> float:
-        """The top-k accuracy: how often the true label is among the first k (R section 6); NaN of no samples."""
+        """The top-k accuracy in [0, 1]: the fraction of samples whose true label is among the first k (R section 6).
+        NaN without samples."""
         return (self.rank < k).double().mean().item()
 
     def _facts(self) -> dict[str, Any]:
@@ -49,32 +51,36 @@ class Evaluation(Result):
 def evaluate(
     model: Classifier, dataset: Any, *, batch_size: int = 256, workers: int = 0, device: torch.device | None = None
 ) -> Evaluation:
-    """The model's accuracies on a data set.
+    """The accuracy and the loss of a classifier on each sample of a data set.
 
-    Under `torchrun` each process takes every so-manieth batch and all have the whole result: each sample is seen once,
-    in the batch that one process would see it in, so that the result is the same to the last bit.
+    Under `torchrun` each process evaluates every n-th batch, and all of them return the whole result. The batches are
+    those of a single process, and so the result is the same to the last bit.
 
     Args:
-        model: a classifier; run in eval mode, left as it was.
-        dataset: a `robustperf.data.Dataset`, any torch data set of (image, label) pairs, (x, y), or a DataLoader,
-            of which the data set is taken, and how it reads it. The torch, NumPy and Python random numbers that a
-            sample draws depend on its number only.
+        model: a classifier. It runs in eval mode; its mode is restored.
+        dataset: a `robustperf.data.Dataset`; any torch data set of (image, label) pairs; (x, y), images [N, ...] and
+            labels [N]; or a DataLoader, of which the data set, its workers and its collate_fn are used. The global
+            random numbers of torch, NumPy and Python that a sample draws depend on its id only.
         batch_size: samples in one forward pass.
-        workers: processes that load samples, for a torch data set.
-        device: where to run; by default where the model's first parameter is.
+        workers: processes that load samples of a torch data set.
+        device: where to run; None for the device of the model's first parameter.
 
-    Raises TypeError or ValueError for a wrong argument, labels beyond the logits, or logits with a NaN.
+    Raises TypeError or ValueError for a wrong argument, labels that the model has no logit for, or NaN logits.
+
+    >>> found = evaluate(model, rp.data.load("digits", "test"))  # doctest: +SKIP
+    >>> found.top(1), found.loss.mean()  # doctest: +SKIP
+    (0.97, tensor(0.1014, dtype=torch.float64))
     """
     batch_size = check.integer("batch_size", batch_size, 1)
     dataset = as_data("dataset", dataset)
     if device is None:
         device = device_of(model)
-    numbers = torch.arange(len(dataset)).split(batch_size) if len(dataset) else ()
+    rows = torch.arange(len(dataset)).split(batch_size) if len(dataset) else ()
     place, places = _process()
     inner = without_wrapper(model)
     counts, losses = [torch.empty(3, 0, dtype=torch.int64)], [torch.empty(0, dtype=torch.float64)]
     with evaluating(inner), torch.no_grad():
-        for x, y, index in load_batches(dataset, numbers[place::places], device, workers=workers):
+        for x, y, index in load_batches(dataset, rows[place::places], device, workers=workers):
             logits = logits_of(inner, laid_out(inner, x)).float()
             check_no_nan(logits, index)
             check.labels("y", y, logits.shape[1])
@@ -95,11 +101,13 @@ def evaluate(
 
 
 def check_takes(model: Classifier, name: str, data: Any) -> None:
-    """Before any work: whether the model takes the images of `data`, an argument called `name`, and has a logit for
-    each label; ValueError where it does not, or where there are no samples."""
+    """Checks, before any work, that the model takes the images of `data` and has a logit for each label.
+
+    Raises ValueError, naming the argument `name`, where it does not, or where there are no samples.
+    """
     if not len(data):
         raise ValueError(f"{name}: expected samples, got none")
-    first = replace(data, workers=0) if isinstance(data, Loaded) else data
+    first = replace(data, workers=0) if isinstance(data, LoaderData) else data
     x, _, _ = next(load_batches(first, [torch.zeros(1, dtype=torch.int64)], device_of(model)))
     try:
         with evaluating(model), torch.no_grad():
@@ -113,14 +121,14 @@ def check_takes(model: Classifier, name: str, data: Any) -> None:
 
 
 def _rank(logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """How many labels come before the true one."""
+    """[B] the number of labels ahead of the true one."""
     own = logits.gather(1, y[:, None])
     before = torch.arange(logits.shape[1], device=y.device) < y[:, None]
     return ((logits > own) | ((logits == own) & before)).sum(1)
 
 
 def _process() -> tuple[int, int]:
-    """This process's number, and how many there are."""
+    """(the rank of this process, the number of processes)."""
     if not torch.distributed.is_available() or not torch.distributed.is_initialized():
         return 0, 1
     return torch.distributed.get_rank(), torch.distributed.get_world_size()

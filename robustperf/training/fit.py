@@ -1,14 +1,12 @@
-"""The one loop: any objective, one process or many, from the first step or from where a killed run stopped."""
+"""`fit`: trains with any objective, on one process or many, from the first step or from a checkpoint."""
 
 from __future__ import annotations
 
 import inspect
-import math
-import time
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,49 +15,20 @@ from torch import nn
 
 from robustperf import check, random
 from robustperf.names import PRECISIONS, check_name
-from robustperf.nets import weights_file
-from robustperf.result import Result
 from robustperf.training.accelerator import accelerator_for, check_accelerator
-from robustperf.training.batches import Loaded, Order, as_data, held_out, rows_of
-from robustperf.training.cotrain import CoTrain
-from robustperf.training.evaluate import check_takes, evaluate
-from robustperf.training.learner import Learner
+from robustperf.training.accuracy import AccuracyMeter
+from robustperf.training.evaluate import check_takes
+from robustperf.training.history import Fitted
+from robustperf.training.learner import MODEL, Learner, check_learners
+from robustperf.training.learner_trainer import LearnerTrainer
+from robustperf.training.loop import TrainingLoop
 from robustperf.training.objective import Objective
-from robustperf.training.optimizers import Optimizer, Rate, build_optimizer, check_rate
-from robustperf.training.progress import TrainingBar
-from robustperf.training.run_folder import TrainingFolder, describe, describe_data, describe_model
+from robustperf.training.optimizers import Optimizer, Rate, check_rate
+from robustperf.training.run_folder import RunFolder, describe, describe_data, describe_model
+from robustperf.training.training_data import TrainingData
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Fitted(Result):
-    """What `fit` leaves beside the weights.
-
-    Attributes:
-        steps: [S, 2] float64, each step's loss and the accuracy on what it was trained on, over the whole batch; of
-            `CoTrain` [S, 4], with the generator's loss and its mean distance ||g(x) - x||_2.
-        epochs: a row for each: epoch (from 1), step, loss, accuracy, lr, images_per_second, seconds and, where there
-            is a validation set, validation_loss and validation_accuracy; of `CoTrain`, generator_loss and
-            generator_distance.
-        best: the epoch whose weights the model has now, the first of the highest validation accuracy; the last one
-            without a validation set.
-    """
-
-    steps: torch.Tensor
-    epochs: list[dict[str, float]]
-    best: int
-
-    def _facts(self) -> dict[str, Any]:
-        names = ("loss", "accuracy", "validation_loss", "validation_accuracy")
-        best = self.epochs[self.best - 1]
-        return {
-            "epochs": len(self.epochs),
-            "steps": len(self.steps),
-            "best": self.best,
-            **{name.replace("_", " "): best[name] for name in names if not math.isnan(best.get(name, math.nan))},
-        }
 
 
 def fit(
@@ -84,12 +53,12 @@ def fit(
     progress: bool = True,
     accelerator: Accelerator | None = None,
 ) -> Fitted:
-    """Trains a classifier, in place.
+    """Trains a model in place.
 
-    Started by `torchrun` or `accelerate launch` it runs on many devices with nothing changed: each process takes its
-    part of every batch. The order of the samples and all draws depend on `seed`, the step and the samples' numbers
-    only, so that many processes find the losses of one, to rounding (batch normalisation apart: its statistics are
-    synchronised on GPUs, on CPUs each process has its own). A loop of one's own finds the same weights:
+    Under `torchrun` or `accelerate launch` it runs on many devices unchanged: each process takes its part of every
+    batch. The order of the samples and all draws depend on `seed`, the step and the sample ids only, and so many
+    processes compute the losses of one, to rounding. The exception is batch normalisation: its statistics are
+    synchronised on GPUs, but on CPUs each process has its own. A plain loop finds the same weights:
 
         key = rp.random.key(seed)
         steps = itertools.chain.from_iterable(batches(len(train), batch_size, key=key, epoch=e) for e in range(epochs))
@@ -99,44 +68,51 @@ def fit(
             optimizer.step()
 
     Args:
-        model: the classifier; accelerate moves it to its device, and at the end it has the best weights. It is trained
-            in train mode; modules in eval mode beside others that are not, such as frozen batch norms, stay so.
-        objective: such as `MRT(kernel)`, or any function of (model, x, y, key=, index=) that gives the loss. `CoTrain`
-            trains its generator too, in place, with an optimizer and wrapper of its own; at the end it has the weights
-            of the best epoch, as the classifier.
+        model: maps images [B, C, H, W] to logits [B, classes]. It is moved to the accelerator's device, trained in
+            train mode, and ends with the weights of the best epoch. Modules in eval mode beside others that are not,
+            such as frozen batch norms, stay in eval mode.
+        objective: such as `MRT(kernel)`, or any function of (model, x, y, key=, index=) that returns the loss. It may
+            bring further models to train (`Objective.learners`): `CoTrain` brings its generator.
         train: a `Dataset`; a torch data set of (image, label) pairs; (x, y), images [N, ...] float and labels [N] as
-            tensors or arrays (float64 arrays become float32); or a DataLoader with shuffle=True, of which the data set
-            is taken, its batch_size, workers and collate_fn. Each epoch leaves out, at random, what
-            fills no batch. What a sample draws of the global random numbers of torch, NumPy and Python depends on
-            `seed`, the step and its number only; generators of a data set's own are its own matter.
-        validation: another one to choose the best epoch on; or the share of `train` that is held out for it (T A.1:
-            0.1); None takes the last epoch.
-        epochs: how many.
-        batch_size: of all processes together, who share it equally; None takes a DataLoader's own, or 64.
-        optimizer: "adadelta" (R A.2), "adam", "sgd"; a torch optimizer; or a function that makes one of parameters.
+            tensors or arrays (float64 arrays become float32); or a DataLoader with shuffle=True, of which the data
+            set, batch_size, workers and collate_fn are used. Each epoch omits the samples that fill no batch, chosen
+            at random. What a sample draws from the global generators of torch, NumPy and Python depends on `seed`, the
+            step and its id only; a data set's own generators are not controlled.
+        validation: data to choose the best epoch on, of the same kinds; or the fraction of `train` that is held out for
+            it (T A.1: 0.1). None keeps the last epoch.
+        epochs: passes over the training set.
+        batch_size: samples in a step, of all processes together, which divide it equally; None is the DataLoader's own,
+            or 64.
+        optimizer: "adadelta" (R A.2), "adam", "sgd"; a torch optimizer; or a function that makes one from parameters.
         lr: a constant, (first, last) with a line between them (R A.2: (0.05, 0.001)), or {epoch: rate from then on}
-            (T A.1: {0: 1e-3, 5: 1e-4}); None leaves the optimizer's own: 1, 1e-3 and 0.05 by name. It is the rate of
-            the optimizer's first parameter group; the others keep their ratio to it.
-        clip: the largest norm of the gradient, which is scaled down to it.
+            (T A.1: {0: 1e-3, 5: 1e-4}); None keeps the optimizer's own: 1, 1e-3 and 0.05 by name. It is the rate of the
+            first parameter group; the other groups keep their ratio to it.
+        clip: the largest L2 norm of the gradient; a longer gradient is scaled down to it.
         mixed_precision: "no", "bf16" or "fp16".
-        seed: of the order, the draws and torch's own generators, whose states are put back at the end.
-        out: a folder, which all processes see, for checkpoint.safetensors (to go on from), model.safetensors (the best
-            weights; generator.safetensors beside it, of `CoTrain`), metrics.csv and steps.csv.
-        resume: go on with the run in `out`, where there is one, to the same weights, bit for bit.
-        checkpoint_steps: write the checkpoint after so many steps, and not only after each epoch.
-        workers: processes that load samples, for a torch data set.
+        seed: determines the order, the draws and the states of torch's own generators, which are restored at the end.
+        out: a folder that all processes see, for checkpoint.safetensors (to resume from), model.safetensors (the
+            weights of the best epoch, and NAME.safetensors for each further learner), metrics.csv and steps.csv.
+        resume: resume the run in `out`, if there is one, to the same weights, bit for bit on the same hardware.
+        checkpoint_steps: write a checkpoint every n steps too, beside the one after each epoch.
+        workers: processes that load samples of a torch data set.
         log_with: trackers of accelerate, such as "tensorboard" (in `out`).
         cpu: use no GPU.
         progress: show a bar on standard error.
-        accelerator: one of your own, which then has the precision and trackers. Each batch is a step: one that
-            accumulates gradients is refused.
+        accelerator: an Accelerator to use, with its precision and trackers. Each batch is one step: an accelerator
+            that accumulates gradients is refused.
+
+    Returns the figures of the run; the weights are in the models.
 
     Raises:
-        TypeError, ValueError: a wrong argument; fewer samples than a batch; labels beyond the logits; an earlier run
-            in `out` that is not to be resumed, or of other settings (named), or in use by another process.
-        FloatingPointError: a loss or a gradient that is no finite number, with its step and batch, before the step
-            is taken; weights that are none, before they are saved.
-        OSError: a file that could not be written; the checkpoint before it is whole.
+        TypeError, ValueError: a wrong argument; fewer samples than a batch; labels that the model has no logit for; a
+            run in `out` that is not to be resumed, has other settings (the error names them) or is in use by another
+            process.
+        FloatingPointError: a loss or a gradient that is not finite, with its step and batch, before the update; weights
+            that are not finite, before they are saved.
+        OSError: a file that could not be written; the checkpoint before it is intact.
+
+    >>> digits = rp.data.load("digits", "train")  # doctest: +SKIP
+    >>> fit(model, ERM(), digits, epochs=8, optimizer="adam", lr=5e-3, out="runs/erm", resume=True)  # doctest: +SKIP
     """
     epochs, validation, batch_size, lr, clip, seed, checkpoint_steps, workers = check.plain(
         (epochs, validation, batch_size, lr, clip, seed, checkpoint_steps, workers)
@@ -157,258 +133,92 @@ def fit(
     classifies = getattr(objective, "classifies", True)
     if not classifies and validation is not None:
         raise ValueError(f"validation: expected None for {objective}, which has no accuracy, got {validation}")
-    train = as_data("train", train, shuffled=True)
-    batch_size = _batch_size(batch_size, train)
-    key, samples = random.key(seed), torch.arange(len(train))
-    share = validation if check.is_number(validation) else None
-    if share is not None:
-        samples, held = held_out(len(train), share, key=key)
-        validation = rows_of(train, held)
-    elif validation is not None:
-        validation = as_data("validation", validation)
-    order = Order(samples, batch_size, key, epochs)
+    key = random.key(seed)
+    data = TrainingData.from_arguments(
+        train, validation, batch_size=batch_size, epochs=epochs, key=key, workers=workers
+    )
 
     with ExitStack() as stack:
         if accelerator is None:
             accelerator = stack.enter_context(accelerator_for(mixed_precision, log_with, out, cpu))
         check_accelerator(accelerator)
         processes, device = accelerator.num_processes, accelerator.device
-        if batch_size % processes:
-            raise ValueError(f"batch_size: expected a multiple of the {processes} processes, got {batch_size}")
-        for name, data in (("train", train), ("validation", validation)):
-            if data is not None and classifies:
-                check_takes(model, name, data)
-        classify = _Classify(objective)
-        learners = [
-            Learner(
-                "model",
-                model,
-                build_optimizer(optimizer, model.parameters()),
-                lr,
-                order,
-                classify,
-                ("loss", "accuracy"),
+        if data.order.batch_size % processes:
+            raise ValueError(
+                f"batch_size: expected a multiple of the {processes} processes, got {data.order.batch_size}"
             )
-        ]
-        if isinstance(objective, CoTrain):
-            learners.append(objective.learner(model, optimizer, lr, order))
+        for name, samples in (("train", data.train), ("validation", data.validation)):
+            if samples is not None and classifies:
+                check_takes(model, name, samples)
+        trainers = []
+        for learner in _learners(objective, model):
+            learner = learner.with_defaults(optimizer, lr, clip)
+            if learner.is_main:
+                meter = AccuracyMeter(learner.loss)
+                learner = replace(learner, loss=meter, figures=("accuracy", *learner.figures))
+            trainers.append(LearnerTrainer(learner, data.order))
         folder = None
         if out is not None:
-            settings = {
-                "model": describe_model(model), "objective": describe(objective), "train": describe_data(train),
-                "validation": share if share is not None or validation is None else describe_data(validation),
-                "batch_size": batch_size, "optimizer": describe(learners[0].optimizer), "lr": describe(lr),
-                "clip": clip, "mixed_precision": accelerator.mixed_precision, "seed": seed,
-                **({"epochs": epochs} if any(isinstance(each.lr, tuple) for each in learners) else {}),
-            }  # fmt: skip
-            for other in learners[1:]:
-                settings |= {
-                    other.name: describe_model(other.model),
-                    f"{other.name}_lr": describe(other.lr),
-                    f"{other.name}_optimizer": describe(other.optimizer),
-                }
-            folder = stack.enter_context(TrainingFolder.opened(out, accelerator, settings, resume))
+            settings = _settings(objective, data, trainers) | {
+                "mixed_precision": accelerator.mixed_precision,
+                "seed": seed,
+            }
+            folder = stack.enter_context(RunFolder.opened(out, accelerator, settings, resume))
         stack.enter_context(warnings.catch_warnings())
         # weights of convolutions get channels-last gradients from channels-last images
         warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
         if classifies:
-            stack.enter_context(classify.watching(model))
-        run = _Run(
-            accelerator,
-            learners,
-            train,
-            validation,
-            order,
-            clip,
-            folder,
-            checkpoint_steps,
-            workers,
-            log_with is not None,
-            progress and accelerator.is_main_process,
-        )
-        return run()
+            stack.enter_context(meter.recording(model))
+        show = progress and accelerator.is_main_process
+        return TrainingLoop(accelerator, trainers, data, folder, checkpoint_steps, log_with is not None, show).run()
 
 
-@dataclass
-class _Run:
-    """One call of `fit`, behind its checks, and the state that a checkpoint has of it."""
+def _learners(objective: Callable[..., Any], model: nn.Module) -> list[Learner]:
+    """The learners of an objective; of a plain function the model alone."""
+    own = objective.learners(model) if isinstance(objective, Objective) else [Learner(MODEL, model, objective)]
+    return check_learners(own, model)
 
-    accelerator: Accelerator
-    learners: list[Learner]  # the classifier first
-    train: Any
-    validation: Any
-    order: Order
-    clip: float | None
-    folder: TrainingFolder | None
-    checkpoint_steps: int | None
-    workers: int
-    log: bool
-    progress: bool
-    steps: list[list[float]] = field(default_factory=list)
-    epochs: list[dict[str, float]] = field(default_factory=list)
-    best: dict[str, float] | None = None
 
-    def __call__(self) -> Fitted:
-        self.columns = [column for learner in self.learners for column in learner.columns]
-        for learner in self.learners:
-            learner.prepare(self.accelerator)
-        weights = None
-        try:
-            if self.folder is not None and self.folder.resumes:
-                self.steps, self.epochs, self.best = self.folder.load(self.learners, self.accelerator.scaler)
-                weights = [self.folder.load_best(learner) for learner in self.learners] if self.epochs else None
-            if self.log:
-                self.accelerator.init_trackers("", init_kwargs={"tensorboard": {"purge_step": len(self.steps) + 1}})
-            for epoch in range(len(self.epochs), self.order.epochs):
-                if better := self._epoch(epoch):
-                    weights = [
-                        {name: value.detach().clone() for name, value in weights_file.weights_of(learner.model).items()}
-                        for learner in self.learners
-                    ]
-                self._save(better)
-        finally:
-            for learner in self.learners:
-                learner.release()
-            if self.log:
-                self.accelerator.end_training()
-        for learner, best in zip(self.learners, weights, strict=True):
-            weights_file.load_weights(learner.model, best)
-        return Fitted(torch.tensor(self.steps, dtype=torch.float64), self.epochs, self.best["epoch"])
-
-    def _epoch(self, epoch: int) -> bool:
-        """Whether this is the best epoch so far."""
-        first = len(self.steps)  # in the midst of the epoch after a resume
-        loaded = [learner.batches(self.train, epoch, first, self.workers) for learner in self.learners]
-        for learner in self.learners:
-            learner.begin_epoch()
-        began = time.perf_counter()
-        with TrainingBar(self.progress, epoch, self.order, first, self.columns[2:]) as bar:
-            for batches in zip(*loaded, strict=True):
-                values = []
-                for learner, (samples, batch) in zip(self.learners, batches, strict=True):
-                    with self._naming_what_is_kept():
-                        values += learner.step(len(self.steps), samples, batch, self.clip)
-                self.steps.append(values)
-                bar.advance(values)
-                if self.log:
-                    self.accelerator.log(dict(zip(self.columns, values, strict=True)), step=len(self.steps))
-                if self.checkpoint_steps and len(self.steps) % self.checkpoint_steps == 0:
-                    self._save()
-            self._check_weights()
-            seconds = time.perf_counter() - began
-            images = (len(self.steps) - first) * self.order.batch_size
-            row = self._row(epoch, seconds, images / seconds)
-            self.epochs.append(row)
-            name = "epoch" if self.validation is None else "validation_accuracy"
-            if better := self.best is None or row[name] > self.best[name]:
-                self.best = row
-            bar.summarise(row, better)
-        return better
-
-    def _check_weights(self) -> None:
-        with self._naming_what_is_kept():
-            for learner in self.learners:
-                learner.check_weights(len(self.steps))
-
-    @contextmanager
-    def _naming_what_is_kept(self) -> Iterator[None]:
-        try:
-            yield
-        except FloatingPointError as error:
-            kept = "" if self.folder is None else f"; {self.folder.kept()}"
-            raise FloatingPointError(f"{error}{kept}") from None
-
-    def _row(self, epoch: int, seconds: float, images_per_second: float) -> dict[str, float]:
-        """The epoch in figures."""
-        steps = torch.tensor(self.steps[epoch * self.order.steps_an_epoch :], dtype=torch.float64)
-        classifier = self.learners[0]
-        row = {
-            "epoch": epoch + 1,
-            "step": len(self.steps),
-            **dict(zip(self.columns, steps.mean(0).tolist(), strict=True)),
-            "lr": classifier.optimizer.param_groups[0]["lr"],
-            "images_per_second": images_per_second,
-            "seconds": seconds,
+def _settings(objective: Callable[..., Any], data: TrainingData, trainers: Sequence[LearnerTrainer]) -> dict[str, Any]:
+    """What a resumed run must have in common with the checkpoint's."""
+    own = data.validation is not None and data.fraction is None
+    settings: dict[str, Any] = {
+        "objective": describe(objective),
+        "train": describe_data(data.train),
+        "validation": describe_data(data.validation) if own else data.fraction,
+        "batch_size": data.order.batch_size,
+    }
+    for trainer in trainers:
+        prefix = "" if trainer.learner.is_main else f"{trainer.name}_"
+        settings |= {
+            trainer.name: describe_model(trainer.model),
+            f"{prefix}optimizer": describe(trainer.optimizer),
+            f"{prefix}lr": describe(trainer.learner.lr),
+            f"{prefix}clip": trainer.learner.clip,
         }
-        if self.validation is not None:
-            found = evaluate(classifier.model, self.validation, workers=self.workers, device=self.accelerator.device)
-            row |= {"validation_loss": found.loss.mean().item(), "validation_accuracy": found.top(1)}
-        if self.log:
-            self.accelerator.log({f"epoch/{name}": value for name, value in row.items()}, step=len(self.steps))
-        return row
-
-    def _save(self, better: bool = False) -> None:
-        if self.folder is not None:
-            self._check_weights()
-        if self.folder is not None and self.accelerator.is_main_process:
-            if better:
-                for learner in self.learners:
-                    self.folder.save_best(learner)
-            self.folder.save(self.learners, self.accelerator.scaler, self.steps, self.epochs, self.best)
-
-
-class _Classify:
-    """The objective, and how often the model was right on what it was trained on."""
-
-    def __init__(self, objective: Callable[..., torch.Tensor]):
-        self.objective, self.predicted = objective, []
-
-    def __call__(
-        self, model: nn.Module, x: torch.Tensor, y: torch.Tensor, *, key: int, index: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        self.predicted.clear()
-        loss = self.objective(model, x, y, key=key, index=index)
-        return loss, _accuracy(self.predicted, y)
-
-    @contextmanager
-    def watching(self, model: nn.Module) -> Iterator[None]:
-        def look(module, inputs, logits):
-            # the passes that choose or ascend are made in eval mode
-            if any(each.training for each in module.modules()):
-                self.predicted.append(logits.detach().argmax(1))
-
-        hook = model.register_forward_hook(look)
-        try:
-            yield
-        finally:
-            hook.remove()
-
-
-def _accuracy(predicted: list[torch.Tensor], y: torch.Tensor) -> torch.Tensor:
-    """How often the model was right on what it was trained on; NaN where that cannot be told."""
-    found = torch.cat(predicted) if predicted else y[:0]
-    if not len(found) or len(found) % len(y):
-        return torch.full((), math.nan, dtype=torch.float64, device=y.device)
-    return (found.view(-1, len(y)) == y).double().mean()
+    if any(isinstance(trainer.learner.lr, tuple) for trainer in trainers):
+        settings["epochs"] = data.order.epochs  # the end of a line of rates
+    return settings
 
 
 def _check_objective(objective: Any) -> None:
-    """TypeError that says what an objective is."""
-    what = "an Objective, such as ERM(), or a function of (model, x, y, key=, index=) that gives the loss"
+    """Raises TypeError for what is no objective, and says what one is."""
+    what = "an Objective, such as ERM(), or a function of (model, x, y, key=, index=) that returns the loss"
     instead = "ERM() is the cross-entropy of the model's logits"
     if isinstance(objective, type):
         if issubclass(objective, Objective):
-            instead = f"make one: {objective.__name__}(...)"
+            instead = f"create one: {objective.__name__}(...)"
         raise TypeError(f"objective: expected {what}, got the class {objective.__name__} itself; {instead}")
     if not callable(objective):
         raise TypeError(f"objective: expected {what}, got {type(objective).__name__}")
     try:
         called = objective.forward if isinstance(objective, nn.Module) else objective
         inspect.signature(called).bind(None, None, None, key=0, index=None)
-    except ValueError:  # a function that does not tell
+    except ValueError:  # a function without a signature
         pass
     except TypeError as error:
         raise TypeError(
             f"objective: expected {what}, got {getattr(objective, '__name__', type(objective).__name__)} "
             f"({error}); {instead}"
         ) from None
-
-
-def _batch_size(batch_size: int | None, train: Any) -> int:
-    own = train.batch_size if isinstance(train, Loaded) else None
-    if batch_size is None:
-        return 64 if own is None else own
-    if own not in (None, batch_size):
-        raise ValueError(f"batch_size: expected {own}, the DataLoader's, or None, got {batch_size!r}")
-    return batch_size

@@ -13,12 +13,16 @@ from robustperf.training.objective import Objective
 
 @dataclass(frozen=True)
 class GaussianAugmentation(Objective):
-    """Noisy copies beside the clean images (the baseline GAUSS of T section 4): MDA-1 with N(0, sigma^2) noise on each
-    value.
+    """Training on clean images and noisy copies (the baseline GAUSS of T section 4): MDA-1 with N(0, sigma^2) noise on
+    each value, clamped to [0, 1].
 
     Args:
-        sigma: the noise's standard deviation; T uses 0.1.
-        weight: of the clean images' loss.
+        sigma: standard deviation of the noise, in units of the pixels' range; T uses 0.1.
+        weight: lambda, of the clean images' loss.
+
+    Raises ValueError for a wrong argument.
+
+    >>> objective = GaussianAugmentation(sigma=0.1)
     """
 
     sigma: float = 0.1

@@ -14,28 +14,29 @@ STARTS = ("centre", "identity")
 
 @dataclass(frozen=True)
 class MAT(Objective):
-    """Model-based adversarial training, MAT-k (R section 5.2, Algorithm 3): k steps of projected gradient ascent in
-    delta, and the images there are trained on.
+    """Model-based adversarial training, MAT-k (R section 5.2, Algorithm 3): training on the images that k steps of
+    projected gradient ascent in delta reach.
 
     mean_j [l(G(x^(j), delta_adv^(j)), y^(j)) + weight l(x^(j), y^(j))]. The ascent starts at the centre of Delta, which
-    is R's delta = 0, and takes the raw gradient of the summed loss, as printed. R has Delta = [-1, 1]^q throughout: a
-    component of delta is counted in units of `kernel.radius_for`, so that the step means the same in degrees and in
-    turns. The model is in eval mode meanwhile: no batch-norm statistic, no parameter's `.grad` changes.
+    is R's delta = 0, and takes the raw gradient of the summed loss, as printed. R has Delta = [-1, 1]^q throughout;
+    here each component of delta is measured in units of `kernel.radius_for`, so that a step means the same in degrees
+    and in turns. The model is in eval mode during the ascent: no batch-norm statistic and no `.grad` changes.
 
-    Where the loss is flat in delta, as that of a model that is sure of itself may be, delta stays where it is. A kernel
-    without a gradient in delta is an error; of a composition, components without one stay at the start while there are
-    others.
+    Where the loss is flat in delta, as that of a saturated model may be, delta does not move. A kernel without a
+    gradient in delta is an error; in a composition, components without one stay at the start while others have one.
 
     Args:
         kernel: G, which must be differentiable in delta (`kernel.differentiable_in_delta`).
         k: steps of ascent; R uses 10.
-        step: alpha.
+        step: alpha, in units of each component's radius.
         weight: lambda, of the clean images' loss.
         start: "centre", the middle of each component's range (`kernel.centre_for`); or "identity", the point of Delta
             nearest to the delta that changes nothing (`kernel.identity_for`).
 
-    Raises ValueError for a wrong argument and for a kernel without a gradient in delta: one that says so at once, one
-    that does not when called.
+    Raises TypeError or ValueError for a wrong argument, and ValueError for a kernel without a gradient in delta: at
+    once where it declares that, otherwise when called.
+
+    >>> objective = MAT(rp.nuisance.Rotation(30), k=10, start="identity")  # doctest: +SKIP
     """
 
     kernel: Kernel
@@ -61,7 +62,7 @@ class MAT(Objective):
         return loss_of_drawn(model, drawn[None], x, y, self.weight)
 
     def ascend(self, model: Classifier, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """delta_adv [B, q], for images x [B, C, H, W] and labels y [B] int64."""
+        """delta_adv [B, q] for images x [B, C, H, W] and labels y [B] int64, with the model in eval mode."""
         check.tensor("x", x, ("B", "C", "H", "W"))
         shape = tuple(x.shape[1:])
         start = self.kernel.centre_for(shape) if self.start == "centre" else self.kernel.identity_for(shape)
@@ -74,18 +75,18 @@ class MAT(Objective):
                 drawn = self.kernel(x, delta)
                 loss = cross_entropies(logits_of(model, laid_out(model, drawn)), y).sum()
                 gradient = torch.autograd.grad(loss, delta, allow_unused=True)[0] if drawn.requires_grad else None
-                # a GPU is not waited for
+                # on a GPU `any` would synchronise with the host
                 flat = gradient is None or (x.device.type == "cpu" and not gradient.any())
                 if flat and (gradient is None or self._in_steps(x, delta.detach())):
                     raise _no_gradient(self.kernel)
-                # where the loss is no number there is no way up
+                # a NaN loss gives no direction
                 ascent = torch.where(gradient.isfinite(), step * gradient, 0)
                 delta = self.kernel.project(delta.detach() + ascent, shape)
         return delta
 
     def _in_steps(self, x: torch.Tensor, delta: torch.Tensor) -> bool:
-        """Whether these images change with delta [B, q] and yet have no derivative in it, neither there nor where it is
-        drawn."""
+        """Whether these images change with delta [B, q] and yet have no derivative in it, neither at `delta` nor at a
+        draw."""
         index = torch.arange(len(x), device=x.device)
         other = self.kernel.sample(0, index, 1, shape=tuple(x.shape[1:]))[0].to(x)
         images = []
@@ -100,4 +101,4 @@ class MAT(Objective):
 
 
 def _no_gradient(kernel: Kernel) -> ValueError:
-    return ValueError(f"kernel: expected one with a gradient in delta, got {kernel!r}; MRT and MDA do without")
+    return ValueError(f"kernel: expected one with a gradient in delta, got {kernel!r}; MRT and MDA need none")

@@ -12,15 +12,19 @@ from robustperf.training.objective import Objective, loss_of_drawn
 
 @dataclass(frozen=True)
 class MDA(Objective):
-    """Model-based data augmentation, MDA-k (R section 5.3, Algorithm 4): all of k draws are trained on.
+    """Model-based data augmentation, MDA-k (R section 5.3, Algorithm 4): training on all of k draws.
 
     mean_j [sum_{i=1..k} l(G(x^(j), delta_i^(j)), y^(j)) + weight l(x^(j), y^(j))], in one forward pass of (k + 1) B
     images.
 
     Args:
-        kernel: G with its law of delta.
-        k: draws of a sample in a step; R uses 3.
+        kernel: G with the distribution of delta.
+        k: draws for each sample and step; R uses 3.
         weight: lambda, of the clean images' loss.
+
+    Raises TypeError or ValueError for a wrong argument.
+
+    >>> objective = MDA(rp.nuisance.Rotation(30), k=3)  # doctest: +SKIP
     """
 
     kernel: Kernel

@@ -13,33 +13,37 @@ from robustperf.names import check_name
 from robustperf.ops.best_of_k import SELECTIONS
 from robustperf.training.objective import IGNORED, Objective, loss_of_drawn
 
-_IMAGES_AT_ONCE = 64  # on a CPU: what a convolution makes of more does not stay in its cache
+_IMAGES_AT_ONCE = 64  # on a CPU: the activations of more images do not fit its cache
 MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 
 
 @dataclass(frozen=True)
 class MRT(Objective):
-    """Model-based robust training, MRT-k (R section 5.1, Algorithm 2): the worst of k draws is trained on.
+    """Model-based robust training, MRT-k (R section 5.1, Algorithm 2): training on the worst of k draws.
 
-    mean_j [l(G(x^(j), delta_adv^(j)), y^(j)) + weight l(x^(j), y^(j))], delta_adv among k draws the one of the highest
-    loss. The k losses are found with the model in eval mode and without gradients: no batch-norm statistic and no
-    `.grad` changes. A draw whose loss is NaN is not chosen while there is another (`ops.best_of_k`).
+    mean_j [l(G(x^(j), delta_adv^(j)), y^(j)) + weight l(x^(j), y^(j))], where delta_adv is the draw of the highest loss
+    among k. The k losses are computed with the model in eval mode and without gradients: no batch-norm statistic and no
+    `.grad` changes. A draw with a NaN loss is selected only where every draw has one (`ops.best_of_k`).
 
     Args:
-        kernel: G with its law of delta.
-        k: draws of a sample in a step; R uses 10.
+        kernel: G with the distribution of delta.
+        k: draws for each sample and step; R uses 10.
         weight: lambda, of the clean images' loss.
-        selection: "batch", as Algorithm 2 is printed, takes one draw for the batch, that of the highest summed loss
-            (over all processes' parts of it); "sample" takes each sample's worst draw, as R equation 5.1 has the
-            maximum. The latter is harder, and may pick what no longer shows the nuisance: of a one-sided kernel that
-            makes dull images easy to read, the draws next to the identity.
-        selection_dtype: such as torch.bfloat16, the precision in which the k losses are found (autocast).
-        chunk: draws made and evaluated together, which bounds the memory; no more than these are alive. By default
-            all k on a GPU, and on a CPU as many as make 64 images, where convolutions are fastest.
-        selection_compile: a mode of torch.compile for the forward passes that find the k losses, which costs a minute
-            in the first step; "reduce-overhead" makes CUDA graphs of them.
+        selection: "batch", as Algorithm 2 is printed, selects one draw for the batch: that of the highest summed loss,
+            over the parts of all processes. "sample" selects each sample's worst draw, as the maximum in R equation 5.1
+            says. That is harder, and may select draws that no longer show the nuisance: for a one-sided kernel that
+            makes dull images easier to classify, the draws next to the identity.
+        selection_dtype: torch.bfloat16 or torch.float16, the autocast precision of the k losses; None for that of the
+            model.
+        chunk: draws that are made and evaluated together. It bounds the memory: no more draws than these exist at a
+            time. None takes all k on a GPU, and on a CPU as many as make 64 images, where convolutions are fastest.
+        selection_compile: a mode of torch.compile for the forward passes of the k losses, which takes a minute in the
+            first step; "reduce-overhead" uses CUDA graphs.
 
-    A torch.OutOfMemoryError of the selection names `chunk`.
+    Raises TypeError or ValueError for a wrong argument; when called, a torch.OutOfMemoryError of the selection that
+    names `chunk`.
+
+    >>> objective = MRT(rp.nuisance.Rotation(30), k=10, selection="sample")  # doctest: +SKIP
     """
 
     kernel: Kernel
@@ -74,17 +78,17 @@ class MRT(Objective):
     def worst(
         self, model: Classifier, x: torch.Tensor, y: torch.Tensor, *, key: int, index: torch.Tensor
     ) -> torch.Tensor:
-        """[B, ...] the images of the draws that are chosen."""
+        """The images [B, ...] of the selected draws; arguments as in the call."""
         with torch.no_grad():
             if self.k == 1:
                 return self.kernel.draw(x, key=key, index=index)[0]
-            chosen, drawn = self._select_in_chunks(model, x, y, key, index)
+            selected, drawn = self._select_in_chunks(model, x, y, key, index)
             if drawn is not None:
-                return drawn[chosen, torch.arange(len(x), device=x.device)]
+                return drawn[selected, torch.arange(len(x), device=x.device)]
             # drawn again rather than kept: the memory must not grow with k
             worst = None
-            for draw in chosen.unique():
-                rows = chosen == draw
+            for draw in selected.unique():
+                rows = selected == draw
                 images = self.kernel.draw(x[rows], key=key, index=index[rows], draws=draw[None])[0]
                 worst = images.new_empty(len(x), *images.shape[1:]) if worst is None else worst
                 worst[rows] = images
@@ -104,29 +108,29 @@ class MRT(Objective):
                 f"memory, such as MRT(..., chunk={chunk // 2})"
             ) from error
 
-    def _look(self, inner: Classifier) -> Classifier:
-        """What finds the k losses: the model, compiled where that is asked for."""
+    def _selection_model(self, inner: Classifier) -> Classifier:
+        """The model of the k losses: `inner`, compiled if that is asked for."""
         if self.selection_compile is None or not isinstance(inner, torch.nn.Module):
             return inner
-        kept = vars(self).get("_compiled")  # no field: two objectives with the same settings are the same
-        if kept is None or kept[0] is not inner:
-            kept = vars(self)["_compiled"] = (inner, torch.compile(inner, mode=self.selection_compile))
-        return kept[1]
+        cached = vars(self).get("_compiled")  # no field: two objectives with the same settings are equal
+        if cached is None or cached[0] is not inner:
+            cached = vars(self)["_compiled"] = (inner, torch.compile(inner, mode=self.selection_compile))
+        return cached[1]
 
     def _select(self, model, x, y, key, index, chunk):
-        """The chosen draws' numbers [B], and all draws where they came in one chunk."""
+        """The indices [B] of the selected draws; and all draws where they were made in one chunk."""
         inner = without_wrapper(model)
         together = self.selection == "batch" and inner is not model
         precision = (
             nullcontext() if self.selection_dtype is None else torch.autocast(x.device.type, self.selection_dtype)
         )
-        look, running, sums, drawn = self._look(inner), None, [], None
+        evaluated, running, sums, drawn = self._selection_model(inner), None, [], None
         with evaluating(inner), precision:
             for first in range(0, self.k, chunk):
                 drawn = None  # before the next draws are made
                 draws = torch.arange(first, min(first + chunk, self.k), device=x.device)
                 drawn = self.kernel.draw(x, key=key, index=index, draws=draws)
-                logits = logits_of(look, laid_out(inner, drawn.flatten(0, 1))).unflatten(0, drawn.shape[:2])
+                logits = logits_of(evaluated, laid_out(inner, drawn.flatten(0, 1))).unflatten(0, drawn.shape[:2])
                 check.labels("y", y, logits.shape[2])
                 if together:
                     sums += [ops.best_of_k(each[None], y, ignore_index=IGNORED)[0].sum() for each in logits]
@@ -134,12 +138,12 @@ class MRT(Objective):
                     running = ops.best_of_k(
                         logits, y, selection=self.selection, running=running, first=first, ignore_index=IGNORED
                     )
-        # autocast keeps its copies of the weights until the outermost block ends, and these have no gradients
+        # autocast caches its copies of the weights until the outermost block ends, and these have no gradients
         torch.clear_autocast_cache()
         if together:
             sums = torch.stack(sums)
             distributed.all_reduce(sums, group=model.process_group)
-            chosen = sums.nan_to_num(-torch.inf).argmax().expand(len(x))
+            selected = sums.nan_to_num(-torch.inf).argmax().expand(len(x))
         else:
-            chosen = running[1]
-        return chosen, drawn if chunk == self.k else None
+            selected = running[1]
+        return selected, drawn if chunk == self.k else None

@@ -1,4 +1,4 @@
-"""What a training run shows on standard error: a bar while it runs, a line for each epoch."""
+"""The progress of a training run on standard error: a bar within an epoch, a line for each finished epoch."""
 
 from __future__ import annotations
 
@@ -7,18 +7,25 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from robustperf.training.batches import Order
+from robustperf.training.batches import BatchOrder
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
-_SMOOTHED = 0.05  # of the newest step, in the figures beside the bar
+_SMOOTHING = 0.05  # the weight of the newest step in the figures beside the bar
 
 
 class TrainingBar:
-    """A context in which one epoch runs; with `shown` false it shows nothing. Its figures are the loss, the accuracy
-    and those of the columns `further`."""
+    """A context in which one epoch runs.
+
+    Args:
+        shown: false shows nothing; where standard error is no terminal, only the lines of the epochs are shown.
+        epoch: its number, from 0.
+        order: the batches of the run.
+        first: the step, from 0, that the run starts or resumes at.
+        further: the names of the columns after the loss and the accuracy.
+    """
 
     epochs: int
     batch_size: int
@@ -32,7 +39,7 @@ class TrainingBar:
     task: TaskID
     began: float
 
-    def __init__(self, shown: bool, epoch: int, order: Order, first: int, further: Sequence[str] = ()) -> None:
+    def __init__(self, shown: bool, epoch: int, order: BatchOrder, first: int, further: Sequence[str] = ()) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -50,9 +57,9 @@ class TrainingBar:
             transient=True,
             refresh_per_second=4,
         )
-        done = first - epoch * order.steps_an_epoch
+        done = first - epoch * order.steps_per_epoch
         self.task = self.bar.add_task(
-            f"epoch {epoch + 1}/{order.epochs}", total=order.steps_an_epoch, completed=done, figures=""
+            f"epoch {epoch + 1}/{order.epochs}", total=order.steps_per_epoch, completed=done, figures=""
         )
 
     def __enter__(self) -> TrainingBar:
@@ -64,10 +71,10 @@ class TrainingBar:
         self.bar.stop()
 
     def advance(self, values: list[float]) -> None:
-        """One step is done."""
+        """Shows that a step is done, with the values of its columns."""
         self.at += 1
         before = self.values or values
-        self.values = [old + _SMOOTHED * (new - old) for old, new in zip(before, values, strict=True)]
+        self.values = [old + _SMOOTHING * (new - old) for old, new in zip(before, values, strict=True)]
         speed = (self.at - self.first) * self.batch_size / (time.perf_counter() - self.began)
         loss, accuracy, *further = self.values
         self.bar.update(
@@ -77,7 +84,7 @@ class TrainingBar:
         )
 
     def summarise(self, row: dict[str, float], best: bool) -> None:
-        """The line of an epoch that is done."""
+        """Prints the line of a finished epoch."""
         text = (
             f"epoch {row['epoch']}/{self.epochs}  loss {row['loss']:.4f}{_accuracy(row['accuracy'], 2)}"
             f"{self._text([row[name] for name in self.further])}  {row['images_per_second']:,.0f} images/s"
@@ -93,5 +100,5 @@ class TrainingBar:
 
 
 def _accuracy(value: float, digits: int) -> str:
-    """Nothing where the objective does not classify."""
+    """An empty text where the objective does not classify."""
     return "" if math.isnan(value) else f"  accuracy {value:.{digits}%}"

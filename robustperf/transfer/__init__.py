@@ -1,5 +1,5 @@
-"""Any classifier in a shifted world (T section 4): paired auto-encoders, f∘T as a scikit-learn estimator, and
-scikit-learn's classifiers as modules."""
+"""Adaptation of any classifier to a shifted world (T section 4): paired auto-encoders, f∘T as a scikit-learn estimator,
+and scikit-learn's classifiers as modules."""
 
 from typing import TYPE_CHECKING
 

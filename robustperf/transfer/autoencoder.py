@@ -1,4 +1,4 @@
-"""Two auto-encoders with one encoder: how T section 4 turns shifted images back into ones like the clean."""
+"""Two auto-encoders with a shared encoder, which map shifted images to clean ones (T section 4)."""
 
 from __future__ import annotations
 
@@ -19,29 +19,34 @@ from robustperf.training.optimizers import Optimizer, Rate
 
 SOURCES = CLEAN, SHIFTED = 0, 1
 ADAM = partial(optim.Adam, fused=True)  # one pass over the many weights: half of a step's time on a CPU
-_BATCH = 1024  # images that `transfer` works on at a time
+_BATCH = 1024  # images in one forward pass of `transfer`
 
 
 @made_in_float32
 class PairedAutoencoder(nn.Module):
-    """E, D1 and D2 of T appendix B: D1 E reconstructs clean images, D2 E shifted ones, and T = D1 E makes a shifted
-    image one like the clean.
+    """E, D1 and D2 of T appendix B: D1 E reconstructs clean images, D2 E shifted ones, and T = D1 E maps a shifted
+    image to a clean one.
 
     E: convolutions to width, 2 width and 4 width channels (3x3, stride 2, ReLU; 28 -> 14 -> 7 -> 4), then `code` linear
     units. D1 and D2: `hidden` units, H/4 W/4 2width units (both ReLU), transposed convolutions to 2 width, width (3x3,
-    stride 2, ReLU) and C channels (3x3, stride 1, sigmoid). The paper gives no padding; here it keeps the size that the
-    stride leaves. Weights start as in Keras, whose names for layers the paper uses: Glorot's uniform ones, biases 0.
+    stride 2, ReLU) and C channels (3x3, stride 1, sigmoid). The paper gives no padding; here a stride of s divides the
+    size by s, rounded up. The initial weights are Keras's defaults, since the paper uses Keras's names of layers:
+    Glorot's uniform distribution, biases 0.
 
     Args:
         image_shape: (C, H, W), H and W divisible by four.
-        code: units of the code, 128 in the paper.
+        code: dimension of the code, 128 in the paper.
         width: channels of E's first convolution, 32 in the paper.
-        hidden: units of the decoders' first layer, 2048 in the paper.
+        hidden: units in the decoders' first layer, 2048 in the paper.
 
     Forward: images [B, C, H, W] in [0, 1] -> T(x), of the same shape; with `source` [B] int64, 0 for clean and 1 for
     shifted, each image's own reconstruction.
 
     Raises ValueError for a wrong argument, images of another shape, and another source; TypeError for its dtype.
+
+        model = PairedAutoencoder()
+        model.fit(clean, shifted, epochs=10)
+        restored = model.transfer(shifted)      # like clean images
     """
 
     def __init__(
@@ -50,9 +55,9 @@ class PairedAutoencoder(nn.Module):
         super().__init__()
         for name, value in {"code": code, "width": width, "hidden": hidden}.items():
             check.integer(name, value, 1)
-        channels, height, across = self.image_shape = check.image_shape("image_shape", image_shape)
-        if height % 4 or across % 4:
-            raise ValueError(f"image_shape: expected sides divisible by 4, got {height} x {across}")
+        channels, height, columns = self.image_shape = check.image_shape("image_shape", image_shape)
+        if height % 4 or columns % 4:
+            raise ValueError(f"image_shape: expected sides divisible by 4, got {height} x {columns}")
         convolution = partial(nn.Conv2d, kernel_size=3, stride=2, padding=1)
         self.encoder = nn.Sequential(
             convolution(channels, width),
@@ -62,7 +67,7 @@ class PairedAutoencoder(nn.Module):
             convolution(2 * width, 4 * width),
             nn.ReLU(),
             nn.Flatten(),
-            nn.Linear(4 * width * -(-height // 8) * -(-across // 8), code),
+            nn.Linear(4 * width * -(-height // 8) * -(-columns // 8), code),
         )
         self.clean, self.shifted = (_decoder(self.image_shape, code, width, hidden) for _ in range(2))
         for layer in self.modules():
@@ -80,16 +85,25 @@ class PairedAutoencoder(nn.Module):
         order = [(source == number).nonzero()[:, 0] for number in SOURCES]
         if sum(map(len, order)) != len(x):
             raise ValueError(f"source: expected {CLEAN} or {SHIFTED} for each image, got {source.tolist()}")
-        # a decoder without a sample decodes none: under DistributedDataParallel its gradients are zero, not missing
+        # each decoder runs, also on an empty batch: DistributedDataParallel needs its gradients, zero if so
         parts = [self.clean(code[order[CLEAN]]), self.shifted(code[order[SHIFTED]])]
         return torch.cat(parts)[torch.cat(order).argsort()]
 
     @torch.no_grad()
     def transfer(self, x: torch.Tensor) -> torch.Tensor:
-        """T(x) for images x [N, C, H, W] in [0, 1], float32 or float64: float32 on x's device, in eval mode, so many at
-        a time. Raises TypeError or ValueError for anything else."""
+        """T(x) [N, C, H, W] float32 on x's device, computed in eval mode and in batches.
+
+        Args:
+            x: images [N, C, H, W] in [0, 1], float32 or float64.
+
+        Raises TypeError for another dtype, ValueError for another shape or pixels outside [0, 1].
+        """
         check.tensor("x", x, ("N", *self.image_shape))
-        x = check.images("x", x, (0.0, 1.0))
+        return self._transfer(check.images("x", x, (0.0, 1.0)))
+
+    @torch.no_grad()
+    def _transfer(self, x: torch.Tensor) -> torch.Tensor:
+        """`transfer` of checked images."""
         device = next(self.parameters()).device
         with evaluating(self):
             parts = [self(laid_out(self, part.to(device, torch.float32))).to(x.device) for part in x.split(_BATCH)]
@@ -106,19 +120,19 @@ class PairedAutoencoder(nn.Module):
         lr: Rate | None = 1e-3,
         **options: Any,
     ) -> Fitted:
-        """Trains E, D1 and D2 jointly to reconstruct the clean images and the shifted ones, from the weights as they
-        are (T section 4; the defaults are those of appendix B). The loss is `Reconstruction` over batches of both, at
-        random. Without shifted images, T's case N_c = 0, E and D1 are trained alone.
+        """Trains E, D1 and D2 jointly to reconstruct clean and shifted images, from their current weights (T section 4;
+        the defaults are those of appendix B). The loss is `Reconstruction` over random batches of both. Without shifted
+        images, T's case N_c = 0, only E and D1 are trained.
 
         Args:
-            clean: x, [N, C, H, W] float32 in [0, 1].
-            shifted: of the same shape; neither labels nor their clean originals are needed.
-            epochs: how often all images are seen.
-            batch_size: clean and shifted images together; of fewer images, all of them.
+            clean: [N, C, H, W] float32 in [0, 1].
+            shifted: [M, C, H, W] float32 in [0, 1]; neither labels nor their clean originals are needed.
+            epochs: passes over all images.
+            batch_size: clean and shifted images in a batch, at most the number of all images.
             optimizer, lr: as in `training.fit`.
-            options: others of `training.fit`: seed, out, resume, progress, mixed_precision, ...
+            options: further ones of `training.fit`: seed, out, resume, progress, mixed_precision, ...
 
-        Returns what `training.fit` does; there is no accuracy, it is NaN.
+        Returns the result of `training.fit`; its accuracy is NaN.
 
         Raises TypeError for a wrong dtype, ValueError for wrong shapes or pixels, and errors as in `training.fit`.
         """
@@ -131,8 +145,8 @@ class PairedAutoencoder(nn.Module):
             raise ValueError("clean: expected images, got none")
         source = torch.cat([torch.full((len(value),), number) for number, value in enumerate(images.values())])
         data = Dataset(" and ".join(images), torch.cat(list(images.values())), source, len(SOURCES))
-        alone = len(data) == len(clean)
-        self.shifted.requires_grad_(not alone)
+        clean_only = len(data) == len(clean)
+        self.shifted.requires_grad_(not clean_only)
         try:
             return fit(
                 self,
@@ -152,7 +166,7 @@ class PairedAutoencoder(nn.Module):
 @dataclass(frozen=True)
 class Reconstruction(Objective):
     """The mean over images and pixels of (D_s(E(x)) - x)^2, where the label s is 0 for a clean image and 1 for a
-    shifted one. T has "the reconstruction loss"; that it is the squared one is chosen here."""
+    shifted one. T says "the reconstruction loss"; the squared error is our choice."""
 
     classifies: ClassVar[bool] = False
 
@@ -163,28 +177,28 @@ class Reconstruction(Objective):
 
 
 class _Unflatten(nn.Module):
-    """[B, H W C] -> [B, C, H, W], channels last in memory, as the paper's Reshape has it: fastest on a CPU."""
+    """[B, H W C] -> [B, C, H, W], channels last in memory, as in the paper's Reshape: fastest on a CPU."""
 
-    def __init__(self, height: int, across: int):
+    def __init__(self, height: int, width: int):
         super().__init__()
-        self.size = height, across
+        self.size = height, width
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x.view(len(x), *self.size, x.shape[1] // (self.size[0] * self.size[1])).permute(0, 3, 1, 2)
 
 
 def _decoder(image_shape: tuple[int, int, int], code: int, width: int, hidden: int) -> nn.Sequential:
-    channels, height, across = image_shape
-    doubled = partial(nn.ConvTranspose2d, kernel_size=3, stride=2, padding=1, output_padding=1)
+    channels, height, columns = image_shape
+    upsampling = partial(nn.ConvTranspose2d, kernel_size=3, stride=2, padding=1, output_padding=1)
     return nn.Sequential(
         nn.Linear(code, hidden),
         nn.ReLU(),
-        nn.Linear(hidden, height // 4 * (across // 4) * 2 * width),
+        nn.Linear(hidden, height // 4 * (columns // 4) * 2 * width),
         nn.ReLU(),
-        _Unflatten(height // 4, across // 4),
-        doubled(2 * width, 2 * width),
+        _Unflatten(height // 4, columns // 4),
+        upsampling(2 * width, 2 * width),
         nn.ReLU(),
-        doubled(2 * width, width),
+        upsampling(2 * width, width),
         nn.ReLU(),
         nn.ConvTranspose2d(width, channels, 3, padding=1),
         nn.Sigmoid(),

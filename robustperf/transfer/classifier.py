@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -21,8 +21,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from robustperf import check, random
 from robustperf.transfer import image_rows
@@ -30,11 +29,11 @@ from robustperf.transfer.autoencoder import PairedAutoencoder
 from robustperf.transfer.module_classifier import ModuleClassifier
 
 _FLOAT = (np.float64, np.float32)
-_EXAMPLES = 1000  # clean images that `adapt` looks at f(T(x)) of
+_EXAMPLES = 1000  # clean images on which `adapt` compares f(T(x)) with f(x)
 
 
-def _estimator_has(name: str):
-    def has(self) -> bool:
+def _estimator_has(name: str) -> Callable[[TransferClassifier], bool]:
+    def has(self: TransferClassifier) -> bool:
         estimator = getattr(self, "estimator_", self.estimator)
         getattr(ModuleClassifier if isinstance(estimator, torch.nn.Module) else estimator, name)  # or AttributeError
         return True
@@ -45,42 +44,46 @@ def _estimator_has(name: str):
 class TransferClassifier(OneToOneFeatureMixin, ClassifierMixin, TransformerMixin, BaseEstimator):
     """Any classifier f, adapted to a shifted world without labels: f(T(x)) (T section 4).
 
-    `fit` trains f on clean images, once. `adapt` learns T = D1 E from shifted images without labels, beside the clean
-    ones of `fit`, by a `PairedAutoencoder`; called again with others it goes on from the weights it has. Until then T
-    is the identity, and predictions are f's own. `adapt()` without images is T's case N_c = 0: one auto-encoder of
-    the clean ones.
+    `fit` trains f on clean images, once. `adapt` trains T = D1 E, a `PairedAutoencoder`, on shifted images without
+    labels and the clean images of `fit`; further calls continue from its current weights. Before the first call T is
+    the identity, and predictions are f's own. `adapt()` without images is T's case N_c = 0: an auto-encoder of the
+    clean images alone.
 
-    X: [N, D], [N, H, W] or [N, C, H, W], floats. y: any labels.
+    X: [N, D], [N, H, W] or [N, C, H, W], floats. y: [N], any labels.
 
-    scikit-learn's estimator checks hold of it as `fit` leaves it; they never call `adapt`. Two do not apply after that:
-    a second `adapt` changes T (idempotence), and the float32 network of T rounds parts of X otherwise than all of it
-    (invariance to subsets and order, to 1e-7).
+    After `fit`, scikit-learn's estimator checks pass; they never call `adapt`. Two do not hold after `adapt`: a second
+    call changes T (idempotence), and the float32 network T rounds differently for subsets of X (invariance to subsets
+    and order, to 1e-7).
 
     Args:
-        estimator: a scikit-learn classifier, which is cloned and gets X as rows [N, D]; within
-            `sklearn.frozen.FrozenEstimator` it is taken as fitted. Or a `torch.nn.Module`, which is
+        estimator: a scikit-learn classifier, which is cloned and gets X as rows [N, D]; one within
+            `sklearn.frozen.FrozenEstimator` is not fitted again. Or a `torch.nn.Module`, which stands for
             `ModuleClassifier(module)`: trained by `training.fit` as in appendix B, for 50 epochs. For other settings,
-            or one that is trained already, give `ModuleClassifier(module, epochs=..., prefit=...)` itself. It gets
-            the pixels scaled to [0, 1], any other estimator as they are.
-        autoencoder: a `PairedAutoencoder` to begin with, of which a copy is trained; None for appendix B's.
-        image_shape: (C, H, W) of rows X; None for those of `autoencoder`, and without one for square grey images.
-        bounds: of the pixels, which the auto-encoder has in [0, 1]; beyond them is an error. None takes the extremes of
-            fit's X, and T cuts off what is beyond: for features that are no pixels, as in a pipeline.
-        epochs, batch_size, lr: of the auto-encoder, Adam's, in each `adapt`.
-        random_state: an int, a numpy RandomState or None, of the auto-encoder's weights and its order, and of a module
-            given without `ModuleClassifier`.
+            or a trained network, pass `ModuleClassifier(module, epochs=..., prefit=...)` itself. A network gets the
+            pixels scaled to [0, 1], any other estimator gets them unscaled.
+        autoencoder: the initial `PairedAutoencoder`, of which a copy is trained; None for appendix B's.
+        image_shape: (C, H, W) of rows X; None for that of `autoencoder`, and without one for square grey images.
+        bounds: (lower, upper) of the pixels, which are scaled to [0, 1] for the auto-encoder; pixels beyond them are an
+            error. None for the minimum and maximum of fit's X, to which T clips: for features other than pixels, as in
+            a pipeline.
+        epochs, batch_size, lr: of the training of the auto-encoder by Adam, in each `adapt`.
+        random_state: an int, a numpy RandomState or None, for the auto-encoder's initial weights and the order of its
+            training images, and for a module given without `ModuleClassifier`.
 
     Attributes:
         classes_: the labels.
         estimator_: f, fitted.
-        autoencoder_: E, D1 and D2; there is none before `adapt`.
-        adaptations_: how often `adapt` was called.
-        image_shape_: (C, H, W), or None where rows have no square number of features; `adapt` needs it.
+        autoencoder_: E, D1 and D2; not set before `adapt`.
+        adaptations_: the number of calls of `adapt`.
+        image_shape_: (C, H, W), or None where the number of features is not a square; `adapt` needs it.
         bounds_: (lower, upper).
         clean_: [N, D] float32, fit's images scaled to [0, 1].
 
-    Raises TypeError or ValueError for wrong arguments, images beyond bounds, not finite or of another shape, and y of
-    one class; NotFittedError before `fit`.
+    Raises TypeError or ValueError for wrong arguments, for images that are out of bounds, not finite or of another
+    shape, and for y of one class; NotFittedError before `fit`.
+
+        model = TransferClassifier(SVC()).fit(X, y)         # clean images and labels
+        model.adapt(X_shifted).predict(X_shifted)           # no labels needed
     """
 
     image_shape_: tuple[int, int, int] | None
@@ -112,9 +115,9 @@ class TransferClassifier(OneToOneFeatureMixin, ClassifierMixin, TransformerMixin
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any, X_shifted: Any = None) -> TransferClassifier:
-        """Trains f on clean images; with `X_shifted` adapts it too, as a search over parameters or a pipeline needs
-        it. Where X_shifted is as long as X, `GridSearchCV` takes it for one of the sample arrays, and gives each fold
-        the rows that it trains on."""
+        """Trains f on clean images; calls `adapt(X_shifted)` too if that is given, for a pipeline or a search over
+        parameters. `GridSearchCV` splits an X_shifted of X's length as it splits X, so that each fold gets the rows of
+        its training part."""
         if not (
             isinstance(self.estimator, torch.nn.Module)
             or isinstance(self.estimator, BaseEstimator)
@@ -125,9 +128,7 @@ class TransferClassifier(OneToOneFeatureMixin, ClassifierMixin, TransformerMixin
                 f"{self.estimator if isinstance(self.estimator, type) else type(self.estimator).__name__}"
             )
         given = X
-        X, y = validate_data(self, image_rows.flat(X), y, dtype=_FLOAT)
-        check_classification_targets(y)
-        image_rows.check_classes(classes := np.unique(y))
+        X, y = image_rows.rows_to_fit(self, X, y, _FLOAT)
         shape = self.image_shape
         if self.autoencoder is not None:
             if not isinstance(self.autoencoder, PairedAutoencoder):
@@ -146,9 +147,15 @@ class TransferClassifier(OneToOneFeatureMixin, ClassifierMixin, TransformerMixin
         estimator = self._unfitted()
         if isinstance(estimator, ModuleClassifier) and estimator.image_shape is None:
             estimator.set_params(image_shape=self.image_shape_)
-        self.estimator_ = estimator.fit(self._as_f_has_them(X, estimator), y)
-        self.classes_ = getattr(self.estimator_, "classes_", classes)
-        self.clean_, self.adaptations_ = self._scaled(X), 0
+        scaled, network = self._scaled(X), _network(estimator)
+        self.estimator_ = estimator.fit(X if network is None else scaled, y)
+        if network is not None and network.n_features_in_ != X.shape[1]:  # a frozen one
+            raise ValueError(
+                f"estimator: expected a network fitted on images of {X.shape[1]} values, got one fitted on images of "
+                f"{network.n_features_in_}"
+            )
+        self.classes_ = getattr(self.estimator_, "classes_", np.unique(y))
+        self.clean_, self.adaptations_ = scaled, 0
         self._examples = np.linspace(0, len(X) - 1, min(len(X), _EXAMPLES)).astype(np.int64)
         self._labels = y[self._examples]
         self._key = check_random_state(self.random_state).randint(2**31)
@@ -157,16 +164,16 @@ class TransferClassifier(OneToOneFeatureMixin, ClassifierMixin, TransformerMixin
     def adapt(
         self, X_shifted: Any = None, *, validation: tuple[Any, Any] | None = None, **options: Any
     ) -> TransferClassifier:
-        """Learns T from shifted images without labels, continuing from what earlier ones have taught.
+        """Trains T on shifted images without labels, starting from its current weights.
 
         Args:
             X_shifted: the images; None for T's case N_c = 0.
-            validation: (X, y), clean images that nothing was trained on, with their labels. None takes up to 1,000 of
-                fit's, which are kinder to T: it was trained on them.
-            options: others of `training.fit`, such as out, resume and progress, which shows no bar unless asked for.
+            validation: (X, y), clean images that were not used for training, with their labels. None for up to 1,000 of
+                fit's images, on which T looks better since it was trained on them.
+            options: further ones of `training.fit`, such as out, resume and progress, which is False by default.
 
-        Warns (RuntimeWarning) where f is less often right about T(x) than about x, the clean validation images, by more
-        than a hundredth and than two standard errors.
+        Issues a RuntimeWarning where the accuracy of f(T(x)) on the clean validation images is below that of f(x) by
+        more than 0.01 and more than two standard errors.
         """
         check_is_fitted(self)
         if validation is not None:
@@ -200,83 +207,79 @@ class TransferClassifier(OneToOneFeatureMixin, ClassifierMixin, TransformerMixin
         return self
 
     def _clean_examples(self) -> tuple[np.ndarray, np.ndarray]:
-        """Some of fit's images, as rows with its bounds, and their labels."""
+        """Some of fit's images, as rows within `bounds_`, and their labels."""
         low, high = self.bounds_
         return (low + (high - low) * self.clean_[self._examples].astype(np.float64)).clip(low, high), self._labels
 
     def _check_clean(self, X: np.ndarray, y: np.ndarray) -> None:
         """The warning of `adapt`."""
-        before, after = (
-            self.estimator_.predict(self._as_f_has_them(rows, self.estimator_)) == y for rows in (X, self._restored(X))
-        )
+        before, after = (self._f("predict", X, transfer) == y for transfer in (False, True))
         lost, won = int((before & ~after).sum()), int((after & ~before).sum())
         if lost - won > max(0.01 * len(y), 2 * (lost + won) ** 0.5):
             warnings.warn(
-                f"adapt: f is right about {before.mean():.1%} of {len(y):,} clean images x and about "
-                f"{after.mean():.1%} of T(x): T has not learned to leave clean images alone; more epochs, "
-                "more images or a larger autoencoder may help",
+                f"adapt: on {len(y):,} clean images x, the accuracy of f(x) is {before.mean():.1%} and that of f(T(x)) "
+                f"{after.mean():.1%}: T does not preserve clean images; more epochs, more images or a larger "
+                "autoencoder may help",
                 RuntimeWarning,
                 stacklevel=3,
             )
 
     def transform(self, X: Any) -> np.ndarray:
-        """T(x), of X's shape and within bounds; before `adapt` X itself. Where scikit-learn is set to give data frames,
-        which have no room for images, rows."""
+        """T(x), of X's shape and within bounds; X itself before `adapt`. Where scikit-learn is configured to return
+        data frames, which cannot hold images, rows [N, D]."""
         shape = getattr(X, "shape", ())
-        transferred = self._transferred(X)
+        transferred = self._rows("X", X)
+        if self._adapted():
+            transferred = self._restored(transferred)
         as_frames = _get_output_config("transform", self)["dense"] != "default"
         return transferred if as_frames or len(shape) < 3 else transferred.reshape(shape)
 
     def predict(self, X: Any) -> np.ndarray:
         """The labels f(T(x)), [N]."""
-        X = self._for_f(X)
-        return self.estimator_.predict(X)
+        return self._f("predict", self._rows("X", X), self._adapted())
 
     @available_if(_estimator_has("predict_proba"))
     def predict_proba(self, X: Any) -> np.ndarray:
         """f's probabilities of T(x), [N, classes]."""
-        X = self._for_f(X)
-        return self.estimator_.predict_proba(X)
+        return self._f("predict_proba", self._rows("X", X), self._adapted())
 
     @available_if(_estimator_has("decision_function"))
     def decision_function(self, X: Any) -> np.ndarray:
         """f's decision values of T(x)."""
-        X = self._for_f(X)
-        return self.estimator_.decision_function(X)
+        return self._f("decision_function", self._rows("X", X), self._adapted())
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "clean_")
 
     def _unfitted(self) -> Any:
-        """f as it is to be fitted."""
+        """f before fitting."""
         if isinstance(self.estimator, torch.nn.Module):
             return ModuleClassifier(self.estimator, random_state=self.random_state)
         return clone(self.estimator)
 
-    def _for_f(self, X) -> np.ndarray:
-        """T(x) as rows for the fitted f."""
-        return self._as_f_has_them(self._transferred(X), self.estimator_)
+    def _adapted(self) -> bool:
+        return hasattr(self, "autoencoder_")
 
-    def _as_f_has_them(self, X: np.ndarray, estimator: Any) -> np.ndarray:
-        """The rows as they are; of a network in [0, 1]."""
-        inner = estimator.estimator if isinstance(estimator, FrozenEstimator) else estimator
-        return self._scaled(X) if isinstance(inner, ModuleClassifier) else X
+    def _f(self, method: str, rows: np.ndarray, transfer: bool) -> np.ndarray:
+        """A method of the fitted f for checked rows, of T(x) if `transfer`. A network gets the images of T directly,
+        without scaling and checking them again."""
+        network = _network(self.estimator_)
+        if network is None:
+            return getattr(self.estimator_, method)(self._restored(rows) if transfer else rows)
+        images = self._transferred(rows) if transfer else image_rows.to_images(self._scaled(rows), network.image_shape_)
+        return getattr(network, f"_{method}")(images.view(len(images), *network.image_shape_))
 
-    def _transferred(self, X) -> np.ndarray:
-        """T(x) as rows [N, D]."""
-        X = self._rows("X", X)
-        return self._restored(X) if hasattr(self, "autoencoder_") else X
+    def _transferred(self, rows: np.ndarray) -> torch.Tensor:
+        """T(x) [N, C, H, W] float32 in [0, 1] of checked rows."""
+        return self.autoencoder_._transfer(image_rows.to_images(self._scaled(rows), self.image_shape_))
 
-    def _restored(self, X: np.ndarray) -> np.ndarray:
-        """T(x) of rows that were checked."""
+    def _restored(self, rows: np.ndarray) -> np.ndarray:
+        """T(x) of checked rows, as rows within bounds."""
         low, high = self.bounds_
-        images = self.autoencoder_.transfer(image_rows.to_images(self._scaled(X), self.image_shape_))
-        return low + (high - low) * images.flatten(1).numpy().astype(X.dtype)
+        return low + (high - low) * self._transferred(rows).flatten(1).numpy().astype(rows.dtype)
 
     def _rows(self, name: str, X: Any) -> np.ndarray:
-        check_is_fitted(self)
-        image_rows.check_image_shape(name, X, self.image_shape_)
-        X = validate_data(self, image_rows.flat(X), reset=False, dtype=_FLOAT)
+        X = image_rows.rows_to_predict(self, name, X, _FLOAT)
         self._check_bounds(name, X)
         return X
 
@@ -288,6 +291,12 @@ class TransferClassifier(OneToOneFeatureMixin, ClassifierMixin, TransformerMixin
             )
 
     def _scaled(self, X: np.ndarray) -> np.ndarray:
-        """The rows in [0, 1], float32, a copy."""
+        """A copy of the rows, float32 in [0, 1]."""
         low, high = self.bounds_
         return ((X - low) / (high - low or 1)).clip(0, 1).astype(np.float32)
+
+
+def _network(estimator: Any) -> ModuleClassifier | None:
+    """The network that `estimator` is or freezes; None for other estimators."""
+    inner = estimator.estimator if isinstance(estimator, FrozenEstimator) else estimator
+    return inner if isinstance(inner, ModuleClassifier) else None

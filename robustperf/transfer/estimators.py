@@ -1,4 +1,4 @@
-"""scikit-learn classifiers as modules: the same labels and decision values, with gradients."""
+"""scikit-learn classifiers as PyTorch modules: the same labels and decision values, with gradients."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from robustperf import check
 from robustperf.transfer import image_rows
 from robustperf.transfer.svm import SVMModule
 
-_BATCH = 4096  # points that `predict` works on at a time
+_BATCH = 4096  # points in one forward pass of `predict`
 _ACTIVATIONS = {"identity": nn.Identity, "logistic": nn.Sigmoid, "relu": nn.ReLU, "tanh": nn.Tanh}
 
 
 def module_from_sklearn(estimator: Any, *, dtype: torch.dtype = torch.float32) -> EstimatorModule | SVMModule:
-    """The `torch.nn.Module` of a fitted scikit-learn classifier, exactly: the argmax of its logits [B, C] on images
-    [B, ...], flattened, is the label that `predict` gives, `classes_` names them, and `predict` takes tensors and
-    arrays.
+    """A `torch.nn.Module` exactly equal to a fitted scikit-learn classifier: the argmax of its logits [B, C] for images
+    [B, ...], which it flattens, is the label that the estimator predicts; `classes_` has the labels; `predict` takes
+    tensors and arrays.
 
     - `SVC` and `NuSVC` with a linear, polynomial or RBF kernel: an `SVMModule`.
     - `LinearSVC`, `LogisticRegression` (and `LogisticRegressionCV`), and `OneVsRestClassifier` of these: the logits are
-      the decision values, or (0, d) of two classes, whose softmax is `predict_proba` of a `LogisticRegression`
+      the decision values, or (0, d) for two classes, whose softmax is `predict_proba` of a `LogisticRegression`
       (one-vs-rest, scikit-learn normalises the sigmoids of the same values).
-    - `MLPClassifier`: the values before its softmax; of two classes (0, d).
+    - `MLPClassifier`: the inputs of its softmax; (0, d) for two classes.
     - a `Pipeline` that ends in one of these, after `StandardScaler`, `MinMaxScaler`, `MaxAbsScaler`, `RobustScaler` or
       `Normalizer`.
-    - `GridSearchCV` and `RandomizedSearchCV`: the module of their `best_estimator_`; `FrozenEstimator`: of what it
-      holds.
+    - `GridSearchCV` and `RandomizedSearchCV`: the module of their `best_estimator_`; `FrozenEstimator`: of the
+      estimator in it.
 
-    Everything is computed in float64, as scikit-learn does for float64 data.
+    Everything is computed in float64, as by scikit-learn for float64 data.
 
     Args:
-        estimator: fitted.
-        dtype: of the images that an `SVMModule` takes; the others take float32 and float64 and return what they got.
+        estimator: a fitted estimator.
+        dtype: of the images that an `SVMModule` takes; other modules take float32 and float64 and return their dtype.
 
     Raises TypeError for another estimator, ValueError for one that is not fitted or whose parameters are not finite.
 
@@ -56,11 +56,11 @@ def module_from_sklearn(estimator: Any, *, dtype: torch.dtype = torch.float32) -
         raise ValueError(
             f"estimator: expected a fitted one, got a {type(estimator).__name__} that is not fitted"
         ) from error
-    steps, final = _taken_apart(estimator)
+    steps, final = _unwrapped(estimator)
     scalings = [_scaling(step) for step in steps]
     if isinstance(final, _svm_classes()):
-        machine = SVMModule.from_sklearn(final, dtype=torch.float64 if scalings else dtype)
-        return EstimatorModule(machine.classes_, [*scalings, machine]) if scalings else machine
+        svm = SVMModule.from_sklearn(final, dtype=torch.float64 if scalings else dtype)
+        return EstimatorModule(svm.classes_, [*scalings, svm]) if scalings else svm
     classes, layers = _layers(final)
     if len(classes) < 2:
         raise ValueError(f"estimator: expected at least two classes, got {list(classes)}")
@@ -68,11 +68,15 @@ def module_from_sklearn(estimator: Any, *, dtype: torch.dtype = torch.float32) -
 
 
 class EstimatorModule(nn.Module):
-    """A classifier of scikit-learn as layers; made by `module_from_sklearn`.
+    """A scikit-learn classifier as layers; created by `module_from_sklearn`.
+
+    Args:
+        classes: [C], the labels, a numpy array.
+        layers: modules that map rows [B, D] float64 to logits [B, C] in turn.
 
     Attributes:
-        classes_: [C], the labels as the estimator was given them, a numpy array.
-        layers: from rows [B, D] float64 to logits [B, C].
+        classes_: [C], the labels that the estimator was fitted with, a numpy array.
+        layers: the layers, with fixed parameters.
     """
 
     layers: torch.nn.Sequential
@@ -83,13 +87,13 @@ class EstimatorModule(nn.Module):
         self.layers = nn.Sequential(*layers).requires_grad_(False)
 
     def _apply(self, fn, recurse=True):
-        """Moves to another device; the parameters stay float64, whatever `float()` or `half()` say."""
+        """Moves to another device; the parameters stay float64, also under `float()` and `half()`."""
         device = fn(torch.empty(0, dtype=torch.float64, device=_device(self.layers))).device
         self.layers._apply(lambda value: value.to(device), recurse)
         return self
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """The logits [B, C] of images [B, ...], of their dtype. An image that is not finite gives NaN.
+        """The logits [B, C] of images [B, ...] float32 or float64, of their dtype; NaN for images that are not finite.
 
         Raises TypeError for a wrong dtype, ValueError for a wrong shape or device.
         """
@@ -97,8 +101,14 @@ class EstimatorModule(nn.Module):
 
     @torch.no_grad()
     def predict(self, x: torch.Tensor | np.ndarray) -> torch.Tensor | np.ndarray:
-        """The labels [B] that the estimator gives, from `classes_`: a tensor for a tensor where labels are numbers,
-        else an array. Raises ValueError for images that are not finite too."""
+        """The labels [B] that the estimator predicts, from `classes_`.
+
+        Args:
+            x: images [B, ...], a tensor or an array, float32 or float64; an array of integers too.
+
+        Returns a tensor if x is one and the labels are numeric, else an array. Raises TypeError or ValueError as
+        `forward`, and ValueError for images that are not finite.
+        """
         images = check.images("x", image_rows.as_tensor(x))
         parts = [self.layers(self._flat(part)).argmax(1) for part in images.split(_BATCH)]
         return image_rows.labels_like(x, self.classes_, torch.cat(parts))
@@ -109,13 +119,13 @@ class EstimatorModule(nn.Module):
 
 
 class _Affine(nn.Module):
-    """(x - centre) / scale, or x * scale + centre where that is how the estimator computes it, clipped to bounds."""
+    """(x - centre) / scale, or x * scale + centre if `multiply`, as the estimator computes it; clipped to bounds."""
 
     def __init__(self, centre: Any, scale: Any, *, multiply: bool = False, bounds: tuple[float, float] | None = None):
         super().__init__()
         self.multiply, self.bounds = multiply, bounds
         for name, value in (("centre", centre), ("scale", scale)):
-            self.register_buffer(name, None if value is None else _numbers(name, value))
+            self.register_buffer(name, None if value is None else _parameter(name, value))
         self.features = next((value.numel() for value in (self.centre, self.scale) if value is not None), None)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -128,8 +138,8 @@ class _Affine(nn.Module):
         return x if self.bounds is None else x.clamp(*self.bounds)
 
 
-class _Normalised(nn.Module):
-    """x / ||x||, rows of norm 0 as they are."""
+class _RowNormaliser(nn.Module):
+    """x / ||x||; rows of norm 0 are unchanged."""
 
     def __init__(self, norm: float):
         super().__init__()
@@ -145,8 +155,8 @@ class _Linear(nn.Module):
 
     def __init__(self, weight: Any, bias: Any):
         super().__init__()
-        self.register_buffer("weight", _numbers("coef_", weight))
-        self.register_buffer("bias", _numbers("intercept_", bias).expand(len(self.weight)).clone())
+        self.register_buffer("weight", _parameter("coef_", weight))
+        self.register_buffer("bias", _parameter("intercept_", bias).expand(len(self.weight)).clone())
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         _check_features(x, self.weight.shape[1])
@@ -154,14 +164,14 @@ class _Linear(nn.Module):
 
 
 class _TwoClasses(nn.Module):
-    """(0, d) for a decision value d: above 0 is the second class."""
+    """(0, d) for a decision value d, which is above 0 for the second class."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.cat([torch.zeros_like(x), x], 1)
 
 
-def _taken_apart(estimator: Any) -> tuple[list[Any], Any]:
-    """(transformers, classifier) of an estimator that may hold others."""
+def _unwrapped(estimator: Any) -> tuple[list[Any], Any]:
+    """(transformers, classifier) of an estimator that may contain others."""
     from sklearn.frozen import FrozenEstimator
     from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
     from sklearn.pipeline import Pipeline
@@ -193,7 +203,7 @@ def _scaling(step: Any) -> nn.Module:
     if isinstance(step, MaxAbsScaler):
         return _Affine(None, step.scale_, bounds=(-1.0, 1.0) if getattr(step, "clip", False) else None)
     if isinstance(step, Normalizer):
-        return _Normalised({"l1": 1.0, "l2": 2.0, "max": float("inf")}[step.norm])
+        return _RowNormaliser({"l1": 1.0, "l2": 2.0, "max": float("inf")}[step.norm])
     raise TypeError(
         "estimator: expected a Pipeline of StandardScaler, MinMaxScaler, MaxAbsScaler, RobustScaler or "
         f"Normalizer and a classifier, got one with {type(step).__name__}"
@@ -229,8 +239,8 @@ def _layers(estimator: Any) -> tuple[np.ndarray, list[nn.Module]]:
     else:
         raise TypeError(
             "estimator: expected SVC, NuSVC, LinearSVC, LogisticRegression, MLPClassifier, a Pipeline of "
-            "scalers and one of these, or a search for one, which are exact as modules, got "
-            f"{type(estimator).__name__}; attacks that need nothing but labels are not available yet"
+            "scalers and one of these, or a search over one, which have exact modules, got "
+            f"{type(estimator).__name__}; attacks that need labels only are not available yet"
         )
     final = layers[-1]
     assert isinstance(final, _Linear)
@@ -247,7 +257,7 @@ def _dense(value: Any) -> np.ndarray:
     return value.toarray() if hasattr(value, "toarray") else np.asarray(value)
 
 
-def _numbers(name: str, value: Any) -> torch.Tensor:
+def _parameter(name: str, value: Any) -> torch.Tensor:
     return check.finite(f"estimator.{name}", torch.tensor(_dense(value), dtype=torch.float64))
 
 
@@ -257,4 +267,4 @@ def _device(layers: nn.Module) -> torch.device:
 
 def _check_features(x: torch.Tensor, features: int | None) -> None:
     if features is not None and x.shape[1] != features:
-        raise ValueError(f"x: expected images of {features} numbers, got {x.shape[1]}")
+        raise ValueError(f"x: expected images of {features} values, got {x.shape[1]}")

@@ -10,8 +10,6 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_random_state
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
 
 from robustperf import check, training
 from robustperf.classifier import device_of, evaluating, laid_out, logits_of
@@ -26,24 +24,27 @@ _BATCH = 256  # images in one forward pass, as in `training.evaluate`
 class ModuleClassifier(ClassifierMixin, BaseEstimator):
     """A `torch.nn.Module` from images to logits, trained by `training.fit`; the defaults are those of T appendix B.
 
-    X: [N, D], [N, H, W] or [N, C, H, W] in [0, 1]. y: any labels; output c of the network is the c-th of them sorted.
+    X: [N, D], [N, H, W] or [N, C, H, W] in [0, 1]. y: [N], any labels; output c of the network is the logit of the c-th
+    label in sorted order.
 
     Args:
-        module: the network, which stays as it is: `fit` trains a copy, from its weights.
-        prefit: it is trained already; `fit` learns from y what the labels are and no more.
-        objective: as in `training.fit`; None is `ERM()`.
-        image_shape: (C, H, W) of rows X, square and grey if None.
+        module: the network. `fit` trains a copy, starting from its weights.
+        prefit: whether the network is trained already; then `fit` only reads the labels from y.
+        objective: as in `training.fit`; None for `ERM()`.
+        image_shape: (C, H, W) of rows X; None for square grey images.
         epochs, optimizer, lr, validation: as in `training.fit`.
-        batch_size: likewise; of fewer images to train on, all of them.
-        random_state: an int, a numpy RandomState or None, of the order and all draws.
+        batch_size: likewise, at most the number of training images.
+        random_state: an int, a numpy RandomState or None, for the order of the images and all draws.
 
     Attributes:
         classes_: the labels, sorted.
         module_: the trained network.
         image_shape_: (C, H, W).
 
-    Raises TypeError or ValueError for a wrong argument, images that are not in [0, 1], or another number of outputs
-    than labels.
+    Raises TypeError or ValueError for a wrong argument, images that are not in [0, 1], or a network whose outputs are
+    not one for each label; NotFittedError for a prediction before `fit`.
+
+        ModuleClassifier(nets.SmallCNN(), epochs=5).fit(X, y).predict(X_test)
     """
 
     image_shape_: tuple[int, int, int]
@@ -75,28 +76,26 @@ class ModuleClassifier(ClassifierMixin, BaseEstimator):
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any, **options: Any) -> ModuleClassifier:
-        """Trains a copy of the network. `options` are others of `training.fit`, such as out, resume and progress, which
-        shows no bar unless asked for."""
+        """Trains a copy of the network. `options` are further ones of `training.fit`, such as out, resume and progress,
+        which is False by default."""
         if not isinstance(self.module, torch.nn.Module):
             raise TypeError(f"module: expected a torch.nn.Module, got {type(self.module).__name__}")
         given = X
-        X, y = validate_data(self, image_rows.flat(X), y, dtype=np.float32)
-        check_classification_targets(y)
+        X, y = image_rows.rows_to_fit(self, X, y, np.float32)
         self.image_shape_ = image_rows.known_shape(
             image_rows.image_shape_of(given, self.image_shape, X.shape[1]), X.shape[1]
         )
         self.classes_, label = np.unique(y, return_inverse=True)
-        image_rows.check_classes(self.classes_)
         x = check.images("X", image_rows.to_images(X, self.image_shape_), (0.0, 1.0))
         module = self.module if self.prefit else deepcopy(self.module)
         outputs = _logits(module, x[:1]).shape[1]
         if outputs != len(self.classes_):
-            raise ValueError(f"module: expected {len(self.classes_)} outputs, one a label, got {outputs}")
+            raise ValueError(f"module: expected {len(self.classes_)} outputs, one for each label, got {outputs}")
         if not self.prefit:
             data = Dataset("X", x, torch.as_tensor(label, dtype=torch.int64), outputs)
             check.integer("batch_size", self.batch_size, 1)
-            share = check.is_number(self.validation)
-            count = len(held_out(len(x), self.validation, key=0)[0]) if share else len(x)
+            fraction = check.is_number(self.validation)
+            count = len(held_out(len(x), self.validation, key=0)[0]) if fraction else len(x)
             training.fit(
                 module,
                 training.ERM() if self.objective is None else self.objective,
@@ -114,18 +113,22 @@ class ModuleClassifier(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: Any) -> np.ndarray:
         """The labels [N]."""
-        label = self._logits(X).argmax(1)
-        return self.classes_[label.numpy()]
+        return self._predict(self._images(X))
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """[N, classes] float64, the softmax of the logits."""
-        return self._logits(X).double().softmax(1).numpy()
+        return self._predict_proba(self._images(X))
 
-    def _logits(self, X) -> torch.Tensor:
-        check_is_fitted(self)
-        image_rows.check_image_shape("X", X, self.image_shape_)
-        X = validate_data(self, image_rows.flat(X), reset=False, dtype=np.float32)
-        return _logits(self.module_, check.images("X", image_rows.to_images(X, self.image_shape_), (0.0, 1.0)))
+    def _images(self, X: Any) -> torch.Tensor:
+        """X as checked images [N, C, H, W] float32 in [0, 1], which `_predict` and `_predict_proba` take."""
+        X = image_rows.rows_to_predict(self, "X", X, np.float32)
+        return check.images("X", image_rows.to_images(X, self.image_shape_), (0.0, 1.0))
+
+    def _predict(self, images: torch.Tensor) -> np.ndarray:
+        return self.classes_[_logits(self.module_, images).argmax(1).numpy()]
+
+    def _predict_proba(self, images: torch.Tensor) -> np.ndarray:
+        return _logits(self.module_, images).double().softmax(1).numpy()
 
 
 @torch.no_grad()

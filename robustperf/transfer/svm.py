@@ -1,4 +1,4 @@
-"""A fitted scikit-learn SVC as a module: the same labels, with gradients."""
+"""A fitted scikit-learn SVC as a PyTorch module: the same labels, with gradients."""
 
 from __future__ import annotations
 
@@ -14,36 +14,40 @@ from robustperf import check, ops
 from robustperf.transfer import image_rows
 
 KERNELS = ("linear", "poly", "rbf")
-_ROWS = 1024  # points at a time where memory would grow with points times support vectors
-_BATCH = 4096  # and with points alone
+_ROWS = 1024  # points at a time where memory is proportional to points times support vectors
+_BATCH = 4096  # and where it is proportional to points
 
 
 class SVMModule(torch.nn.Module):
-    """A support vector machine on images [B, ...], flattened; make one with `from_sklearn`.
+    """A support vector classifier of images [B, ...], which it flattens; create one with `from_sklearn`.
 
-    Its outputs [B, C], one a class in the order of `classes_`, are continuous and piecewise differentiable in the
-    one-vs-one decision values, and their argmax is what `SVC.predict` says: the class with the most votes, of equal
-    ones the first (or, under break_ties=True, the most confident). With a class's decision values against the C - 1
-    others sorted, u_1 >= u_2 >= ..., it has i votes or more where u_i > 0. So c has more votes than j where
+    It consists of P = C (C - 1) / 2 one-vs-one classifiers. Its outputs [B, C], one for each class in the order of
+    `classes_`, are continuous and piecewise differentiable in their decision values. The argmax is the label that
+    `SVC.predict` returns: the class with the most votes, and the first of those with equally many (or, with
+    break_ties=True, the most confident). Let u_1 >= u_2 >= ... be the sorted decision values of a class against the
+    C - 1 others: it has i votes or more where u_i > 0. So class c has more votes than j where
 
         more(c, j) = max_i min(u_i(c), -u_i(j))
 
-    is above 0, and as many at least where -more(j, c) is: by how much every decision value must move for that to
-    change. Of the two, the one that settles equal votes as the machine does is c's lead over j, and the output of c is
-    its least lead. For two classes that is the decision value itself and its negative.
+    is above 0, and at least as many where -more(j, c) is. Each is the amount by which all decision values must change
+    to reverse that. The lead of c over j is the one of the two that breaks ties as the SVC does, and the output of c is
+    its smallest lead. For two classes the outputs are the negative decision value and the decision value.
 
-    scikit-learn's own scores of that shape, `decision_function_shape="ovr"`, are votes + s / (3 (|s| + 1)), s a class's
-    summed decision values. They jump where a vote is lost, so that no gradient leads there, and of equal votes they
-    prefer the larger s, which `predict` does not unless break_ties=True.
+    scikit-learn's own scores of this shape, `decision_function_shape="ovr"`, are votes + s / (3 (|s| + 1)) with s the
+    sum of a class's decision values. They are discontinuous where a vote changes, so that gradients do not lead there,
+    and they break ties by the larger s, which `predict` does only with break_ties=True.
+
+    Args:
+        classes, kernel, support, dual, intercept, gamma, coef0, degree, break_ties, dtype: the attributes below.
 
     Attributes:
-        classes_: [C], the labels as the SVC was given them, a numpy array.
-        kernel, gamma, coef0, degree, break_ties: of the SVC, gamma as a number.
-        support: [S, D] the support vectors; of a linear machine [P, D] the weights.
-        dual: [P, S] for each pair of classes (0, 1), (0, 2), ..., (1, 2), ...; None of a linear machine.
-        intercept: [P]. These three are float64 and stay so: a machine's terms are many times larger than what they add
-            up to, and what float32 makes of that depends on the batch.
-        dtype: of the images and of the outputs, as `float()` and `double()` set it.
+        classes_: [C], the labels that the SVC was fitted with, a numpy array.
+        kernel, gamma, coef0, degree, break_ties: those of the SVC, gamma as a float.
+        support: [S, D] float64, the support vectors; for the linear kernel [P, D], the weights.
+        dual: [P, S] float64, for the pairs of classes (0, 1), (0, 2), ..., (1, 2), ...; None for the linear kernel.
+        intercept: [P] float64. These three stay float64: the terms of a decision value are much larger than their sum,
+            so that the rounding error of float32 depends on the batch.
+        dtype: of the images and of the outputs, as set by `float()` and `double()`.
     """
 
     classes_: np.ndarray
@@ -70,7 +74,7 @@ class SVMModule(torch.nn.Module):
     ) -> None:
         super().__init__()
         self.classes_, self.kernel, self.gamma, self.coef0, self.degree = classes, kernel, gamma, coef0, degree
-        self.break_ties, self.dtype, self._kept = break_ties, dtype, None
+        self.break_ties, self.dtype, self._cached = break_ties, dtype, None
         for name, value in (("support", support), ("dual", dual), ("intercept", intercept)):
             self.register_buffer(name, value)
         pair, sign = _pairs_of_each_class(len(classes))
@@ -81,27 +85,31 @@ class SVMModule(torch.nn.Module):
         before = dict(self.named_buffers())
         super()._apply(fn, recurse)
         self.dtype = fn(torch.empty(0, dtype=self.dtype, device=before["intercept"].device)).dtype
-        for name, value in before.items():  # what moves them may round them too
+        for name, value in before.items():  # `fn` may round them; their float64 values are kept
             setattr(self, name, value.to(getattr(self, name).device))
         return self
 
     @classmethod
     def from_sklearn(cls, svc: Any, *, dtype: torch.dtype = torch.float32) -> SVMModule:
-        """The module of a fitted `sklearn.svm.SVC` or `NuSVC` with a linear, polynomial or RBF kernel; of a Pipeline
-        that ends in one, or a search for one, what `module_from_sklearn` makes of it.
+        """The module of a fitted `sklearn.svm.SVC` or `NuSVC` with a linear, polynomial or RBF kernel.
 
-        `dtype` is that of the images it takes and of what it returns. Whatever it is, one-vs-one decision values are
-        computed in float64: they are scikit-learn's but for rounding.
+        Args:
+            svc: the SVC. For a Pipeline that ends in one, or a search over one, the result is that of
+                `module_from_sklearn`.
+            dtype: float32 or float64, of the images and of the outputs. The decision values are computed in float64 in
+                either case and equal scikit-learn's up to rounding.
 
-        Raises TypeError for anything else than such a machine, ValueError for one that is not fitted, for another
-        kernel, and for one whose fitted values are not finite or do not fit together.
+        Raises TypeError for another estimator, ValueError for one that is not fitted, for another kernel, and for
+        fitted parameters that are not finite or whose shapes do not match.
+
+            module = SVMModule.from_sklearn(SVC().fit(X, y))
         """
-        from sklearn.model_selection import GridSearchCV, RandomizedSearchCV  # half a second that few need
+        from sklearn.model_selection import GridSearchCV, RandomizedSearchCV  # imported here: it takes half a second
         from sklearn.pipeline import Pipeline
         from sklearn.svm import SVC, NuSVC
 
         if isinstance(svc, GridSearchCV | RandomizedSearchCV | Pipeline):
-            from robustperf.transfer.estimators import module_from_sklearn  # which knows what such a one holds
+            from robustperf.transfer.estimators import module_from_sklearn
 
             return module_from_sklearn(svc, dtype=dtype)
         if not isinstance(svc, (SVC, NuSVC)):
@@ -114,8 +122,8 @@ class SVMModule(torch.nn.Module):
             raise TypeError(f"dtype: expected {' or '.join(map(str, check.REAL))}, got {dtype}")
         if callable(svc.kernel):
             raise ValueError(
-                "svc: expected the kernel 'linear', 'poly' or 'rbf', got a function: what that does to "
-                "numpy arrays cannot be differentiated"
+                "svc: expected the kernel 'linear', 'poly' or 'rbf', got a function, which acts on numpy arrays and "
+                "has no gradient"
             )
         if svc.kernel not in KERNELS:
             raise ValueError(f"svc: expected the kernel 'linear', 'poly' or 'rbf', got {svc.kernel!r}")
@@ -125,14 +133,14 @@ class SVMModule(torch.nn.Module):
             raise ValueError(f"svc: expected at least two classes, got {list(svc.classes_)}")
         if svc.break_ties and svc.decision_function_shape == "ovo":
             raise ValueError(
-                "svc: expected break_ties=False with decision_function_shape='ovo', got True; its own "
-                "predict refuses that too"
+                "svc: expected break_ties=False with decision_function_shape='ovo', got True, which its own predict "
+                "rejects too"
             )
         support, intercept = _finite(svc, "support_vectors_"), _finite(svc, "intercept_")
         dual = _pairwise(_finite(svc, "dual_coef_"), svc.n_support_.tolist(), len(support))
         if len(dual) != len(intercept):
-            raise ValueError(f"svc.intercept_: expected {len(dual)} numbers, got {len(intercept)}")
-        if len(svc.classes_) == 2:  # there alone scikit-learn turns the sign: above 0 is the second class
+            raise ValueError(f"svc.intercept_: expected {len(dual)} values, got {len(intercept)}")
+        if len(svc.classes_) == 2:  # only then scikit-learn reverses the sign: above 0 is the second class
             dual, intercept = -dual, -intercept
         if svc.kernel == "linear":
             support, dual = dual @ support, None
@@ -150,19 +158,19 @@ class SVMModule(torch.nn.Module):
         )
 
     def decisions(self, x: torch.Tensor) -> torch.Tensor:
-        """The one-vs-one decision values [B, C (C - 1) / 2] of images x [B, ...]: above 0 is a vote for the first class
-        of the pair. For more than two classes they are scikit-learn's `decision_function` of shape "ovo"; for two,
-        where that is turned, its negative.
+        """The one-vs-one decision values [B, C (C - 1) / 2] of images x [B, ...], of their dtype: above 0 is a vote for
+        the first class of the pair. For more than two classes they are scikit-learn's `decision_function` of shape
+        "ovo"; for two classes the negative of that, whose sign scikit-learn reverses.
 
-        Computed in float64, so that they do not depend on what else is in the batch, and of the images' dtype. An image
-        that is not finite gives NaN.
+        They are computed in float64, so that they do not depend on the rest of the batch. An image that is not finite
+        gives NaN.
 
         Raises TypeError for a wrong dtype, ValueError for a wrong shape or device.
         """
         return self._decisions(self._flat(x)).to(x.dtype)
 
     def _decisions(self, x: torch.Tensor) -> torch.Tensor:
-        """Of rows [B, D], in float64."""
+        """The decision values [B, P] of rows [B, D], in float64."""
         x = x.double()
         x = x.where(x.isfinite(), torch.nan)  # infinities could cancel
         if self.kernel == "linear":
@@ -172,28 +180,31 @@ class SVMModule(torch.nn.Module):
         return ops.rbf_decision(x, self.support, self.dual, self.intercept, self.gamma)
 
     def _flat(self, x: torch.Tensor, dtypes: tuple[torch.dtype, ...] | None = None) -> torch.Tensor:
-        """Rows [B, D], checked; `dtypes` are those that images may have, `dtype` alone if None."""
+        """Checked rows [B, D]; `dtypes` are those that the images may have, None for `dtype` only."""
         check.tensor("x", x, ("B", ...), dtypes=dtypes or (self.dtype,), device=self.intercept.device)
         if x.dim() < 2 or math.prod(x.shape[1:]) != self.support.shape[1]:
-            raise ValueError(f"x: expected images of {self.support.shape[1]} numbers, got shape {list(x.shape)}")
+            raise ValueError(f"x: expected images of {self.support.shape[1]} values, got shape {list(x.shape)}")
         return x.flatten(1)
 
     def _polynomial(self, x: torch.Tensor) -> torch.Tensor:
-        """For a backward pass, autograd keeps some arrays [B, S] of all images."""
+        """Decision values of the polynomial kernel; autograd keeps some arrays [B, S] for the backward pass."""
         return linear((self.gamma * linear(x, self.support) + self.coef0) ** self.degree, self.dual, self.intercept)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[B, C], by how much each class leads; below 0 for all but the label."""
+        """The smallest lead [B, C] of each class for images x [B, ...] of dtype `dtype`; above 0 for the label only.
+
+        Raises TypeError for a wrong dtype, ValueError for a wrong shape or device.
+        """
         each = self._of_each_class(self._decisions(self._flat(x)))
         ranked, confidence = each.sort(dim=2).values, each.sum(2)
         leads = [self._least_lead(ranked, confidence, c) for c in range(len(self.classes_))]
         return torch.stack(leads, 1).to(x.dtype)
 
     def _of_each_class(self, decisions: torch.Tensor) -> torch.Tensor:
-        """[B, C, C - 1], each class's decision values against the others: above 0 is a vote, and none is 0."""
-        # a value of 0 is a vote for the second class or, in scores, for the first
-        nothing = torch.finfo(self.dtype).tiny * (1 if self.break_ties else -1)
-        decisions = torch.where(decisions == 0, decisions + nothing, decisions)
+        """[B, C, C - 1], each class's decision values against the others: above 0 is a vote; none is 0."""
+        # a value of 0 is a vote for the second class; with break_ties=True, for the first
+        smallest = torch.finfo(self.dtype).tiny * (1 if self.break_ties else -1)
+        decisions = torch.where(decisions == 0, decisions + smallest, decisions)
         return decisions[:, self._pair] * self._sign
 
     def _least_lead(self, ranked: torch.Tensor, confidence: torch.Tensor, c: int) -> torch.Tensor:
@@ -207,16 +218,16 @@ class SVMModule(torch.nn.Module):
 
     @torch.no_grad()
     def predict(self, x: torch.Tensor | np.ndarray) -> torch.Tensor | np.ndarray:
-        """The labels [B] that the SVC gives, from `classes_`: the argmax of the outputs, by counting votes.
+        """The labels [B] that the SVC predicts, from `classes_`: the argmax of the outputs, found by counting votes.
 
         Args:
             x: images [B, ...], a tensor or an array, float32 or float64 whatever `dtype` is; an array of integers too.
 
-        Returns a tensor for a tensor where the labels are numbers, else an array. Raises TypeError or ValueError as
+        Returns a tensor if x is one and the labels are numeric, else an array. Raises TypeError or ValueError as
         `decisions`, and ValueError for images that are not finite.
         """
         images = self._flat(check.images("x", image_rows.as_tensor(x)), check.REAL)
-        # of decision values the signs alone count, which float32 mostly tells
+        # the signs of the decision values decide, and float32 mostly suffices for these
         if self.kernel == "rbf" and not self.break_ties and images.dtype == torch.float32:
             index = self._quick_labels(images)
         else:
@@ -224,10 +235,11 @@ class SVMModule(torch.nn.Module):
         return image_rows.labels_like(x, self.classes_, index)
 
     def _quick_labels(self, x: torch.Tensor) -> torch.Tensor:
-        """[B] by RBF decision values in float32, and in float64 for the images whose label their rounding may change:
-        exp(-gamma |x - s|^2) is off by some gamma eps (|x| + |s|)^2 of itself, and the dual coefficients add up. These
-        lengths are from the centre of a part of the supports, no further from that of all than one of them is; but what
-        s itself was rounded by goes with its length from 0."""
+        """The indices [B] of the labels, by RBF decision values in float32, and in float64 for the images whose label
+        rounding may change. The relative error of exp(-gamma |x - s|^2) is about gamma eps (|x| + |s|)^2, and is summed
+        over the dual coefficients. These norms are taken from the supports' centre; `ops.rbf_decision` takes them from
+        the centre of some of the supports, which is within `reach` of it. The rounding of s itself is proportional to
+        its norm from 0."""
         operands, centre, reach, length, weight = self._rounded()
         decisions = ops.rbf_decision(x, *operands, self.gamma)
         index, eps = [], torch.finfo(torch.float32).eps
@@ -243,20 +255,19 @@ class SVMModule(torch.nn.Module):
         return index
 
     def _rounded(self) -> tuple[list[torch.Tensor], torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """(support, dual and intercept in float32, the supports' centre, the furthest's distance from it, the longest's
-        length, the sums of the dual coefficients' sizes): kept, for to make them takes as long as hundreds of labels.
-        """
+        """(support, dual and intercept in float32, the supports' centre, their largest distance from it, their largest
+        norm, the sums of |dual|). Cached, since computing them takes as long as predicting hundreds of labels."""
         exact = self.support, self.dual, self.intercept
         versions = [None if value.is_inference() else value._version for value in exact]
-        if self._kept is None or self._kept[1] != versions or any(map(operator.is_not, self._kept[0], exact)):
+        if self._cached is None or self._cached[1] != versions or any(map(operator.is_not, self._cached[0], exact)):
             support, dual, _ = operands = [value.float() for value in exact]
             centre = support.mean(0)
             reach, length = ((support - origin).norm(dim=1).amax() for origin in (centre, 0))
-            self._kept = exact, versions, (operands, centre, reach, length, dual.abs().sum(1))
-        return self._kept[2]
+            self._cached = exact, versions, (operands, centre, reach, length, dual.abs().sum(1))
+        return self._cached[2]
 
     def _sure_label(self, decisions: torch.Tensor, unsure: torch.Tensor) -> torch.Tensor:
-        """[B], -1 where the signs that are not sure may make another class the first."""
+        """The indices [B] of the labels, -1 where the unsure signs may change the label."""
         votes, doubt = self._of_each_class(decisions) > 0, unsure[:, self._pair]
         least, most = (votes & ~doubt).sum(2), (votes | doubt).sum(2)
         index = least.argmax(1)
@@ -271,19 +282,19 @@ class SVMModule(torch.nn.Module):
         if self.break_ties:
             confidence = each.sum(2).double()
             votes = votes + confidence / (3 * (confidence.abs() + 1))
-        return votes.argmax(1)  # the first of equal ones
+        return votes.argmax(1)  # the first of equally many
 
 
 def _finite(svc: Any, name: str) -> torch.Tensor:
-    """A fitted array, which is sparse where the images were, in float64."""
+    """A fitted array in float64; it is sparse where the training images were."""
     value = getattr(svc, name)
     value = value.toarray() if hasattr(value, "toarray") else value
     return check.finite(f"svc.{name}", torch.tensor(np.asarray(value), dtype=torch.float64))
 
 
 def _pairwise(dual: torch.Tensor, counts: list[int], total: int) -> torch.Tensor:
-    """[P, S], for each pair of classes the coefficients of all support vectors, from libsvm's [C - 1, S], where row r
-    of a vector of class c is its coefficient against class r, or r + 1 from c on."""
+    """[P, S], for each pair of classes the coefficients of all support vectors, from libsvm's [C - 1, S]. There, row r
+    of a vector of class c is its coefficient against class r for r < c and against class r + 1 for r >= c."""
     classes = len(counts)
     if dual.shape != (classes - 1, total) or sum(counts) != total:
         raise ValueError(
@@ -301,10 +312,10 @@ def _pairwise(dual: torch.Tensor, counts: list[int], total: int) -> torch.Tensor
 
 
 def _pairs_of_each_class(classes: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """For each class its C - 1 pairs, and 1 where it is the first of the pair, -1 where it is the second."""
-    number = torch.zeros(classes, classes, dtype=torch.int64)
+    """[C, C - 1] each: the pairs of each class, and 1 where it is the first of the pair, -1 where it is the second."""
+    pair = torch.zeros(classes, classes, dtype=torch.int64)
     first, second = torch.triu_indices(classes, classes, 1)
-    number[first, second] = number[second, first] = torch.arange(len(first))
+    pair[first, second] = pair[second, first] = torch.arange(len(first))
     others = ~torch.eye(classes, dtype=torch.bool)
     sign = torch.ones(classes, classes, dtype=torch.float32).triu() * 2 - 1
-    return number[others].view(classes, -1), sign[others].view(classes, -1)
+    return pair[others].view(classes, -1), sign[others].view(classes, -1)

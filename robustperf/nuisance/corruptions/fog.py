@@ -5,44 +5,46 @@ from __future__ import annotations
 import torch
 
 SIDE = 256
-_LEVELS = 8  # halvings of a side
+_LEVELS = 8  # a side is halved this many times
 _STRENGTH, _WIBBLE, _DECAY = 3.0, 100.0, 1.4
 
-NUMBERS = SIDE**2 - 1
-"""Of the plasma: for each level, those of the squares' middles, then of their upper, then of their left edges."""
+UNIFORMS = SIDE**2 - 1
+"""The number of uniforms of a plasma: for each level those of the squares' centres, then of their upper edges, then of
+their left edges."""
 
 
-def fog(x: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
+def fog(x: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
     m = x.amax((1, 2, 3), keepdim=True)
-    field = _plasma(numbers, *x.shape[2:])[:, None]
+    field = _plasma(uniforms, *x.shape[2:])[:, None]
     return ((x + _STRENGTH * field) * m / (m + _STRENGTH)).clamp(0, 1)
 
 
-def _plasma(numbers, height, width):
-    """The upper left corner [N, H, W] of fields [N, 256, 256] whose least value is 0 and whose greatest is 1; 0 where
-    all are the same."""
-    corners, begin = numbers.new_zeros(len(numbers), 1, 1), 0
+def _plasma(uniforms: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """The upper left corner [N, H, W] of fields [N, 256, 256] with minimum 0 and maximum 1; constant fields are 0."""
+    corners, begin = uniforms.new_zeros(len(uniforms), 1, 1), 0
     for level in range(_LEVELS):
         amplitude = (_WIBBLE / _DECAY**level) ** 2  # w U(-w, w)
         count = 4**level
-        new = numbers[:, begin : begin + 3 * count].mul(2 * amplitude).sub_(amplitude)
-        middles, uppers, lefts = (new[:, i * count : (i + 1) * count].view_as(corners) for i in range(3))
+        new = uniforms[:, begin : begin + 3 * count].mul(2 * amplitude).sub_(amplitude)
+        centres, uppers, lefts = (new[:, i * count : (i + 1) * count].view_as(corners) for i in range(3))
         begin += 3 * count
-        # in place, each value is the mean of its four neighbours and its noise
+        # in place: each value becomes the mean of its four neighbours plus its noise
         along, across = corners + corners.roll(-1, 2), corners + corners.roll(-1, 1)
-        middles.add_(along, alpha=0.25).add_(along.roll(-1, 1), alpha=0.25)
-        uppers.add_(along, alpha=0.25).add_(middles, alpha=0.25).add_(middles.roll(1, 1), alpha=0.25)
-        lefts.add_(across, alpha=0.25).add_(middles, alpha=0.25).add_(middles.roll(1, 2), alpha=0.25)
+        centres.add_(along, alpha=0.25).add_(along.roll(-1, 1), alpha=0.25)
+        uppers.add_(along, alpha=0.25).add_(centres, alpha=0.25).add_(centres.roll(1, 1), alpha=0.25)
+        lefts.add_(across, alpha=0.25).add_(centres, alpha=0.25).add_(centres.roll(1, 2), alpha=0.25)
         if level < _LEVELS - 1:
-            corners = _interleaved(corners, uppers, lefts, middles)
-    parts = (corners, uppers, lefts, middles)
+            corners = _interleaved(corners, uppers, lefts, centres)
+    parts = (corners, uppers, lefts, centres)
     low = torch.minimum(corners.amin((1, 2)), new.amin(1))[:, None, None]
     high = torch.maximum(corners.amax((1, 2)), new.amax(1))[:, None, None]
     corner = _interleaved(*(part[:, : (height + 1) // 2, : (width + 1) // 2] for part in parts))
-    return (corner[:, :height, :width] - low) / (high - low).clamp_min(torch.finfo(numbers.dtype).tiny)
+    return (corner[:, :height, :width] - low) / (high - low).clamp_min(torch.finfo(uniforms.dtype).tiny)
 
 
-def _interleaved(corners, uppers, lefts, middles):
-    """One grid [N, 2 H, 2 W] of four [N, H, W]."""
-    rows = torch.stack([corners, uppers], 3), torch.stack([lefts, middles], 3)
+def _interleaved(
+    corners: torch.Tensor, uppers: torch.Tensor, lefts: torch.Tensor, centres: torch.Tensor
+) -> torch.Tensor:
+    """One grid [N, 2 H, 2 W] from four grids [N, H, W]."""
+    rows = torch.stack([corners, uppers], 3), torch.stack([lefts, centres], 3)
     return torch.stack(rows, 2).view(len(corners), 2 * corners.shape[1], 2 * corners.shape[2])

@@ -4,20 +4,21 @@ from robustperf import _native, check
 from robustperf.ops.program import channels_out
 
 
-def nuisance(x, delta, codes, numbers):
+def nuisance(x, delta, codes, parameters):
     out = torch.empty((delta.shape[0], x.shape[0], channels_out(codes, x.shape[1]), *x.shape[2:]), dtype=x.dtype)
-    transform_into(out, x, delta.contiguous(), codes, numbers)
+    delta = delta.contiguous()
+
+    def run(x):
+        return _native.nuisance(x.contiguous(), delta, out, None, codes, parameters, torch.get_num_threads())
+
+    if run(x):
+        clamped = check.images("x", x, (0.0, 1.0))
+        check.finite("delta", delta)
+        run_again_clamped(run, x, clamped)
     return out
 
 
-def transform_into(out, x, delta, codes, numbers, key=0, index=None, draw=None):
-    """x under delta or, where it is None, under draws."""
-    faults = _native.nuisance(
-        x.contiguous(), delta, out, codes, numbers, int(key) % 2**64, index, draw, torch.get_num_threads()
-    )
-    if faults:  # put in words by
-        clamped = check.images("x", x, (0.0, 1.0))
-        if delta is not None:
-            check.finite("delta", delta)
-        if clamped is not x:  # pixels beyond the box by rounding
-            transform_into(out, clamped, delta, codes, numbers, key, index, draw)
+def run_again_clamped(run, x, clamped):
+    """Runs once more on `clamped`, x without pixels that were outside [0, 1] by rounding."""
+    if clamped is not x:
+        run(clamped)

@@ -3,7 +3,7 @@ import torch
 from robustperf import _native
 
 
-def nuisance_backward(grad, x, delta, codes, numbers):
+def nuisance_backward(grad, x, delta, codes, parameters):
     grad_x, grad_delta = torch.empty(x.shape, dtype=x.dtype), torch.empty(delta.shape, dtype=delta.dtype)
     _native.nuisance_backward(
         grad.contiguous(),
@@ -11,8 +11,9 @@ def nuisance_backward(grad, x, delta, codes, numbers):
         delta.contiguous(),
         grad_x,
         grad_delta,
+        None,
         codes,
-        numbers,
+        parameters,
         torch.get_num_threads(),
     )
     return grad_x, grad_delta

@@ -8,7 +8,7 @@ FEW = 64  # rows for which rearranging the support vectors takes longer than it 
 
 
 def evaluate(products, squares_of_x, squares_of_s, gamma):
-    _native.rbf_kernel(products, squares_of_x, squares_of_s, gamma, torch.get_num_threads())
+    _native.rbf_values(products, squares_of_x, squares_of_s, gamma, torch.get_num_threads())
 
 
 def accumulate(decision, dual, blocks, evaluate):

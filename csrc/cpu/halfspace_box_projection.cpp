@@ -1,0 +1,199 @@
+#include "../core/halfspace_box_projection.hpp"
+
+#include "buffer.hpp"
+#include "parallel.hpp"
+#include "simd.hpp"
+
+namespace robustperf::ROBUSTPERF_TARGET {
+namespace {
+
+// One row, prepared.
+template <typename T>
+struct Row {
+  T* weight;  // |w| times a power of two, padded with zeros to a multiple of kLanes
+  double* h;  // padded with zeros
+  int64_t padded;
+  double mass;     // sum of weight * h
+  double slope;    // of F at 0
+  double largest;  // weight
+  double faults;   // coordinates out of the box, infinite or NaN
+};
+
+// Doubles of scratch for a row: its weights and h, padded to the lanes.
+constexpr int64_t scratch_of_row(int64_t dim) { return 2 * ((dim + kLanes - 1) / kLanes * kLanes); }
+
+// Two sums over the row in one pass: term(weight, h) returns the pair to add.
+template <typename T, typename Term>
+auto reduce(const Row<T>& row, Term&& term) {
+  Doubles first[kRegisters] = {}, second[kRegisters] = {};
+  for (int64_t i = 0; i < row.padded; i += kLanes)
+    for (int r = 0; r < kRegisters; ++r) {
+      const auto [a, b] = term(load(row.weight + i + r * kWidth), load(row.h + i + r * kWidth));
+      first[r] += a;
+      second[r] += b;
+    }
+  struct {
+    double first, second;
+  } sums{sum_of_lanes(first), sum_of_lanes(second)};
+  return sums;
+}
+
+template <typename T>
+double scale_of(const T* w, int64_t dim) {
+  if constexpr (sizeof(T) == 4) {
+    return 1.0;
+  } else {
+    double largest = 0.0;
+    for (int64_t i = 0; i < dim; ++i) largest = max_of(largest, abs_of(w[i]));
+    return scale_for(largest);
+  }
+}
+
+// Writes the weights and h into the scratch and computes the sums that every norm starts from.
+template <Norm P, typename T>
+Row<T> prepare(const T* x, const T* w, double scale, const HalfspaceBoxProjectionArgs<T>& args, double* scratch) {
+  const int64_t dim = args.dim, vectorized = dim / kLanes * kLanes, padded = (dim + kLanes - 1) / kLanes * kLanes;
+  Row<T> row{reinterpret_cast<T*>(scratch + padded), scratch, padded, 0.0, 0.0, 0.0, 0.0};
+  const Doubles lower = broadcast(args.lower), upper = broadcast(args.upper), one = broadcast(1.0);
+  Doubles mass[kRegisters] = {}, slope[kRegisters] = {}, largest[kRegisters] = {}, faults[kRegisters] = {};
+  const auto block = [&](const T* x_from, const T* w_from, int64_t i) {
+    for (int r = 0; r < kRegisters; ++r) {
+      const Doubles xi = load(x_from + r * kWidth), wi = load(w_from + r * kWidth);
+      const Doubles v = (wi < Doubles{} ? -wi : wi) * scale, h = room(xi, wi, lower, upper);
+      store(row.weight + i + r * kWidth, v);
+      store(row.h + i + r * kWidth, h);
+      mass[r] += v * h;
+      slope[r] += h > Doubles{} ? reach<P>(v, v) : Doubles{};
+      largest[r] = v > largest[r] ? v : largest[r];
+      // infinity or NaN minus itself is not zero
+      faults[r] += (xi >= lower) & (xi <= upper) & (wi - wi == Doubles{}) ? Doubles{} : one;
+    }
+  };
+  for (int64_t i = 0; i < vectorized; i += kLanes) block(x + i, w + i, i);
+  if (vectorized < dim) {
+    T x_tail[kLanes], w_tail[kLanes];
+    for (int64_t l = 0; l < kLanes; ++l) {
+      const bool there = vectorized + l < dim;
+      x_tail[l] = there ? x[vectorized + l] : static_cast<T>(args.lower);
+      w_tail[l] = there ? w[vectorized + l] : T(0);
+    }
+    block(x_tail, w_tail, vectorized);
+    for (int64_t i = dim; i < padded; ++i) row.h[i] = 0.0;
+  }
+  row.mass = sum_of_lanes(mass);
+  row.slope = sum_of_lanes(slope);
+  for (const Doubles& each : largest)
+    for (int l = 0; l < kWidth; ++l) row.largest = max_of(row.largest, double{each[l]});
+  row.faults = sum_of_lanes(faults);
+  return row;
+}
+
+// p = 2 and inf: every coordinate moves by min(reach(t), h).
+template <Norm P, typename T>
+void move_all(const Row<T>& row, const T* w, double t, T* delta, int64_t dim) {
+#pragma omp simd
+  for (int64_t i = 0; i < dim; ++i) delta[i] = signed_move(min_of(reach<P>(t, double{row.weight[i]}), row.h[i]), w[i]);
+}
+
+template <Norm P, typename T>
+double multiplier(const Row<T>& row, double c) {
+  return newton_root(c, row.slope, [&](double t) {
+    const auto sums = reduce(row, [=](Doubles v, Doubles h) { return sums_of<P>(broadcast(t), v, h); });
+    return Sums<double>{sums.first, sums.second};
+  });
+}
+
+// p = 1: in the order of their weights, the heaviest first and of equal weights the lower index, coordinates move as
+// far as the box allows, the last one only in part.
+template <typename T>
+void move_heaviest(const Row<T>& row, const T* w, double c, T* delta, int64_t dim) {
+  constexpr int kFew = 16;
+  const Selection s =
+      weighted_select(c, from_bits(bits_of(row.largest) + 1), static_cast<double>(row.padded), kFew, [&](double t) {
+        const auto sums =
+            reduce(row, [=](Doubles v, Doubles h) { return mass_of(broadcast(t), v, h, broadcast(1.0)); });
+        return Mass<double>{sums.first, sums.second};
+      });
+#pragma omp simd
+  for (int64_t i = 0; i < dim; ++i) delta[i] = signed_move(double{row.weight[i]} >= s.high ? row.h[i] : 0.0, w[i]);
+  int64_t order[kFew];  // of the few weights in [low, high), the heaviest first
+  int count = 0;
+  double left = c - s.mass;
+  const auto move = [&](int64_t i) {
+    const double rest = left / row.weight[i];
+    const bool last = rest <= row.h[i];
+    if (left > 0.0) delta[i] = signed_move(last ? rest : row.h[i], w[i]);
+    left = last ? 0.0 : left - row.h[i] * row.weight[i];  // exactly 0: a rounding error would move the next one
+  };
+  for (int64_t first = 0; first < row.padded; first += kLanes) {
+    auto inside = Doubles{} < Doubles{};
+    for (int r = 0; r < kRegisters; ++r) {
+      const Doubles v = load(row.weight + first + r * kWidth);
+      inside |= (v >= broadcast(s.low)) & (v < broadcast(s.high));
+    }
+    int64_t any = 0;
+    for (int l = 0; l < kWidth; ++l) any |= inside[l];
+    if (any == 0) continue;
+    for (int64_t i = first; i < min_of(first + kLanes, dim); ++i) {
+      const double v = row.weight[i];
+      if (v < s.low || v >= s.high) continue;
+      if (s.inside > kFew) {  // equal weights
+        move(i);
+        continue;
+      }
+      int place = count++;
+      for (; place > 0 && row.weight[order[place - 1]] < v; --place) order[place] = order[place - 1];
+      order[place] = i;
+    }
+  }
+  for (int k = 0; k < count; ++k) move(order[k]);
+}
+
+template <Norm P, typename T>
+bool project(const T* x, const T* w, double c, const HalfspaceBoxProjectionArgs<T>& args, double* scratch, T* delta) {
+  const int64_t dim = args.dim;
+  const double scale = scale_of(w, dim);
+  const Row<T> row = prepare<P>(x, w, scale, args, scratch);
+  c *= scale;
+  if (row.faults != 0.0 || c != c || c <= 0.0) {
+    const T fill = c <= 0.0 && row.faults == 0.0 ? T(0) : static_cast<T>(NAN);
+    for (int64_t i = 0; i < dim; ++i) delta[i] = fill;
+    return fill == T(0);
+  }
+  const bool feasible = row.mass >= c;
+  if (!feasible) {
+    move_all<Norm::inf>(row, w, HUGE_VAL, delta, dim);
+  } else if constexpr (P == Norm::one) {
+    move_heaviest(row, w, c, delta, dim);
+  } else {
+    move_all<P>(row, w, multiplier<P>(row, c), delta, dim);
+  }
+  return feasible;
+}
+
+template <Norm P, typename T>
+void project_rows(const HalfspaceBoxProjectionArgs<T>& args, int threads) {
+  const int64_t size = scratch_of_row(args.dim);
+  const Buffer<double> scratch(threads * size);
+  parallel_rows(args.rows, threads, [&](int64_t row) {
+    args.feasible[row] = project<P>(args.x + row * args.dim, args.w + row * args.dim, args.c[row], args,
+                                    scratch.data() + thread_number() * size, args.delta + row * args.dim);
+  });
+}
+
+}  // namespace
+
+template <typename T>
+void halfspace_box_projection(const HalfspaceBoxProjectionArgs<T>& args, Target target) {
+  if (args.norm == Norm::two)
+    project_rows<Norm::two>(args, target.threads);
+  else if (args.norm == Norm::inf)
+    project_rows<Norm::inf>(args, target.threads);
+  else
+    project_rows<Norm::one>(args, target.threads);
+}
+
+template void halfspace_box_projection(const HalfspaceBoxProjectionArgs<float>&, Target);
+template void halfspace_box_projection(const HalfspaceBoxProjectionArgs<double>&, Target);
+
+}  // namespace robustperf::ROBUSTPERF_TARGET

@@ -1,0 +1,49 @@
+"""Kernels as a user writes them."""
+
+import robustperf as rp
+from robustperf import random
+
+
+class Fade(rp.Kernel):
+    """x (1 - delta_1) + delta_2 delta_1: a kernel of one's own."""
+
+    def dim_for(self, shape):
+        return 2
+
+    def sample_for(self, shape, key, index, draws, *, backend=None):
+        return random.uniform(key, index, draws, 2, backend=backend)
+
+    def transform(self, x, delta, *, backend=None):
+        share, grey = (part[..., None, None] for part in delta[..., None].unbind(2))
+        return x * (1 - share) + share * grey
+
+    def check_delta(self, delta, shape):
+        if not ((delta >= 0) & (delta <= 1)).all():
+            raise ValueError("delta: fade expected numbers in [0, 1]")
+
+    def project(self, delta, shape=None):
+        return delta.clamp(0, 1)
+
+    def __repr__(self):
+        return "fade"
+
+
+class Tint(Fade):
+    """Grey images become RGB."""
+
+    def dim_for(self, shape):
+        return 3
+
+    def shape_after(self, shape):
+        if shape[0] != 1:
+            raise ValueError(f"x: tint expected grey images, got {list(shape)}")
+        return (3, *shape[1:])
+
+    def sample_for(self, shape, key, index, draws, *, backend=None):
+        return random.uniform(key, index, draws, 3, backend=backend)
+
+    def transform(self, x, delta, *, backend=None):
+        return x * delta[..., None, None]
+
+    def __repr__(self):
+        return "tint"

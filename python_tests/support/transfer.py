@@ -1,0 +1,18 @@
+"""Data and a quick auto-encoder for f∘T."""
+
+import torch
+from sklearn.svm import SVC
+
+from robustperf.transfer import PairedAutoencoder, TransferClassifier
+
+
+def small(shape=(1, 8, 8), seed=0):
+    torch.manual_seed(seed)
+    return PairedAutoencoder(shape, code=8, width=4, hidden=16)
+
+
+def quick(estimator=None, **options):
+    """A map that takes a moment to learn."""
+    return TransferClassifier(
+        estimator or SVC(), options.pop("autoencoder", small()), **{"epochs": 1, "random_state": 0, **options}
+    )

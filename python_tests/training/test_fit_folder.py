@@ -1,0 +1,190 @@
+"""The folder of a run: its files, runs that are resumed to the same bits, and runs that fail or are refused."""
+
+import csv
+import json
+import math
+import random
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from filelock import FileLock
+from safetensors.torch import load_file
+
+from python_tests.support.training import KERNEL, Net, assert_same, fails_at, net, train, weights_of
+from robustperf.training import ERM, MRT
+
+
+def test_the_folder(digits, tmp_path):
+    model = net()
+    model.architecture = ("a net of ours", {})
+    fitted = train(model, digits, out=tmp_path, epochs=3)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        ".lock",
+        "checkpoint.safetensors",
+        "model.safetensors",
+        "metrics.csv",
+        "steps.csv",
+        "settings.json",
+    }
+    assert_same(load_file(tmp_path / "model.safetensors"), weights_of(model))
+    with open(tmp_path / "metrics.csv") as file:
+        rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    assert rows == fitted.epochs
+    with open(tmp_path / "steps.csv") as file:
+        assert [float(row["loss"]) for row in csv.DictReader(file)] == fitted.steps[:, 0].tolist()
+    assert "MRT(" in json.loads((tmp_path / "settings.json").read_text())["objective"]
+
+
+def test_tensorboard(digits, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    fitted = train(net(), digits, out=tmp_path, log_with="tensorboard")
+    (file,) = tmp_path.rglob("events.out.tfevents*")
+    events = EventAccumulator(str(file))
+    events.Reload()
+    losses = [event.value for event in events.Scalars("loss")]
+    assert losses == pytest.approx(fitted.steps[:, 0].tolist())
+    assert [event.step for event in events.Scalars("epoch/validation_accuracy")] == [5, 10]
+
+
+def test_a_tracker_that_is_not_installed_is_no_silence(digits, tmp_path, monkeypatch):
+    monkeypatch.setattr("accelerate.tracking.get_available_trackers", list)
+    with pytest.raises(ImportError, match=r"log_with: tensorboard is not installed: pip install 'robustperf\[tensorb"):
+        train(net(), digits, out=tmp_path, log_with="tensorboard")
+
+
+def test_a_run_that_is_done_is_read_and_can_be_prolonged(digits, tmp_path):
+    model, again, longer, at_once = (net() for _ in range(4))
+    fitted = train(model, digits, out=tmp_path)
+    same = train(again, digits, out=tmp_path, resume=True)
+    assert_same(weights_of(model), weights_of(again))
+    assert same.epochs == fitted.epochs and torch.equal(same.steps, fitted.steps)
+    train(longer, digits, out=tmp_path, resume=True, epochs=4, optimizer="adadelta")
+    train(at_once, digits, epochs=4)
+    assert_same(weights_of(longer), weights_of(at_once))
+
+
+KILLED = """
+import sys
+sys.path.insert(0, {folder!r})
+import os, signal
+import torch
+import robustperf as rp
+from python_tests.support.training import KERNEL, net, train
+from robustperf.training import MRT
+
+torch.set_num_threads(1)
+left = int(sys.argv[1])
+
+def killed(model, x, y, *, key, index):
+    global left
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    left -= 1
+    return MRT(KERNEL, k=3)(model, x, y, key=key, index=index)
+
+train(net(), rp.data.load("digits", "train").limit(200), killed, out=sys.argv[2], resume=True, checkpoint_steps=2,
+      optimizer="adam", epochs=3)
+"""
+
+
+def killed(model, x, y, *, key, index):
+    """The same objective, and the same name, as that of the process that is killed."""
+    return MRT(KERNEL, k=3)(model, x, y, key=key, index=index)
+
+
+def test_killed_runs_are_resumed_to_the_same_bits(digits, tmp_path):
+    straight, resumed = net(), net()
+    fitted = train(straight, digits, killed, optimizer="adam", epochs=3)
+    script = KILLED.format(folder=str(Path(__file__).parents[2]))
+    for steps in random.Random(2021).sample(range(1, 9), 2):  # so many, and the process is gone
+        command = [sys.executable, "-c", script, str(steps), str(tmp_path)]
+        process = subprocess.run(command, capture_output=True, text=True)
+        assert process.returncode == -signal.SIGKILL, process.stderr
+    again = train(resumed, digits, killed, out=tmp_path, resume=True, checkpoint_steps=2, optimizer="adam", epochs=3)
+    assert_same(weights_of(straight), weights_of(resumed))
+    assert torch.equal(again.steps, fitted.steps) and again.best == fitted.best
+    told = ("images_per_second", "seconds")  # of the last part only
+    assert [{k: v for k, v in row.items() if k not in told} for row in again.epochs] == [
+        {k: v for k, v in row.items() if k not in told} for row in fitted.epochs
+    ]
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf])
+def test_a_loss_that_is_no_number_stops_it_and_keeps_the_checkpoint(digits, tmp_path, loss):
+    good, model = net(), net()
+    train(good, digits, fails_at(-1), out=tmp_path / "good", epochs=1)
+    with pytest.raises(FloatingPointError, match=rf"got {loss} at step 8 \(epoch 2, batch 3, samples .*step 5"):
+        train(model, digits, fails_at(7, loss), out=tmp_path / "bad")
+    left, right = (load_file(tmp_path / name / "checkpoint.safetensors") for name in ("good", "bad"))
+    assert_same(left, right)
+    assert all(value.isfinite().all() for value in model.state_dict().values())
+    with pytest.raises(FloatingPointError, match=r"at step 1 .*; there is no checkpoint yet"):
+        train(net(), digits, fails_at(0, loss), out=tmp_path / "first")
+
+
+def test_an_interrupted_run_frees_its_folder(digits, tmp_path):
+    model = net()
+    with pytest.raises(KeyboardInterrupt):
+        train(model, digits, fails_at(8, error=KeyboardInterrupt()), out=tmp_path)
+    assert not model._forward_hooks
+    train(net(), digits, fails_at(-1), out=tmp_path, resume=True)
+
+
+def test_a_folder_in_use(digits, tmp_path):
+    with FileLock(tmp_path / ".lock"), pytest.raises(ValueError, match=f"out: {tmp_path} is in use by another process"):
+        train(net(), digits, out=tmp_path)
+    assert not (tmp_path / "settings.json").exists()
+
+
+def test_a_full_disk(digits, tmp_path):
+    model, limits = net(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    objective = fails_at(-1)
+
+    def fills(model, x, y, *, key, index):
+        if (tmp_path / "metrics.csv").exists():  # the first epoch is done
+            resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
+        return objective(model, x, y, key=key, index=index)
+
+    try:
+        with pytest.raises(OSError, match=r"out: .* could not be written .*checkpoint.safetensors is of step 5"):
+            train(model, digits, fills, out=tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    good = net()
+    train(good, digits, objective, out=tmp_path / "good", epochs=1)
+    assert_same(load_file(tmp_path / "checkpoint.safetensors"), load_file(tmp_path / "good" / "checkpoint.safetensors"))
+    assert not list(tmp_path.glob("*.part")) and not list(tmp_path.glob(".*.part"))
+
+
+@pytest.mark.parametrize("changes, message", [
+    ({"objective": ERM()}, r"objective was \"MRT\(.*\" and is 'ERM\(\)'"),
+    ({"objective": MRT(KERNEL, k=4)}, "k=3.*k=4"),
+    ({"model": Net(classes=11)}, "model was 'Net of .*parameters"),
+    ({"batch_size": 16}, "batch_size was 32 and is 16"),
+    ({"optimizer": "adam"}, "optimizer was 'Adadelta"),
+    ({"seed": 6}, "seed was 5 and is 6"),
+    ({"validation": None}, "validation was 0.1 and is None"),
+    ({"lr": 0.5}, "lr was 'None' and is '0.5'"),
+    ({"resume": False}, "holds an earlier run"),
+])  # fmt: skip
+def test_another_run_in_the_folder_is_refused(digits, tmp_path, changes, message):
+    train(net(), digits, out=tmp_path, epochs=1)
+    before = (tmp_path / "checkpoint.safetensors").read_bytes()
+    changes = {"model": net(), "out": tmp_path, "resume": True, **changes}
+    with pytest.raises(ValueError, match=message):
+        train(changes.pop("model"), digits, changes.pop("objective", None), **changes)
+    assert (tmp_path / "checkpoint.safetensors").read_bytes() == before
+
+
+def test_a_damaged_checkpoint(digits, tmp_path):
+    train(net(), digits, out=tmp_path, epochs=1)
+    whole = (tmp_path / "checkpoint.safetensors").read_bytes()
+    (tmp_path / "checkpoint.safetensors").write_bytes(whole[:-7])
+    with pytest.raises(ValueError, match="checkpoint.safetensors cannot be resumed from"):
+        train(net(), digits, out=tmp_path, resume=True)
