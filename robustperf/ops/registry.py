@@ -199,7 +199,14 @@ def register(
         return operator(*args, backend)
 
     def call(backend, *args):
-        if backend == "reference" or is_observed():
+        if (
+            backend == "reference"
+            or is_compiling()
+            or _transforms_active()
+            or _dispatch_modes()
+            or _is_tracing()
+            or profiler._is_profiler_enabled
+        ):
             return dispatched(backend, args)
         for place in inputs:
             if type(args[place]) is not Tensor and args[place] is not None:  # a subclass may do anything with a call
@@ -221,11 +228,6 @@ def register(
 
     _operators[op] = call
     return call
-
-
-def is_observed() -> bool:
-    """Whether something transforms, traces or profiles what is done to tensors, and so has to see each call."""
-    return is_compiling() or _transforms_active() or _dispatch_modes() or _is_tracing() or profiler._is_profiler_enabled
 
 
 def _is_differentiated(tensors: Iterable[torch.Tensor | None]) -> bool:
