@@ -9,6 +9,7 @@ import torch
 import robustperf as rp
 from python_tests.support.own_kernels import Fade
 from robustperf import check, ops
+from robustperf.names import CORRUPTIONS
 from robustperf.nuisance import (
     KERNELS,
     AugMix,
@@ -21,7 +22,6 @@ from robustperf.nuisance import (
     OnManifold,
     Rotation,
 )
-from robustperf.names import CORRUPTIONS
 
 INDEX = torch.tensor([7, 0, 2**40, 3])
 ARGUMENTS = {"l1_ball": (0.5,), "l2_ball": (0.5,), "linf_ball": (0.5,), "mnist_c": ("fog",)}

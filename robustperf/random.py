@@ -38,8 +38,14 @@ def fold_in(key: int, number: int) -> int: ...
 def fold_in(key: Key, number: Key) -> Key: ...
 def fold_in(key: Key, number: int | torch.Tensor) -> Key:
     """A key derived from `key` and 0 <= number < 2^64: the first two output words of Philox4x32-10 under `key` at the
-    counter (number lo, number hi, 0, 1). A tensor, without host-device
-    synchronisation, if one of the two is an int64 tensor []."""
+    counter (number lo, number hi, 0, 1).
+
+        step_key = random.fold_in(random.key(seed), step)
+
+    Returns an integer, or, without host-device synchronisation, an int64 tensor [] if one of the two is such a tensor.
+
+    Raises TypeError for a tensor of a wrong dtype, ValueError for a number out of range.
+    """
     key, number = _bits64("key", key), _bits64("number", number)
     lo, hi, _, _ = philox([number & MASK, number >> 32 & MASK, 0, 1], (key & MASK, key >> 32 & MASK))
     return lo | hi << 32

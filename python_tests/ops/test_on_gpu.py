@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.utils._pytree import tree_map
 
-from python_tests.ops.test_registry import samples
+from python_tests.ops.test_dispatch import samples
 from robustperf import ops, random
 from robustperf.nuisance import Affine, Compose, Contrast, Fog, GaussianNoise, Hue
 from robustperf.ops import registry

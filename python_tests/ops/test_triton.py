@@ -2,6 +2,7 @@
 arithmetic on the CPU, and every kernel compiled ahead of time. Processes of their own, for the interpreter is chosen
 when Triton is imported."""
 
+import itertools
 import os
 import re
 import subprocess
@@ -10,19 +11,20 @@ from pathlib import Path
 
 import pytest
 
+from python_tests.support.op_files import files_of
 from robustperf.ops import registry
 
 pytest.importorskip("triton", reason="triton is not installed: pip install 'robustperf[triton]'")
 
 HERE = Path(__file__).parent
 
-GROUPS = {
-    "draws, gaps and searches": ("test_draws", "triton_philox", "test_logit_gap", "test_best_of_k",
-                                 "test_best_of_k_gradient", "test_halfspace_box_projection",
-                                 "test_halfspace_box_projection_bounds", "test_line_search_step", "triton_searches",
-                                 "test_rbf_decision"),
-    "nuisances": ("test_nuisance_sample", "test_nuisance_draw", "test_nuisance"),
-}  # fmt: skip
+GROUPS = {  # operations, and files of tests for Triton alone
+    "draws, gaps and searches": ["triton_philox", "triton_searches"],
+    "nuisances": [],
+}
+for _op in registry.ops():
+    if files_of(_op):
+        GROUPS["nuisances" if _op.startswith("nuisance") else "draws, gaps and searches"].append(_op)
 
 # Kernels whose bits are those of csrc/core. Of the others some take a function of float64 from the device's library,
 # whose products and sums are contracted as they come.
@@ -40,8 +42,8 @@ def run(*command, **environment):
 
 @pytest.mark.parametrize("group", GROUPS)
 def test_under_the_interpreter(group, note_backend):
-    files = [f"{name}.py" for name in GROUPS[group]]
-    told = run(
+    files = {name: [f"{stem}.py" for stem in files_of(name) or [name]] for name in GROUPS[group]}
+    output = run(
         "-m",
         "pytest",
         "-v",
@@ -49,12 +51,12 @@ def test_under_the_interpreter(group, note_backend):
         "python_tests.ops.triton_interpreted",
         "-p",
         "no:cacheprovider",
-        *files,
+        *itertools.chain(*files.values()),
         TRITON_INTERPRET="1",
     )
-    for file in files:
-        assert re.search(rf"{file}::\S+ PASSED", told), f"no test of {file} passed:\n{told}"
-    assert "SKIPPED" not in told, told
+    for name, of_name in files.items():
+        assert re.search(rf"({'|'.join(of_name)})::\S+ PASSED", output), f"no test of {name} passed:\n{output}"
+    assert "SKIPPED" not in output, output
     note_backend("triton-interpreted")
 
 

@@ -15,7 +15,7 @@ SELECTIONS = ("sample", "batch")
 
 _FLOAT32, _FLOAT64 = check.REAL
 
-_DEFAULTS = ("sample", 0.0, -100, 0)  # of the settings: they need no look
+_DEFAULTS = ("sample", 0.0, -100, 0)  # of the settings, which need no check
 
 
 def best_of_k(
@@ -52,10 +52,10 @@ def best_of_k(
         ignore_index: rows with this target have loss 0 and index 0.
         running: what an earlier call returned, with the same target and settings: updated in place. A loss of NaN and
             an index of 0 are those of no draw at all. Both contiguous.
-        first: the number of the draw logits[0].
+        first: the index of the draw logits[0].
 
     Returns (loss [B], index [B] int64), in float64 for float64 logits and else in float32; those of `running` where it
-    is given. Where the logits ask for a gradient, the loss has that of the draws chosen, softmax(z) minus the smoothed
+    is given. Where the logits require a gradient, the loss has that of the draws chosen, softmax(z) minus the smoothed
     target in their rows and 0 in all others (the choice itself has none), so that R Algorithm 2, line 12 follows:
 
         loss, index = best_of_k(model(draws).unflatten(0, (k, -1)), target)
@@ -64,7 +64,7 @@ def best_of_k(
     Draws in chunks are for choosing alone: they take logits without a gradient (`with torch.no_grad():`).
 
     Raises TypeError for a wrong dtype, ValueError for a wrong shape, device, target, setting or backend, and for
-    `running` beside logits that ask for a gradient.
+    `running` beside logits that require a gradient.
     """
     if (selection, label_smoothing, ignore_index, first) != _DEFAULTS:
         label_smoothing, ignore_index, first = check.plain((label_smoothing, ignore_index, first))
@@ -139,9 +139,9 @@ def _check_operands(logits, target):
     check.tensor("target", target, (batch,), dtypes=(torch.int64,), device=logits.device)
 
 
-def _check(logits, target, loss, index, first, fresh, whole_batch, label_smoothing, ignore_index):
+def _check(logits, target, loss, index, first, first_chunk, whole_batch, label_smoothing, ignore_index):
     _check_operands(logits, target)
-    if not fresh:
+    if not first_chunk:
         dtype = torch.float32 if logits.dtype in check.HALF else logits.dtype
         for name, value, wanted in (("running loss", loss, dtype), ("running index", index, torch.int64)):
             check.tensor(name, value, target.shape, dtypes=(wanted,), device=logits.device)
@@ -155,7 +155,7 @@ def _fake(*args):
 
 _best_of_k = registry.register(
     "best_of_k",
-    "(Tensor logits, Tensor target, Tensor(a!) loss, Tensor(b!) index, int first, bool fresh, bool whole_batch, "
+    "(Tensor logits, Tensor target, Tensor(a!) loss, Tensor(b!) index, int first, bool first_chunk, bool whole_batch, "
     "float label_smoothing, int ignore_index, str backend) -> ()",
     _fake,
     check=_check,

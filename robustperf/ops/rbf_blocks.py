@@ -1,5 +1,5 @@
-"""The decision function of RBF machines and its gradient, block by block: the algorithm that every backend but the
-reference shares. A backend supplies the primitives."""
+"""The decision function of RBF support vector machines and its gradient, block by block: the algorithm of every backend
+but the reference. A backend supplies the primitives."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from robustperf import check
 
 
 @torch.no_grad()
-def best_of_k(logits, target, loss, index, first, fresh, whole_batch, label_smoothing, ignore_index):
+def best_of_k(logits, target, loss, index, first, first_chunk, whole_batch, label_smoothing, ignore_index):
     draws, batch, classes = logits.shape
     ignored = target == ignore_index
     check.labels("target", target[~ignored], classes)
@@ -16,7 +16,7 @@ def best_of_k(logits, target, loss, index, first, fresh, whole_batch, label_smoo
         label_smoothing=label_smoothing,
         ignore_index=ignore_index,
     )
-    if fresh:
+    if first_chunk:
         loss.fill_(torch.nan)
         index.zero_()
     loss.masked_fill_(ignored, 0.0)
