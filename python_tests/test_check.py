@@ -1,4 +1,4 @@
-"""The checks that others share: what they let through, and what their errors say."""
+"""The shared checks of arguments: what they accept, and their errors."""
 
 import math
 import re
@@ -31,13 +31,13 @@ def test_tensors_that_fit(shape):
         ((), "[]"),
     ],
 )
-def test_tensors_of_another_shape(shape, text):
+def test_tensors_of_a_wrong_shape(shape, text):
     with pytest.raises(ValueError) as error:
         check.tensor("x", torch.zeros(2, 3), shape)
     assert str(error.value) == f"x: expected shape {text}, got [2, 3]"
 
 
-def test_tensors_of_another_kind():
+def test_tensors_of_a_wrong_type():
     with pytest.raises(TypeError, match="^x: expected a tensor, got ndarray$"):
         check.tensor("x", np.zeros(3))
     with pytest.raises(TypeError, match="^x: expected torch.float32 or torch.float64, got torch.float16$"):
@@ -89,7 +89,7 @@ def test_bounds_that_are_not_two_numbers(value):
 
 
 @pytest.mark.parametrize("value", [(1, 0), (1, 1), (0, math.inf), (-math.inf, 0), (math.nan, 1), (0, math.nan)])
-def test_bounds_that_hold_no_box(value):
+def test_empty_and_infinite_bounds(value):
     with pytest.raises(ValueError, match="^bounds: expected finite lower < upper, got"):
         check.bounds(value)
 
@@ -195,7 +195,7 @@ def test_images_out_of_bounds(wrong):
         check.images("x", value, (0.0, 1.0))
 
 
-def test_what_is_no_batch_of_images():
+def test_anything_but_a_batch_of_images():
     with pytest.raises(ValueError, match=r"^x: expected a batch of shape \[B, ...\], got \[5\]$"):
         check.images("x", torch.rand(5))
     with pytest.raises(ValueError, match=r"^x: expected shape \[B, ...\], got \[\]$"):

@@ -1,4 +1,4 @@
-"""Files that are written atomically, read only where they are regular files, and folders that one process has."""
+"""Atomic writes, reads of regular files only, and locked folders."""
 
 import errno
 import os
@@ -48,7 +48,7 @@ def parts(folder):
     return [path.name for path in folder.iterdir() if path.name.endswith(".part")]
 
 
-def test_the_file_appears_whole(tmp_path):
+def test_the_file_is_written_atomically(tmp_path):
     path = tmp_path / "file"
     path.write_text("before")
     with atomic_write(path) as partial:
@@ -58,14 +58,14 @@ def test_the_file_appears_whole(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_the_file_has_the_modes_of_any_other(tmp_path):
+def test_the_file_has_the_usual_permissions(tmp_path):
     (tmp_path / "plain").touch()
     with atomic_write(tmp_path / "file") as partial:
         partial.write_text("")
     assert (tmp_path / "file").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
-def test_an_error_leaves_what_was_there(tmp_path):
+def test_an_error_leaves_the_old_file(tmp_path):
     path = tmp_path / "file"
     path.write_text("before")
     with pytest.raises(OSError, match=rf"{path} could not be written \(disk full\)"), atomic_write(path) as partial:
@@ -75,7 +75,7 @@ def test_an_error_leaves_what_was_there(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_disk_that_is_full_is_named(tmp_path):
+def test_the_error_for_a_full_disk_names_the_file(tmp_path):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
     try:
@@ -93,7 +93,7 @@ def test_a_missing_folder_is_named(tmp_path):
             pass
 
 
-def test_what_a_killed_process_was_writing_is_removed(tmp_path, writer):
+def test_partial_files_of_killed_processes_are_removed(tmp_path, writer):
     others = [tmp_path / name for name in ("archive.zip.part", ".download.part", ".file.12x.part")]
     for path in others:
         path.write_text("of another program")
@@ -108,7 +108,7 @@ def test_what_a_killed_process_was_writing_is_removed(tmp_path, writer):
     assert sorted(parts(tmp_path)) == sorted(path.name for path in others)
 
 
-def test_a_folder_is_of_one_process(tmp_path, writer):
+def test_a_folder_is_locked_for_one_process(tmp_path, writer):
     folder = tmp_path / "run"
     with pytest.raises(ValueError, match=f"out: {folder} is in use by another process"), lock_folder(folder):
         pass
@@ -133,7 +133,7 @@ def special(kind, path):
 
 
 @pytest.mark.parametrize("kind", ["a folder", "a FIFO", "a device", "a socket"])
-def test_what_is_no_regular_file_is_neither_opened_nor_replaced(tmp_path, monkeypatch, kind):
+def test_only_regular_files_are_opened_and_replaced(tmp_path, monkeypatch, kind):
     monkeypatch.chdir(tmp_path)  # a socket's path is short
     path = special(kind, Path("it"))
     for read in (check_regular, open_regular):
@@ -145,7 +145,7 @@ def test_what_is_no_regular_file_is_neither_opened_nor_replaced(tmp_path, monkey
     assert os.listdir() == ["it"]
 
 
-def test_a_file_that_is_not_there_is_not_found(tmp_path):
+def test_a_missing_file(tmp_path):
     with pytest.raises(FileNotFoundError):
         check_regular(tmp_path / "none")
 
@@ -162,7 +162,7 @@ def test_home_is_expanded(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("content", ["", '{"seed": 1', "[1]", "[" * 100_000, '{"seed": \xff}'])
-def test_settings_that_are_damaged_are_named(tmp_path, content):
+def test_damaged_settings_are_named(tmp_path, content):
     path = tmp_path / "settings.json"
     path.write_text(content, encoding="latin-1")
     with pytest.raises(ValueError, match=f"out: {path} is damaged .* cannot be resumed; the other files"):

@@ -1,4 +1,4 @@
-"""What is imported when: the library without what few need, the command line's help without torch."""
+"""Lazy imports: the library without optional modules, the command line's help without torch."""
 
 import ast
 import json
@@ -24,7 +24,7 @@ def imported(code):
     return set(json.loads(done.stderr.splitlines()[-1]))
 
 
-def test_the_library_is_imported_without_what_few_need():
+def test_the_library_does_not_import_optional_modules():
     assert not {"torch", "numpy", *HEAVY} & imported("import robustperf")
     everything = imported("import robustperf as rp\nfor name in dir(rp): getattr(rp, name)")
     assert {"torch", "robustperf.ops.best_of_k", "robustperf.training.fit"} <= everything and not HEAVY & everything

@@ -1,4 +1,4 @@
-"""The pictures: what is drawn equals the curve, the file is written whole, and pyplot never learns of it."""
+"""Figures: they equal the curves, are written atomically, and do not touch pyplot."""
 
 import math
 import subprocess
@@ -34,14 +34,14 @@ def last_step(curve):
 @pytest.mark.parametrize(
     "suffix, start", [(".png", b"\x89PNG"), (".pdf", b"%PDF"), (".svg", b"<?xml"), ("", b"\x89PNG")]
 )
-def test_the_picture_is_written_in_its_suffix_format_and_nothing_else_is_left(tmp_path, curves, suffix, start):
+def test_the_suffix_sets_the_format_and_no_other_file_is_left(tmp_path, curves, suffix, start):
     path = tmp_path / f"curves{suffix}"
     plot.margin_curves(curves, path)
     assert path.read_bytes().startswith(start) and path.stat().st_size > 5000
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_picture_that_fails_leaves_the_old_file_whole(tmp_path, curves):
+def test_a_figure_that_fails_leaves_the_old_file(tmp_path, curves):
     path = tmp_path / "curves.xyz"
     path.write_text("old")
     with pytest.raises(ValueError, match="xyz"):
@@ -66,7 +66,7 @@ assert "matplotlib.pyplot" not in sys.modules
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
-def test_pyplot_figures_backend_and_settings_stay_as_they_are(curves):
+def test_pyplots_figures_backend_and_settings_are_unchanged(curves):
     pyplot = pytest.importorskip("matplotlib.pyplot")
     import matplotlib
 
@@ -80,7 +80,7 @@ def test_pyplot_figures_backend_and_settings_stay_as_they_are(curves):
     pyplot.close(mine)
 
 
-def test_the_line_and_the_shade_are_the_curve_and_its_band(curves):
+def test_the_line_and_the_shaded_area_are_the_curve_and_its_band(curves):
     figure = plot.margin_curves(curves, confidence=0.8)
     for curve, line, shade in zip(curves.values(), figure.axes[0].lines, figure.axes[0].collections, strict=True):
         x, y = line.get_data()
@@ -93,7 +93,7 @@ def test_the_line_and_the_shade_are_the_curve_and_its_band(curves):
         assert corners[:, 1].min() == band.lower(28.0) and corners[:, 1].max() == band.upper(0.0)
 
 
-def test_the_axis_ends_where_the_last_curve_reaches_its_floor(curves):
+def test_the_axis_ends_where_the_last_curve_reaches_its_lowest_level(curves):
     def right(*shown):
         return plot.margin_curves(dict(enumerate(shown))).axes[0].get_xlim()
 
@@ -106,25 +106,25 @@ def test_the_axis_ends_where_the_last_curve_reaches_its_floor(curves):
     assert right(MarginCurve.from_margins([2.9, 7.0], 3.0)) == (0, 3)
 
 
-def test_the_legend_gives_the_area_and_how_many_points_have_no_example(curves):
+def test_the_legend_gives_the_area_and_the_points_without_an_example(curves):
     plain, robust = legend_texts(plot.margin_curves(curves))
     assert plain == f"plain:  R = {curves['plain'].area:#.4g}"
     assert robust == f"robust:  R = {curves['robust'].area:#.4g}  (no adversarial example found: 7 of 60)"
 
 
-def test_the_legend_says_what_the_shade_is(curves):
+def test_the_legend_explains_the_shaded_area(curves):
     assert "99 % confidence band" in plot.margin_curves(curves, confidence=0.99).legends[0].get_title().get_text()
 
 
 @pytest.mark.parametrize("norm, name", [(2, "$L_2$"), (math.inf, r"$L_\infty$"), (1, "$L_1$"), (2.0, "$L_2$")])
-def test_the_axes_name_the_norm_and_the_share(curves, norm, name):
+def test_the_axes_name_the_norm_and_the_fraction(curves, norm, name):
     axes = plot.margin_curves(curves, norm=norm, title="digits").axes[0]
     assert axes.get_xlabel() == rf"distance $\epsilon$ ({name})"
     assert axes.get_ylabel().replace("\n", " ") == r"fraction of points with no adversarial example within $\epsilon$"
     assert axes.get_title() == "digits"
 
 
-def test_no_text_overlaps_the_curves_or_leaves_the_picture(curves):
+def test_no_text_overlaps_the_curves_or_leaves_the_figure(curves):
     figure = plot.margin_curves({f"{name} {i}": curve for i in range(5) for name, curve in curves.items()}, title="t")
     figure.canvas.draw()
     axes, legend = figure.axes[0], figure.legends[0].get_window_extent()
@@ -179,7 +179,7 @@ def pictures(figure):
     return [axes.images[0] for axes in figure.axes]
 
 
-def test_a_row_an_image_first_x_then_its_draws(drawn):
+def test_one_row_per_image_x_then_its_draws(drawn):
     x, draws = drawn
     figure = plot.image_grid(x, draws)
     shown = pictures(figure)
@@ -211,7 +211,7 @@ def test_small_images_are_shown_as_squares(size, nearest):
     assert all((image.get_interpolation() == "nearest") == nearest for image in shown)
 
 
-def test_delta_is_above_each_draw_while_it_is_short(drawn):
+def test_a_short_delta_is_above_each_draw(drawn):
     delta = torch.tensor([-12.345, 0.067891, 123.4]).expand(5, 3, 3)
     titles = [axes.get_title() for axes in plot.image_grid(*drawn, delta).axes]
     assert titles[0] == "x" and titles[6] == titles[12] == ""
@@ -234,7 +234,7 @@ def test_names_stand_above_the_columns(drawn):
 
 
 @pytest.mark.parametrize("draws", [1, 12])
-def test_no_text_of_the_grid_overlaps_or_leaves_the_picture(draws):
+def test_no_text_of_the_grid_overlaps_or_leaves_the_figure(draws):
     title = " + ".join(["brightness((-0.4, 0.4))"] * 6)
     figure = plot.image_grid(
         torch.rand(2, 1, 8, 8),
@@ -257,7 +257,7 @@ def test_no_text_of_the_grid_overlaps_or_leaves_the_picture(draws):
             assert one.x1 <= other.x0 or other.x1 <= one.x0 or one.y1 <= other.y0 or other.y1 <= one.y0
 
 
-def test_the_grid_is_written_whole(tmp_path, drawn):
+def test_the_grid_is_written_atomically(tmp_path, drawn):
     for suffix, start in ((".png", b"\x89PNG"), (".svg", b"<?xml")):
         path = tmp_path / f"grid{suffix}"
         figure = plot.image_grid(*drawn, path=path, title="fog", labels=["a", "b", "c"])

@@ -1,4 +1,4 @@
-"""The picture of domains: bars, shades, texts and the images shown are those of the values."""
+"""The figure of domains: bars, shaded ranges, texts and images match the values."""
 
 import math
 
@@ -60,7 +60,7 @@ def test_bars_shades_and_texts(x, values, tmp_path):
     assert path.read_bytes().startswith(b"\x89PNG")
 
 
-def test_images_stand_under_their_bins_and_beside_their_domain(x, values):
+def test_images_are_under_their_bins_and_beside_their_domain(x, values):
     figure = plot.domain_overview(x, values, EDGES, "brightness", RANGES)
     _, bins, *domains = figure.axes
     shown = tiles(bins)
@@ -89,7 +89,7 @@ def test_nothing_overlaps(x, values):
     assert all(0 <= box.x0 and box.x1 <= width and 0 <= box.y0 and box.y1 <= height for box in boxes)
 
 
-def test_without_domains_there_is_the_histogram_and_its_images(x, values):
+def test_the_histogram_and_its_images_without_domains(x, values):
     figure = plot.domain_overview(x[:, :1], values, EDGES, "contrast")
     assert len(figure.axes) == 2 and not figure.texts
     empty = plot.domain_overview(x[:1], values[:1], EDGES, "contrast", {"none": (-5.0, -1.0)})
@@ -106,7 +106,7 @@ def test_without_domains_there_is_the_histogram_and_its_images(x, values):
         ({"edges": torch.tensor([1, 1, 2])}, "edges: expected"),
     ],
 )
-def test_what_cannot_be_drawn_is_refused(x, values, change, match):
+def test_wrong_arguments(x, values, change, match):
     arguments = {"x": x, "values": values, "edges": EDGES} | change
     with pytest.raises(ValueError, match=match):
         plot.domain_overview(**arguments, measure="brightness")

@@ -1,4 +1,4 @@
-"""Names and titles in pictures are text, and what surrounds matplotlib does not matter to them."""
+"""Names and titles in figures are text, whatever the settings of matplotlib."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ NAMES = ["_base", "cost $5 \\q $10", "$", "a_b^c {", "100 % & # ~", "über", "\\
 CURVE = MarginCurve(torch.tensor([0.1, 0.2, 0.3]), 1.0)
 
 
-def test_names_of_curves_are_in_the_legend_as_they_are(tmp_path):
+def test_names_of_curves_are_verbatim_in_the_legend(tmp_path):
     figure = plot.margin_curves({name: CURVE for name in NAMES}, tmp_path / "curves.png", title=NAMES[1])
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == [f"{name}:  R = 0.2000" for name in NAMES]
@@ -26,7 +26,7 @@ def test_names_of_curves_are_in_the_legend_as_they_are(tmp_path):
 
 @pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf"])
 @pytest.mark.parametrize("text", NAMES[1:5])
-def test_titles_labels_and_names_are_no_mathematics(tmp_path, text, suffix):
+def test_titles_labels_and_names_are_not_mathematics(tmp_path, text, suffix):
     path, x, drawn = tmp_path / f"a{suffix}", torch.rand(2, 1, 8, 8), torch.rand(1, 2, 1, 8, 8)
     plot.image_grid(x, drawn, path=path, title=text, labels=[text, "b"], names=[text])
     plot.domain_overview(x, torch.tensor([1.0, 2.0]), torch.tensor([0, 3]), text, {text: (0.0, 3.0)}, path, text)
@@ -39,7 +39,7 @@ def test_the_axes_are_mathematics():
     assert figure.axes[0].xaxis.label.get_parse_math() and not figure.legends[0].get_texts()[0].get_parse_math()
 
 
-def test_names_are_no_tex_either():
+def test_names_are_not_tex_either():
     with matplotlib.rc_context({"text.usetex": True}):
         figure = plot.margin_curves({"a_b": CURVE}, title="c_d")
     assert not figure.legends[0].get_texts()[0].get_usetex() and not figure.axes[0].title.get_usetex()
@@ -62,13 +62,15 @@ assert matplotlib.get_backend() == "svg" or {named!r} != "svg"  # one that is th
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_where_a_picture_can_go(tmp_path, monkeypatch):
+def test_paths_of_figures(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     for name in ("a.png", "a.PNG", "a.pdf", "a.svg", "a"):
         assert plot.check_path(f"~/{name}") == tmp_path / name
     plot.margin_curves({"a": CURVE}, "~/a.PNG")
     assert (tmp_path / "a.PNG").read_bytes().startswith(b"\x89PNG")
-    with pytest.raises(ValueError, match=r"path: expected a picture's suffix, such as .png, .* got .*/a\.xyz"):
+    with pytest.raises(
+        ValueError, match=r"path: expected the suffix of an image format, such as .png, .* got .*/a\.xyz"
+    ):
         plot.check_path(tmp_path / "a.xyz")
     with pytest.raises(FileNotFoundError, match="path: expected one in a folder that exists"):
         plot.check_path(tmp_path / "none/a.png")

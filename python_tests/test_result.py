@@ -1,4 +1,4 @@
-"""What results print, in a line and in a notebook, and that copies and pickles of everything are equal."""
+"""How results print, on a line and in a notebook, and that copies and pickles are equal."""
 
 import base64
 import copy
@@ -78,7 +78,7 @@ RESULTS = [
 
 
 @pytest.mark.parametrize("result, line", RESULTS, ids=[line.partition("(")[0] for _, line in RESULTS])
-def test_a_line_and_a_table(result, line):
+def test_repr_and_html_table(result, line):
     assert repr(result) == line
     html = result._repr_html_()
     assert html.count("<table>") == html.count("</table>") == 1
@@ -90,7 +90,7 @@ def test_a_line_and_a_table(result, line):
     assert result != line
 
 
-def test_a_curve_shows_its_picture():
+def test_a_curve_shows_its_figure():
     html = CURVE._repr_html_()
     head = "<img src='data:image/png;base64,"
     assert html.startswith(head)
@@ -235,7 +235,7 @@ def test_wrong_attacks(attacks, error, message):
         rp.margins(torch.nn.Flatten(), torch.zeros(1, 2), attacks=attacks)
 
 
-def test_progress_when_asked_for(capfd):
+def test_progress_on_request(capfd):
     torch.manual_seed(0)
     model, x = rp.nets.build("small-cnn", size=8), rp.data.load("digits").x[:6]
 

@@ -1,4 +1,4 @@
-"""Argument checks used by several functions; every error names the argument, what was expected and what was given."""
+"""Checks of arguments; every error has the form `name: expected ..., got ...`."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ REAL = (torch.float32, torch.float64)
 HALF = (torch.bfloat16, torch.float16)
 
 Box = tuple[float, float] | tuple[torch.Tensor, torch.Tensor]
-"""(lower, upper) of the box that images live in: numbers, or tensors that broadcast to an image."""
+"""(lower, upper) of the pixel values of an image: numbers, or tensors that broadcast to an image."""
 
-_ROUNDING = 1e-6  # of the box's width: more than the rounding of normalising an image in float32
+_ROUNDING = 1e-6  # fraction of the box's width: more than the rounding of normalising an image in float32
 
 
 def tensor(
@@ -29,8 +29,15 @@ def tensor(
     dtypes: tuple[torch.dtype, ...] = REAL,
     device: torch.device | None = None,
 ) -> torch.Tensor:
-    """`value` if it is a tensor of one of `dtypes`, of `shape` (a text or an Ellipsis at the end fits any size) and on
-    `device`; TypeError for no tensor or a wrong dtype, ValueError for the rest."""
+    """`value` if it is a tensor of one of `dtypes`, of `shape`, and on `device`.
+
+    Args:
+        shape: sizes, names that match any size, and an Ellipsis at the end that matches any further dimensions.
+
+    Raises TypeError unless `value` is a tensor of one of `dtypes`, ValueError for a wrong shape or device.
+
+    >>> check.tensor("x", x, ("B", 3, ...))  # doctest: +SKIP
+    """
     if not isinstance(value, torch.Tensor):
         raise TypeError(f"{name}: expected a tensor, got {type(value).__name__}")
     if value.dtype not in dtypes:
@@ -51,7 +58,7 @@ def tensor(
 
 
 def norm(value: Any) -> float:
-    """1, 2 or inf as a float, from a number or from a text."""
+    """1, 2 or inf as a float, from a number or text; ValueError for anything else."""
     try:
         number = float(value)
     except (TypeError, ValueError):
@@ -62,7 +69,10 @@ def norm(value: Any) -> float:
 
 
 def bounds(value: Any) -> tuple[float, float]:
-    """(lower, upper) as floats, in this order."""
+    """(lower, upper) as floats.
+
+    Raises TypeError unless `value` is a pair of numbers, ValueError unless they are finite and lower < upper.
+    """
     try:
         lower, upper = map(float, value)
     except (TypeError, ValueError):
@@ -73,15 +83,17 @@ def bounds(value: Any) -> tuple[float, float]:
 
 
 def box(value: Any, shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Box:
-    """`bounds` of images of `shape`, as `dtype` has them: what `clamp` gives is within.
+    """`bounds` of images of `shape`, rounded to `dtype`, so that the results of `clamp` are within them.
 
     Args:
-        value: (lower, upper), each a number, or an array: [C] for each channel (the images' first axis; each feature
-            where they are [D]), or of a shape that broadcasts to `shape`. ±inf where there is no bound.
+        value: (lower, upper), each a number or an array: [C], one per channel (the images' first axis; one per feature
+            if images are [D]), or of a shape that broadcasts to `shape`. ±inf for no bound.
+        shape: of an image.
+        dtype, device: of the images.
 
-    Returns two floats where both are numbers, otherwise two tensors of one shape that broadcasts to `shape`.
+    Returns two floats if both are numbers, otherwise two tensors of one shape that broadcasts to `shape`.
 
-    Raises TypeError for what is no pair of numbers or arrays, ValueError for a shape that does not fit, or unless
+    Raises TypeError unless `value` is a pair of numbers or arrays, ValueError for a shape that does not fit, or unless
     lower < upper everywhere.
     """
     try:
@@ -102,7 +114,7 @@ def box(value: Any, shape: Sequence[int], dtype: torch.dtype, device: torch.devi
 
 
 def _to_image(bound: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
-    """A bound in a shape that broadcasts to an image's."""
+    """A bound, reshaped so that it broadcasts to an image."""
     given = list(bound.shape)
     if bound.numel() == 1:
         return bound.reshape(())
@@ -118,7 +130,7 @@ def _to_image(bound: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
 
 
 def width(bounds: Box, x: torch.Tensor) -> float:
-    """The mean width of the box over the values of an image of x [B, ...]; one without a bound counts as 1 wide."""
+    """The mean of upper - lower over the values of an image of x [B, ...]; an unbounded value counts as 1."""
     if isinstance(bounds[0], torch.Tensor):
         widths = (bounds[1] - bounds[0]).double().expand(x.shape[1:])
         return torch.where(widths.isfinite(), widths, 1.0).mean().item() if widths.numel() else 1.0
@@ -126,14 +138,16 @@ def width(bounds: Box, x: torch.Tensor) -> float:
 
 
 def rounded(bounds: tuple[float, float], dtype: torch.dtype) -> tuple[float, float]:
-    """The bounds as `dtype` has them: what `clamp` gives is within them."""
+    """The bounds rounded to `dtype`, so that the results of `clamp` are within them."""
     lower, upper = torch.tensor(bounds, dtype=dtype).tolist()
     return lower, upper
 
 
 def plain(value: Any) -> Any:
-    """`value` as Python has it: numbers of NumPy, also within tuples, lists and dicts, become Python's own, which JSON
-    takes and which print alike. Anything else stays as it is."""
+    """`value` with NumPy's numbers, also within tuples, lists and dicts, converted to Python's, as JSON needs.
+
+    Anything else is returned unchanged.
+    """
     if isinstance(value, np.generic):
         return value.item()
     if type(value) in (tuple, list):
@@ -144,7 +158,7 @@ def plain(value: Any) -> Any:
 
 
 class Settings:
-    """A base of dataclasses: their fields are `plain` before their own `__post_init__` checks them."""
+    """A base class of dataclasses: `plain` converts the fields before the subclass's `__post_init__` checks them."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -161,7 +175,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name, value in list(vars(self).items()):
-            object.__setattr__(self, name, plain(value))  # frozen ones too
+            object.__setattr__(self, name, plain(value))  # works for frozen dataclasses too
 
 
 def is_number(value: object) -> TypeGuard[float]:
@@ -238,15 +252,18 @@ def labels(name: str, value: torch.Tensor, classes: int, *, synchronise: bool = 
 def images(name: str, value: Any, bounds: Box | None = None) -> torch.Tensor:
     """A batch [B, ...] of finite float images, clamped to `bounds` if they are given.
 
-    A pixel beyond a bound by rounding, up to 1e-6 of the box's width, is clamped; a farther one is a ValueError that
-    names the worst. `value` itself is returned where there is nothing to clamp.
+    A pixel that exceeds a bound by rounding, up to 1e-6 of the box's width, is clamped. `value` itself is returned if
+    there is nothing to clamp.
+
+    Raises TypeError for a wrong type or dtype, ValueError for a wrong shape, a pixel that is not finite, or one beyond
+    the bounds; the error names the worst.
     """
     tensor(name, value, ("B", ...))
     if value.dim() < 2:
         raise ValueError(f"{name}: expected a batch of shape [B, ...], got {list(value.shape)}")
     if not value.numel():
         return value
-    low, high = (v.item() for v in value.detach().aminmax())  # NaN shows in both
+    low, high = (v.item() for v in value.detach().aminmax())  # NaN if any pixel is
     if not (math.isfinite(low) and math.isfinite(high)):
         raise ValueError(f"{name}: expected finite pixels, got {_first_fault(value, ~value.isfinite())}")
     if bounds is None:
@@ -274,14 +291,14 @@ def images(name: str, value: Any, bounds: Box | None = None) -> torch.Tensor:
 
 
 def finite(name: str, value: torch.Tensor) -> torch.Tensor:
-    """`value` if all its entries are finite."""
+    """`value` if all its entries are finite; ValueError with the first other one."""
     if not (sound := value.isfinite()).all():
         raise ValueError(f"{name}: expected finite numbers, got {_first_fault(value, ~sound)}")
     return value
 
 
 def image_shape(name: str, value: Any) -> tuple[int, int, int]:
-    """(C, H, W), three integers above zero."""
+    """(C, H, W), three integers above 0; ValueError for anything else."""
     try:
         shape = tuple(map(operator.index, value))
     except TypeError:
@@ -292,7 +309,7 @@ def image_shape(name: str, value: Any) -> tuple[int, int, int]:
 
 
 def line_of(error: BaseException, most: int = 400) -> str:
-    """Another library's error message on one line of at most `most` characters; its type where it has none."""
+    """The message of an error on one line of at most `most` characters; its type if it has no message."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= most else f"{text[:most]}..."
 

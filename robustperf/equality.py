@@ -1,4 +1,4 @@
-"""Equality by value of objects that hold tensors: what was copied, or pickled and loaded, equals the original."""
+"""Equality by value for objects that hold tensors: a copy, or an object pickled and loaded, equals the original."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ import torch
 
 
 def same(one: Any, other: Any) -> bool:
-    """Whether two values are of one type and equal: tensors and arrays by dtype, shape and values (NaN equals NaN),
-    modules by type and weights, containers by what they hold, anything else by `==`."""
+    """Whether two values have the same type and are equal.
+
+    Tensors and arrays are compared by dtype, shape and values (NaN equals NaN), modules by type and weights, containers
+    by their contents, everything else by `==`.
+    """
     if one is other:
         return True
     if type(one) is not type(other):

@@ -1,5 +1,5 @@
-"""Texts that name objects: lists such as `fgsm, pgd(eps=2, steps=20)` and sums such as `rotation(30) +
-brightness((-0.1, 0.4))`; a mistake is shown in its place."""
+"""Objects from text: lists such as `fgsm, pgd(eps=2, steps=20)` and sums such as `rotation(30) +
+brightness((-0.1, 0.4))`; errors point at the position in the text."""
 
 from __future__ import annotations
 
@@ -16,23 +16,26 @@ Makers = Mapping[str, Callable[..., Any]]
 
 
 def build_list(text: str, makers: Makers) -> list[Any]:
-    """One object for each name in `text`, made by `makers[name](*args, **kwargs)` with the literals in brackets.
+    """One object per name in `text`, made by `makers[name](*args, **kwargs)` with the literals in brackets.
 
-    Raises ValueError that points at the place: a name that is not known, an argument that is no literal, or one that
-    its maker refuses.
+    Raises ValueError that points at the position of an unknown name, of an argument that is not a literal, or of one
+    that the maker refuses.
+
+    >>> build_list("complex(1, 2)", {"complex": complex})
+    [(1+2j)]
     """
-    tree, text = _parsed(text, "names with commas between them")
+    tree, text = _parsed(text, "names separated by commas")
     return [_make(item, text, makers) for item in (tree.elts if isinstance(tree, ast.Tuple) else [tree])]
 
 
 def build_sum(text: str, makers: Makers) -> list[Any]:
-    """As `build_list`, of names with + between them."""
-    tree, text = _parsed(text, "names with + between them")
+    """As `build_list`, for names joined by +."""
+    tree, text = _parsed(text, "names joined by +")
     return [_make(term, text, makers) for term in _terms(tree, text)]
 
 
 def _parsed(text: str, expected: str) -> tuple[ast.expr, str]:
-    """The expression, and the line that its places are counted in."""
+    """The expression, and the line that its positions refer to."""
     text = " ".join(text.split("\n")).strip()
     if not text.strip(" ()"):
         raise ValueError(f"expected {expected}, got {text!r}")
@@ -40,7 +43,7 @@ def _parsed(text: str, expected: str) -> tuple[ast.expr, str]:
         return ast.parse(text, mode="eval").body, text
     except (RecursionError, MemoryError):
         raise ValueError(f"expected {expected}, got brackets or signs nested too deeply") from None
-    except SyntaxError as error:  # at 0: the text ends too early
+    except SyntaxError as error:  # offset 0: the text ends too early
         raise _at(text, (error.offset or len(text) + 1) - 1, error.msg) from None
 
 
@@ -56,7 +59,7 @@ def _terms(tree: ast.expr, text: str) -> list[ast.expr]:
 
 
 def _after(node: ast.expr, text: str) -> int:
-    """The place of what follows a node, behind spaces and closing brackets."""
+    """The position after a node, past spaces and closing brackets."""
     rest = text[node.end_col_offset :]
     return len(text) - len(rest.lstrip(" )"))
 
@@ -76,7 +79,7 @@ def _make(item: ast.expr, text: str, makers: Makers) -> Any:
 
 
 def _argument_meant(error: Exception, maker: Callable[..., Any]) -> str:
-    """What an argument that `maker` does not know may have been meant to be."""
+    """A suggestion for an argument that `maker` does not know."""
     unknown = re.search(r"unexpected keyword argument '(\w+)'$", str(error))
     return did_you_mean(unknown[1], inspect.signature(maker).parameters) if unknown else ""
 
@@ -88,7 +91,7 @@ def _value(node: ast.expr, text: str) -> Any:
         return ast.literal_eval(node)
     except (TypeError, ValueError):
         raise _at(
-            text, node.col_offset, "expected a number, a word in quotes, True, False, None or a tuple of these"
+            text, node.col_offset, "expected a number, a quoted string, True, False, None or a tuple of these"
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""Lazy packages: names are imported on first use, so that a program without torch does not wait for it."""
+"""Lazy packages: names are imported on first use, so that programs that do not need torch do not wait for it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Any
 def lazily(
     package: str, names: Iterable[str], modules: Mapping[str, str]
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """The `__getattr__` and `__dir__` of a package that offers `names`.
+    """The `__getattr__` and `__dir__` of a package with the public `names`.
 
     Args:
         package: its `__name__`.
-        names: its public names, its `__all__`: what `dir` shows.
-        modules: a name, public or not, -> the module of the package that defines it. A public name without one is a
-            module itself, or there from the start.
+        names: its public names, `__all__`, which `dir` shows.
+        modules: name, public or not -> the module of the package that defines it. A public name without an entry is a
+            module itself, or defined in the package.
     """
     public = sorted(names)
 

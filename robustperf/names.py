@@ -1,6 +1,6 @@
-"""Names that texts and options use; the error for a misspelt one suggests the closest.
+"""Names in text and options; the error for a misspelt one suggests the closest.
 
-Nothing here needs torch, so that the command line can list the names in its help without it.
+Nothing here imports torch, so that the command line can list the names in its help without it.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 ROOT_VARIABLE = "ROBUSTPERF_DATA"
-"""The environment variable of the folder that holds a folder for each data set."""
+"""The environment variable of the data root, a folder with one folder per data set."""
 
 MEASURES = ("brightness", "contrast")
-"""What the domains of a data set are measured by (R Table 10)."""
+"""The measures that define the domains of a data set (R Table 10)."""
 
 CORRUPTIONS = (
     "identity",
@@ -41,19 +41,22 @@ OPTIMIZERS = {"adadelta": ("Adadelta", 1.0), "adam": ("Adam", 1e-3), "sgd": ("SG
 """A name -> (the class in torch.optim, the papers' learning rate: R A.2 for Adadelta and SGD, T A.1 for Adam)."""
 
 PRECISIONS = ("no", "bf16", "fp16")
-"""What `training.fit` computes in, beside float32."""
+"""The mixed precisions of `training.fit`; "no" is float32."""
 
 
 def did_you_mean(value: object, known: Iterable[str]) -> str:
-    """ "; did you mean 'fgsm'?" for the name in `known` closest to the text `value`, case aside, or nothing."""
+    """ "; did you mean 'fgsm'?" for the name in `known` closest to the text `value`, ignoring case, or ""."""
     folded = {name.lower(): name for name in known}
     close = get_close_matches(value.lower(), folded, n=1) if isinstance(value, str) else []
     return f"; did you mean {folded[close[0]]!r}?" if close else ""
 
 
 def check_name(argument: str, value: str, known: Iterable[str], further: str = "") -> str:
-    """`value` if it is in `known`; otherwise ValueError that names the argument, the names (and what `further` says
-    may be given as well), what came and what it may have been meant to be."""
+    """`value` if it is in `known`.
+
+    Otherwise raises ValueError with the argument, the known names (and `further`, other valid values), the value and a
+    suggestion.
+    """
     known = tuple(known)
     if value not in known:
         raise ValueError(

@@ -9,7 +9,7 @@ from robustperf.equality import same
 
 
 class Result:
-    """A subclass, such as a frozen dataclass with `eq=False`, lists in `_facts` what it prints."""
+    """A subclass, such as a frozen dataclass with `eq=False`, returns the values to print from `_facts`."""
 
     def _facts(self) -> dict[str, Any]:
         """The summary values by name; "" for a value without a name."""
@@ -20,7 +20,7 @@ class Result:
         return f"{type(self).__name__}({', '.join(f'{name}={text}' if name else text for name, text in facts)})"
 
     def _repr_html_(self) -> str:
-        """A table, which notebooks show."""
+        """An HTML table, for notebooks."""
         rows = "".join(
             f"<tr><th style='text-align: left'>{escape(name or 'name')}</th><td>{escape(_text(value))}</td></tr>"
             for name, value in self._facts().items()
@@ -37,7 +37,7 @@ class Result:
 
 
 def _text(value: Any) -> str:
-    """Floats with three digits."""
+    """`value` as text, floats with three significant digits."""
     if isinstance(value, tuple):
         return "(" + ", ".join(map(_text, value)) + ")"
     return f"{value:.3g}" if isinstance(value, float) else str(value)

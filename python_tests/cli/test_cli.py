@@ -1,4 +1,4 @@
-"""The command line as a user meets it: what it prints, what it leaves, and how it fails."""
+"""The command line: its output, its files and its errors."""
 
 import json
 import math
@@ -33,7 +33,7 @@ def weights(tmp_path):
 def run(*arguments, code=0):
     """Output and errors of `robustperf ARGUMENTS`, called as the console script calls it."""
     result = CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
-    if isinstance(result.exception, Exception) and code == 1:  # main() makes a line of it, see test_errors_are_a_line
+    if isinstance(result.exception, Exception) and code == 1:  # main() makes a line of it, see test_errors_are_one_line
         return str(result.exception)
     assert result.exit_code == code, result.output
     return result.output
@@ -101,8 +101,8 @@ def test_true_labels_and_norms(tmp_path, weights):
     (["--checkpoint", "nowhere.safetensors"], "no file nowhere.safetensors"),
     (["--model", "math:sqrt2"], "--model: expected MODULE:FUNCTION"),
     (["--model", "math"], "--model: expected MODULE:FUNCTION"),
-    (["--device", "abacus"], "--device: 'abacus' cannot be used"),
-    (["--device", "cuda:99"], "--device: 'cuda:99' cannot be used"),
+    (["--device", "abacus"], "--device: expected one that torch can use here, got 'abacus'"),
+    (["--device", "cuda:99"], "--device: expected one that torch can use here, got 'cuda:99'"),
 ])  # fmt: skip
 def test_wrong_arguments(tmp_path, weights, change, message):
     assert message in run(*ARGUMENTS, "--checkpoint", weights, "--out", tmp_path / "out", *change, code=1)
@@ -121,7 +121,7 @@ def test_a_checkpoint_that_is_not_safetensors(tmp_path):
     assert message.startswith("--checkpoint: expected a safetensors file")
 
 
-def test_errors_are_a_line(tmp_path):
+def test_errors_are_one_line(tmp_path):
     process = subprocess.run(
         [*COMMAND, *ARGUMENTS, "--checkpoint", "nowhere", "--out", str(tmp_path)],
         capture_output=True,
@@ -146,7 +146,7 @@ class Slow(torch.nn.Module):
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=["kill", "ctrl-c"])
-def test_an_interrupted_run_goes_on(tmp_path, monkeypatch, how):
+def test_an_interrupted_run_is_resumed(tmp_path, monkeypatch, how):
     (tmp_path / "slow_network.py").write_text(SLOW)
     monkeypatch.syspath_prepend(tmp_path)
     import slow_network
@@ -172,7 +172,7 @@ def test_an_interrupted_run_goes_on(tmp_path, monkeypatch, how):
     output = process.communicate()[0]
     if how == signal.SIGINT:
         assert process.returncode == 130
-        assert "of 3 batches are kept in" in output and "--resume" in output
+        assert "of 3 batches are saved in" in output and "--resume" in output
     first = (out / "parts" / "000000000.npz").read_bytes()
     assert "holds an earlier run" in run(*arguments, "--out", out, code=1)
     assert "--batch-size was 20 and is 30" in run(*arguments, "--batch-size", 30, "--out", out, "--resume", code=1)
@@ -187,7 +187,7 @@ def test_an_interrupted_run_goes_on(tmp_path, monkeypatch, how):
     assert "3 of 3 batches were done before" in run(*arguments, "--out", out, "--resume")  # a finished one, again
 
 
-def test_no_adversarial_example_is_said(tmp_path, weights):
+def test_points_without_an_adversarial_example_are_reported(tmp_path, weights):
     model, out = weights_file.load(weights), tmp_path / "out"
     for weight in model.parameters():
         torch.nn.init.zeros_(weight)

@@ -1,4 +1,4 @@
-"""`robustperf data`: what `list` shows, and `domains`' tables and pictures. (`fetch`'s tests are with the fetching.)"""
+"""`robustperf data`: the output of `list`, and the tables and figures of `domains`."""
 
 import gzip
 import struct
@@ -40,7 +40,7 @@ def test_the_list_command_shows_counts_and_what_is_missing(root):
     assert "missing usps/usps.h5" in line["usps"]
     assert "missing emnist/emnist-letters-train-images-idx3-ubyte.gz" in line["emnist-letters"]
     assert "missing cure-tsr/Real_Train/ChallengeFree" in line["cure-tsr"]
-    assert "not a sound npz" in line["gtsrb"]
+    assert "not a valid npz" in line["gtsrb"]
 
 
 def test_the_list_command_without_a_root_shows_digits(monkeypatch):
@@ -103,6 +103,6 @@ def test_domains_reads_a_folder_of_images(root):
         (["digits", "--out", "no/such/folder.png"], "--out: expected one in a folder that exists"),
     ],
 )
-def test_domains_refuses_what_it_cannot_do(arguments, match):
+def test_errors_of_domains(arguments, match):
     result = CliRunner().invoke(app, ["domains", *arguments])
     assert result.exit_code == 1 and match in str(result.exception)

@@ -1,5 +1,4 @@
-"""Errors on the command line: options instead of arguments, what a misspelt name may have been meant to be, and what is
-found before any work."""
+"""Errors on the command line: options instead of arguments, suggestions for misspelt names, early failures."""
 
 import os
 import subprocess
@@ -49,11 +48,11 @@ def run(*arguments, code=1):
     ("train", "mixed_precision: expected one of no", "--mixed-precision: expected one of no"),
     ("transfer", "penalty: expected more", "-C: expected more"),
 ])  # fmt: skip
-def test_options_in_place_of_arguments(command, message, expected):
+def test_errors_name_options_instead_of_arguments(command, message, expected):
     assert in_options(message, get_command(cli.app).commands[command]) == expected
 
 
-def test_the_library_speaks_of_arguments(tmp_path):
+def test_errors_of_the_library_name_arguments(tmp_path):
     """The same mistake in Python and on the command line."""
     torch.manual_seed(0)
     weights_file.save(tmp_path / "m.safetensors", nets.build("small-cnn", size=8))
@@ -155,7 +154,7 @@ def test_a_network_in_the_current_folder(beside):
     ],
 )
 @pytest.mark.parametrize("command", ["train", "margins", "evaluate"])
-def test_what_does_not_fit_is_found_before_any_work(beside, monkeypatch, command, images, labels, message):
+def test_mismatches_fail_before_any_work(beside, monkeypatch, command, images, labels, message):
     monkeypatch.chdir(beside)
     monkeypatch.delitem(sys.modules, "mynet", raising=False)
     count = 40 + labels  # a wrong label comes last, in a later batch
@@ -171,14 +170,14 @@ def test_what_does_not_fit_is_found_before_any_work(beside, monkeypatch, command
     assert not (beside / "out").exists()
 
 
-def test_what_does_not_fit_is_found_before_transfer(tmp_path):
+def test_mismatches_fail_before_transfer(tmp_path):
     np.savez(tmp_path / "x.npz", images=np.zeros((40, 8, 8), np.uint8), labels=np.zeros(40, np.int64))
     error = run("transfer", "--data", tmp_path / "x.npz", "--out", tmp_path / "out")
     assert error == "--clean: expected images of at least two classes, got 20 of one"
     assert not (tmp_path / "out").exists()
 
 
-def test_what_torch_save_wrote(tmp_path, monkeypatch):
+def test_a_file_of_torch_save(tmp_path, monkeypatch):
     """A state_dict, by the archive of today and the pickle of old; the command in the error converts it."""
     monkeypatch.chdir(tmp_path)
     model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))

@@ -1,4 +1,4 @@
-"""`robustperf evaluate` as a user meets it: its figures against plain ones, and how it fails."""
+"""`robustperf evaluate`: its results against plain ones, and its errors."""
 
 import json
 import runpy
@@ -46,7 +46,7 @@ def plain_figures(model, dataset):
     return np.mean(first), np.mean(fifth), np.mean(losses)
 
 
-def test_a_row_for_each_domain(tmp_path, weights):
+def test_one_row_per_domain(tmp_path, weights):
     out = tmp_path / "figures.json"
     names = ["brightness:-75", "contrast:0-300"]
     output = evaluate("--checkpoint", weights, "--data", "digits", "--split", "train", "--domain", names[0], "--domain",
@@ -71,7 +71,7 @@ def test_all_images_by_default(weights):
     assert "all images" in output and "599" in output
 
 
-def test_a_network_of_ones_own_says_nothing_about_images(tmp_path, monkeypatch):
+def test_a_users_network_does_not_set_the_image_size(tmp_path, monkeypatch):
     (tmp_path / "flat_network.py").write_text("""
 import torch
 def make():
@@ -134,7 +134,7 @@ def test_wrong_arguments(weights, monkeypatch, change, message):
 def test_no_points(tmp_path, weights):
     np.savez(tmp_path / "none.npz", images=np.zeros((0, 8, 8), np.uint8), labels=np.zeros(0, np.int64))
     message = evaluate("--checkpoint", weights, "--data", tmp_path / "none.npz", code=1)
-    assert message == "--data: none has no points"
+    assert message == "--data: expected at least one point, got an empty none"
 
 
 def test_as_a_module(weights, monkeypatch, capsys):

@@ -77,7 +77,7 @@ BOTH = [
     (build_sum, "one +", 5, "invalid syntax"),
     (build_sum, "one + + strict(1)", 6, "expected one of"),
 ])  # fmt: skip
-def test_a_mistake_is_shown_in_its_place(build, text, place, message):
+def test_errors_point_at_the_position(build, text, place, message):
     with pytest.raises(ValueError) as caught:
         build(text, MAKERS)
     first, shown, caret = str(caught.value).splitlines()
@@ -87,10 +87,10 @@ def test_a_mistake_is_shown_in_its_place(build, text, place, message):
 
 
 @pytest.mark.parametrize("text", ["", "  ", "()"])
-def test_a_text_without_names(text):
-    with pytest.raises(ValueError, match=r"^expected names with commas between them, got '.*'$"):
+def test_empty_text(text):
+    with pytest.raises(ValueError, match=r"^expected names separated by commas, got '.*'$"):
         build_list(text, MAKERS)
-    with pytest.raises(ValueError, match=r"^expected names with \+ between them, got '.*'$"):
+    with pytest.raises(ValueError, match=r"^expected names joined by \+, got '.*'$"):
         build_sum(text, MAKERS)
 
 
@@ -101,6 +101,6 @@ def test_attacks_take_the_norm_of_the_run():
     assert attacks_of("pgd(norm=inf, eps=0.1)", 2) == [PGD(norm=math.inf, eps=0.1)]
 
 
-def test_an_attack_refuses_its_argument():
+def test_wrong_arguments_of_an_attack():
     with pytest.raises(ValueError, match=r"attacks: eps: expected a finite number above 0, got 0\n"):
         attacks_of("fgsm(eps=0)", 2)

@@ -1,4 +1,4 @@
-"""The command line and what surrounds it: full disks, folders in use, pictures that fail, terminals, paths with ~."""
+"""The command line and its environment: full disks, folders in use, figures that fail, terminals, paths with ~."""
 
 import io
 import json
@@ -53,14 +53,14 @@ def test_a_full_disk_loses_no_batch(weights, tmp_path, disk):
     disk(2000)
     message = margins(weights, out, code=1)
     assert f"out: {out}/parts/000000000.npz could not be written" in message
-    assert f"0 of 3 batches are kept in {out}; --resume goes on with them" in message
+    assert f"0 of 3 batches are saved in {out}; --resume continues from them" in message
     disk(4000)  # enough for a part, and not for all in one file
     message = margins(weights, out, "--resume", code=1)
     assert f"out: {out}/margins.npz could not be written" in message and "3 of 3 batches are kept" in message
-    disk(10_000)  # enough for all but the picture
+    disk(10_000)  # enough for all but the figure
     output = margins(weights, out, "--resume")
     assert "3 of 3 batches were done before" in output
-    assert f"robustperf: warning: the picture {out}/margins.png could not be drawn" in output
+    assert f"robustperf: warning: the figure {out}/margins.png could not be drawn" in output
     assert "curve:" not in output and json.loads((out / "summary.json").read_text())["points"] == 60
     assert {path.name for path in out.iterdir()} - {".lock"} == {"settings.json", "margins.npz", "summary.json"}
     disk(resource.RLIM_INFINITY)
@@ -79,7 +79,7 @@ def test_margins_in_a_folder_in_use_are_refused(weights, tmp_path):
     margins(weights, out, "--resume")
 
 
-def test_a_run_goes_on_with_the_same_weights_whatever_their_files_header(weights, tmp_path, monkeypatch):
+def test_a_run_resumes_with_the_same_weights_whatever_their_header(weights, tmp_path, monkeypatch):
     (tmp_path / "our_networks.py").write_text(
         "from robustperf import nets\nmake = other = lambda: nets.build('small-cnn', size=8)\n"
     )
@@ -88,15 +88,15 @@ def test_a_run_goes_on_with_the_same_weights_whatever_their_files_header(weights
     margins(weights, out, *model)
     save_file(load_file(weights), tmp_path / "copy.safetensors", metadata={"format": "pt"})
     margins(tmp_path / "copy.safetensors", out, *model, "--resume")
-    told = margins(weights, out, "--model", "our_networks:other", "--resume", code=1)
-    assert "network was 'our_networks:make' and is 'our_networks:other'" in told
+    output = margins(weights, out, "--model", "our_networks:other", "--resume", code=1)
+    assert "network was 'our_networks:make' and is 'our_networks:other'" in output
     changed = load_file(weights)
     next(iter(changed.values())).add_(1)
     save_file(changed, tmp_path / "copy.safetensors")
     assert "checkpoint was" in margins(tmp_path / "copy.safetensors", out, *model, "--resume", code=1)
 
 
-def test_settings_cut_short_are_named(weights, tmp_path):
+def test_truncated_settings_are_named(weights, tmp_path):
     out = tmp_path / "out"
     margins(weights, out)
     (out / "settings.json").write_text('{"data": "dig')
@@ -106,9 +106,9 @@ def test_settings_cut_short_are_named(weights, tmp_path):
 
 
 @pytest.mark.parametrize("model, message", [
-    ("subprocess:check_output", "a function that makes a network without arguments, got 'subprocess:check_output': "
+    ("subprocess:check_output", "a function without arguments that makes a network, got 'subprocess:check_output': "
                                 "TypeError"),
-    ("math:pi", "a function that makes a network without arguments, got 'math:pi': TypeError"),
+    ("math:pi", "a function without arguments that makes a network, got 'math:pi': TypeError"),
     ("os:getcwd", "os:getcwd made a str"),
     ("ends:make", "MODULE:FUNCTION that can be imported, got 'ends:make': SystemExit: 3"),
     ("fails:make", "got 'fails:make': ZeroDivisionError: division by zero (" + os.sep),
@@ -118,13 +118,13 @@ def test_settings_cut_short_are_named(weights, tmp_path):
     ("fails", "expected MODULE:FUNCTION, such as mynet:make, got 'fails'"),
     (":make", "expected MODULE:FUNCTION, such as mynet:make, got ':make'"),
 ])  # fmt: skip
-def test_a_model_that_makes_no_network_is_named(weights, tmp_path, monkeypatch, model, message):
+def test_errors_of_the_model_option(weights, tmp_path, monkeypatch, model, message):
     (tmp_path / "ends.py").write_text("import sys\nsys.exit(3)")
     (tmp_path / "fails.py").write_text("def make(): return 1 / 0")
     monkeypatch.syspath_prepend(tmp_path)
-    told = margins(weights, tmp_path / "out", "--model", model, code=1)
-    assert told.startswith("--model: ") and message in told and "\n" not in told
-    assert "options.py" not in told and "<frozen" not in told  # no place of the library's or of Python's own
+    output = margins(weights, tmp_path / "out", "--model", model, code=1)
+    assert output.startswith("--model: ") and message in output and "\n" not in output
+    assert "options.py" not in output and "<frozen" not in output  # no place of the library's or of Python's own
     assert not (tmp_path / "out").exists()
 
 
@@ -137,26 +137,26 @@ def test_a_model_that_makes_no_network_is_named(weights, tmp_path, monkeypatch, 
     (["data", "domains", "digits", "--out", "a.png"], None, 0),
     (["nuisance", "mnist-c", "--out", "a.png"], None, 1),
 ], ids=lambda value: " ".join(value[:2]) if isinstance(value, list) else "")  # fmt: skip
-def test_a_picture_that_fails_costs_a_line(weights, tmp_path, monkeypatch, arguments, kept, code):
-    def no_tex(figure, path):
+def test_a_figure_that_fails_is_a_warning(weights, tmp_path, monkeypatch, arguments, kept, code):
+    def no_tex(figure, path, **options):
         raise RuntimeError("latex was not able to process:\n\\q")
 
-    monkeypatch.setattr("robustperf.plot.save", no_tex)
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", no_tex)
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(cli.app, arguments)
     assert result.exit_code == code
-    (line,) = [line for line in result.output.splitlines() if line.startswith("robustperf: warning: the picture ")]
+    (line,) = [line for line in result.output.splitlines() if line.startswith("robustperf: warning: the figure ")]
     assert line.endswith(r"could not be drawn: latex was not able to process: \q")
     assert kept is None or (tmp_path / "out" / kept).exists()
-    assert "picture:" not in result.output and "curves:" not in result.output and "curve:" not in result.output
+    assert "figure:" not in result.output and "curves:" not in result.output and "curve:" not in result.output
 
 
 @pytest.mark.parametrize(
     "arguments",
     [["nuisance", "show", "--kernel", "rotation(30)"], ["nuisance", "mnist-c"], ["data", "domains", "digits"]],
 )
-def test_a_picture_of_no_format_is_an_error_before_any_work(tmp_path, arguments):
-    assert "expected a picture's suffix" in run(*arguments, "--out", tmp_path / "a.b", code=1)
+def test_a_figure_of_an_unknown_format_is_an_error_before_any_work(tmp_path, arguments):
+    assert "expected the suffix of an image format" in run(*arguments, "--out", tmp_path / "a.b", code=1)
     assert "in a folder that exists" in run(*arguments, "--out", tmp_path / "none/a.png", code=1)
 
 
@@ -182,7 +182,7 @@ def test_help_in_every_encoding(monkeypatch, encoding):
     ("cp1252", "выход", rb"\u0432\u044b\u0445\u043e\u0434"), ("ascii", "größe", rb"gr\xf6\xdfe"),
     ("utf-8", os.fsdecode(b"\xff\xfe"), rb"\udcff\udcfe"),  # of a file system in another encoding
 ])  # fmt: skip
-def test_a_name_that_the_terminal_cannot_show(weights, tmp_path, monkeypatch, encoding, name, shown):
+def test_a_name_that_the_terminal_cannot_encode(weights, tmp_path, monkeypatch, encoding, name, shown):
     monkeypatch.chdir(tmp_path)
     code, output = through_main(
         monkeypatch, encoding, "margins", *FEW, "--attacks", "fgsm", "--checkpoint", weights, "--out", name
@@ -206,7 +206,7 @@ def test_home_is_expanded(weights, tmp_path, monkeypatch):
     assert found == {"model.safetensors", "own.npz", "out", "figures.json", "trained", "grid.png"}
     assert os.listdir() == ["home"]
     for at in ({"ROBUSTPERF_DATA": "~/data"}, {}):
-        told = run(
+        output = run(
             "evaluate",
             "--checkpoint",
             "~/model.safetensors",
@@ -216,17 +216,17 @@ def test_home_is_expanded(weights, tmp_path, monkeypatch):
             code=1,
             **at,
         )
-        assert f"no file {home}/data/mnist/" in told
+        assert f"no file {home}/data/mnist/" in output
 
 
 @pytest.mark.parametrize("option", ["--attacks", "--kernel"])
-def test_brackets_without_end_are_a_line(weights, tmp_path, option):
+def test_unbalanced_brackets_are_one_line(weights, tmp_path, option):
     text = "(" * 50_000 + "fgsm" + ")" * 50_000
     if option == "--attacks":
-        told = margins(weights, tmp_path / "out", option, text, code=1)
+        output = margins(weights, tmp_path / "out", option, text, code=1)
     else:
-        told = run("nuisance", "show", option, text, "--out", tmp_path / "a.png", code=1)
-    assert told.startswith(f"{option}: ") and ("nested" in told or "parentheses" in told)
+        output = run("nuisance", "show", option, text, "--out", tmp_path / "a.png", code=1)
+    assert output.startswith(f"{option}: ") and ("nested" in output or "parentheses" in output)
 
 
 @pytest.mark.parametrize("error, line", [
@@ -235,7 +235,7 @@ def test_brackets_without_end_are_a_line(weights, tmp_path, option):
      "RuntimeError: [enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory: you tried"),
     (RecursionError("maximum recursion depth exceeded"), "RecursionError: maximum recursion depth exceeded"),
 ])  # fmt: skip
-def test_memory_that_does_not_suffice_is_a_line(monkeypatch, error, line):
+def test_out_of_memory_is_one_line(monkeypatch, error, line):
     def fails():
         raise error
 
@@ -244,7 +244,7 @@ def test_memory_that_does_not_suffice_is_a_line(monkeypatch, error, line):
     assert code == 1 and output.decode() == f"robustperf: {line}\n"
 
 
-def test_another_fault_keeps_its_traceback(monkeypatch):
+def test_other_errors_keep_their_traceback(monkeypatch):
     def fails():
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
@@ -253,21 +253,21 @@ def test_another_fault_keeps_its_traceback(monkeypatch):
         cli.main()
 
 
-def test_a_checkpoint_that_promises_much_is_a_line(weights, tmp_path):
+def test_a_checkpoint_with_wrong_sizes_is_one_line(weights, tmp_path):
     save_file(
         {"fc.weight": torch.zeros(1)},
         weights,
         metadata={"architecture": "small-cnn", "arguments": '{"size": 8, "classes": 30000000}'},
     )
-    told = margins(weights, tmp_path / "out", code=1)
-    assert told.startswith(f"--checkpoint: the weights in {weights} do not fit SmallCNN") and "\n" not in told
+    output = margins(weights, tmp_path / "out", code=1)
+    assert output.startswith(f"--checkpoint: the weights in {weights} do not fit SmallCNN") and "\n" not in output
 
 
-def test_integers_in_the_place_of_weights_are_a_line(tmp_path, monkeypatch):
+def test_integers_instead_of_weights_are_one_line(tmp_path, monkeypatch):
     save_file({"1.weight": torch.ones(10, 64).int(), "1.bias": torch.zeros(10)}, tmp_path / "m.safetensors")
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "linear_network.py").write_text(
         "from torch import nn\ndef make(): return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))\n"
     )
-    told = margins(tmp_path / "m.safetensors", tmp_path / "out", "--model", "linear_network:make", code=1)
-    assert "do not fit Sequential: 1.weight: expected torch.float32, found torch.int32" in told
+    output = margins(tmp_path / "m.safetensors", tmp_path / "out", "--model", "linear_network:make", code=1)
+    assert "do not fit Sequential: 1.weight: expected torch.float32, found torch.int32" in output

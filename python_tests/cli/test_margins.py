@@ -35,7 +35,7 @@ def margins(*arguments, code=0):
     return result.output
 
 
-def test_a_domain_in_the_shape_that_the_network_takes(tmp_path, weights):
+def test_a_domain_is_resized_for_the_network(tmp_path, weights):
     arguments = ["--checkpoint", weights, "--data", "digits", "--limit", 30, "--batch-size", 20]
     out = tmp_path / "out"
     assert "digits brightness:80-, 30 points" in margins(*arguments, "--domain", "brightness:80-", "--out", out)
@@ -90,7 +90,7 @@ def test_diagnostics_are_printed_and_written(tmp_path, monkeypatch):
     save_file(Confident().state_dict(), weights)
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)  # the table's lines are enough, once for all parts
-        told = margins(
+        output = margins(
             "--checkpoint",
             weights,
             "--model",
@@ -104,7 +104,7 @@ def test_diagnostics_are_printed_and_written(tmp_path, monkeypatch):
             "--out",
             tmp_path / "out",
         )
-    assert told.count("warning: the outputs look like probabilities at 100.00% of the points") == 1
+    assert output.count("warning: the outputs look like probabilities at 100.00% of the points") == 1
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())["diagnostics"]
     assert summary["probabilities"] == summary["points"] == 30 and summary["fractions"]["probabilities"] == 1
-    assert summary["flat"]["FGSM"] > 0 and len(summary["messages"]) == told.count("warning: ")
+    assert summary["flat"]["FGSM"] > 0 and len(summary["messages"]) == output.count("warning: ")

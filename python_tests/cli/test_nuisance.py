@@ -1,4 +1,4 @@
-"""`robustperf nuisance show` as a user meets it: the picture, what is printed, and how it fails."""
+"""`robustperf nuisance show`: its figure, its output and its errors."""
 
 import numpy as np
 import pytest
@@ -21,13 +21,13 @@ def show(*arguments, code=0):
     return result.output
 
 
-def test_the_picture_and_what_is_printed(tmp_path):
+def test_the_figure_and_the_output(tmp_path):
     path = tmp_path / "grid.png"
     output = show("--kernel", "rotation(30) + brightness((-0.1, 0.4))", "--draws", 4, "--out", path)
-    picture = imread(path)
-    height, width = picture.shape[:2]
+    figure = imread(path)
+    height, width = figure.shape[:2]
     assert 5 * 100 < width < 5 * 200 and 100 < height < 400  # five images in a row
-    assert picture.std() > 0.1 and list(tmp_path.iterdir()) == [path]
+    assert figure.std() > 0.1 and list(tmp_path.iterdir()) == [path]
     assert "rotation((-30, 30)) + brightness((-0.1, 0.4))" in output
     assert "2 components of delta" in output and str(path) in output
     assert "rotation" in output and "brightness" in output
@@ -49,8 +49,8 @@ def test_grey_digits_on_colours(tmp_path):
     path = tmp_path / "grid.png"
     output = show("--kernel", "background_colour((0.9, 0, 0), (1, 0, 0.1))", "--points", 2, "--draws", 2, "--out", path)
     assert "background_colour[0]" in output and "background_colour[2]" in output
-    picture = imread(path)[..., :3]
-    reds = (picture[..., 0] > 0.85) & (picture[..., 1] < 0.05) & (picture[..., 2] < 0.15)
+    figure = imread(path)[..., :3]
+    reds = (figure[..., 0] > 0.85) & (figure[..., 1] < 0.05) & (figure[..., 2] < 0.15)
     assert 0.1 < reds.mean() < 0.5
 
 
@@ -160,7 +160,7 @@ def test_build_kernel():
     ("brightness(0)", 0, "amount: expected a number above 0 or finite bounds with lower < upper, got 0"),
     ("fog + brightness(0)", 6, "amount: expected a number above 0"),
     ("brightness(x)", 11, "expected a number"),
-    ("rotation(30, outside=border)", 21, "expected a number, a word in quotes"),
+    ("rotation(30, outside=border)", 21, "expected a number, a quoted string"),
     ("rotation(30, outside='mirror')", 0, "outside: expected 'zeros' or 'border', got 'mirror'"),
     ("rotation(angle=30)", 0, "unexpected keyword argument 'angle'"),
     ("mnist_c('snow')", 0, "name: expected one of identity, shot_noise"),
@@ -168,7 +168,7 @@ def test_build_kernel():
     ("rotation, hue", 8, "expected +, not a comma"),
     ("rotation +", 10, "invalid syntax"),
 ])  # fmt: skip
-def test_a_mistake_is_shown_in_its_place(tmp_path, text, place, message):
+def test_errors_point_at_the_position(tmp_path, text, place, message):
     first, shown, caret = show("--kernel", text, "--out", tmp_path / "grid.png", code=1).splitlines()
     assert first.startswith("--kernel: ") and message in first
     assert shown == f"  {text}" and caret == "  " + " " * place + "^"
@@ -176,7 +176,7 @@ def test_a_mistake_is_shown_in_its_place(tmp_path, text, place, message):
 
 
 @pytest.mark.parametrize("arguments, message", [
-    (["--kernel", ""], "--kernel: expected names with + between them, got ''"),
+    (["--kernel", ""], "--kernel: expected names joined by +, got ''"),
     (["--kernel", "hue(0.1)"], "--data: hue expected RGB images, 3 channels, got [1, 8, 8]"),
     (["--kernel", "blur(3)"], "--data: blur expected images larger than the blur's radius 9, got [1, 8, 8]"),
     (["--kernel", "background_colour + background_colour"],
@@ -200,7 +200,7 @@ def test_numbers_out_of_range(arguments):
     assert arguments[0] in show("--kernel", "fog", *arguments, code=2)
 
 
-def test_the_command_is_there_and_its_errors_are_short(tmp_path, monkeypatch, capsys):
+def test_the_command_and_its_errors(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["robustperf", "nuisance", "show", "--kernel", "hue"])
     with pytest.raises(SystemExit, match="1"):
         cli.main()

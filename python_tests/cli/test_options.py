@@ -1,4 +1,4 @@
-"""Where the images of the options come from, and in which size."""
+"""Loading the images of the options, and their size."""
 
 import numpy as np
 import pytest
@@ -45,7 +45,7 @@ def test_a_domain_is_measured_before_resizing():
     assert torch.equal(dataset.x, whole.resized(4).rgb().x) and torch.equal(dataset.y, whole.y)
 
 
-def test_images_of_that_size_stay_as_they_are():
+def test_images_of_that_size_are_unchanged():
     dataset = load_data("digits", "test", None, size=8, limit=3)
     assert torch.equal(dataset.x, load("digits").x[:3])
 

@@ -1,4 +1,4 @@
-"""`robustperf sweep`: its table, its choice, how it goes on, and bad input."""
+"""`robustperf sweep`: its table, its choice, resuming, and bad input."""
 
 import csv
 
@@ -45,7 +45,7 @@ def table(folder):
         return list(csv.DictReader(file))
 
 
-def test_the_runs_are_those_of_python_and_the_largest_near_weight_is_chosen(tmp_path):
+def test_the_runs_equal_those_of_python_and_the_largest_weight_within_is_chosen(tmp_path):
     output = sweep(*DIGITS, *HEIN, "--epochs", 8, "--within", 0.2, "--validation", 0.2, "--out", tmp_path)
     data, test = (rp.data.load("digits", split).limit(200) for split in ("train", "test"))
     expected = []
@@ -79,7 +79,7 @@ def test_the_choice(accuracies, within, expected):
     assert choose(rows, within) is (None if expected is None else rows[expected])
 
 
-def test_a_sweep_that_is_interrupted_goes_on(tmp_path, monkeypatch):
+def test_an_interrupted_sweep_is_resumed(tmp_path, monkeypatch):
     arguments = [*DIGITS, "--objective", "cotrain(width=4, layers=1)", "--weights", "0.1,1"]
     sweep(*arguments, "--out", tmp_path / "whole")
     calls, inner = [], training.CoTrain.generator_loss

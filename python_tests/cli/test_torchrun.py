@@ -123,13 +123,13 @@ def runs(tmp_path_factory):
     return process.stdout, alone, folder
 
 
-def test_evaluate_has_the_figures_of_one_process(runs):
+def test_evaluate_equals_one_process(runs):
     _, _, folder = runs
     assert (folder / "evaluate2").read_bytes() == (folder / "evaluate1").read_bytes()
 
 
 @pytest.mark.parametrize("run", ["margins", "resumed"])
-def test_margins_has_the_margins_of_one_process(runs, run):
+def test_margins_equal_those_of_one_process(runs, run):
     _, _, folder = runs
     ours, theirs = (np.load(folder / f"{run}{processes}" / "margins.npz") for processes in (2, 1))
     assert ours.files == theirs.files and theirs["distance"].shape == (110,)
@@ -161,5 +161,5 @@ def test_all_processes_refuse_an_earlier_run(runs):
 
 def test_one_process_prints(runs):
     together, alone, _ = runs
-    for text in ("Training on", "mean loss", "figures:", "Margins on", "summary:", "Go on with:", "batches were done"):
+    for text in ("Training on", "mean loss", "results:", "Margins on", "summary:", "Next:", "batches were done"):
         assert together.count(text) == alone.count(text) > 0, together

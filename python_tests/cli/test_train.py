@@ -1,4 +1,4 @@
-"""`robustperf train` as a user meets it: what it leaves and prints, how it goes on, and how it fails."""
+"""`robustperf train`: its files and output, resuming, and its errors."""
 
 import copy
 import csv
@@ -16,7 +16,7 @@ import robustperf as rp
 from robustperf import cli, nets, plot, training
 from robustperf.attacks import PGD
 from robustperf.cli.build import build_network, build_objective
-from robustperf.cli.train import parse_rate
+from robustperf.cli.training_options import parse_rate
 from robustperf.nets import weights_file
 from robustperf.nuisance import Brightness, ImpulseNoise
 
@@ -43,7 +43,7 @@ def assert_same(ours, theirs):
         assert torch.equal(value, theirs[name]), name
 
 
-def test_a_run_is_that_of_python(tmp_path):
+def test_a_run_equals_that_of_python(tmp_path):
     out = tmp_path / "run"
     output = train("--data", "digits", "--network", "lenet", "--size", 16, "--rgb", "--domain", "brightness:70-",
                    "--limit", 200, "--objective", "mrt(chunk=1)", "--kernel", "brightness(0.4)", "--k", 2,
@@ -87,7 +87,7 @@ def test_a_run_is_that_of_python(tmp_path):
         assert "digits" in result.output
 
 
-def test_a_run_goes_on(tmp_path):
+def test_a_run_is_resumed(tmp_path):
     arguments = [*DIGITS, "--objective", "gaussian(0.1)", "--validation", 0]
     assert "of epoch 1, the last" in train(*arguments, "--out", tmp_path / "parts")
     assert "holds an earlier run" in train(*arguments, "--out", tmp_path / "parts", code=1)
@@ -99,7 +99,7 @@ def test_a_run_goes_on(tmp_path):
     assert_same(weights(tmp_path / "parts"), weights(tmp_path / "whole"))
 
 
-def test_ctrl_c_says_where_it_goes_on(tmp_path, monkeypatch):
+def test_ctrl_c_reports_the_checkpoint(tmp_path, monkeypatch):
     calls = []
 
     def interrupted(self, *arguments, _loss=training.ERM.loss, **named):
@@ -120,7 +120,7 @@ def test_ctrl_c_says_where_it_goes_on(tmp_path, monkeypatch):
     assert_same(weights(tmp_path / "run"), weights(tmp_path / "whole"))
 
 
-def test_a_loss_that_is_no_number_is_a_line(tmp_path, monkeypatch, capsys):
+def test_a_loss_of_nan_is_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(
         sys,
         "argv",
@@ -173,7 +173,7 @@ def test_cotrain():
     assert [p.shape[0] for p in objective.generator.parameters() if p.dim() == 4] == [4, 4, 3]
 
 
-def test_cotrain_is_that_of_python(tmp_path):
+def test_cotrain_equals_that_of_python(tmp_path):
     arguments = [*DIGITS, "--objective", "cotrain(0.5, width=4, layers=1)", "--optimizer", "adam"]
     output = train(*arguments, "--out", tmp_path / "run")
     assert str(tmp_path / "run" / "generator.safetensors") in output and "CoTrain(weight=0.5" in output
@@ -273,7 +273,7 @@ def test_a_domain_has_the_classes_of_its_data_set(tmp_path):
     assert model.architecture == ("small-cnn", {"in_channels": 1, "size": 6, "classes": 5})
 
 
-def test_a_network_of_ones_own(tmp_path, monkeypatch):
+def test_a_users_network(tmp_path, monkeypatch):
     (tmp_path / "own_network.py").write_text("""
 import torch
 def make():

@@ -1,4 +1,4 @@
-"""`robustperf transfer` as a user meets it: its figures against those made by hand, and how it fails."""
+"""`robustperf transfer`: its results against those computed by hand, and its errors."""
 
 import json
 
@@ -28,7 +28,7 @@ def transfer(*arguments, code=0):
     return result.output
 
 
-def test_its_figures_are_those_made_by_hand(tmp_path):
+def test_its_results_equal_those_computed_by_hand(tmp_path):
     output = transfer(
         "--kernel", "brightness((0.3, 0.6))", "--clean", 300, "--shifted", 100, "--seed", 3, "--out", tmp_path, *QUICK
     )
@@ -52,7 +52,7 @@ def test_its_figures_are_those_made_by_hand(tmp_path):
     assert picture.shape[0] > 2 * picture.shape[1] and picture.std() > 0.1  # eight rows of three
 
 
-def test_what_there_is_to_see(tmp_path, monkeypatch):
+def test_the_output_and_the_files(tmp_path, monkeypatch):
     drawn, read = [], plot.image_grid
 
     def image_grid(*arguments, **named):
@@ -68,7 +68,7 @@ def test_what_there_is_to_see(tmp_path, monkeypatch):
     assert json.loads((tmp_path / "summary.json").read_text())["warnings"] == [warning.removeprefix("warning: ")]
 
 
-def test_a_good_map_is_not_warned_of(tmp_path, monkeypatch):
+def test_no_warning_for_a_good_map(tmp_path, monkeypatch):
     monkeypatch.setattr(PairedAutoencoder, "transfer", lambda self, x: x)
     output = transfer("--out", tmp_path, *QUICK)
     assert "warning" not in output and json.loads((tmp_path / "summary.json").read_text())["warnings"] == []

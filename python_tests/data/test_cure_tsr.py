@@ -1,4 +1,4 @@
-"""CURE-TSR's folders: small ones with the real names, and names that cannot be."""
+"""CURE-TSR's folders: small ones with the real names, and malformed names."""
 
 import numpy as np
 import pytest
@@ -36,7 +36,7 @@ def test_a_domain_is_a_folder(root, domain, pixel):
     assert load("cure-tsr", "test", root, size=28).x.shape == (2, 3, 28, 28)
 
 
-def test_a_measure_is_asked_of_the_images_without_a_challenge(root):
+def test_measures_use_the_images_without_a_challenge(root):
     data = load("cure-tsr", "train", root, domain="brightness:5-20")
     assert data.y.tolist() == [2] and data.name == "cure-tsr brightness:5-20"  # 30/3
 
@@ -59,7 +59,7 @@ def test_each_challenge_has_the_folder_of_its_name():
     assert list(CHALLENGES.values()) == list(range(1, 13))
 
 
-def test_a_domain_that_there_is_not_and_one_that_is_not_there(root):
+def test_an_unknown_domain_and_a_missing_folder(root):
     for domain in ("snow", "snow:6", "snow:", "fog:1", "Snow:1", "snow:01", "snow:-1", ""):
         with pytest.raises(ValueError, match=r"domain: expected .*decolorization, lens-blur.*0 to 5, got"):
             load("cure-tsr", "test", root, domain=domain)
@@ -79,17 +79,17 @@ def test_a_domain_that_there_is_not_and_one_that_is_not_there(root):
         "sign.bmp",
     ],
 )
-def test_names_that_cannot_be_in_the_folder_are_refused(root, name):
+def test_malformed_file_names_are_refused(root, name):
     Image.new("RGB", (9, 9)).save(root / "cure-tsr/Real_Test/Snow-3" / name)
     with pytest.raises(ValueError, match=rf"{name}: expected a name such as 01_01_11_03_0001\.bmp"):
         load("cure-tsr", "test", root, domain="snow:3")
 
 
-def test_broken_images_and_folders_without_one(root):
+def test_damaged_images_and_folders_without_images(root):
     folder = root / "cure-tsr/Real_Test/Snow-3"
     path = folder / "01_02_11_03_0007.bmp"
     path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(ValueError, match=r"01_02_11_03_0007\.bmp: not a sound image"):
+    with pytest.raises(ValueError, match=r"01_02_11_03_0007\.bmp: not a valid image"):
         load("cure-tsr", "test", root, domain="snow:3")
     for file in folder.iterdir():
         file.unlink()
@@ -99,6 +99,6 @@ def test_broken_images_and_folders_without_one(root):
         read_cure_tsr(root)
 
 
-def test_what_macos_leaves_beside_an_image_is_none(root):
+def test_hidden_files_of_macos_are_ignored(root):
     (root / "cure-tsr/Real_Test/ChallengeFree/._01_02_00_00_0007.bmp").write_bytes(b"Mac OS X")
     assert load("cure-tsr", "test", root).y.tolist() == [1, 8]

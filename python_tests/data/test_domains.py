@@ -48,7 +48,7 @@ def test_both_measures_are_those_of_the_8_bit_pixels(monkeypatch, channels):
         (torch.zeros(2, 1, 3, 3, dtype=torch.uint8), TypeError, "float32"),
     ],
 )
-def test_measures_refuse_what_is_no_batch_of_images(measure, x, error, match):
+def test_measures_refuse_anything_but_batches_of_images(measure, x, error, match):
     with pytest.raises(error, match=match):
         measure(x)
 
@@ -94,12 +94,12 @@ def test_contrast_thresholds_are_excluded_too():
     assert domain(data, "contrast:high").y.tolist() == list(range(191, 256))
 
 
-def test_a_domain_of_a_domain_is_what_both_have(flat):
+def test_a_domain_of_a_domain_is_the_intersection(flat):
     found = domain(domain(flat, "brightness:20-"), "brightness:low")
     assert found.name == "gtsrb brightness:20- brightness:low" and found.y.tolist() == list(range(21, 40))
 
 
-def test_wrong_names_say_what_there_is(flat):
+def test_errors_for_wrong_names_list_the_known_ones(flat):
     for name, match in (
         ("snow:3", "one of brightness, contrast, then a colon and a level, got 'snow:3'"),
         ("brightness", "brightness: and one of low, medium, high, or bounds such as brightness:0-40, got 'brightness'"),
@@ -117,8 +117,8 @@ def test_wrong_names_say_what_there_is(flat):
         domain(own, "brightness:low")
 
 
-def test_an_empty_domain_says_how_the_values_are_spread(flat):
-    with pytest.raises(ValueError, match="gtsrb with contrast:3-9, got none: .*most are 0, 0, 0, 0, 0"):
+def test_the_error_for_an_empty_domain_gives_the_quartiles(flat):
+    with pytest.raises(ValueError, match="gtsrb with contrast:3-9, got none: .*contrast are 0, 0, 0, 0, 0"):
         domain(flat, "contrast:3-9")
     with pytest.raises(ValueError, match="most are 0, 63.75, 127.5, 191.2, 255"):
         domain(flat, "brightness:254.5-254.7")
@@ -126,7 +126,7 @@ def test_an_empty_domain_says_how_the_values_are_spread(flat):
         domain(flat.limit(0), "brightness:low")
 
 
-def test_load_gives_a_domain_of_any_data_set_in_memory():
+def test_load_returns_a_domain_of_any_data_set_in_memory():
     whole = load("digits")
     found = load("digits", domain="brightness:80-")
     assert found.name == "digits brightness:80-" and 0 < len(found) < len(whole)

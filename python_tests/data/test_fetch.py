@@ -108,7 +108,7 @@ def test_a_file_is_fetched_once_with_progress(server, offer, tmp_path):
     assert len(server.requests) == 1
 
 
-def test_a_wrong_file_in_its_place_is_fetched_again(server, offer, tmp_path, part):
+def test_a_file_with_a_wrong_checksum_is_fetched_again(server, offer, tmp_path, part):
     server.files["/file.gz"] = CONTENT
     offer(server.url + "/")
     part.with_suffix("").write_bytes(CONTENT[:100])
@@ -132,7 +132,7 @@ def test_a_server_that_ignores_the_range_starts_over(server, offer, tmp_path, pa
     assert fetch(NAME, tmp_path)[0].read_bytes() == CONTENT
 
 
-def test_a_whole_part_needs_no_download(server, offer, tmp_path, part):
+def test_a_complete_part_needs_no_download(server, offer, tmp_path, part):
     offer(server.url + "/")
     part.write_bytes(CONTENT)
     assert fetch(NAME, tmp_path)[0].read_bytes() == CONTENT
@@ -159,7 +159,7 @@ def test_a_corrupted_download_is_deleted_and_both_digests_named(server, offer, t
     assert list(part.parent.iterdir()) == []
 
 
-def test_a_404_falls_over_to_the_second_mirror(server, offer, tmp_path):
+def test_after_a_404_the_second_mirror_is_tried(server, offer, tmp_path):
     server.files["/second/file.gz"] = CONTENT
     offer(server.url + "/first/", server.url + "/second/")
     assert fetch(NAME, tmp_path)[0].read_bytes() == CONTENT
@@ -184,7 +184,7 @@ def test_a_mirror_that_answers_another_range_is_refused(server, offer, tmp_path,
     assert part.read_bytes() == CONTENT[:1000]
 
 
-def test_a_broken_connection_keeps_the_part_and_the_next_call_goes_on(server, offer, tmp_path, part):
+def test_a_broken_connection_keeps_the_part_and_the_next_call_resumes(server, offer, tmp_path, part):
     server.files["/file.gz"] = CONTENT
     server.send_at_most = 700_000
     offer(server.url + "/")
@@ -219,7 +219,7 @@ def test_a_disk_error_is_not_blamed_on_the_mirrors(server, offer, tmp_path, part
     assert len(server.requests) <= 1
 
 
-def test_sets_without_a_mirror_say_where_their_files_go(tmp_path):
+def test_errors_for_sets_without_a_mirror_name_the_folder(tmp_path):
     for name, file in (
         ("usps", "usps/usps.h5"),
         ("gtsrb", "gtsrb32/train.npz"),
@@ -236,7 +236,7 @@ def test_sets_without_a_mirror_say_where_their_files_go(tmp_path):
     assert fetch("digits", tmp_path) == []
 
 
-def test_the_table_of_files_is_sound():
+def test_the_table_of_files_is_valid():
     for source in SOURCES.values():
         assert all(re.fullmatch(r"https?://\S+/", mirror) for mirror in source.mirrors)
         assert all(re.fullmatch(r"[0-9a-f]{64}", file.sha256) and file.size > 0 for file in source.files)
@@ -251,7 +251,7 @@ def test_the_command_fetches_and_prints_the_paths(server, offer, tmp_path):
     assert result.stdout.strip() == str(tmp_path / NAME / "file.gz")
 
 
-def test_the_command_says_plainly_what_is_wrong(offer, tmp_path, monkeypatch):
+def test_errors_of_the_command(offer, tmp_path, monkeypatch):
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.delenv("ROBUSTPERF_DATA", raising=False)
     offer(nobody())

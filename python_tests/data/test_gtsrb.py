@@ -1,4 +1,4 @@
-"""GTSRB from its official folders: small ones, written in the real format and then spoilt."""
+"""GTSRB's official folders: small ones in the real format, and damaged ones."""
 
 import tracemalloc
 
@@ -42,7 +42,7 @@ def root(tmp_path):
     return tmp_path
 
 
-def test_images_are_whole_unless_they_are_to_be_cropped(root):
+def test_images_are_cropped_only_on_request(root):
     # 32 x 32 of 40 x 40 need no resizing
     whole, cropped = load("gtsrb", "test", root, size=40), load("gtsrb-cropped", "test", root)
     assert whole.name == "gtsrb" and whole.classes == 43 and whole.x.shape == (3, 3, 40, 40)
@@ -56,7 +56,7 @@ def test_images_are_whole_unless_they_are_to_be_cropped(root):
 
 @pytest.mark.parametrize("name", ["gtsrb", "gtsrb-cropped"])
 @pytest.mark.parametrize("size", [None, 16, 64])
-def test_images_are_resized_in_the_lists_order(root, name, size):
+def test_images_are_resized_in_the_order_of_the_lists(root, name, size):
     data = load(name, "train", root, size=size)
     side = size or 32
     assert data.y.tolist() == [0, 0, 14] and data.x.shape == (3, 3, side, side)
@@ -80,7 +80,7 @@ def test_the_thresholds_are_those_of_whole_images(root):
         load("gtsrb-cropped", "test", root, domain="brightness:-40")
 
 
-def test_the_npz_files_come_first_unless_a_size_is_asked_for(root):
+def test_the_npz_files_are_preferred_unless_a_size_is_given(root):
     (root / "gtsrb32").mkdir()
     np.savez(root / "gtsrb32/test.npz", images=np.zeros((5, 32, 32, 3), np.uint8), labels=np.zeros(5, int))
     assert len(load("gtsrb", "test", root)) == 5
@@ -90,13 +90,13 @@ def test_the_npz_files_come_first_unless_a_size_is_asked_for(root):
         load("gtsrb", "test", root, size=0)
 
 
-def test_the_test_list_may_lie_beside_its_folder(root):
+def test_the_test_list_may_be_beside_its_folder(root):
     path = root / "gtsrb/Final_Test/Images/GT-final_test.csv"
     path.rename(root / "gtsrb/GT-final_test.csv")
     assert load("gtsrb", "test", root).y.tolist() == [42, 7, 7]
 
 
-def test_what_is_missing_is_named(root):
+def test_missing_files_are_named(root):
     with pytest.raises(FileNotFoundError, match=r"gtsrb32/train\.npz; put it there.*Final_Training/Images/00000"):
         load("gtsrb", "train", root / "nothing")
     with pytest.raises(FileNotFoundError, match="gtsrb/Final_Training/Images"):
@@ -127,7 +127,7 @@ def test_what_is_missing_is_named(root):
         ("00000.ppm;40;40;4;4;36;36;43", r"labels in 0\.\.42, got 43"),
     ],
 )
-def test_rows_that_are_wrong_are_refused(root, row, match):
+def test_wrong_rows_are_refused(root, row, match):
     path = root / "gtsrb/Final_Test/Images/GT-final_test.csv"
     path.write_text(f"{COLUMNS}\n{row}\n")
     with pytest.raises(ValueError, match=match):
@@ -135,14 +135,14 @@ def test_rows_that_are_wrong_are_refused(root, row, match):
 
 
 @pytest.mark.parametrize("content", [b"", b"Filename;Width;Height\n", b"\xff\xfe\x00;", b"\0" * 50])
-def test_another_list_is_refused(root, content):
+def test_a_list_with_wrong_columns_is_refused(root, content):
     path = root / "gtsrb/Final_Test/Images/GT-final_test.csv"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"GT-final_test\.csv: (not a list|expected the columns)"):
         load("gtsrb", "test", root)
 
 
-def test_a_class_that_its_folder_contradicts_and_a_broken_image_are_refused(root):
+def test_a_class_that_contradicts_its_folder_and_a_damaged_image_are_refused(root):
     path = root / "gtsrb/Final_Training/Images/00014/GT-00014.csv"
     good = path.read_text()
     path.write_text(good.replace(";14\n", ";13\n").replace(";14\r", ";13\r"))
@@ -151,11 +151,11 @@ def test_a_class_that_its_folder_contradicts_and_a_broken_image_are_refused(root
     path.write_text(good)
     image = path.with_name("00000_00000.ppm")
     image.write_bytes(image.read_bytes()[:500])
-    with pytest.raises(ValueError, match=r"00000_00000\.ppm: not a sound image"):
+    with pytest.raises(ValueError, match=r"00000_00000\.ppm: not a valid image"):
         load("gtsrb", "train", root)
 
 
-def test_a_list_of_nothing_takes_no_objects(root):
+def test_a_list_of_empty_rows_needs_little_memory(root):
     path = root / "gtsrb/Final_Test/Images/GT-final_test.csv"
     path.write_text(COLUMNS + "\n" + ";\n" * 500_000)
     tracemalloc.start()

@@ -1,4 +1,4 @@
-"""IDX files: the round trip, and every way in which a file can lie."""
+"""IDX files: the round trip, and files that are damaged or lie about their size."""
 
 import gzip
 import math
@@ -44,7 +44,7 @@ def write(request, tmp_path):
 @given(
     array=hnp.arrays(np.uint8, hnp.array_shapes(min_dims=1, max_dims=4, min_side=0, max_side=5)), gzipped=st.booleans()
 )
-def test_any_array_comes_back(tmp_path_factory, array, gzipped):
+def test_round_trip_of_any_array(tmp_path_factory, array, gzipped):
     path = tmp_path_factory.mktemp("idx") / "file"
     path.write_bytes(gzip.compress(idx_bytes(array)) if gzipped else idx_bytes(array))
     found = read_idx(path)
@@ -54,7 +54,7 @@ def test_any_array_comes_back(tmp_path_factory, array, gzipped):
 
 
 @pytest.mark.parametrize("gzipped", [False, True])
-def test_32_bit_integers_come_back(tmp_path, gzipped):
+def test_round_trip_of_32_bit_integers(tmp_path, gzipped):
     array = np.random.default_rng(0).integers(-(2**31), 2**31, (5, 8), dtype=np.int32)
     content = struct.pack(">BBBBII", 0, 0, 0x0C, 2, 5, 8) + array.astype(">i4").tobytes()
     path = tmp_path / "file"
@@ -75,7 +75,7 @@ def test_truncated_content_is_refused(write, images, kept):
     assert str(path) in str(error.value)
 
 
-def test_the_error_gives_both_figures(write, images):
+def test_the_error_gives_both_sizes(write, images):
     path = write(idx_bytes(images)[:-10])
     with pytest.raises(ValueError, match=r"promises 210 bytes.* found 200|promises 210 bytes.* holds 200"):
         read_idx(path)
@@ -118,7 +118,7 @@ def test_another_magic_number_is_refused(write, magic):
 @pytest.mark.parametrize(
     "dims", [(32 * GIB // (1 << 20), 1 << 10, 1 << 10), (2**32 - 1,) * 4, (0, 2**32 - 1, 2**32 - 1)]
 )
-def test_a_header_that_asks_for_the_moon_allocates_nothing(write, images, dims):
+def test_a_header_that_promises_too_much_allocates_nothing(write, images, dims):
     path = write(idx_bytes(images, dims))
     tracemalloc.start()
     try:
@@ -143,7 +143,7 @@ def test_a_gzip_bomb_is_read_no_further_than_promised(tmp_path):
     assert peak < 4 << 20
 
 
-def test_a_possible_lie_allocates_what_arrives_not_what_is_promised(tmp_path):
+def test_a_plausible_lie_allocates_what_is_read_not_what_is_promised(tmp_path):
     noise = os.urandom(100_000)
     promised = 1000 * len(noise)  # within deflate's limit, so only reading shows the lie
     path = tmp_path / "lie.gz"
@@ -166,6 +166,6 @@ def test_the_best_compression_possible_is_accepted(tmp_path):
     assert not read_idx(path).any()
 
 
-def test_a_missing_file_is_said_to_be_missing(tmp_path):
+def test_a_missing_file_raises_file_not_found(tmp_path):
     with pytest.raises(FileNotFoundError):
         read_idx(tmp_path / "nothing")

@@ -1,4 +1,4 @@
-"""`ImageFolder`: labels, order, resizing against torch's own interpolation, workers, and images that are none."""
+"""`ImageFolder`: labels, order, resizing against torch's interpolation, workers, and damaged images."""
 
 import os
 import pickle
@@ -38,7 +38,7 @@ def folder(tmp_path):
     return root
 
 
-def test_labels_are_the_places_of_the_classes_of_train(folder):
+def test_labels_are_indices_into_the_classes_of_train(folder):
     train = load(folder, "train", size=16)
     assert isinstance(train, ImageFolder) and train.name == "signs"
     assert train.class_names == ["go", "stop", "wait"] and train.classes == 3
@@ -50,14 +50,14 @@ def test_labels_are_the_places_of_the_classes_of_train(folder):
     assert first.equal(ImageFolder(folder, "train", 22).limit(2)[1][0])
 
 
-def test_test_is_its_own_folder_where_there_is_one(folder):
+def test_the_test_split_is_its_own_folder_or_val(folder):
     save(folder / "test/go/only.png", noise(9, 9))
     assert len(ImageFolder(folder, "test")) == 1 and len(ImageFolder(folder, "val")) == 2
 
 
 @pytest.mark.parametrize("shape", [(64, 64), (100, 60), (61, 97), (20, 33), (37, 20)])
 @pytest.mark.parametrize("size", [28, 31, 56])
-def test_the_short_side_is_resized_and_the_centre_cut_out(tmp_path, shape, size):
+def test_the_short_side_is_resized_and_the_centre_cropped(tmp_path, shape, size):
     pixels = noise(*shape)
     save(tmp_path / "own/val/a/1.png", pixels)
     image, label = ImageFolder(tmp_path / "own", "val", size)[0]
@@ -109,7 +109,7 @@ def test_a_data_loader_gives_the_batches_in_order(folder, workers):
     assert torch.cat([x for x, _ in batches]).equal(torch.stack([data[row][0] for row in range(6)]))
 
 
-def test_read_gives_a_data_set_and_limit_the_first_images(folder):
+def test_read_returns_a_data_set_and_limit_the_first_images(folder):
     data = ImageFolder(folder, "train", 16)
     few = data.limit(3)
     assert len(few) == 3 and len(data) == 6 and few.y.tolist() == [0, 1, 1] and few.classes == 3
@@ -124,7 +124,7 @@ def test_read_gives_a_data_set_and_limit_the_first_images(folder):
             data[row]
 
 
-def test_it_prints_in_a_line_and_is_compared_by_value(folder):
+def test_repr_is_one_line_and_equality_is_by_value(folder):
     data = ImageFolder(folder, "train", 16)
     assert repr(data) == "ImageFolder(signs, n=6, shape=(3, 16, 16), classes=3)"
     assert "<td>signs</td>" in data._repr_html_()
@@ -164,17 +164,17 @@ def png(width: int, height: int) -> bytes:
 def test_a_decompression_bomb_is_refused(tmp_path, width):
     path = save(tmp_path / "own/val/a/1.png", noise(9, 9))
     path.write_bytes(png(width, 10_000))
-    with pytest.raises(ValueError, match=r"a/1\.png: not a sound image: .*(pixels|bomb)"):
+    with pytest.raises(ValueError, match=r"a/1\.png: not a valid image: .*(pixels|bomb)"):
         ImageFolder(tmp_path / "own", "val")[0]
 
 
-def test_a_strip_that_would_grow_beyond_the_limit_is_refused(tmp_path):
+def test_a_narrow_image_that_would_grow_beyond_the_limit_is_refused(tmp_path):
     save(tmp_path / "own/val/a/1.png", noise(60_000, 1))
     with pytest.raises(ValueError, match=r"1\.png: resized: expected at most [\d,]+ pixels, got 15,360,000 x 256"):
         ImageFolder(tmp_path / "own", "val")[0]
 
 
-def test_what_is_no_image_is_refused_by_its_name(tmp_path):
+def test_damaged_images_are_refused_by_name(tmp_path):
     path = save(tmp_path / "own/val/a/1.png", noise(20, 20))
     data, whole = ImageFolder(tmp_path / "own", "val", 16), path.read_bytes()
     for content in (
@@ -186,17 +186,17 @@ def test_what_is_no_image_is_refused_by_its_name(tmp_path):
         whole[:60] + bytes(30) + whole[90:],
     ):
         path.write_bytes(content)
-        with pytest.raises(ValueError, match=r"a/1\.png: not a sound image"):
+        with pytest.raises(ValueError, match=r"a/1\.png: not a valid image"):
             data[0]
     Image.fromarray(np.zeros((9, 9), np.uint16)).save(path)
-    with pytest.raises(ValueError, match=r"1\.png: not a sound image: mode: expected 8 bits a channel, found I;16"):
+    with pytest.raises(ValueError, match=r"1\.png: not a valid image: mode: expected 8 bits a channel, found I;16"):
         data[0]
     path.unlink()
     with pytest.raises(FileNotFoundError):
         data[0]
 
 
-def test_what_other_systems_leave_is_no_image_and_no_class(folder):
+def test_hidden_files_of_other_systems_are_left_out(folder):
     apple = b"\0\5\x16\7\0\2\0\0Mac OS X" + bytes(66)
     for name in ("stop/._a.PNG", "stop/.DS_Store", "._x.jpg"):
         (folder / "train" / name).write_bytes(apple)
@@ -228,14 +228,14 @@ def test_what_other_systems_leave_is_no_image_and_no_class(folder):
         load(folder, "train", size=16)
 
 
-def test_nothing_left_out_is_no_warning(folder, recwarn):
+def test_no_warning_if_nothing_is_left_out(folder, recwarn):
     save(folder / "test/go/1.png", noise(9, 9))
     (folder / "train/empty").mkdir()  # no class of train either
     data = ImageFolder(folder, "test", 16)
     assert data.left_out == {} and data.class_names == ["go", "stop", "wait"] and not recwarn.list
 
 
-def test_a_class_that_train_has_no_image_of_is_refused(folder):
+def test_a_class_without_training_images_is_refused(folder):
     (folder / "train/late").mkdir()
     save(folder / "val/late/1.png", noise(9, 9))
     with pytest.raises(ValueError, match="val/late: expected one of the 3 classes of .*train"):
@@ -268,9 +268,9 @@ def sixteen_bits(colour: int, channels: int) -> bytes:
     ],
     ids=["grey", "rgb", "grey-alpha", "rgba", "ppm", "ppm-1000", "plain-ppm", "pgm"],
 )
-def test_more_than_8_bits_a_channel_are_refused(tmp_path, content):
+def test_more_than_8_bits_per_channel_are_refused(tmp_path, content):
     (tmp_path / "a.png").write_bytes(content)
-    with pytest.raises(ValueError, match="a.png: not a sound image: mode: expected 8 bits a channel, found"):
+    with pytest.raises(ValueError, match="a.png: not a valid image: mode: expected 8 bits a channel, found"):
         read_image(tmp_path / "a.png")
 
 

@@ -1,4 +1,4 @@
-"""MNIST-C's folders of npy files: small ones in the published layout, and files that lie or are broken."""
+"""MNIST-C's folders of npy files: small ones in the published layout, and damaged files."""
 
 import io
 import struct
@@ -46,7 +46,7 @@ def test_each_set_is_a_data_set(root, corruption, split):
     np.testing.assert_array_equal(data.x[:, 0].numpy(), images[..., 0].astype(np.float32) / 255)
 
 
-def test_other_names_and_files_that_are_not_there(root):
+def test_unknown_names_and_missing_files(root):
     for name in ("mnist-c", "mnist-c/snow", "mnist-c/", "mnist_c/fog"):
         with pytest.raises(ValueError, match="name: expected one of .*mnist-c/canny_edges"):
             load(name, "test", root)
@@ -78,7 +78,7 @@ def test_the_list_shows_them(root):
     ("labels", np.array([0, 1, -1, 3]), "labels"),
     ("images", np.array([{"a": 1}], object), "dtype object .pickled objects are never loaded"),
 ])  # fmt: skip
-def test_arrays_of_another_kind_are_refused_by_name(root, file, array, message):
+def test_wrong_arrays_are_refused_by_name(root, file, array, message):
     path = root / f"mnist_c/fog/test_{file}.npy"
     np.save(path, array)
     with pytest.raises(ValueError, match=message) as error:
@@ -88,7 +88,7 @@ def test_arrays_of_another_kind_are_refused_by_name(root, file, array, message):
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.dtype(">f4"), np.bool_])
 @pytest.mark.parametrize("order", ["C", "F"])
-def test_any_numeric_array_comes_back(tmp_path, dtype, order):
+def test_round_trip_of_any_numeric_array(tmp_path, dtype, order):
     array = np.asarray(np.arange(24).reshape(2, 3, 4) % 5, dtype, order=order)
     np.save(tmp_path / "a.npy", array)
     found = read_npy(tmp_path / "a.npy")
@@ -122,7 +122,7 @@ def test_a_header_that_asks_for_32_gib_allocates_nothing(root):
     try:
         with pytest.raises(ValueError, match=r"promises 34,359,738,448 bytes.*holds 1,000") as error:
             load("mnist-c/fog", "test", root)
-        with pytest.raises(ValueError, match="broken npy header"):
+        with pytest.raises(ValueError, match="damaged npy header"):
             load("mnist-c/fog", "train", root)
         peak = tracemalloc.get_traced_memory()[1]
     finally:

@@ -51,7 +51,7 @@ def peak_of_refusal(path, match: str) -> int:
     compressed=st.booleans(),
     order=st.sampled_from("CF"),
 )
-def test_any_numeric_array_comes_back(tmp_path_factory, array, compressed, order):
+def test_round_trip_of_any_numeric_array(tmp_path_factory, array, compressed, order):
     path = tmp_path_factory.mktemp("npz") / "file.npz"
     (np.savez_compressed if compressed else np.savez)(path, first=np.asarray(array, order=order), second=np.arange(3))
     found = read_npz(path)
@@ -147,10 +147,10 @@ def test_a_directory_that_asks_for_32_gib_allocates_nothing(tmp_path):
 def test_a_version_2_header_of_4_gib_is_not_read(tmp_path):
     bomb = b"\x93NUMPY\2\0" + struct.pack("<I", 2**32 - 1) + b" " * (32 << 20)
     path = write_zip(tmp_path / "file.npz", x=bomb)
-    assert peak_of_refusal(path, "broken npy header") < 2 << 20
+    assert peak_of_refusal(path, "damaged npy header") < 2 << 20
 
 
-def test_members_that_share_their_bytes_are_refused(tmp_path):
+def test_overlapping_members_are_refused(tmp_path):
     path = write_zip(tmp_path / "file.npz", zipfile.ZIP_STORED, x=npy_bytes(np.zeros(1000, np.uint8)))
     with zipfile.ZipFile(path, "a") as archive:
         shared = archive.infolist()[0]
@@ -177,12 +177,12 @@ def test_other_compressions_and_other_members_are_refused(tmp_path):
         read_npz(path)
 
 
-def test_a_missing_file_is_said_to_be_missing(tmp_path):
+def test_a_missing_file_raises_file_not_found(tmp_path):
     with pytest.raises(FileNotFoundError):
         read_npz(tmp_path / "nothing.npz")
 
 
-def test_images_and_labels_go_by_the_names_in_use():
+def test_images_and_labels_are_found_by_the_usual_names():
     a, b = np.zeros(1), np.ones(1)
     assert images_and_labels({"images": a, "labels": b, "more": b}, "f") == (a, b)
     assert images_and_labels({"y": b, "x": a}, "f") == (a, b)

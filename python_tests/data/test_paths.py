@@ -1,4 +1,4 @@
-"""The paths that a user gives to the readers: with ~, and of things that are no files and would wait for ever."""
+"""Paths given to the readers: with ~, and of FIFOs, which would block."""
 
 import gzip
 import os
@@ -92,7 +92,7 @@ def test_home_is_expanded_in_every_path(home, monkeypatch):
         load("svhn", "test", "~/data")
 
 
-def test_home_is_expanded_where_files_are_fetched_to(home, monkeypatch):
+def test_home_is_expanded_in_the_folder_of_fetch(home, monkeypatch):
     def no_network(*arguments, **named):
         raise OSError("no network")
 
@@ -102,6 +102,6 @@ def test_home_is_expanded_where_files_are_fetched_to(home, monkeypatch):
     assert list((home / "data/kmnist").iterdir()) == []
 
 
-def test_two_that_fetch_one_file_do_not_mix_their_bytes(tmp_path):
+def test_two_processes_cannot_fetch_one_file(tmp_path):
     with lock_file(tmp_path / "a.gz.part"), pytest.raises(OSError, match="another process is writing .*a.gz.part"):
         _fetch_file(RemoteFile("a.gz", 5, "0"), (), tmp_path / "a.gz", print)

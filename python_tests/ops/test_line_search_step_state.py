@@ -1,9 +1,6 @@
 """The state of a search: stages, brackets and places; rows that a step leaves unchanged; wrong arguments."""
 
-import dataclasses
 import math
-import re
-from pathlib import Path
 
 import pytest
 import torch
@@ -168,18 +165,6 @@ def test_the_rounding_tolerance_is_that_of_the_logits_dtype(backend, device, dty
         first = args["lines"][:, :, LINE["length"]].argmin(1)
         stages = args["lines"][torch.arange(3, device=device), first, LINE["stage"]]
         assert (stages == (OPEN if expected else CLOSED)).all()
-
-
-def test_the_fields_are_those_of_the_native_core():
-    header = (Path(__file__).parents[2] / "csrc" / "core" / "bracket.hpp").read_text()
-    for name, mine in (("Line", Line), ("Search", Search)):
-        struct = re.search(rf"struct {name} \{{(.*?)\}};", header, re.DOTALL).group(1)
-        names = [name.strip() for line in re.findall(r"double ([^;]*);", struct) for name in line.split(",")]
-        assert names == [field.name for field in dataclasses.fields(mine)]
-    assert list(FIELD.items()) == [(field.name, i) for i, field in enumerate(dataclasses.fields(Search))]
-    stages = re.search(r"enum Stage : int \{(.*?)\}", header).group(1)
-    assert re.findall(r"k(\w+) = (\d)", stages) == [("Unseen", str(UNSEEN)), ("Open", str(OPEN)),
-                                                     ("Closed", str(CLOSED))]  # fmt: skip
 
 
 # ---- wrong arguments

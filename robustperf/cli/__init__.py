@@ -1,6 +1,6 @@
-"""The `robustperf` command: one file a subcommand.
+"""The `robustperf` command: one file per subcommand.
 
-What a file needs beside its options is imported in its functions: help, and a misspelt option, do not wait for torch.
+The files import what they need in their functions, so that help and errors about options do not wait for torch.
 """
 
 from __future__ import annotations
@@ -53,10 +53,12 @@ _OUT_OF_MEMORY = re.compile("allocate memory|not enough memory|out of memory", r
 
 
 def main() -> None:
-    """Runs the command line; a wrong input, or a loss that is no number, is one line on stderr and exit code 1, not a
-    traceback."""
+    """Runs the command line.
+
+    Wrong input, or a loss that is not finite, ends with one line on stderr and exit code 1, not with a traceback.
+    """
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a name that the terminal's encoding lacks is no reason to fail
+        if isinstance(stream, io.TextIOWrapper):  # a name may contain what the terminal's encoding lacks
             stream.reconfigure(errors="backslashreplace")
     clean = False
     try:

@@ -1,4 +1,4 @@
-"""What the options' texts stand for: kernels, objectives and networks."""
+"""Builds kernels, objectives and networks from the text of options."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ OF_ANY_SIZE = ("resnet20", "resnet50")
 
 
 def build_kernel(text: str, shared: bool = False) -> Kernel:
-    """The kernel of `text`, a composition where it names several; with `shared` they take one delta."""
+    """The kernel of `text`, a composition if it names several; with `shared` they share one delta."""
     try:
         kernels = build_sum(text, nuisance.KERNELS)
     except ValueError as error:
@@ -51,10 +51,11 @@ def build_objective(
     classifier: nn.Module | None = None,
     channels: int = 1,
 ) -> Objective:
-    """The objective of `text`; `kernel`, `k` and `weight` are its arguments unless `text` says otherwise. With
-    "cotrain" it is one of `classifier`, with a new generator of images with so many channels.
+    """The objective of `text`; `kernel`, `k` and `weight` are its arguments unless `text` gives them.
 
-    Raises ValueError that points at the place in `text`, or names the argument that this objective does not take.
+    "cotrain" trains `classifier` together with a new generator of images with `channels` channels.
+
+    Raises ValueError that points at the position in `text`, or names the argument that this objective does not take.
     """
     given = {name: value for name, value in {"k": k, "weight": weight}.items() if value is not None}
     weighted = {name: value for name, value in given.items() if name == "weight"}
@@ -81,7 +82,7 @@ def build_objective(
         raise ValueError(f"objective: expected one, got {len(objectives)}: {text}")
     taken = {field.name for field in fields(objectives[0])}
     if isinstance(objectives[0], AugMix):
-        taken.remove("kernel")  # it has its own
+        taken.remove("kernel")  # AugMix has its own kernel
     for name, value in {"kernel": kernel, **given}.items():
         if value is not None and name not in taken:
             raise ValueError(f"{name}: expected none for the objective {text}, which does not take it, got {value!r}")
@@ -91,17 +92,17 @@ def build_objective(
 def new_classifier(
     dataset: Dataset | ImageFolder, network: str | None, model: str | None, batch_norm: bool, seed: int
 ) -> nn.Module:
-    """The network of these options for the data set's images, with the weights that the seed gives it."""
+    """The network of these options for the data set's images, with the initial weights of `seed`."""
     torch.manual_seed(seed)
     if model is None:
         return build_network(network or NETWORK, shape_of(dataset), dataset.classes, batch_norm)
     if network is not None or batch_norm:
-        raise ValueError(f"model: expected no --network or --batch-norm beside it, got {model}")
+        raise ValueError(f"model: expected no --network or --batch-norm with it, got {model}")
     return make_network(model)
 
 
 def build_network(name: str, shape: tuple[int, int, int], classes: int, batch_norm: bool = False) -> nn.Module:
-    """The network called `name`, one of `nets.NAMES`, for images of `shape`. Raises ValueError where there is none."""
+    """The network `name`, one of `nets.NAMES`, for images of `shape`. Raises ValueError if it cannot take them."""
     check_name("network", name, nets.NAMES)
     channels, height, width = shape
     arguments = {"in_channels": channels, "classes": classes}
@@ -132,7 +133,7 @@ def _mrt(*arguments: Any, selection_dtype: str | None = None, **named: Any) -> M
 def _pgd(
     norm: float = math.inf, *, weight: float = AdversarialTraining.weight, **arguments: Any
 ) -> AdversarialTraining:
-    """R A.1's attack in L-infinity but for what is said; in L2 its number of steps."""
+    """R A.1's attack in L-infinity, with `arguments` changed; in L2, its number of steps and loss."""
     default = AdversarialTraining.attack
     if norm == default.norm:
         attack = replace(default, **arguments)

@@ -1,4 +1,4 @@
-"""`robustperf data`: what data sets are there, fetching them, and their domains."""
+"""`robustperf data`: list data sets, fetch them, and show their domains."""
 
 import math
 import os
@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from robustperf.cli.errors import Command
-from robustperf.cli.options import DataRoot, Picture, draw_picture
+from robustperf.cli.options import DataRoot, Limit, Picture, Split, draw_picture
 from robustperf.names import MEASURES, ROOT_VARIABLE, check_name
 
-app: typer.Typer = typer.Typer(help="Data sets: what is there, fetching them, and their domains.", no_args_is_help=True)
+app: typer.Typer = typer.Typer(help="List data sets, fetch them, and show their domains.", no_args_is_help=True)
 
 
 @app.command(cls=Command)
@@ -19,7 +19,7 @@ def fetch(
     name: Annotated[str, typer.Argument(metavar="NAME", help="mnist, fashion-mnist or kmnist (its test part).")],
     data_root: DataRoot = None,
 ) -> None:
-    """Download a data set, resuming an earlier download that stopped; every file is checked against its SHA-256."""
+    """Download a data set, resuming an interrupted download; every file is checked by its SHA-256."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
@@ -29,7 +29,9 @@ def fetch(
         typer.echo("digits comes with scikit-learn: nothing to fetch.")
         return
     if data_root is None:
-        raise ValueError(f"data_root: expected a folder to fetch into (or the environment variable {ROOT_VARIABLE})")
+        raise ValueError(
+            f"data_root: expected a folder to fetch into (or the environment variable {ROOT_VARIABLE}), got none"
+        )
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -52,7 +54,7 @@ def fetch(
 
 @app.command("list", cls=Command)
 def list_(data_root: DataRoot = None) -> None:
-    """Show each data set with its number of points, or what is missing. The files are read, so damage shows too."""
+    """Show each data set with its number of points, or its missing files. The files are read, so damage is reported."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -70,13 +72,13 @@ def list_(data_root: DataRoot = None) -> None:
 @app.command("domains", cls=Command)
 def domains_(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A data set, an npz file or a folder of images.")],
-    split: Annotated[str, typer.Option(help="train or test.")] = "test",
-    by: Annotated[str, typer.Option(help=f"{' or '.join(MEASURES)}.")] = "brightness",
-    limit: Annotated[int | None, typer.Option(min=1, help="The first so many images only.")] = None,
+    split: Split = "test",
+    by: Annotated[str, typer.Option(help=f"The measure: {' or '.join(MEASURES)}.")] = "brightness",
+    limit: Limit = None,
     out: Picture = Path("domains.png"),
     data_root: DataRoot = None,
 ) -> None:
-    """Show how bright its images are, or of how much contrast, and which are low, medium and high (R Table 10)."""
+    """Show the distribution of brightness or contrast, with the levels low, medium and high (R Table 10)."""
     from rich.bar import Bar
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
@@ -114,11 +116,11 @@ def domains_(
             table.add_row(level, *bounds, f"{int(((values > above) & (values < below)).sum()):,}")
         console.print(table)
     if draw_picture(plot.domain_overview, dataset.x, values, edges, by, levels, path=out, title=title):
-        console.print(Text(f"picture: {out}"), soft_wrap=True)
+        console.print(Text(f"figure: {out}"), soft_wrap=True)
 
 
 def _count(name: str, split: str, data_root: Path | None) -> str:
-    """The number of points, or in words why there is none."""
+    """The number of points, or the reason why there is none."""
     from robustperf.data.load import load, missing_files
 
     if name != "digits" and data_root is None:

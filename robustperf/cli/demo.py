@@ -1,4 +1,4 @@
-"""`robustperf demo`: train a small network on the embedded digits and find its margins, in seconds."""
+"""`robustperf demo`: train a small network on scikit-learn's digits and find its margins, in seconds."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from robustperf.files import lock_folder, user_path
 
 
 def demo(
-    out: Annotated[Path, typer.Option(metavar="DIR", parser=user_path, help="Where the results go.")] = Path(
+    out: Annotated[Path, typer.Option(metavar="DIR", parser=user_path, help="The folder for the results.")] = Path(
         "robustperf-demo"
     ),
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the weights, the order of images and the attacks.")] = 0,
 ) -> None:
     """Train a small network on scikit-learn's digits and find the margin of every test point."""
     import torch
@@ -37,7 +37,7 @@ def demo(
     with console.status("training a small network"):
         fit(model, ERM(), train, validation=None, epochs=30, optimizer="adam", lr=2e-3, seed=seed, progress=False)
     with lock_folder(out):
-        MarginRun.forget(out)  # a demonstration starts anew
+        MarginRun.forget(out)  # a demo always starts a new run
         weights_file.save(out / "model.safetensors", model)
         report(model, test, attacks_of("fgsm,pgd(eps=1),bg", 2), 2, out, seed=seed, console=console)
     say(console, f"{'model':>8}: {out / 'model.safetensors'}")

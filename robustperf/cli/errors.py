@@ -1,4 +1,4 @@
-"""Errors in the words of the command line: where the library names an argument, the user has an option."""
+"""Errors of the command line: they name options where the library names arguments."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typer.core import TyperArgument, TyperCommand
 from robustperf.names import did_you_mean
 
 INPUT_ERRORS = (ValueError, TypeError, OSError, ImportError, FloatingPointError)
-"""What a wrong input raises, and a computation that cannot go on."""
+"""What wrong input raises, and a computation that cannot continue."""
 
-# what the library calls the value of an option that has another name
+# argument of the library -> the option with another name
 _ALIASES = {"name": "data", "x": "data", "train": "data", "root": "data-root", "key": "seed", "path": "out"}
 
 
@@ -27,7 +27,7 @@ class Command(TyperCommand):
         try:
             return super().parse_args(ctx, args)
         except Exception as error:
-            if hasattr(error, "possibilities"):  # of an option that there is not; the closest is enough
+            if hasattr(error, "possibilities"):  # an unknown option: suggest the closest only
                 known = [option for parameter in self.params for option in parameter.opts]
                 error.message += did_you_mean(error.option_name, known)
                 error.possibilities = None
@@ -43,9 +43,10 @@ class Command(TyperCommand):
 
 
 def in_options(message: str, command: TyperCommand) -> str:
-    """The message of an error with the option in place of each argument of this command that it names: at its begin
-    (`norm: expected ...`), as what to do (`resume=True`, `root=DIR`), and in a comparison (`seed was 0 and is 1`). A
-    text that the user wrote is shown as it is.
+    """The error message with options in place of the arguments that it names.
+
+    These are at its beginning (`norm: expected ...`), in advice (`resume=True`, `root=DIR`) and in comparisons
+    (`seed was 0 and is 1`). Text of the user is not changed.
     """
     options, values = {}, {}
     for parameter in command.params:

@@ -1,4 +1,4 @@
-"""`robustperf evaluate`: how often a trained classifier is right on each of several domains."""
+"""`robustperf evaluate`: the accuracy of a trained classifier on each of several domains."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ import typer
 from robustperf.cli.options import (
     DOMAIN_HELP,
     Checkpoint,
+    Cpu,
     Data,
     DataRoot,
     Limit,
     Model,
     Rgb,
     Size,
+    Split,
+    Workers,
     load_data,
     load_network,
     plain,
@@ -30,22 +33,23 @@ def evaluate(
     checkpoint_path: Checkpoint,
     data: Data,
     data_root: DataRoot = None,
-    split: Annotated[str, typer.Option(help="train or test.")] = "test",
+    split: Split = "test",
     domain: Annotated[
-        list[str] | None, typer.Option(metavar="DOMAIN", help="A row for each, all images without any; " + DOMAIN_HELP)
+        list[str] | None,
+        typer.Option(metavar="DOMAIN", help="A row of the table, or all images; " + DOMAIN_HELP),
     ] = None,
     limit: Limit = None,
     size: Size = None,
     rgb: Rgb = False,
     model: Model = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images in one forward pass.")] = 256,
-    workers: Annotated[int, typer.Option(min=0, help="Processes that read a folder of images.")] = 0,
-    cpu: Annotated[bool, typer.Option("--cpu", help="Use no GPU.")] = False,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per forward pass.")] = 256,
+    workers: Workers = 0,
+    cpu: Cpu = False,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", parser=user_path, help="Write the figures there, as JSON.")
+        Path | None, typer.Option(metavar="FILE", parser=user_path, help="Write the results there, as JSON.")
     ] = None,
 ) -> None:
-    """Find top-1 and top-5 accuracy and the mean loss (R section 6); under `torchrun` on several processes."""
+    """Measure top-1 and top-5 accuracy and the mean loss (R section 6); under `torchrun` on several processes."""
     import torch
     from rich.console import Console
     from rich.table import Table
@@ -58,7 +62,7 @@ def evaluate(
     if out is not None and not out.parent.is_dir():
         raise FileNotFoundError(f"out: expected a file in a folder that exists, got {out}")
     network, size, rgb = load_network(checkpoint_path, model, size, rgb)
-    # all of them first: a wrong one is an error before any work
+    # load all of them first: a wrong one fails before any work
     datasets = {
         each: load_data(data, split, data_root, domain=each, limit=limit, size=size, rgb=rgb)
         for each in domain or [None]
@@ -100,4 +104,4 @@ def evaluate(
         }
         with atomic_write(out) as partial:
             partial.write_text(json.dumps(plain(facts), indent=1) + "\n")
-        say(console, f"figures: {out}")
+        say(console, f"results: {out}")

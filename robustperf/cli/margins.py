@@ -20,8 +20,10 @@ from robustperf.cli.options import (
     Domain,
     Limit,
     Model,
+    Resume,
     Rgb,
     Size,
+    Split,
     draw_picture,
     load_data,
     load_network,
@@ -54,33 +56,33 @@ class Labels(str, Enum):
 
 def margins(
     checkpoint_path: Checkpoint,
-    out: Annotated[Path, typer.Option(metavar="DIR", parser=user_path, help="Where the results go.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", parser=user_path, help="The folder for the results.")],
     data: Data,
     data_root: DataRoot = None,
-    split: Annotated[str, typer.Option(help="train or test.")] = "test",
+    split: Split = "test",
     domain: Domain = None,
     limit: Limit = None,
     size: Size = None,
     rgb: Rgb = False,
     model: Model = None,
-    attacks: Annotated[str, typer.Option(help="The ensemble, such as 'fgsm,pgd(eps=2,steps=20),bg'.")] = PUBLISHED,
-    norm: Annotated[str, typer.Option(help="1, 2 or inf.")] = "2",
+    attacks: Annotated[str, typer.Option(help="Attacks, such as 'fgsm,pgd(eps=2,steps=20),bg'.")] = PUBLISHED,
+    norm: Annotated[str, typer.Option(help="Of the distances: 1, 2 or inf.")] = "2",
     labels: Annotated[
         Labels,
         typer.Option(
-            help="Get away from the model's own label (T postulate P2), or from the "
-            "true one, when a misclassified point has margin 0."
+            help="Change the model's own label (T postulate P2), or the true label; then a misclassified point has "
+            "margin 0."
         ),
     ] = Labels.model,
-    batch_size: Annotated[int, typer.Option(min=1)] = 256,
-    seed: Annotated[int, typer.Option(min=0, help="Of the attacks' random starts.")] = 0,
-    device: Annotated[str, typer.Option(help="cpu or cuda; under torchrun each process has its own GPU.")] = "cpu",
-    keep_points: Annotated[bool, typer.Option("--keep-points", help="Write the adversarial examples too.")] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that DIR holds.")] = False,
+    batch_size: Annotated[int, typer.Option(min=1, help="Points per batch.")] = 256,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the attacks' random starts.")] = 0,
+    device: Annotated[str, typer.Option(help="cpu or cuda; under torchrun each process uses its own GPU.")] = "cpu",
+    keep_points: Annotated[bool, typer.Option("--keep-points", help="Also write the adversarial examples.")] = False,
+    resume: Resume = False,
 ) -> None:
     """Find every point's margin with an ensemble of attacks and a line search, and draw the margin curve.
 
-    Under `torchrun` the batches are shared out among the processes.
+    Under `torchrun` the processes share the batches.
     """
     from robustperf import check
     from robustperf.attacks.named import attacks_of
@@ -125,10 +127,10 @@ def report(
     settings: dict[str, Any] | None = None,
     console: Console | None = None,
 ) -> None:
-    """Finds the margins part by part, keeping each as it is done, then prints the table and writes the files.
+    """Finds the margins batch by batch and saves each, then prints the table and writes the files.
 
-    Of several processes each takes every so-manieth part, in the batch that one process would see it in; the first one
-    prints, and writes all but the parts.
+    With n processes each takes every n-th batch; the batches are those of a single process. The main process prints,
+    and writes everything but the batches.
     """
     import torch
     from accelerate.utils import gather_object
@@ -159,12 +161,12 @@ def report(
             console.print(f"{kept} of {len(parts)} batches were done before.")
 
         def finished() -> int:
-            """Points, of all processes."""
+            """The number of points done by all processes."""
             return sum(len(rows) for start, rows in parts.items() if run.done(start))
 
-        def told() -> str:
+        def saved() -> str:
             done = sum(run.done(start) for start in parts)
-            return f"{done} of {len(parts)} batches are kept in {out}; --resume goes on with them"
+            return f"{done} of {len(parts)} batches are saved in {out}; --resume continues from them"
 
         began, correct = time.perf_counter(), 0
         try:
@@ -176,19 +178,19 @@ def report(
                     start = int(rows[0])
                     if not run.done(start):
                         (part,) = search.stream(x, labels=y if labels == "true" else None, index=index)
-                        with reporting_saved(told):
+                        with reporting_saved(saved):
                             run.keep(start, part)
                     bar.update(task, completed=finished())
-                correct = sum(gather_object([correct]))  # waits for the others
+                correct = sum(gather_object([correct]))  # waits for the other processes
                 bar.update(task, completed=finished())
         except KeyboardInterrupt:
-            say(console, f"Interrupted. {told()}.")
+            say(console, f"Interrupted. {saved()}.")
             raise typer.Exit(130) from None
         if not process.is_main_process:
             return
         seconds = time.perf_counter() - began
         files = {"curve": out / "margins.png", "margins": run.result, "summary": out / "summary.json"}
-        with reporting_saved(told):
+        with reporting_saved(saved):
             found = run.collect(parts)
             curve = MarginCurve.from_margins(found)
             summary = _summary(found, curve, correct / len(dataset), seconds, kept)
@@ -209,8 +211,8 @@ def report(
 def _opened(
     out: Path, described: dict[str, Any], starts: Iterable[int], process: PartialState, resume: bool
 ) -> Iterator[tuple[MarginRun, int]]:
-    """The run in the folder `out`, which these processes alone have, and how many of its parts are kept from before, as
-    the first process counts them."""
+    """The run in the folder `out`, locked for these processes, and the number of its batches saved before, as the main
+    process counts them."""
     from accelerate.utils import gather_object
 
     from robustperf.robustness.margin_run import MarginRun
@@ -224,7 +226,7 @@ def _opened(
                 kept = sum(run.done(start) for start in starts)
             except (OSError, ValueError) as error:
                 fault = error
-        fault = gather_object([fault])[0]  # the others wait until the folder is there, and fail with the first
+        fault = gather_object([fault])[0]  # the others wait for the folder, and fail if the main process does
         if fault is not None:
             raise fault
         yield (MarginRun(out, described, resume=True) if run is None else run), kept
@@ -273,21 +275,24 @@ def _table(title: str, summary: dict[str, Any], points: int) -> Table:
         f"{summary['area_low']:.4f} to {summary['area_high']:.4f} (over [0, {summary['upper']:g}])",
     )
     table.add_row("median margin", f"{summary['median_margin']:.4f}")
-    for name, share in summary["closest_by_attack"].items():
-        table.add_row(f"closest point from {name}", f"{share:.1%}")
+    for name, fraction in summary["closest_by_attack"].items():
+        table.add_row(f"closest point from {name}", f"{fraction:.1%}")
     table.add_row(
         "no adversarial example found",
         f"{summary['not_found']} of {points}"
         + " (their margin counts as the largest distance)" * bool(summary["not_found"]),
     )
-    table.add_row("model evaluations a point, search", f"{summary['evaluations']:.2f}")
-    table.add_row("model evaluations a point, attacks", f"{summary['attack_evaluations']:.2f}")
+    table.add_row("model evaluations per point, search", f"{summary['evaluations']:.2f}")
+    table.add_row("model evaluations per point, attacks", f"{summary['attack_evaluations']:.2f}")
     table.add_row("seconds", f"{summary['seconds']:.1f}")
     return table
 
 
 def _device(text: str) -> torch.device:
-    """The device called `text`, if it is one that torch can use here; of several processes each has its own GPU."""
+    """The device called `text`; with several processes, each has its own GPU.
+
+    Raises ValueError if torch cannot use it here.
+    """
     import torch
 
     from robustperf import processes
@@ -298,11 +303,13 @@ def _device(text: str) -> torch.device:
         if process.num_processes > 1 and device.type != "cpu":
             if device.index is not None:
                 raise ValueError(
-                    f"device: expected cuda, of which each of {process.num_processes} processes takes its "
-                    f"own, got {text!r}"
+                    f"device: expected cuda, for each of {process.num_processes} processes uses its own GPU, "
+                    f"got {text!r}"
                 )
             device = process.device
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device: {text!r} cannot be used: {str(error).splitlines()[0]}") from error
+        raise ValueError(
+            f"device: expected one that torch can use here, got {text!r}: {str(error).splitlines()[0]}"
+        ) from error
     return device

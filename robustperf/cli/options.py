@@ -1,4 +1,4 @@
-"""What the commands share: options, the data and networks that they name, and results as JSON has them."""
+"""What the commands share: options, loading the data and networks that they name, and JSON results."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
     from robustperf.data import Dataset, ImageFolder
 
-NETWORK = "robey-cnn"  # that `train` makes where none is named
+NETWORK = "robey-cnn"  # the default of `train`
 
-_SIDE = 32  # that `load` gives images of different sizes, and gtsrb has where it is there as images of one size
+_SIDE = 32  # of images that `load` resizes, and of gtsrb's npz files
 
 Data = Annotated[
     str,
@@ -38,12 +38,13 @@ DataRoot = Annotated[
         metavar="DIR",
         envvar=ROOT_VARIABLE,
         parser=user_path,
-        help="The folder that holds a folder per data set.",
+        help="The data root: a folder with one folder per data set.",
     ),
 ]
 DOMAIN_HELP = "such as brightness:low or contrast:90-100 (see `robustperf data domains`); snow:3 of cure-tsr."
-Domain = Annotated[str | None, typer.Option(metavar="DOMAIN", help="Only the images in it, " + DOMAIN_HELP)]
-Limit = Annotated[int | None, typer.Option(min=1, help="The first so many points only.")]
+Domain = Annotated[str | None, typer.Option(metavar="DOMAIN", help="Use only its images, " + DOMAIN_HELP)]
+Limit = Annotated[int | None, typer.Option(min=1, help="Use only the first N points.", metavar="N")]
+Split = Annotated[str, typer.Option(help="train or test.")]
 Size = Annotated[int | None, typer.Option(min=1, metavar="N", help="Resize the images to N x N pixels.")]
 Rgb = Annotated[bool, typer.Option("--rgb", help="Repeat the channel of grey images three times.")]
 Checkpoint = Annotated[
@@ -53,12 +54,14 @@ Model = Annotated[
     str | None,
     typer.Option(
         metavar="MODULE:FUNCTION",
-        help="What makes the network; needed where the checkpoint's header does "
-        "not name one of robustperf's, which also says how to resize the images.",
+        help="A function that makes the network. Needed unless the checkpoint's header names one of robustperf's, "
+        "which also sets the size of the images.",
     ),
 ]
-
-Picture = Annotated[Path, typer.Option(metavar="FILE", parser=user_path, help="The picture: .png, .pdf or .svg.")]
+Workers = Annotated[int, typer.Option(min=0, help="Processes that read a folder of images.")]
+Cpu = Annotated[bool, typer.Option("--cpu", help="Use no GPU.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Resume the run in DIR.")]
+Picture = Annotated[Path, typer.Option(metavar="FILE", parser=user_path, help="The figure: .png, .pdf or .svg.")]
 
 
 def load_data(
@@ -71,12 +74,12 @@ def load_data(
     size: int | None = None,
     rgb: bool = False,
 ) -> Dataset | ImageFolder:
-    """The data set of these options. Raises as `data.load`, and ValueError where it has no points."""
+    """The data set of these options. Raises as `data.load`, and ValueError if it is empty."""
     from robustperf.data import Dataset
 
     dataset = _load(name, split, root, domain, size)
     if not len(dataset):
-        raise ValueError(f"data: {dataset.name} has no points")
+        raise ValueError(f"data: expected at least one point, got an empty {dataset.name}")
     dataset = dataset if limit is None else dataset.limit(limit)
     if isinstance(dataset, Dataset):
         if size is not None and shape_of(dataset)[1:] != (size, size):
@@ -93,8 +96,10 @@ def shape_of(dataset: Dataset | ImageFolder) -> tuple[int, int, int]:
 
 
 def load_network(path: Path, model: str | None, size: int | None, rgb: bool) -> tuple[nn.Module, int | None, bool]:
-    """(the network in the checkpoint `path`, the size that it takes, whether it takes RGB images); `model`, `size` and
-    `rgb` are the options, and come first."""
+    """(the network in the checkpoint `path`, the image size it takes, whether it takes RGB images).
+
+    The options `model`, `size` and `rgb` take precedence.
+    """
     from robustperf.nets import weights_file
 
     network = weights_file.load(path, None if model is None else make_network(model))
@@ -107,7 +112,7 @@ def load_network(path: Path, model: str | None, size: int | None, rgb: bool) -> 
 
 
 def make_network(path: str) -> nn.Module:
-    """The network that MODULE:FUNCTION makes; modules in the current folder are found too."""
+    """The network that MODULE:FUNCTION returns; the module may be in the current folder."""
     from torch import nn
 
     name, _, function = path.partition(":")
@@ -118,53 +123,59 @@ def make_network(path: str) -> nn.Module:
         try:
             module = importlib.import_module(name)
             make = getattr(module, function)
-        except (Exception, SystemExit) as error:  # a script may end, and whatever it does may fail
+        except (Exception, SystemExit) as error:  # importing runs the user's code, which may raise anything or exit
             meant = did_you_mean(function, dir(module)) if isinstance(error, AttributeError) and module else ""
             raise ValueError(
-                f"model: expected MODULE:FUNCTION that can be imported, got {path!r}: {_told(error)}{meant}"
+                f"model: expected MODULE:FUNCTION that can be imported, got {path!r}: {_description(error)}{meant}"
             ) from error
         try:
             made = make()
         except (Exception, SystemExit) as error:
             raise ValueError(
-                f"model: expected a function that makes a network without arguments, got {path!r}: {_told(error)}"
+                f"model: expected a function without arguments that makes a network, got {path!r}: "
+                f"{_description(error)}"
             ) from error
     if not isinstance(made, nn.Module):
-        raise ValueError(f"model: {path} made a {type(made).__name__}, not a torch.nn.Module")
+        raise ValueError(
+            f"model: expected a function that returns a torch.nn.Module, got a {type(made).__name__} from {path}"
+        )
     return made
 
 
 @contextmanager
 def _current_folder_first() -> Iterator[None]:
-    """The current folder on the path of imports, as `python -m` has it and a console script has not."""
+    """Puts the current folder on the import path, as `python -m` does and a console script does not."""
     sys.path.insert(0, "")
     try:
         yield
     finally:
-        with suppress(ValueError):  # the module may have taken it off itself
+        with suppress(ValueError):  # the module may have removed it
             sys.path.remove("")
 
 
 def say(console: Console, text: str) -> None:
-    """Prints a line as it is, to be copied from."""
+    """Prints a line verbatim, so that it can be copied."""
     console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def draw_picture(picture: Callable[..., Any], *arguments: Any, path: Path, **named: Any) -> bool:
-    """Whether `picture(*arguments, path=path, **named)` has drawn: a picture comes after the results, and one that
-    fails, for want of a font, of TeX or of room on the disk, costs a line on standard error."""
+    """Calls `picture(*arguments, path=path, **named)` and returns whether it succeeded.
+
+    A figure comes after the results: if it fails, because a font, TeX or disk space is missing, a warning is printed to
+    standard error and the command continues.
+    """
     from robustperf import check
 
     try:
         picture(*arguments, path=path, **named)
-    except Exception as error:  # matplotlib's raise what they come upon
-        typer.echo(f"robustperf: warning: the picture {path} could not be drawn: {check.line_of(error)}", err=True)
+    except Exception as error:  # matplotlib may raise anything
+        typer.echo(f"robustperf: warning: the figure {path} could not be drawn: {check.line_of(error)}", err=True)
         return False
     return True
 
 
 def plain(value: Any) -> Any:
-    """`value` as strict JSON has it: infinities and NaN as text."""
+    """`value` as strict JSON: infinities and NaN become text."""
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -172,8 +183,8 @@ def plain(value: Any) -> Any:
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _told(error: BaseException) -> str:
-    """What was raised, what it says, and where, unless nothing but the import or the call itself failed."""
+def _description(error: BaseException) -> str:
+    """The type, message and place of an error; no place if the import or the call itself failed."""
     from robustperf import check
 
     *_, last = traceback.extract_tb(error.__traceback__)
@@ -182,7 +193,7 @@ def _told(error: BaseException) -> str:
 
 
 def _load(name: str, split: str, root: Path | None, domain: str | None, size: int | None) -> Dataset | ImageFolder:
-    """Images that come in different sizes get theirs as they are read."""
+    """Loads the data set; images that come in different sizes are resized as they are read."""
     from robustperf.data import load
     from robustperf.data.load import LAYOUTS, NAMES
 
@@ -190,6 +201,6 @@ def _load(name: str, split: str, root: Path | None, domain: str | None, size: in
     if size is not None and (sized or (name not in NAMES and user_path(name).is_dir())):
         try:
             return load(name, split, root, domain=domain, size=size)
-        except FileNotFoundError:  # gtsrb may be there as images of one size alone
+        except FileNotFoundError:  # gtsrb may be there as npz files only, whose images have one size
             pass
     return load(name, split, root, domain=domain)

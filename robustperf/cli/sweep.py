@@ -1,4 +1,4 @@
-"""`robustperf sweep`: the largest weight of a regulariser that costs no more than so much accuracy."""
+"""`robustperf sweep`: the largest weight of a regulariser within an accuracy budget."""
 
 from __future__ import annotations
 
@@ -9,107 +9,67 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from robustperf.cli.options import Data, DataRoot, Domain, Limit, Rgb, Size, load_data, say, shape_of
-from robustperf.cli.train import (
-    OBJECTIVES,
-    BatchNorm,
-    BatchSize,
-    CheckpointSteps,
-    Clip,
-    Cpu,
-    Epochs,
-    K,
-    KernelSum,
-    LearningRate,
-    Network,
-    OptimizerName,
-    OwnNetwork,
-    Precision,
-    Seed,
-    Workers,
-    parse_rate,
-)
+from robustperf.cli.options import Data, say
+from robustperf.cli.training_options import OBJECTIVES, TrainingOptions, with_options
 from robustperf.files import atomic_write, user_path
 
 if TYPE_CHECKING:
     from rich.table import Table
+    from torch import nn
+
+    from robustperf.data import Dataset, ImageFolder
+    from robustperf.training import Objective
 
 UNREGULARISED = "unregularised"
 
 
+@with_options
 def sweep(
     data: Data,
     out: Annotated[
-        Path, typer.Option(metavar="DIR", parser=user_path, help="Where the table and a folder for each run go.")
+        Path, typer.Option(metavar="DIR", parser=user_path, help="The folder for the table, and a folder for each run.")
     ],
-    objective: Annotated[str, typer.Option(help=f"Without its weight: {OBJECTIVES}.")],
-    weights: Annotated[str, typer.Option(metavar="LIST", help="Such as 0.01,0.03,0.1,0.3,1.")],
+    objective: Annotated[str, typer.Option(help=f"The objective without its weight: {OBJECTIVES}.")],
+    weights: Annotated[str, typer.Option(metavar="LIST", help="The weights to try, such as 0.01,0.03,0.1,0.3,1.")],
+    *,
+    options: TrainingOptions,
     within: Annotated[
-        float, typer.Option(min=0, help="How much lower the validation accuracy may be than without a regulariser.")
+        float, typer.Option(min=0, help="The allowed loss of validation accuracy compared with no regulariser.")
     ] = 0.01,
-    kernel: KernelSum = None,
-    k: K = None,
-    network: Network = None,
-    model: OwnNetwork = None,
-    batch_norm: BatchNorm = False,
-    data_root: DataRoot = None,
-    domain: Domain = None,
-    limit: Limit = None,
-    size: Size = None,
-    rgb: Rgb = False,
-    epochs: Epochs = 10,
-    batch_size: BatchSize = 64,
-    optimizer: OptimizerName = "adadelta",
-    lr: LearningRate = None,
-    clip: Clip = None,
-    mixed_precision: Precision = "no",
-    seed: Seed = 0,
     validation: Annotated[
-        float, typer.Option(help="The share that is held out to choose the best epoch and the weight on.")
+        float, typer.Option(help="The fraction held out to choose the best epoch and the weight.")
     ] = 0.1,
-    checkpoint_steps: CheckpointSteps = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the runs that DIR holds.")] = False,
-    workers: Workers = 0,
-    cpu: Cpu = False,
 ) -> None:
     """Train without a regulariser and with each of several weights, and choose the largest weight that keeps the
     accuracy (T section 3.3)."""
     from rich.console import Console
 
     from robustperf import processes
-    from robustperf.cli.build import build_kernel, build_objective, new_classifier
-    from robustperf.training import ERM, evaluate, fit
+    from robustperf.training import ERM, evaluate
 
-    numbers = parse_weights(weights)
-    rate = None if lr is None else parse_rate(lr)
-    variation = None if kernel is None else build_kernel(kernel)
-    options = {"domain": domain, "limit": limit, "size": size, "rgb": rgb}
-    dataset, test = load_data(data, "train", data_root, **options), _test_split(data, data_root, options)
+    values = parse_weights(weights)
+    dataset, test = options.load(data, "train"), _test_split(data, options)
 
-    def begin(weight):
-        classifier = new_classifier(dataset, network, model, batch_norm, seed)
+    def new_run(weight: float | None) -> tuple[nn.Module, Objective]:
+        classifier = options.new_classifier(dataset)
         if weight is None:
             return classifier, ERM()
-        loss = build_objective(objective, variation, k, weight, classifier, shape_of(dataset)[0])
+        loss = options.build_objective(objective, weight, classifier, dataset)
         if loss.weight != weight:
             raise ValueError(f"objective: expected one without a weight, which --weights has, got {objective}")
         return classifier, loss
 
-    begin(numbers[0])  # a wrong objective is an error before any work
-    main = processes.join(cpu).is_main_process
+    new_run(values[0])  # a wrong objective fails before any work
+    main = processes.join(options.cpu).is_main_process
     console, rows = Console(quiet=not main), []
-    for weight in (None, *numbers):
+    for weight in (None, *values):
         name = UNREGULARISED if weight is None else f"weight-{weight}"
         say(console, f"{name}:")
-        classifier, loss = begin(weight)
+        classifier, loss = new_run(weight)
         try:
-            fitted = fit(
-                classifier, loss, dataset, validation=validation, epochs=epochs, batch_size=batch_size,
-                optimizer=optimizer, lr=rate, clip=clip, mixed_precision=mixed_precision, seed=seed, out=out / name,
-                resume=resume, checkpoint_steps=checkpoint_steps, workers=workers, cpu=cpu,
-            )  # fmt: skip
+            fitted = options.fit(classifier, loss, dataset, out=out / name, validation=validation)
         except KeyboardInterrupt:
-            say(console, f"Interrupted in {out / name}: --resume goes on from its checkpoint.")
+            say(console, f"Interrupted in {out / name}: --resume continues from its checkpoint.")
             raise typer.Exit(130) from None
         accuracy = fitted.epochs[fitted.best - 1]["validation_accuracy"]
         rows.append(
@@ -118,7 +78,7 @@ def sweep(
                 "weight": weight,
                 "best_epoch": fitted.best,
                 "validation_accuracy": accuracy,
-                "test_accuracy": None if test is None else evaluate(classifier, test, workers=workers).top(1),
+                "test_accuracy": None if test is None else evaluate(classifier, test, workers=options.workers).top(1),
             }
         )
     chosen = choose(rows, within)
@@ -139,7 +99,7 @@ def sweep(
             console,
             f"The largest weight within {within:.2%}: {chosen['weight']}, {out / chosen['run'] / 'model.safetensors'}",
         )
-        if chosen["weight"] == numbers[-1]:
+        if chosen["weight"] == values[-1]:
             say(console, "It is the largest weight tried: larger ones may keep the accuracy too.")
     say(console, f"table: {path}")
 
@@ -156,18 +116,18 @@ def parse_weights(text: str) -> list[float]:
 
 
 def choose(rows: list[dict[str, Any]], within: float) -> dict[str, Any] | None:
-    """The row of the largest weight whose validation accuracy is that of the first row less `within`, or higher."""
-    least = rows[0]["validation_accuracy"] - within - 1e-9  # the difference of two shares is rounded
+    """The row of the largest weight with at least the validation accuracy of the first row minus `within`, or None."""
+    least = rows[0]["validation_accuracy"] - within - 1e-9  # for rounding
     near = [row for row in rows[1:] if row["validation_accuracy"] >= least]
     return max(near, key=lambda row: row["weight"], default=None)
 
 
-def _test_split(data: str, root: Path | None, options: dict[str, Any]) -> Any:
-    """None where the data set has one split only."""
+def _test_split(data: str, options: TrainingOptions) -> Dataset | ImageFolder | None:
+    """The test split, or None if the data set has only one split."""
     if data.endswith(".npz"):
         return None
     try:
-        return load_data(data, "test", root, **options)
+        return options.load(data, "test")
     except FileNotFoundError:
         return None
 

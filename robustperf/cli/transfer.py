@@ -1,4 +1,4 @@
-"""`robustperf transfer`: a classifier trained on clean images, adapted to a shift without labels, end to end."""
+"""`robustperf transfer`: train a classifier on clean images and adapt it to a shift without labels."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Annotated, Any
 import typer
 
 from robustperf import nets, nuisance
-from robustperf.cli.options import Data, DataRoot, Rgb, Size, draw_picture, load_data, plain, say, shape_of
+from robustperf.cli.options import Data, DataRoot, Resume, Rgb, Size, draw_picture, load_data, plain, say, shape_of
 from robustperf.files import atomic_write, record_settings, user_path
 from robustperf.names import check_name
 
 SVC = "svc"
-SHOWN = 8  # points in the picture
-ENOUGH = 100  # images that were not trained on, for the warning of `adapt`
+SHOWN = 8  # points in the figure
+ENOUGH = 100  # unused training images that `adapt` needs for its warning
 
 
 def transfer(
@@ -24,39 +24,37 @@ def transfer(
         str,
         typer.Option(
             metavar="SUM",
-            help=f"The shift, such as 'rotation(30) + brightness(0.4)'. There are {', '.join(nuisance.NAMES)}.",
+            help=f"The shift, such as 'rotation(30) + brightness(0.4)'. Kernels: {', '.join(nuisance.NAMES)}.",
         ),
     ] = "mnist_c('stripe')",
     data: Data = "digits",
     data_root: DataRoot = None,
-    classifier: Annotated[
-        str, typer.Option(help=f"{SVC}, scikit-learn's; or a network: {', '.join(nets.NAMES)}.")
-    ] = SVC,
+    classifier: Annotated[str, typer.Option(help=f"{SVC} (scikit-learn) or a network: {', '.join(nets.NAMES)}.")] = SVC,
     gamma: Annotated[str, typer.Option(help=f"Of the RBF kernel of {SVC}: a number, scale or auto.")] = "0.05",
     penalty: Annotated[float, typer.Option("-C", min=0, help=f"Of {SVC}.")] = 5.0,
     classifier_epochs: Annotated[int, typer.Option(min=1, help="Of a network.")] = 10,
-    clean: Annotated[int | None, typer.Option(min=1, help="Clean training images; without, half of them.")] = None,
+    clean: Annotated[int | None, typer.Option(min=1, help="Clean training images; half of all by default.")] = None,
     shifted: Annotated[
         int | None,
         typer.Option(
             min=0,
-            help="Shifted ones, of other originals; without, all that are left. 0 teaches T from clean images alone.",
+            help="Shifted images, of other originals; all that are left by default. 0 trains T on clean images.",
         ),
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="The first so many test points only.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Use only the first N test points.")] = None,
     size: Size = None,
     rgb: Rgb = False,
     code: Annotated[int, typer.Option(min=1, help="Units of the auto-encoders' code.")] = 128,
     width: Annotated[int, typer.Option(min=1, help="Channels of the encoder's first convolution.")] = 32,
     hidden: Annotated[int, typer.Option(min=1, help="Units of the decoders' first layer.")] = 2048,
     epochs: Annotated[int, typer.Option(min=1, help="Of the auto-encoders.")] = 100,
-    batch_size: Annotated[int, typer.Option(min=1)] = 32,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per step.")] = 32,
     lr: Annotated[float, typer.Option(help="Adam's learning rate.")] = 1e-3,
-    seed: Annotated[int, typer.Option(min=0, help="Of weights, order and shift.")] = 0,
-    out: Annotated[Path, typer.Option(metavar="DIR", parser=user_path, help="Where the results go.")] = Path(
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the weights, the order of images and the shift.")] = 0,
+    out: Annotated[Path, typer.Option(metavar="DIR", parser=user_path, help="The folder for the results.")] = Path(
         "robustperf-transfer"
     ),
-    resume: Annotated[bool, typer.Option("--resume", help="Resume the run that DIR holds.")] = False,
+    resume: Resume = False,
 ) -> None:
     """Train a classifier on clean images, learn T = D1 E from shifted ones without labels, and compare f(x) with
     f(T(x)) (T section 4)."""
@@ -120,7 +118,7 @@ def transfer(
         before = {name: model.score(x, test.y.numpy()) for name, x in sets.items()}
         say(console, f"Adapting to {shifted:,} shifted images:")
         left = train.rows(unused)
-        with warnings.catch_warnings(record=True) as told:
+        with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             model.adapt(
                 unlabelled.numpy() if shifted else None,
@@ -132,47 +130,47 @@ def transfer(
         say(console, f"Interrupted. {_kept(out)}")
         raise typer.Exit(130) from None
     after = {name: model.score(x, test.y.numpy()) for name, x in sets.items()}
-    harmed = [str(warning.message) for warning in told if str(warning.message).startswith("adapt: ")]
-    for warning in told:
-        if str(warning.message) not in harmed:
+    problems = [str(warning.message) for warning in caught if str(warning.message).startswith("adapt: ")]
+    for warning in caught:
+        if str(warning.message) not in problems:
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
-    for message in harmed:
+    for message in problems:
         say(console, f"warning: {message}")
 
     table = Table("test images", "f(x)", "f(T(x))", title=Text(f"{classifier} on {train.name}, {shift!r}"))
     for name in sets:
         table.add_row(name, f"{before[name]:.2%}", f"{after[name]:.2%}")
     console.print(table)
-    picture, weights, figures = out / "transfer.png", out / "autoencoder.safetensors", out / "summary.json"
+    figure, weights, results = out / "transfer.png", out / "autoencoder.safetensors", out / "summary.json"
     weights_file.save(weights, model.autoencoder_)
     facts = {
         **settings,
         "epochs": epochs,
         "accuracy": {"before": before, "after": after},
-        "warnings": harmed,
+        "warnings": problems,
         "robustperf": __version__,
         "torch": torch.__version__,
     }
-    with atomic_write(figures) as partial:
+    with atomic_write(results) as partial:
         partial.write_text(json.dumps(plain(facts), indent=1) + "\n")
     few = slice(0, SHOWN)
     restored = torch.as_tensor(model.transform(tested[few].numpy()))
-    files = {"weights": weights, "figures": figures}
+    files = {"weights": weights, "results": results}
     if draw_picture(
         plot.image_grid,
         test.x[few],
         torch.stack([tested[few], restored]),
-        path=picture,
+        path=figure,
         title=repr(shift),
         names=["x̃", "T(x̃)"],
     ):
-        files = {"picture": picture, **files}
+        files = {"figure": figure, **files}
     for what, path in files.items():
         say(console, f"{what:>8}: {path}")
 
 
 def _kept(out: Path) -> str:
-    """What --resume has to resume from."""
+    """What --resume finds, as a sentence."""
     from robustperf.cli.train import kept
     from robustperf.training.run_folder import RunFolder
 
@@ -181,7 +179,7 @@ def _kept(out: Path) -> str:
 
 
 def _parts(total: int, clean: int | None, shifted: int | None) -> tuple[int, int]:
-    """(clean, shifted) images of `total`, no original in both."""
+    """The numbers of clean and of shifted images out of `total`; no original is in both."""
     clean = max(1, total // 2) if clean is None else clean
     if clean > total:
         raise ValueError(f"clean: expected at most the {total} training images, got {clean}")

@@ -8,7 +8,7 @@ What each format is read by, and why:
 - HDF5 (USPS): h5py, after shape, chunks, filters and links have been compared with what is stored (`usps`).
 - MATLAB (SVHN): our own. SciPy ends the interpreter (SIGSEGV) on a file with one byte changed, which no guard can
   tell beforehand; `test_svhn` holds such a file.
-- IDX (MNIST and its kin): our own, for none of our dependencies reads it.
+- IDX (MNIST and its variants): our own, because none of our dependencies reads it.
 - images: Pillow, with its formats and pixels limited (`image_files`).
 """
 

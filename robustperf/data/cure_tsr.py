@@ -1,4 +1,4 @@
-"""CURE-TSR (Temel et al. 2017): traffic signs under weather and faults of the camera, in folders of BMP images."""
+"""CURE-TSR (Temel et al. 2017): traffic signs in bad weather and under camera faults, in folders of BMP images."""
 
 import re
 from pathlib import Path
@@ -8,8 +8,8 @@ import numpy as np
 from robustperf.data.image_files import read_squares
 
 CLASSES = 14
-LEVELS = range(6)  # 0 is no challenge
-# By their numbers in the files' names; 00 is no challenge. A folder's name is one of these without hyphens.
+LEVELS = range(6)  # 0: no challenge
+# challenge -> its number in the file names, where 00 is no challenge; folder names have no hyphens
 CHALLENGES = {
     "decolorization": 1,
     "lens-blur": 2,
@@ -36,9 +36,9 @@ _NAME = re.compile(r"0[12]_(?P<sign>\d\d)_(?P<challenge>\d\d)_(?P<level>\d\d)_\d
 
 
 def folder_of(domain: str | None) -> str:
-    """The folder of a domain such as "snow:3"; that of "snow:0", and of None, is "ChallengeFree".
+    """The folder of a domain such as "snow:3"; "ChallengeFree" for "snow:0" and None.
 
-    Raises ValueError for another challenge or level.
+    Raises ValueError for an unknown challenge or level.
     """
     if domain is None:
         return _FREE
@@ -52,20 +52,20 @@ def folder_of(domain: str | None) -> str:
 
 
 def read_cure_tsr(folder: Path, size: int = 32) -> tuple[np.ndarray, np.ndarray]:
-    """Read a folder such as `Real_Train/Snow-3`, its images resized.
+    """Reads a folder such as `Real_Train/Snow-3` and resizes its images.
 
     Args:
-        folder: where the images are; its name is the challenge and its level.
-        size: the side of the squares in pixels.
+        folder: the folder of the images, named after the challenge and its level.
+        size: the side of the resized images in pixels.
 
     Returns:
-        images uint8 [N, size, size, 3] in the order of the files' names, and so sorted by class; labels int64 [N],
-        the sign type 01..14 less one.
+        images uint8 [N, size, size, 3] in the order of the file names, which is by class; labels int64 [N], the sign
+        type 01..14 minus one.
 
     Raises:
         FileNotFoundError: there is no such folder.
-        ValueError: no image in it; a name of another form, or of another challenge or level than the folder's; a broken
-            image.
+        ValueError: there is no image, a file name is malformed or contradicts the folder's challenge or level, or an
+            image is damaged.
     """
     if folder.name not in _FOLDERS:
         raise ValueError(f"folder: expected {_FREE}, or a challenge and its level such as Snow-3, got {folder}")

@@ -1,4 +1,4 @@
-"""`Dataset`: images and labels in the one form the library works on."""
+"""`Dataset`: images and labels in the form that the whole library works on."""
 
 import operator
 from dataclasses import dataclass, replace
@@ -11,23 +11,27 @@ from torch.utils import data
 from robustperf import check
 from robustperf.result import Result
 
-_CHUNK = 1 << 24  # numbers that `resized` works on at a time
+_CHUNK = 1 << 24  # values that `resized` processes at a time
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Dataset(Result, data.Dataset[tuple[torch.Tensor, int]]):
-    """Labelled images; a torch data set too, for `DataLoader` and `Subset`: `dataset[i]` is (image, label), the image
-    float32 [C, H, W] in the data set's memory, the label an int.
+    """Labelled images in memory; also a torch data set, for `DataLoader` and `Subset`.
+
+    `dataset[i]` is (image, label): a view float32 [C, H, W] and an int.
 
     Attributes:
-        name: what it is called in tables.
+        name: shown in tables.
         x: images, float32 [N, C, H, W] in [0, 1].
         y: labels, int64 [N] in 0..classes-1.
         classes: the number of classes.
 
     Raises:
-        TypeError: x or y has another dtype.
-        ValueError: another shape, different lengths, or values out of range (NaN too).
+        TypeError: x or y has a wrong dtype.
+        ValueError: a wrong shape, different lengths, or values out of range (including NaN).
+
+    >>> Dataset("toy", torch.rand(6, 1, 8, 8), torch.arange(6) % 2, classes=2)
+    Dataset(toy, n=6, shape=(1, 8, 8), classes=2)
     """
 
     name: str
@@ -48,7 +52,7 @@ class Dataset(Result, data.Dataset[tuple[torch.Tensor, int]]):
             raise ValueError(f"{self.name}: {len(self.x):,} images but {len(self.y):,} labels")
         if self.x.numel():
             low, high = (bound.item() for bound in self.x.aminmax())
-            if not (low >= 0 and high <= 1):  # so written that NaN fails
+            if not (low >= 0 and high <= 1):  # written so that NaN fails
                 raise ValueError(f"{self.name}: x: expected values in [0, 1], got {low} to {high}")
         check.labels(f"{self.name}: y", self.y, self.classes, synchronise=True)
 
@@ -68,22 +72,24 @@ class Dataset(Result, data.Dataset[tuple[torch.Tensor, int]]):
         return {"": self.name, "n": len(self), "shape": tuple(self.x.shape[1:]), "classes": self.classes}
 
     def limit(self, n: int) -> "Dataset":
-        """The first `n` points (all of them if there are fewer), sharing this data set's memory.
+        """The first `n` points, or all of them if there are fewer; shares this data set's memory.
 
-        They are the first in the file's order: gtsrb's train split, sorted by class, begins with one class alone.
+        They are the first in the file's order: gtsrb's train split is sorted by class and begins with a single class.
+
+        Raises ValueError unless `n` is an integer >= 0.
         """
         check.integer("n", n, 0)
         return replace(self, x=self.x[:n], y=self.y[:n])
 
     def rows(self, index: torch.Tensor) -> "Dataset":
-        """The points that `index` picks, in its order, as a copy.
+        """A copy of the points that `index` selects, in its order.
 
         Args:
-            index: int64 [M] in 0..N-1, a point once, several times or never; or bool [N].
+            index: int64 [M] in 0..N-1, with or without repetitions; or a bool mask [N].
 
         Raises:
-            TypeError: no tensor, or another dtype.
-            ValueError: another shape, or a number out of range.
+            TypeError: not a tensor, or a wrong dtype.
+            ValueError: a wrong shape, or an index out of range.
         """
         check.tensor("index", index, ("M",), dtypes=(torch.int64, torch.bool))
         if index.dtype == torch.bool:
@@ -91,15 +97,15 @@ class Dataset(Result, data.Dataset[tuple[torch.Tensor, int]]):
         elif index.numel():
             low, high = (bound.item() for bound in index.aminmax())
             if low < 0 or high >= len(self):
-                raise ValueError(f"index: expected numbers in 0..{len(self) - 1}, got {low} to {high}")
+                raise ValueError(f"index: expected indices in 0..{len(self) - 1}, got {low} to {high}")
         return replace(self, x=self.x[index], y=self.y[index])
 
     def resized(self, size: int) -> "Dataset":
-        """Every image as `size` × `size` pixels, by bilinear interpolation with antialiasing where it shrinks.
+        """Every image resized to `size` × `size` pixels, by bilinear interpolation, antialiased when it shrinks.
 
-        R A.2 takes 32, and 64 for GTSRB. Besides its result this needs a bounded amount of memory.
+        R A.2 uses 32, and 64 for GTSRB. Beyond its result this needs a bounded amount of memory.
 
-        Raises ValueError where size is no integer above 0, or the images have no pixels.
+        Raises ValueError unless `size` is an integer above 0, or if the images have no pixels.
         """
         check.integer("size", size, 1)
         n, *shape = self.x.shape
@@ -110,13 +116,13 @@ class Dataset(Result, data.Dataset[tuple[torch.Tensor, int]]):
         step = max(1, _CHUNK // (channels * max(height, size) * max(width, size)))
         for source, target in zip(self.x.split(step), x.split(step), strict=True):
             scaled = functional.interpolate(source, (size, size), mode="bilinear", antialias=True)
-            torch.clamp(scaled, 0, 1, out=target)  # the weights may add up to a rounding more than 1
+            torch.clamp(scaled, 0, 1, out=target)  # rounding may make the weights sum to more than 1
         return replace(self, x=x)
 
     def rgb(self) -> "Dataset":
-        """Grey images with their channel three times (R A.2); RGB images as they are, sharing their memory.
+        """Grey images with their channel repeated three times (R A.2); RGB images unchanged, sharing their memory.
 
-        Raises ValueError for another number of channels.
+        Raises ValueError for any other number of channels.
         """
         channels = self.x.shape[1]
         if channels not in (1, 3):

@@ -1,4 +1,4 @@
-"""Domains: the images of a data set that are dark or bright, of little or of much contrast (R Table 10)."""
+"""Domains: the images of a data set with low or high brightness or contrast (R Table 10)."""
 
 from __future__ import annotations
 
@@ -25,20 +25,22 @@ def brightness(x: torch.Tensor) -> torch.Tensor:
     Args:
         x: images, float [N, C, H, W] in [0, 1], grey or RGB.
 
-    Returns float64 [N] in 0..255. Raises TypeError or ValueError for anything else than such images.
+    Returns float64 [N] in 0..255. Raises TypeError or ValueError if `x` is anything else.
     """
     return _measured(x, lambda pixels: pixels.mean(1))
 
 
 def contrast(x: torch.Tensor) -> torch.Tensor:
-    """The difference between the largest and the smallest pixel value of each image, over all of its channels
-    (R Appendix C.1.1); arguments, result and errors as for `brightness`."""
+    """The largest minus the smallest pixel value of each image, over all channels (R Appendix C.1.1).
+
+    Arguments, result and errors are those of `brightness`.
+    """
     return _measured(x, lambda pixels: pixels.amax(1) - pixels.amin(1))
 
 
 MEASURES = dict(zip(names.MEASURES, (brightness, contrast), strict=True))
 
-# R Table 10: data set -> measure -> level -> what lies strictly between.
+# R Table 10: data set -> measure -> level -> (lower, upper), both excluded
 THRESHOLDS = {
     "svhn": {
         "brightness": {"low": (-math.inf, 60.0), "medium": (160.0, 170.0), "high": (180.0, math.inf)},
@@ -55,19 +57,21 @@ def domain(dataset: Dataset | ImageFolder, name: str) -> Dataset:
     """The images of `dataset` in one domain, in their order.
 
     Args:
-        dataset: any in memory (see `ImageFolder.read`); levels need one with thresholds (R Table 10: svhn, and gtsrb
-            with whole images). A domain's domain is the part that both have (R section 6.3).
-        name: a measure (brightness or contrast), a colon, and a level (low, medium or high) or bounds on the scale of
-            0..255, themselves excluded: "brightness:low", "contrast:90-100", "brightness:-40" (below 40) or
+        dataset: a data set in memory (see `ImageFolder.read`); levels need one with thresholds (R Table 10: svhn, and
+            gtsrb with whole images). The domain of a domain is the intersection of both (R section 6.3).
+        name: a measure (brightness or contrast), a colon, and a level (low, medium or high) or bounds on the scale
+            0..255, which are excluded: "brightness:low", "contrast:90-100", "brightness:-40" (below 40) or
             "brightness:170-" (above 170).
 
     Returns:
-        A copy of these points, named after both, such as "gtsrb brightness:low".
+        A copy of these points, named after the data set and the domain, such as "gtsrb brightness:low".
 
     Raises:
-        TypeError: an `ImageFolder`.
-        ValueError: an unknown measure or level, no bounds, a level of a data set without thresholds, or no image in the
+        TypeError: `dataset` is an `ImageFolder`.
+        ValueError: an unknown measure or level, malformed bounds, a level of a data set without thresholds, or an empty
             domain.
+
+    >>> domain(load("svhn", "test"), "brightness:low")  # doctest: +SKIP
     """
     if not isinstance(dataset, Dataset):
         raise TypeError(f"dataset: expected a Dataset, such as ImageFolder.read() makes, got {type(dataset).__name__}")
@@ -80,29 +84,29 @@ def domain(dataset: Dataset | ImageFolder, name: str) -> Dataset:
 
 
 def thresholds(dataset: str, measure: str) -> dict[str, tuple[float, float]]:
-    """The levels of the data set called `dataset`, or of its domain, under `measure`; {} where R Table 10 has none."""
+    """level -> (lower, upper) of the data set named `dataset`, or of its domain; empty if R Table 10 has none."""
     return THRESHOLDS.get(dataset.partition(" ")[0], {}).get(measure, {})
 
 
 def histogram(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(edges int64 [21], counts int64 [20]) of `values` [N] of a measure: bins that include their left edges, of the
-    same whole width, which cover all values."""
+    """(edges int64 [21], counts int64 [20]) of `values` [N]: bins of one integer width that cover all values; a bin
+    includes its left edge."""
     low, high = math.floor(values.min()), math.floor(values.max()) + 1
     width = math.ceil((high - low) / _BINS)
-    first = max(0, min(low, 256 - _BINS * width))  # a narrow range lies at the right, so that no edge passes 256
+    first = max(0, min(low, 256 - _BINS * width))  # shifted left if needed, so that no edge exceeds 256
     edges = first + width * torch.arange(_BINS + 1)
     bins = torch.bucketize(values, edges.to(values.dtype), right=True) - 1
     return edges, bins.bincount(minlength=_BINS)
 
 
 def _measured(x: torch.Tensor, measure) -> torch.Tensor:
-    """`measure` of the pixels [n, D] on the scale of 0..255, for all images."""
+    """`measure` of the pixels [n, D] on the scale 0..255, chunk by chunk."""
     check.tensor("x", x, ("N", "C", "H", "W"))
     if x.shape[1] not in (1, 3) or 0 in x.shape[1:]:
         raise ValueError(f"x: expected grey or RGB images with pixels, got shape {list(x.shape)}")
     check.images("x", x, (0, 1))
     chunks = x.split(max(1, _CHUNK // math.prod(x.shape[1:])))
-    # rounding makes the 8-bit values exact again, so that an image on a threshold is not in the domain
+    # rounding restores exact 8-bit values, so that an image on a threshold is outside the domain
     return torch.cat([measure((chunk.double() * 255).round(decimals=4).flatten(1)) for chunk in chunks])
 
 
@@ -139,4 +143,4 @@ def _spread(measure: str, values: torch.Tensor) -> str:
     if not len(values):
         return "there are no images"
     quantiles = ", ".join(f"{value:.4g}" for value in values.quantile(values.new_tensor([0, 0.25, 0.5, 0.75, 1])))
-    return f"the least {measure}, its quartiles and the most are {quantiles}"
+    return f"its minimum, quartiles and maximum of {measure} are {quantiles}"

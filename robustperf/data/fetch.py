@@ -1,4 +1,4 @@
-"""Fetching data sets: mirrors tried in order, downloads resumed, every file checked against its SHA-256."""
+"""Fetching data sets: mirrors are tried in order, downloads resume, and every file is checked by its SHA-256."""
 
 import hashlib
 import http.client
@@ -15,13 +15,13 @@ from pathlib import Path
 from robustperf.files import lock_file, open_regular, user_path
 from robustperf.names import CORRUPTIONS, check_name
 
-TIMEOUT = 30.0  # seconds without a byte before a mirror is given up
+TIMEOUT = 30.0  # seconds without a byte before the next mirror is tried
 _BLOCK = 1 << 18
 
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file as its mirrors must deliver it: name, size in bytes, SHA-256 in hexadecimal."""
+    """The expected file: its name, size in bytes, and SHA-256 in hexadecimal."""
 
     name: str
     size: int
@@ -30,14 +30,14 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class Source:
-    """Where a data set comes from: base URLs (ending in /) in the order to try, and its files."""
+    """Where to fetch a data set from: base URLs (ending in /), in the order to try, and its files."""
 
     mirrors: tuple[str, ...]
     files: tuple[RemoteFile, ...]
 
 
 def _sources() -> dict[str, Source]:
-    """The table of `sources.json`, beside this file."""
+    """The sources in `sources.json`, next to this file."""
     table = json.loads((resources.files("robustperf.data") / "sources.json").read_text(encoding="utf-8"))
     return {
         name: Source(tuple(source["mirrors"]), tuple(RemoteFile(**file) for file in source["files"]))
@@ -53,7 +53,7 @@ _GTSRB = (
     " GT-final_test.csv"
 )
 
-# No public mirror serves these in the layout read here: what to put where, under the data root.
+# No public mirror serves these in the layout read here: which files to put where under the data root.
 BY_HAND: dict[str, str] = (
     {
         "usps": "usps/usps.h5 (HDF5, groups train and test: data [N, 256] float32 in [0, 1], target [N])",
@@ -61,10 +61,9 @@ BY_HAND: dict[str, str] = (
         "gtsrb": "gtsrb32/train.npz and gtsrb32/test.npz (images [N, 32, 32, 3] uint8, labels [N]), or the official"
         f" folders: {_GTSRB}",
         "gtsrb-cropped": f"the official folders: {_GTSRB}",
-        "cure-tsr": "cure-tsr/Real_Train/ChallengeFree/*.bmp, cure-tsr/Real_Train/Snow-1/*.bmp, ..., and the same in"
+        "cure-tsr": "cure-tsr/Real_Train/ChallengeFree/*.bmp, cure-tsr/Real_Train/Snow-1/*.bmp, ..., and likewise in"
         " cure-tsr/Real_Test",
-        "qmnist": "qmnist/qmnist-train-images-idx3-ubyte.gz, qmnist/qmnist-train-labels-idx2-int.gz"
-        " and the same for test",
+        "qmnist": "qmnist/qmnist-train-images-idx3-ubyte.gz, qmnist/qmnist-train-labels-idx2-int.gz and likewise test",
         "cifar10": "cifar10-prefix/train.npz and cifar10-prefix/test.npz (images [N, 32, 32, 3] uint8, labels [N])",
     }
     | {
@@ -80,33 +79,35 @@ BY_HAND: dict[str, str] = (
 
 
 class FetchError(OSError):
-    """A data set could not be fetched; the message says which file, what was tried and what was kept."""
+    """A data set could not be fetched; the message names the file, the mirrors tried and the bytes kept."""
 
 
 class _MirrorFailed(Exception):
-    """One mirror did not deliver; the next one is tried."""
+    """One mirror failed; the next one is tried."""
 
 
 def fetch(
     name: str, root: str | os.PathLike[str], progress: Callable[[str, int, int], None] | None = None
 ) -> list[Path]:
-    """Download a data set into `root`/`name`, unless its files are already there and right.
+    """Downloads a data set into `root`/`name`, unless its files are there with the right checksums.
 
-    A download grows in `<file>.part`, goes on from there after an interruption, and takes its name only once its
-    SHA-256 is right.
+    A download is written to `<file>.part`, resumes from it after an interruption, and is renamed only once its SHA-256
+    is right.
 
     Args:
         name: "mnist", "fashion-mnist" or "kmnist" (its test part); "digits" comes with scikit-learn.
-        root: the data root; made if it is missing.
-        progress: called with (file name, bytes there, bytes in all) as bytes arrive.
+        root: the data root, created if needed.
+        progress: called with (file name, bytes so far, total bytes) as bytes arrive.
 
     Returns:
         The data set's files; none for "digits", which needs no fetching.
 
     Raises:
         ValueError: an unknown name.
-        FetchError: (an OSError) no mirror serves this data set, none delivered, or a file's SHA-256 is wrong.
+        FetchError: (an OSError) no mirror has this data set, every mirror failed, or a file's SHA-256 is wrong.
         OSError: the files cannot be written, or another process is fetching them.
+
+    >>> fetch("mnist", "~/data")  # doctest: +SKIP
     """
     if name == "digits":
         return []
@@ -125,12 +126,12 @@ def _silent(file: str, done: int, total: int) -> None:
 
 
 def _fetch_file(file: RemoteFile, mirrors: tuple[str, ...], path: Path, progress: Callable) -> Path:
-    """Have `file` at `path`, from the first mirror that delivers; every mirror goes on where the one before stopped."""
+    """Puts `file` at `path`; each mirror continues where the one before failed."""
     if path.exists() and _sha256(path) == file.sha256:
         progress(file.name, file.size, file.size)
         return path
     part = path.with_name(path.name + ".part")
-    with lock_file(part):  # two would write to the same file
+    with lock_file(part):  # two processes must not write to the same file
         try:
             return _download_from_any(file, mirrors, part, path, progress)
         finally:
@@ -164,7 +165,7 @@ def _download_from_any(file: RemoteFile, mirrors: tuple[str, ...], part: Path, p
 
 
 def _download(file: RemoteFile, url: str, part: Path, progress: Callable) -> None:
-    """Bring `part` to `file.size` bytes from `url`. The network's errors become `_MirrorFailed`, not the disk's."""
+    """Downloads `url` until `part` has `file.size` bytes. Network errors become `_MirrorFailed`; disk errors do not."""
     with _open(url, _size(part)) as response:
         done = _offset(response, _size(part), file.size)
         with open(part, "ab" if done else "wb") as out:
@@ -179,7 +180,7 @@ def _download(file: RemoteFile, url: str, part: Path, progress: Callable) -> Non
 
 
 def _open(url: str, start: int) -> http.client.HTTPResponse:
-    """The response for `url` from byte `start` on."""
+    """The response for `url`, starting at byte `start`."""
     headers = {"User-Agent": "robustperf"} | ({"Range": f"bytes={start}-"} if start else {})
     try:
         return urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
@@ -200,8 +201,10 @@ def _read(response: http.client.HTTPResponse, count: int) -> bytes:
 
 
 def _offset(response: http.client.HTTPResponse, start: int, size: int) -> int:
-    """The byte at which the body begins: `start`, or 0 from a server that ignored the range; a wrong total is refused
-    here, so that an error page or another file never gets into the `.part`."""
+    """The byte at which the body starts: `start`, or 0 if the server ignored the range.
+
+    Raises `_MirrorFailed` for a wrong total size, so that an error page or another file never gets into the `.part`.
+    """
     if response.status == 206:
         match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
         if not match or int(match[1]) != start or match[2] not in ("*", str(size)):

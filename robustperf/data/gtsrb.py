@@ -1,4 +1,4 @@
-"""GTSRB (Stallkamp et al. 2012) as its makers hand it out: folders of PPM images of different sizes, and lists."""
+"""GTSRB (Stallkamp et al. 2012) in its official form: folders of PPM images of different sizes, and CSV lists."""
 
 import csv
 import re
@@ -17,22 +17,22 @@ _TEST_LIST = "GT-final_test.csv"
 
 
 def read_gtsrb(folder: Path, size: int = 32, crop: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    """Read one split, each image resized: the sign with a tenth of its size around it, 5 pixels at least, as R has it.
+    """Reads one split and resizes its images: the sign and a border of a tenth of its size, at least 5 pixels, as in R.
 
     Args:
-        folder: `Final_Training/Images`, with a folder 00000..00042 a class, each with its `GT-00000.csv`; or
-            `Final_Test/Images`, with `GT-final_test.csv` in it or beside `Final_Test` (it is handed out alone).
-        size: the side of the squares in pixels.
-        crop: to the sign alone, the lists' region of interest (which ends before X2 and Y2). R Table 10's thresholds
-            are for whole images.
+        folder: `Final_Training/Images`, with one folder per class, 00000..00042, each with its `GT-00000.csv`; or
+            `Final_Test/Images`, with `GT-final_test.csv` in it or beside `Final_Test` (it is distributed separately).
+        size: the side of the resized images in pixels.
+        crop: crop to the sign, the lists' region of interest (which excludes X2 and Y2). R Table 10's thresholds are
+            for whole images.
 
     Returns:
         images uint8 [N, size, size, 3] in the lists' order, and labels int64 [N].
 
     Raises:
-        FileNotFoundError: a list, or an image that it names, is not there.
-        ValueError: no class folders; a list with other columns, or a row that its image or its folder contradicts, the
-            region of interest too where it is cropped to; a broken image.
+        FileNotFoundError: a list, or an image that it names, is missing.
+        ValueError: there are no class folders, a list has wrong columns, a row contradicts its image, its folder or
+            (with `crop`) the region of interest, or an image is damaged.
     """
     if folder.parent.name == "Final_Test":
         inside, beside = folder / _TEST_LIST, folder.parent.parent / _TEST_LIST
@@ -58,10 +58,10 @@ def read_gtsrb(folder: Path, size: int = 32, crop: bool = False) -> tuple[np.nda
 
 
 def _read_list(file: Path) -> list[tuple]:
-    """The rows of a list: a file's plain name, then the numbers of the other columns."""
+    """The rows of a list: a file name without folders, then the integers of the other columns."""
     read = []
     with open(check_regular(file), newline="", encoding="utf-8") as lines:
-        rows = csv.reader(lines, delimiter=";")  # checked one by one, as rows of nothing take much more than the file
+        rows = csv.reader(lines, delimiter=";")  # checked one by one: empty rows take much more memory than the file
         try:
             header = next(rows, [])
             if tuple(header) != _COLUMNS:
@@ -73,6 +73,6 @@ def _read_list(file: Path) -> list[tuple]:
                         f" found {';'.join(row)!r}"
                     )
                 read.append((row[0], *map(int, row[1:])))
-        except (csv.Error, ValueError) as error:  # no text is a ValueError too
+        except (csv.Error, ValueError) as error:  # including UnicodeDecodeError
             raise ValueError(f"{file}: not a list of images: {error}") from error
     return read

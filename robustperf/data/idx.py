@@ -1,4 +1,4 @@
-"""IDX files, the format of MNIST and its kin."""
+"""IDX files, the format of MNIST and its variants."""
 
 import gzip
 import math
@@ -18,19 +18,22 @@ _MAX_DIMS = 4
 
 
 def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
-    """Reads an IDX file of unsigned bytes or of 32-bit integers.
+    """Reads an IDX file of unsigned bytes or 32-bit integers.
 
     Args:
-        path: the file, raw or gzipped (told apart by its first bytes, not by its name).
+        path: the file, raw or gzipped (detected by its first bytes, not its name).
 
     Returns:
-        uint8 or int32 array of the shape in the header: [N] for labels, [N, H, W] for images, int32 [N, 8] for
-        QMNIST's labels.
+        A writable uint8 or int32 array of the shape in the header: [N] for labels, [N, H, W] for images, int32 [N, 8]
+        for QMNIST's labels.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: not an IDX file of these; or header and data disagree (truncated, too long, a promise that
-            the file cannot hold). Nothing of the promised size is allocated before the file is known to hold it.
+        ValueError: not such an IDX file, or header and data disagree (truncated, too long, or more than the file can
+            hold). Memory grows with the data read, never with the size that the header promises.
+
+    >>> read_idx("train-images-idx3-ubyte.gz").shape  # doctest: +SKIP
+    (60000, 28, 28)
     """
     path = user_path(path)
     with open_regular(path) as file:
@@ -56,8 +59,7 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
 
 
 def _read_header(stream: BinaryIO, path: Path) -> tuple[np.dtype, tuple[int, ...]]:
-    """(dtype, shape) from an IDX header: 0, 0, the dtype's code, the number of dimensions, then each as a
-    big-endian uint32."""
+    """(dtype, shape) from an IDX header: 0, 0, the dtype's code, the number of dimensions, their big-endian uint32s."""
     magic = stream.read(4)
     if len(magic) < 4:
         raise ValueError(f"{path}: truncated: an IDX header has at least 4 bytes, found {len(magic)}")

@@ -1,4 +1,4 @@
-"""Image files (BMP, JPEG, PNG, PPM, WebP) through Pillow, which is told the format and how large is too large."""
+"""Image files (BMP, JPEG, PNG, PPM, WebP), read by Pillow with limits on formats and size."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".webp")
 
-# Pillow knows formats that start other programs; none of them is an image of a data set
+# Pillow starts other programs for some formats; no data set uses them
 _FORMATS = ("BMP", "JPEG", "PNG", "PPM", "WEBP")
-# 16-bit and float modes become RGB by clipping, which is another image
+# not 16-bit and float modes: Pillow clips them to RGB, which changes the image
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 
 
 def read_image(path: Path) -> Image:
-    """The image at `path` as 8-bit RGB: grey repeated, an alpha channel left out, an EXIF orientation not applied.
+    """The image at `path` as 8-bit RGB: grey is repeated, alpha is dropped, an EXIF orientation is ignored.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: broken, of another format, with more than 8 bits a channel, or of more pixels than
-            `PIL.Image.MAX_IMAGE_PIXELS`, which is asked before they are decoded.
+        ValueError: a damaged image, another format, more than 8 bits per channel, or more pixels than
+            `PIL.Image.MAX_IMAGE_PIXELS`, which is checked before decoding.
     """
     from PIL import Image
 
@@ -40,12 +40,12 @@ def read_image(path: Path) -> Image:
                 if _has_16_bits(image):
                     raise ValueError(f"mode: expected 8 bits a channel, found {image.mode} of 16")
                 return image.convert("RGB")
-        except Exception as error:  # Pillow's decoders raise what they come upon
-            raise ValueError(f"{path}: not a sound image: {error}") from error
+        except Exception as error:  # Pillow's decoders raise many kinds of errors
+            raise ValueError(f"{path}: not a valid image: {error}") from error
 
 
 def _has_16_bits(image: Image) -> bool:
-    """Whether Pillow would cut a channel's 16 bits down to 8, which the mode does not tell."""
+    """Whether Pillow would reduce 16-bit channels to 8 bits, which the mode does not show."""
     for *_, arguments in image.tile:
         mode, *numbers = (arguments,) if isinstance(arguments, str) else arguments
         if image.format == "PNG" and ";16" in mode or image.format == "PPM" and any(n > 255 for n in numbers):
@@ -68,16 +68,16 @@ def read_squares(
     boxes: Sequence[tuple[int, int, int, int]] | None = None,
     sizes: Sequence[tuple[int, int]] | None = None,
 ) -> np.ndarray:
-    """The images at `paths` as squares, by Pillow's bilinear filter (which averages where it shrinks).
+    """The images at `paths` resized to squares by Pillow's bilinear filter, which averages when it shrinks.
 
     Args:
         paths: N files.
         size: the side in pixels.
-        boxes: what to keep of each: left, upper, right, lower, the last two not included; None for all of it.
-        sizes: (width, height) that each must have; None for any.
+        boxes: the part to keep of each, (left, upper, right, lower) with the last two excluded; None for all of it.
+        sizes: the expected (width, height) of each; None for any.
 
-    Returns uint8 [N, size, size, 3]. Raises as `read_image` does, and ValueError for another size than promised or a
-    box that does not lie in its image.
+    Returns uint8 [N, size, size, 3]. Raises as `read_image` does, and ValueError for an unexpected size or a box beyond
+    its image.
     """
     from PIL import Image
 

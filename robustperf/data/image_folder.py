@@ -1,4 +1,4 @@
-"""`ImageFolder`: a folder of images in the form of ImageNet, read one by one as they are asked for."""
+"""`ImageFolder`: images in folders as ImageNet has them, read one by one on access."""
 
 from __future__ import annotations
 
@@ -26,31 +26,33 @@ SPLITS = ("train", "val", "test")
 
 
 class ImageFolder(Result, data.Dataset[tuple[torch.Tensor, int]]):
-    """The images of PATH/SPLIT/CLASS/*.jpeg (.bmp, .jpg, .png, .ppm, .webp), read when they are asked for.
+    """The images of PATH/SPLIT/CLASS/*.jpeg (.bmp, .jpg, .png, .ppm, .webp), read on access.
 
-    `folder[i]` is (image, label): the image float32 [3, size, size] in [0, 1], the label an int in 0..classes-1. Its
-    short side is resized to size × 256/224 (Pillow's bilinear filter, which averages where it shrinks), then its centre
-    is cut out. The order is that of the classes, then that of the files' names. Goes into a torch `DataLoader`, with
-    workers too.
+    `folder[i]` is (image, label): float32 [3, size, size] in [0, 1] and an int in 0..classes-1. The short side is
+    resized to size × 256/224 (Pillow's bilinear filter, which averages when it shrinks), then the centre is cropped.
+    Images are ordered by class, then by file name. Works with a torch `DataLoader`, with workers too.
 
     Attributes:
         name: the name of PATH.
-        class_names: the names of the folders in PATH/train (in PATH/SPLIT where there is no train) that hold an image,
-            sorted; a label is the place in it.
+        class_names: the folders in PATH/train (in PATH/SPLIT if there is no train) that hold an image, sorted; a label
+            is an index into it.
         y: labels, int64 [N].
-        left_out: how many of each kind of what PATH/SPLIT holds besides: hidden files and folders (`.DS_Store`,
-            `._a.jpg`, `@eaDir`), folders within a class, files of other formats, folders without images, and so on. A
-            UserWarning names them.
+        left_out: kind -> count of everything else in PATH/SPLIT: hidden files and folders (`.DS_Store`, `._a.jpg`,
+            `@eaDir`), folders within a class, files of other formats, folders without images, and so on. A UserWarning
+            reports them.
 
     Args:
         path: the folder that holds the splits.
-        split: "train", "val" or "test"; "test" is PATH/val where there is no PATH/test.
+        split: "train", "val" or "test"; "test" is PATH/val if there is no PATH/test.
         size: the side of the images in pixels.
 
     Raises:
         FileNotFoundError: there is no such folder.
-        ValueError: an unknown split, a size that is no integer above 0, no images, or a class that PATH/train lacks. A
-            broken image, or one of more pixels than Pillow's limit, is a ValueError that names it when it is asked for.
+        ValueError: an unknown split, a size that is not an integer above 0, no images, or a class that PATH/train
+            lacks. Accessing a damaged image, or one with more pixels than Pillow's limit, raises a ValueError that
+            names it.
+
+    >>> ImageFolder("imagenet", "val", size=224)  # doctest: +SKIP
     """
 
     size: int
@@ -89,11 +91,11 @@ class ImageFolder(Result, data.Dataset[tuple[torch.Tensor, int]]):
             self._files += files
             labels += [self.class_names.index(name)] * len(files)
         if not labels:
-            raise ValueError(f"{folder}: expected a folder of images for each class, found no image{_told(left_out)}")
+            raise ValueError(f"{folder}: expected a folder of images for each class, found no image{_kinds(left_out)}")
         self.y = torch.tensor(labels, dtype=torch.int64)
         self.left_out = {what: len(names) for what, names in left_out.items() if names}
         if self.left_out:
-            warnings.warn(f"{folder}: read {len(labels):,} images{_told(left_out)}", stacklevel=2)
+            warnings.warn(f"{folder}: read {len(labels):,} images{_kinds(left_out)}", stacklevel=2)
 
     @property
     def classes(self) -> int:
@@ -114,14 +116,17 @@ class ImageFolder(Result, data.Dataset[tuple[torch.Tensor, int]]):
         return {"": self.name, "n": len(self), "shape": (3, self.size, self.size), "classes": self.classes}
 
     def limit(self, n: int) -> ImageFolder:
-        """The first `n` images (all of them if there are fewer); they are of the first classes."""
+        """The first `n` images, or all of them if there are fewer; they belong to the first classes.
+
+        Raises ValueError unless `n` is an integer >= 0.
+        """
         check.integer("n", n, 0)
         few = copy.copy(self)
         few._files, few.y = self._files[:n], self.y[:n]
         return few
 
     def read(self) -> Dataset:
-        """All images at once, as a `Dataset` in memory: 12 × size² bytes each."""
+        """All images as a `Dataset` in memory: 12 × size² bytes each."""
         x = torch.empty(len(self), 3, self.size, self.size, dtype=torch.float32)
         for row in range(len(self)):
             x[row] = self[row][0]
@@ -129,7 +134,7 @@ class ImageFolder(Result, data.Dataset[tuple[torch.Tensor, int]]):
 
 
 def _class_folders(folder: Path, left_out: dict[str, list[str]] | None) -> list[str]:
-    """The names of the folders in it, sorted; what else is there goes to `left_out`."""
+    """The names of the folders in `folder`, sorted; everything else is added to `left_out`."""
     names = []
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -146,7 +151,7 @@ def _class_folders(folder: Path, left_out: dict[str, list[str]] | None) -> list[
 
 
 def _images(folder: Path, left_out: dict[str, list[str]]) -> list[Path]:
-    """The images in the folder of a class, sorted by name; what else is there goes to `left_out`."""
+    """The images in a class folder, sorted by name; everything else is added to `left_out`."""
     return sorted(Path(entry) for entry in _entries(folder, left_out))
 
 
@@ -154,7 +159,7 @@ def _entries(folder: Path, left_out: dict[str, list[str]] | None = None) -> Iter
     with os.scandir(folder) as entries:
         for entry in entries:
             if _is_hidden(entry.name):
-                what = "hidden files and folders"  # ._a.jpg is what macOS writes beside a.jpg on others' file systems
+                what = "hidden files and folders"  # macOS writes ._a.jpg beside a.jpg on foreign file systems
             elif entry.is_dir():
                 what = "folders within a class"
             elif Path(entry.name).suffix.lower() not in SUFFIXES:
@@ -169,11 +174,11 @@ def _entries(folder: Path, left_out: dict[str, list[str]] | None = None) -> Iter
 
 
 def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or name == "@eaDir"  # the latter holds what a NAS notes about the files
+    return name.startswith(".") or name == "@eaDir"  # a NAS keeps its metadata in the latter
 
 
-def _told(left_out: dict[str, list[str]]) -> str:
-    """What is left out, in words: how many of each kind, and one of them."""
+def _kinds(left_out: dict[str, list[str]]) -> str:
+    """What is left out: the count of each kind, and an example."""
     kinds = [f"{what} ({len(names):,}, such as {min(names)})" for what, names in left_out.items() if names]
     return f"; left out: {'; '.join(kinds)}" if kinds else ""
 
@@ -185,7 +190,7 @@ def _centre(path: Path, size: int) -> np.ndarray:
     image = read_image(path)
     short = round(size * 256 / 224)
     width, height = (short * side // min(image.size) for side in image.size)
-    check_pixels(f"{path}: resized", (width, height))  # a long strip grows by its short side
+    check_pixels(f"{path}: resized", (width, height))  # a long, narrow image grows by its short side
     left, upper = round((width - size) / 2), round((height - size) / 2)
     image = image.resize((width, height), Image.Resampling.BILINEAR)
     return np.array(image.crop((left, upper, left + size, upper + size)))

@@ -1,4 +1,4 @@
-"""What each data set is on disk: which files under the root hold a split, and what reads them."""
+"""The layout of each data set on disk: the files of each split under the root, and their reader."""
 
 from __future__ import annotations
 
@@ -27,11 +27,10 @@ class Layout:
     Attributes:
         folder: its folder under the root.
         classes: the number of classes.
-        files: split -> the files (or folders) under `folder` that must be there for it; {challenge} stands for the
-            folder of one of CURE-TSR's domains.
-        read: (those paths, the split) -> (images, labels). Where `sized`, a third argument is the side to give the
-            images, which come in different sizes.
-        sized: whether they do.
+        files: split -> its files (or folders) under `folder`; {challenge} stands for the folder of one of CURE-TSR's
+            domains.
+        read: (paths, split) -> (images, labels); with `sized`, (paths, split, side of the images in pixels).
+        sized: whether the images come in different sizes and are resized.
     """
 
     folder: str
@@ -42,7 +41,7 @@ class Layout:
 
 
 def read_npz_pair(paths: list[Path], split: str) -> Arrays:
-    """The images and labels of one npz file, or of one file each."""
+    """Images and labels from one npz file, or from one file each."""
     if len(paths) == 2:
         return _only_array(paths[0]), _only_array(paths[1])
     images, labels = images_and_labels(read_npz(paths[0]), paths[0])
@@ -66,7 +65,7 @@ def _read_emnist(paths: list[Path], split: str) -> Arrays:
     images, labels = _read_idx_pair(paths, split)
     if images.ndim != 3:
         raise ValueError(f"{paths[0]}: expected images [N, H, W], found {list(images.shape)}")
-    return images.swapaxes(1, 2), labels  # stored with rows and columns exchanged
+    return images.swapaxes(1, 2), labels  # stored transposed
 
 
 def _read_emnist_letters(paths: list[Path], split: str) -> Arrays:
@@ -78,7 +77,7 @@ def _read_qmnist(paths: list[Path], split: str) -> Arrays:
     images, labels = _read_idx_pair(paths, split)
     if labels.ndim != 2 or labels.shape[1] != 8:
         raise ValueError(f"{paths[1]}: expected labels [N, 8], found {list(labels.shape)}")
-    return images, labels[:, 0]  # the others say who wrote it
+    return images, labels[:, 0]  # the others describe the writer
 
 
 def _by_split(*files: str) -> dict[str, tuple[str, ...]]:
@@ -106,7 +105,7 @@ _IDX = {
     "test": ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"),
 }
 
-# The first one whose files are there is read.
+# The first layout whose files exist is read.
 LAYOUTS: dict[str, tuple[Layout, ...]] = {
     "mnist": (Layout("mnist", 10, _IDX, _read_idx_pair),),
     "fashion-mnist": (Layout("fashion-mnist", 10, _IDX, _read_idx_pair),),

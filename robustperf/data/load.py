@@ -1,4 +1,4 @@
-"""`load`: a data set by its name, from the folder of the data sets, or by its own path."""
+"""`load`: a data set by its name, from the data root, or by its path."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ InMemory = Literal[
     "cure-tsr",
     "cifar10",
 ]
-"""Names of which a type checker knows that they are no folder of images: those in `NAMES` but for MNIST-C's."""
+"""Names that a type checker knows to load a `Dataset`, not an `ImageFolder`: `NAMES` without MNIST-C's."""
 
 _CHANNELS = (1, 3, 4)
-_SIDE = 32  # that images of different sizes get (R A.2)
+_SIDE = 32  # of images that come in different sizes (R A.2)
 
 
 @overload
@@ -73,46 +73,49 @@ def load(
     domain: str | None = None,
     size: int | None = None,
 ) -> Dataset | ImageFolder:
-    """Load a data set, in its file's order.
+    """Loads a data set, in the order of its files.
 
     - "digits": scikit-learn's 1,797 digits of 8×8, nothing to fetch. 1,198 train and 599 test points:
       `train_test_split(test_size=1/3, stratify=y, random_state=0)`.
     - "mnist", "fashion-mnist", "kmnist" (npz files, else IDX files named as MNIST's), "qmnist", and EMNIST's parts
       "emnist" (the balanced one), "emnist-letters" (a is 0), "emnist-digits", "emnist-byclass", "emnist-bymerge",
       "emnist-mnist": 28×28; "usps": 16×16 (needs h5py).
-    - "svhn": the cropped digits, 3×32×32; it has a third split, "extra".
-    - "gtsrb": traffic signs, 43 classes. ROOT/gtsrb32/*.npz (3×32×32) if it is there and `size` is None; else the
-      official folders under ROOT/gtsrb, whole images resized, as R has them. "gtsrb-cropped": from these folders, each
-      image cropped to its sign first.
+    - "svhn": the cropped digits, 3×32×32, with a third split, "extra".
+    - "gtsrb": traffic signs, 43 classes. ROOT/gtsrb32/*.npz (3×32×32) if it exists and `size` is None; otherwise the
+      official folders under ROOT/gtsrb, whole images resized, as in R. "gtsrb-cropped": from these folders, each image
+      cropped to its sign before it is resized.
     - "cure-tsr": traffic signs under 12 challenges at levels 0 to 5, 14 classes, resized: the real images of one
       domain.
-    - "mnist-c/fog" and so on, for each of MNIST-C's corruptions and "mnist-c/identity": 28×28; the published npy files
-      under ROOT/mnist_c/fog, and so on.
+    - "mnist-c/fog" and so on, for each of MNIST-C's corruptions and "mnist-c/identity": 28×28, from the published npy
+      files under ROOT/mnist_c/fog and so on.
     - "cifar10": the first 1,017 images of each batch, 3×32×32.
     - a path that ends in .npz: `images`, `labels` or `x`, `y`; uint8, or floats in [0, 1]; [N, H, W], [N, H, W, C]
-      or [N, C, H, W] with C of 1, 3 or 4 (the last axis is asked first). It is one split, so `split` only has to be
-      valid; `classes` is the largest label + 1.
-    - a path to a folder with train/CLASS/*.jpeg and val/ or test/ beside it, as ImageNet has: an `ImageFolder`.
+      or [N, C, H, W] with C of 1, 3 or 4 (the last axis is tried first). The file is one split; `split` is checked
+      but has no effect. `classes` is the largest label + 1.
+    - a path to a folder with train/CLASS/*.jpeg, and val/ or test/ beside it, as ImageNet has: an `ImageFolder`.
 
     Args:
         name: one of the names above, or a path.
         split: "train" or "test".
-        root: the folder that holds a folder per data set; None for the environment variable ROBUSTPERF_DATA.
+        root: the data root, with one folder per data set; None for the environment variable ROBUSTPERF_DATA.
         domain: only the images in one domain (R section 6): a challenge of CURE-TSR and its level, such as "snow:3"
-            (None and "snow:0" are no challenge), or, for every data set in memory, a measure and a level or bounds,
+            (None and "snow:0" are no challenge); or, for every data set in memory, a measure and a level or bounds,
             such as "brightness:low" (see `robustperf.data.domain`).
-        size: for images that come in different sizes, the side in pixels of what they are made: gtsrb from the official
-            folders, gtsrb-cropped and cure-tsr (32 if None), an `ImageFolder` (224). See `Dataset.resized` for the
+        size: the side in pixels to resize images that come in different sizes: gtsrb from the official folders,
+            gtsrb-cropped and cure-tsr (None for 32), an `ImageFolder` (None for 224). See `Dataset.resized` for the
             others.
 
     Returns:
-        The split, in memory but for an `ImageFolder`; uint8 images are divided by 255.
+        The split, in memory unless it is an `ImageFolder`; uint8 images are divided by 255.
 
     Raises:
-        ValueError: an unknown name, split or domain, or a domain without images; a size where it has no meaning; no
-            root; a damaged file (named).
-        FileNotFoundError: a file is not there; the message says how to get it.
+        ValueError: an unknown name, split or domain; an empty domain; a size for images of one size; no root; a damaged
+            file, which the error names.
+        FileNotFoundError: a file is missing; the message says how to get it.
         ImportError: "usps" without h5py.
+
+    >>> load("digits", "test")
+    Dataset(digits, n=599, shape=(1, 8, 8), classes=10)
     """
     name = os.fspath(name)
     if domain is not None and (name != "cure-tsr" or domain.partition(":")[0] in domains.MEASURES):
@@ -124,7 +127,7 @@ def load(
 
 
 def missing_files(name: str, split: str, root: str | os.PathLike[str] | None = None) -> list[Path]:
-    """Those files of `load(name, split, root)` that are not there; none for "digits"."""
+    """The missing files of `load(name, split, root)`; none for "digits"."""
     return [] if name == "digits" else [path for path in _find(name, split, root)[1] if not path.exists()]
 
 
@@ -157,13 +160,13 @@ def _load(
 def _find(
     name: str, split: str, root: str | os.PathLike[str] | None, challenge: str | None = None, size: int | None = None
 ) -> tuple[Layout, list[Path]]:
-    """The first layout of `name` whose files are there (of all where none is), and its files; only those that give
-    images of any `size` where there is one."""
+    """The first layout of `name` whose files exist, or the first of all, and its files; with `size`, only layouts whose
+    images are resized."""
     if root is None:
         root = os.environ.get(ROOT_VARIABLE)
     if not root:
         raise ValueError(
-            f"root: {name} needs the folder of the data sets: pass root=DIR or set the environment variable"
+            f"root: {name} needs the data root: pass root=DIR or set the environment variable"
             f" {ROOT_VARIABLE}; `robustperf data fetch NAME --data-root DIR` fills one"
         )
     found = [
@@ -181,7 +184,7 @@ def _find(
 
 
 def _present(path: Path) -> Path:
-    """`path`, or the un-gzipped file beside it where only that one exists."""
+    """`path`, or the decompressed file beside it if only that one exists."""
     raw = path.with_suffix("") if path.suffix == ".gz" else path
     return raw if raw.exists() and not path.exists() else path
 
@@ -205,7 +208,7 @@ def _digits(split: str) -> Dataset:
 
 
 def _dataset(name: str, images: np.ndarray, labels: np.ndarray, classes: int | None, paths: list[Path]) -> Dataset:
-    """The `Dataset` of what was read from `paths`, which its errors name; `classes` None for the largest label + 1."""
+    """The `Dataset` of arrays read from `paths`, which its errors name; `classes` None for the largest label + 1."""
     x, y = _images(images, paths[0]), _labels(labels, paths[-1])
     if classes is None:
         classes = int(y.max()) + 1 if len(y) else 0
@@ -233,7 +236,7 @@ def _images(images: np.ndarray, path: Path) -> torch.Tensor:
 
 
 def _labels(labels: np.ndarray, path: Path) -> torch.Tensor:
-    """int64 [N] from any integers; their range is `Dataset`'s to check."""
+    """int64 [N] from any integers; `Dataset` checks their range."""
     if labels.dtype.kind not in "iu" or labels.ndim != 1:
         raise ValueError(f"{path}: expected integer labels [N], found {list(labels.shape)} of {labels.dtype}")
     return torch.from_numpy(labels.astype(np.int64))

@@ -11,15 +11,19 @@ _SIDE = 28
 
 
 def read_mnist_c(images: Path, labels: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Read one corruption's images and labels, such as `fog/test_images.npy` and `fog/test_labels.npy`.
+    """Reads one corruption's images and labels, such as `fog/test_images.npy` and `fog/test_labels.npy`.
+
+    Args:
+        images: the npy file of the images.
+        labels: the npy file of the labels.
 
     Returns:
-        images uint8 [N, 28, 28, 1] and labels [N] of integers, in the files' order, which is MNIST's.
+        images uint8 [N, 28, 28, 1] and integer labels [N], in MNIST's order.
 
     Raises:
-        FileNotFoundError: a file is not there.
-        ValueError: not an npy file, damaged, or of another shape or dtype than these; named. Labels beyond 0 to 9 are
-            `Dataset`'s to refuse.
+        FileNotFoundError: a file is missing.
+        ValueError: a file is not an npy file, is damaged, or has a wrong shape or dtype; the error names it. `Dataset`
+            checks that labels are in 0..9.
     """
     x, y = read_npy(images), read_npy(labels)
     if x.dtype != np.uint8 or x.ndim != 4 or x.shape[1:] != (_SIDE, _SIDE, 1):

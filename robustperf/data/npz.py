@@ -27,7 +27,10 @@ def read_npz(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         FileNotFoundError: there is no such file.
         ValueError: not an npz file; no array in it; an object, text or structured array (pickle is never used); a
             member whose npy header, size in the archive and data disagree; or sizes that deflate cannot reach (a zip
-            bomb). Nothing of a promised size is allocated before the data are there.
+            bomb). Sizes are checked before anything is allocated.
+
+    >>> sorted(read_npz("digits.npz"))  # doctest: +SKIP
+    ['images', 'labels']
     """
     path = user_path(path)
     with open_regular(path) as file:
@@ -37,23 +40,23 @@ def read_npz(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
                 _check_sizes(archive, size, path)
                 return {info.filename.removesuffix(".npy"): _read(archive, info, path) for info in archive.infolist()}
         except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, UnicodeDecodeError) as error:
-            raise ValueError(f"{path}: not a sound npz (zip) file of {size:,} bytes: {error}") from error
+            raise ValueError(f"{path}: not a valid npz (zip) file of {size:,} bytes: {error}") from error
 
 
 def images_and_labels(
     arrays: dict[str, np.ndarray], path: str | os.PathLike[str]
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Picks the arrays of a data set by the names in use: `images`, `labels`; or `x`, `y`; or `arr_0` alone.
+    """Picks the arrays of a data set by the usual names: `images`, `labels`; or `x`, `y`; or `arr_0` alone.
 
     Args:
         arrays: what `read_npz` returned.
         path: the file they came from, for the error.
 
     Returns:
-        (images, labels), or (the one array, None) for `arr_0`, which says nothing of its meaning.
+        (images, labels), or (the array, None) for `arr_0`, whose meaning is unknown.
 
     Raises:
-        ValueError: none of these names is there.
+        ValueError: the archive has none of these names.
     """
     for images, labels in (("images", "labels"), ("x", "y")):
         if images in arrays and labels in arrays:
@@ -64,7 +67,7 @@ def images_and_labels(
 
 
 def _check_sizes(archive: zipfile.ZipFile, size: int, path: Path) -> None:
-    """Refuses an archive whose directory cannot be true for a file of `size` bytes."""
+    """ValueError for an archive whose directory contradicts the file's `size` in bytes."""
     members = archive.infolist()
     if not members:
         raise ValueError(f"{path}: expected at least one array, found an empty archive")
@@ -81,7 +84,7 @@ def _check_sizes(archive: zipfile.ZipFile, size: int, path: Path) -> None:
                 f"{where}: expected to start within the file's {size:,} bytes, found {info.header_offset:,}"
             )
         check_size(where, info.file_size, info.compress_size, deflated=info.compress_type == zipfile.ZIP_DEFLATED)
-    # Members that share their bytes would multiply the ratio by their number.
+    # Members that overlap would multiply the ratio by their number.
     claimed = sum(info.compress_size for info in members)
     if claimed > size:
         raise ValueError(f"{path}: the members claim {claimed:,} bytes of a file of {size:,}")

@@ -1,7 +1,7 @@
 """SVHN's cropped digits (Netzer et al. 2011): MATLAB files with X [32, 32, 3, N] and y [N, 1], in which 10 means 0.
 
-SciPy reads such files too, but a damaged one can end the interpreter there; these two variables need little of the
-format (MATLAB's "MAT-File Format", level 5).
+SciPy reads such files too, but a damaged file can crash the interpreter there (SIGSEGV, see `bounded_read`); these two
+variables need only a small part of the format (MATLAB's "MAT-File Format", level 5).
 """
 
 import math
@@ -26,7 +26,7 @@ _MOST_DIMS, _LONGEST_NAME = 32, 63  # of a variable in MATLAB
 
 
 def read_svhn(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Read `train_32x32.mat`, `test_32x32.mat` or `extra_32x32.mat`.
+    """Reads `train_32x32.mat`, `test_32x32.mat` or `extra_32x32.mat`.
 
     Args:
         path: a MATLAB file of level 5 (versions 5 to 7), its variables compressed or not.
@@ -36,8 +36,8 @@ def read_svhn(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: not a sound MATLAB file; other shapes or types of X and y than these; sizes that the file cannot
-            hold, which are asked before memory is taken; labels outside 1..10.
+        ValueError: not a valid MATLAB file; wrong shapes or dtypes of X and y; sizes that the file cannot hold, which
+            are checked before memory is allocated; labels outside 1..10.
     """
     path = user_path(path)
     with open_regular(path) as file:
@@ -52,12 +52,12 @@ def read_svhn(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray]:
         if labels.size and not (labels.min() >= 1 and labels.max() <= 10):
             raise ValueError(f"y: expected labels in 1..10, found {labels.min()} to {labels.max()}")
     except (ValueError, zlib.error) as error:
-        raise ValueError(f"{path}: not a sound MATLAB file of SVHN: {error}") from error
+        raise ValueError(f"{path}: not a valid MATLAB file of SVHN: {error}") from error
     return images.transpose(3, 0, 1, 2), labels[:, 0].astype(np.int64) % 10
 
 
 def _read(content: bytes) -> dict[str, np.ndarray]:
-    """X and y of a file's content, read-only."""
+    """X and y from the content of a file, read-only."""
     if (found := content[_HEADER - 4 : _HEADER]) != _LEVEL_5:
         raise ValueError(f"expected a header that ends in {_LEVEL_5!r}, found {found!r}")
     arrays = {}
@@ -66,14 +66,14 @@ def _read(content: bytes) -> dict[str, np.ndarray]:
             kind, part = _inflated(part)
         if kind != _MATRIX:
             raise ValueError(f"expected matrices, found an element of type {kind}")
-        # flags, dimensions, name, real and imaginary part: millions of elements fit into a small compressed one
+        # flags, dimensions, name, real and imaginary part; a small compressed element may hold millions of others
         first = list(islice(_elements(part), 5))
         if [kind for kind, _ in first[:3]] != [_UINT32, _INT32, _INT8]:
             raise ValueError("expected a matrix to begin with flags, dimensions and a name")
         (_, dims), (_, name), *data = first[1:]
         if len(dims) > 4 * _MOST_DIMS or len(name) > _LONGEST_NAME:
             raise ValueError(
-                f"expected at most {_MOST_DIMS} dimensions and {_LONGEST_NAME} letters of a name, found "
+                f"expected at most {_MOST_DIMS} dimensions and a name of {_LONGEST_NAME} letters, found "
                 f"{len(dims) // 4:,} and {len(name):,}"
             )
         name = bytes(name).decode("latin-1")
@@ -104,7 +104,7 @@ def _elements(content: memoryview, padded: bool = True) -> Iterator[tuple[int, m
 
 
 def _inflated(part: memoryview) -> tuple[int, memoryview]:
-    """The one element in a compressed one."""
+    """The element in a compressed one."""
     stream = zlib.decompressobj()
     kind, length = struct.unpack("<2I", stream.decompress(part, 8).ljust(8, b"\0"))
     check_size("a tag", length, len(part), deflated=True)
@@ -116,11 +116,11 @@ def _inflated(part: memoryview) -> tuple[int, memoryview]:
 
 
 def _array(name: str, shape: list[int], data: list[tuple[int, memoryview]]) -> np.ndarray:
-    """The array of a matrix's dimensions and of what follows its name."""
+    """The array of a matrix, from its dimensions and the elements after its name."""
     if len(data) != 1 or data[0][0] not in _DTYPES:
         raise ValueError(f"{name}: expected real numbers, found elements of types {[kind for kind, _ in data]}")
     kind, numbers = data[0]
     dtype = np.dtype("<" + _DTYPES[kind])
     if min(shape, default=-1) < 0 or math.prod(shape) * dtype.itemsize != len(numbers):
-        raise ValueError(f"{name}: the header promises {dtype} {shape}, {len(numbers):,} bytes are there")
+        raise ValueError(f"{name}: the header promises {dtype} {shape}, found {len(numbers):,} bytes")
     return np.frombuffer(numbers, dtype).reshape(shape, order="F")

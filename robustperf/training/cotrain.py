@@ -79,12 +79,12 @@ class CoTrain(Objective):
         self._check_classifier(model)
         generator = without_wrapper(self.generator)
         with evaluating(generator), torch.no_grad():
-            made = _images(generator, x)
-        logits = logits_of(model, laid_out(model, torch.cat([x, made])))
+            generated = _images(generator, x)
+        logits = logits_of(model, laid_out(model, torch.cat([x, generated])))
         clean = cross_entropies(logits[: len(x)], y)[0]
         log_p, log_q = logits.to(clean.dtype).log_softmax(1).split(len(x))
         different = -(log_p.exp() * log_q).sum(1)
-        return (clean + self.weight * different / (1 + _squared_norms(made - x))).mean()
+        return (clean + self.weight * different / (1 + _squared_norms(generated - x))).mean()
 
     def generator_loss(self, x: torch.Tensor, *, key: int, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The generator's loss on a batch (T equation 9), to call `backward()` on, and the mean distance.
@@ -127,12 +127,12 @@ class CoTrain(Objective):
         with drawing(random.fold_in(key, random.Salt.DROPOUT), index), evaluating(classifier):
             with torch.no_grad():
                 label = _probabilities(classifier, x).argmax(1, keepdim=True)
-            made = _images(generator, x)
+            generated = _images(generator, x)
             with frozen(classifier):
-                p = _probabilities(classifier, made)
+                p = _probabilities(classifier, generated)
         second = p.topk(2).indices[:, 1:]
         gap = (p.gather(1, label) - p.gather(1, second))[:, 0]
-        squares = _squared_norms(made - x)
+        squares = _squared_norms(generated - x)
         return (squares / 2 + gap.relu()).mean(), squares.detach().sqrt().mean()
 
     def _check_classifier(self, model):
@@ -145,8 +145,10 @@ class CoTrain(Objective):
 
 def _images(generator, x):
     """The generator's images, of x's shape and dtype."""
-    made = generator(laid_out(generator, x))
-    return check.tensor("generator(x)", made, tuple(x.shape), dtypes=check.REAL + check.HALF, device=x.device).to(x)
+    generated = generator(laid_out(generator, x))
+    return check.tensor("generator(x)", generated, tuple(x.shape), dtypes=check.REAL + check.HALF, device=x.device).to(
+        x
+    )
 
 
 def _probabilities(classifier, x):
