@@ -1,4 +1,4 @@
-"""The operations inside torch.library, torch.compile and torch's transforms, and the direct way past the dispatcher."""
+"""The operations in torch.library, torch.compile and torch's transforms, and the direct call past the dispatcher."""
 
 import copy
 import math
@@ -189,7 +189,7 @@ def test_a_compiled_call_refuses_an_unknown_backend():
         torch.compile(gap, backend="aot_eager")(torch.randn(4, 3), torch.zeros(4, dtype=torch.int64), "fast")
 
 
-# ---- the direct way
+# ---- the direct call
 
 
 class Recorder(TorchDispatchMode):

@@ -34,8 +34,8 @@ def test_images_of_several_tiles(backend, device, name, dtype):
         close(run(backend, device, program, x, delta, dtype), want, max(near[dtype], 1e-12))
 
 
-def test_what_the_tests_above_look_at_is_not_trivial():
-    """Clamps are at work and left alone, warps look outside, and nothing is the identity."""
+def test_what_the_tests_above_compare_is_not_trivial():
+    """Some values are clamped and some are not, warps read outside, and nothing is the identity."""
     for name in STEPS:
         _, x, delta, want = case(name, 3 if 3 in channels_of(name) else 1, 33, 21, 1)
         assert want.shape[2] != x.shape[1] or (want[0] - x).abs().amax((1, 2, 3)).gt(0.01).all(), name

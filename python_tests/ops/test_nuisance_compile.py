@@ -21,7 +21,7 @@ CHECKED = [(3, ["brightness"]), (3, ["add"]), (2, ["shot"]), (3, ["blur", "hue"]
 def test_opcheck_of_nuisance(backend, device, channels, names):
     program = Program(tuple(STEPS[one] for one in names))
     layout = program.layout((channels, 6, 5))
-    x, delta = without_ties((2, channels, 6, 5)), deltas(program, 2, 2, (channels, 6, 5), share=0.3)
+    x, delta = without_ties((2, channels, 6, 5)), deltas(program, 2, 2, (channels, 6, 5), fraction=0.3)
     wide = x.contiguous(memory_format=torch.channels_last)
     for image, part in ((x.float(), delta), (wide, delta[:1].double()), (x[:0].float(), delta[:, :0])):
         image, part = leaves(image, part, device, image.dtype)
@@ -31,10 +31,10 @@ def test_opcheck_of_nuisance(backend, device, channels, names):
 
 @pytest.mark.parametrize("layout_of_x", [torch.contiguous_format, torch.channels_last], ids=str)
 @pytest.mark.parametrize("channels, names", CHECKED)
-def test_opcheck_of_the_way_back(backend, device, channels, names, layout_of_x):
+def test_opcheck_of_the_backward_pass(backend, device, channels, names, layout_of_x):
     program = Program(tuple(STEPS[one] for one in names))
     layout = program.layout((channels, 6, 5))
-    x, delta = without_ties((2, channels, 6, 5)).float(), deltas(program, 1, 2, (channels, 6, 5), share=0.3)
+    x, delta = without_ties((2, channels, 6, 5)).float(), deltas(program, 1, 2, (channels, 6, 5), fraction=0.3)
     after = program.steps[0].shape_after((channels, 6, 5))
     grad = torch.randn(1, 2, *after, generator=torch.Generator().manual_seed(4))
     torch.library.opcheck(torch.ops.robustperf.nuisance_backward.default,
@@ -42,7 +42,7 @@ def test_opcheck_of_the_way_back(backend, device, channels, names, layout_of_x):
                            layout.codes, layout.parameters, backend))  # fmt: skip
 
 
-def test_the_way_back_where_autograd_is_shut_out(backend, device):
+def test_the_backward_pass_where_autograd_is_disabled(backend, device):
     """In inference mode, and in a compiled graph."""
     layout = BRIGHTER.layout((1, 2, 2))
     grad, x = torch.ones(1, 1, 1, 2, 2, device=device), torch.full((1, 1, 2, 2), 0.5, device=device)
@@ -71,7 +71,7 @@ def test_a_compiled_function_and_its_gradients_equal_the_eager_ones(backend, dev
 
     compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
     for batch in (2, 3):  # another size is another graph or a dynamic one
-        given = without_ties((batch, 3, 6, 5)), deltas(program, 2, batch, (3, 6, 5), share=0.3)
+        given = without_ties((batch, 3, 6, 5)), deltas(program, 2, batch, (3, 6, 5), fraction=0.3)
         found = []
         for function in (loss, compiled):
             x, delta = leaves(*given, device)
@@ -82,7 +82,7 @@ def test_a_compiled_function_and_its_gradients_equal_the_eager_ones(backend, dev
             assert torch.equal(eager, graph)
 
 
-def test_a_compiled_function_refuses_pixels_where_native_looks_itself(backend, device):
+def test_a_compiled_function_refuses_pixels_where_native_checks_them(backend, device):
     compiled = torch.compile(lambda x, delta: nuisance(x, delta, program_of("brightness"), backend=backend) + 1,
                              fullgraph=True, backend="aot_eager")  # fmt: skip
     x, delta = torch.full((1, 1, 2, 2), 2.0, device=device), torch.zeros(1, 1, 1, device=device)

@@ -69,7 +69,7 @@ def test_as_many_steps_as_a_program_may_have(backend, device):
     names = ["brightness", "affine in its border", "contrast", "hue", "blur", "gamma", "fog", "saturation"]
     program = Program(tuple(STEPS[names[i % 8]] for i in range(MAX_STEPS)))
     x = images((1, 3, 8, 7))
-    delta = deltas(program, 1, 1, (3, 8, 7), share=0.2)
+    delta = deltas(program, 1, 1, (3, 8, 7), fraction=0.2)
     close(run(backend, device, program, x, delta, torch.float64), plain(program, x, delta), 1e-10)
 
 
@@ -135,7 +135,7 @@ def test_fog_over_an_image_below_zero(backend, device, dtype):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 @pytest.mark.parametrize("number", [-0.25, math.nan], ids=["below zero", "nan"])
-def test_the_way_back_of_fog_ends_within_the_image(backend, device, number):
+def test_the_backward_pass_of_fog_stays_within_the_image(backend, device, number):
     """Where no pixel may be the greatest value that it looks for; in a child, for what is beyond the image."""
     if device.type != "cpu":
         pytest.skip("a GPU does not survive a fork")

@@ -37,7 +37,7 @@ SMOOTH = [name for name in STEPS if name != "shot"]
 def test_gradients_by_finite_differences(backend, device, name):
     program = fitted(program_of(name), 3, 4)
     shape = (2 if name == "fog" else channels_of(name)[-1], 3, 4)
-    x, delta = leaves(without_ties((1, *shape)), deltas(program, 1, 1, shape, seed=3, share=0.8), device)
+    x, delta = leaves(without_ties((1, *shape)), deltas(program, 1, 1, shape, seed=3, fraction=0.8), device)
     assert torch.autograd.gradcheck(lambda x, delta: nuisance(x, delta, program, backend=backend), (x, delta),
                                     eps=1e-6, atol=1e-7, rtol=1e-5)  # fmt: skip
 
@@ -72,7 +72,7 @@ def test_gradients_of_compositions_by_finite_differences(backend, device, name):
     channels, steps = CHAINS[name]
     program, shape = fitted(Program(tuple(STEPS[one] for one in steps)), 4, 3), (channels, 4, 3)
     # two draws of one image, whose gradients meet in it; deltas so small that no clamp makes a tie
-    x, delta = leaves(without_ties((1, *shape)), deltas(program, 2, 1, shape, seed=5, share=0.15), device)
+    x, delta = leaves(without_ties((1, *shape)), deltas(program, 2, 1, shape, seed=5, fraction=0.15), device)
     assert torch.autograd.gradcheck(lambda x, delta: nuisance(x, delta, program, backend=backend), (x, delta),
                                     eps=1e-6, atol=1e-7, rtol=1e-5, fast_mode=name == "of fields")  # fmt: skip
 
@@ -88,7 +88,7 @@ def test_gradients_are_those_of_the_reference(backend, device, name, dtype, near
         shape = (channels, height, width)
         if width == 700:
             program = fitted(program, height, width)
-        x, given = without_ties((2, *shape)), deltas(program, 2, 2, shape, share=0.15 if name in CHAINS else 0.8)
+        x, given = without_ties((2, *shape)), deltas(program, 2, 2, shape, fraction=0.15 if name in CHAINS else 0.8)
         out = nuisance(x, given.double(), program, backend="reference")
         weights = torch.randn(out.shape, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
         want = gradients("reference", program, *leaves(x, given), weights)
@@ -104,7 +104,7 @@ def test_gradients_are_those_of_the_reference(backend, device, name, dtype, near
 def test_gradients_of_several_draws_add_up_in_the_image(backend, device):
     for name in ("hue", "affine in zeros", "contrast", "fog", "add"):
         program, (x, delta) = program_of(name), leaves(without_ties((2, 3, 6, 5)), torch.zeros(3, 2, 1), device)
-        delta = deltas(program, 3, 2, (3, 6, 5), share=0.5).to(delta)
+        delta = deltas(program, 3, 2, (3, 6, 5), fraction=0.5).to(delta)
         delta.requires_grad_()
         weights = torch.randn(3, 2, 3, 6, 5, generator=torch.Generator().manual_seed(4), dtype=torch.float64).to(device)
         whole, by_delta = gradients(backend, program, x, delta, weights)
@@ -120,7 +120,7 @@ def test_gradients_of_several_draws_add_up_in_the_image(backend, device):
 def test_gradients_of_a_shared_delta_add_up(backend, device, steps):
     ones = tuple(STEPS[one] for one in steps)
     shared, apart = Program(ones, (0, 0)), Program(ones)
-    x, delta = leaves(without_ties((1, 3, 4, 3)), deltas(Program(ones[:1]), 2, 1, (3, 4, 3), share=0.1), device)
+    x, delta = leaves(without_ties((1, 3, 4, 3)), deltas(Program(ones[:1]), 2, 1, (3, 4, 3), fraction=0.1), device)
     weights = torch.randn(2, 1, 3, 4, 3, generator=torch.Generator().manual_seed(4), dtype=torch.float64).to(device)
     by_x, by_delta = gradients(backend, shared, x, delta, weights)
     twice = torch.cat([delta, delta], 2).detach().requires_grad_()
@@ -133,7 +133,7 @@ def test_gradients_of_a_shared_delta_add_up(backend, device, steps):
 def test_shot_noise_has_gradients_of_zero(backend, device, dtype):
     for names in (["shot"], ["brightness", "shot"], ["shot", "gamma"], ["shot", "fog"]):
         program = Program(tuple(STEPS[one] for one in names))
-        x, delta = leaves(without_ties((2, 3, 4, 3)), deltas(program, 2, 2, (3, 4, 3), share=0.3), device, dtype)
+        x, delta = leaves(without_ties((2, 3, 4, 3)), deltas(program, 2, 2, (3, 4, 3), fraction=0.3), device, dtype)
         by_x, by_delta = gradients(backend, program, x, delta, torch.ones(2, 2, 3, 4, 3, dtype=dtype, device=device))
         assert not by_x.any() and by_x.shape == x.shape and by_delta.shape == delta.shape
         place = names.index("shot")  # only what comes behind it may have a gradient

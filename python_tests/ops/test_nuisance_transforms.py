@@ -147,13 +147,13 @@ def test_impulses_at_the_bounds(backend, device, dtype):
 
 
 def test_backends_agree_where_impulses_begin(backend, device):
-    """In float32, for shares whose bounds are rounded."""
-    for share in (0.1, 0.2, 0.3, 0.05, 0.707819864399788, 0.45938294312745087, 0.9207476841219603):
-        u = 1 - torch.tensor(share).div(2) + torch.arange(-3, 4) * 2.0**-24
-        program = Program((step(T.IMPULSE, (0,), (1,), share),))
+    """In float32, for fractions whose bounds are rounded."""
+    for fraction in (0.1, 0.2, 0.3, 0.05, 0.707819864399788, 0.45938294312745087, 0.9207476841219603):
+        u = 1 - torch.tensor(fraction).div(2) + torch.arange(-3, 4) * 2.0**-24
+        program = Program((step(T.IMPULSE, (0,), (1,), fraction),))
         x = torch.full((1, 1, 1, 7), 0.5)
         want = nuisance(x, u[None, None], program, backend="reference")
-        assert torch.equal(run(backend, device, program, x, u[None, None], torch.float32), want), share
+        assert torch.equal(run(backend, device, program, x, u[None, None], torch.float32), want), fraction
 
 
 @both_dtypes

@@ -78,7 +78,7 @@ def same(got, want, exact=True):
         torch.testing.assert_close(mine, other, rtol=0 if exact else 1e-4, atol=0 if exact else 1e-4, equal_nan=True)
 
 
-# sums that Triton's way back adds up by atomics, in the order in which they come
+# sums that Triton's backward pass adds by atomics, in an arbitrary order
 INEXACT = ("triton", "nuisance_backward")
 
 

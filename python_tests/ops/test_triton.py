@@ -66,7 +66,7 @@ def test_every_kernel_compiles_ahead_of_time(tmp_path):
     lines = run("triton_ahead_of_time.py", *ops, TRITON_CACHE_DIR=str(tmp_path)).splitlines()
     for op in ops:
         for target in ("sm_80", "sm_90"):
-            # a draw is a sample put through, and the way back of a machine has its kernel's values too
+            # a draw runs the nuisance kernel, and the backward pass of an SVM needs its kernel's values too
             kernel = {"nuisance_draw": "nuisance_kernel", "rbf_decision_backward": "rbf_decision_kernel"}.get(op, op)
             assert any(re.match(rf"{target} \d+ fused {kernel}", line) for line in lines), f"{op} for {target}"
     fused = [line for line in lines if line.split()[3].startswith(EXACT) and line.split()[1] != "0"]

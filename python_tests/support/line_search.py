@@ -140,7 +140,7 @@ def check(run):
 
 
 def check_every_line_first(run, p):
-    """A line that has not been told apart yet comes before any refinement, and of several the shortest one."""
+    """A line that has not been evaluated yet comes before any refinement, and of several the shortest one."""
     for state, lines in zip(run.states, run.lines, strict=True):
         unseen = (lines[p, :, LINE["stage"]] == UNSEEN).nonzero()[:, 0].tolist()
         if unseen:

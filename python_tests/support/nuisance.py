@@ -66,7 +66,7 @@ STEPS = {
 }
 CHANNELS = {"contrast": (1, 3), "background of grey": (1,), "saturation": (3,), "decolourise": (3,), "hue": (3,),
             "background of a corner": (3,), "background of a colour": (3,)}  # fmt: skip
-# Several barriers each: where a step wants to know the whole image, or looks at more than one pixel.
+# Several barriers each: where a step needs image statistics, or reads more than one pixel.
 COMPOSITIONS = {
     "of colours": (3, ["saturation", "brightness", "hue", "gamma", "decolourise"]),
     "of much": (3, ["rotation", "brightness", "contrast", "blur", "fog", "affine in its border", "gamma",
@@ -76,7 +76,7 @@ COMPOSITIONS = {
     "barriers alone": (3, ["blur", "blur", "contrast", "contrast", "fog", "fog", "shear_x", "scale", "contrast"]),
     "barriers at the ends": (1, ["fog", "brightness", "impulse", "blur"]),
     "a light step first": (3, ["brightness", "contrast", "hue", "fog"]),
-    "a look first": (3, ["contrast", "background of a corner", "gamma", "contrast"]),
+    "statistics first": (3, ["contrast", "background of a corner", "gamma", "contrast"]),
     "many channels": (5, ["affine in zeros", "gamma", "fog", "brightness", "affine in its border", "add and clamp"]),
 }  # fmt: skip
 
@@ -118,12 +118,12 @@ def size_of(step, shape):
     return 1 + FOG_NODES if step.transform == T.FOG else len(step.lower)
 
 
-def deltas(program, draws, batch, shape, seed=1, share=1.0):
-    """Uniform between the steps' bounds, or in a share of them (noise in all of them); floats of 32 bits."""
+def deltas(program, draws, batch, shape, seed=1, fraction=1.0):
+    """Uniform between the steps' bounds, or in a fraction of them (noise in all of them); floats of 32 bits."""
     g, parts, channels = torch.Generator().manual_seed(seed), [], shape[0]
     for one in program.steps:
         u = torch.rand(draws, batch, size_of(one, (channels, *shape[1:])), generator=g)
-        part = 1.0 if one.transform in (T.IMPULSE, T.SHOT) else share
+        part = 1.0 if one.transform in (T.IMPULSE, T.SHOT) else fraction
         lower, upper = torch.tensor(one.lower) * part, torch.tensor(one.upper) * part
         if one.transform == T.FOG:
             u[..., 0] = lower + (upper - lower) * u[..., 0]
@@ -167,12 +167,12 @@ def plain_gamma(x, delta):
 
 def plain_background(x, delta, source, *colour):
     if source == Source.GREY:
-        share = x[0]
+        fraction = x[0]
     else:
         behind = x[:, 0, 0] if source == Source.CORNER else np.array(colour)
         white = 1 - behind
-        share = np.clip(np.tensordot(white, x - behind[:, None, None], 1) / (white @ white), 0, 1)
-    return share + (1 - share) * delta[:, None, None]
+        fraction = np.clip(np.tensordot(white, x - behind[:, None, None], 1) / (white @ white), 0, 1)
+    return fraction + (1 - fraction) * delta[:, None, None]
 
 
 def plain_affine(x, delta, mask, outside):
@@ -202,9 +202,9 @@ def plain_add(x, delta, clamped):
     return np.clip(moved, 0, 1) if clamped else moved
 
 
-def plain_impulse(x, delta, share):
+def plain_impulse(x, delta, fraction):
     u = delta.reshape(x.shape)
-    return np.select([u < share / 2, u >= 1 - share / 2], [0.0, 1.0], x)
+    return np.select([u < fraction / 2, u >= 1 - fraction / 2], [0.0, 1.0], x)
 
 
 def plain_shot(x, delta, rate):
@@ -220,8 +220,8 @@ def plain_blur(x, delta, radius):
 def plain_fog(x, delta):
     strength, nodes = delta[0], delta[1:]
     field, weights = np.zeros(x.shape[1:]), 0.5 ** np.arange(len(LATTICES))
-    ways = [np.linspace(0, 1, size) if size > 1 else np.zeros(1) for size in x.shape[1:]]
-    places = np.stack(np.meshgrid(*ways, indexing="ij"), -1)
+    axes = [np.linspace(0, 1, size) if size > 1 else np.zeros(1) for size in x.shape[1:]]
+    places = np.stack(np.meshgrid(*axes, indexing="ij"), -1)
     for side, weight in zip(LATTICES, weights / weights.sum(), strict=True):
         lattice, nodes = nodes[: side * side].reshape(side, side), nodes[side * side :]
         field += weight * RegularGridInterpolator((np.linspace(0, 1, side),) * 2, lattice)(places)

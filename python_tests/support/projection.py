@@ -39,8 +39,8 @@ def sample(batch, dim, dtype, seed=0, lower=0.0, upper=1.0, low=0.02, high=0.98)
     x = lower + (upper - lower) * torch.rand(batch, dim, generator=g, dtype=torch.float64)
     x = x.to(dtype).clamp(lower, upper)
     w = torch.randn(batch, dim, generator=g, dtype=torch.float64).to(dtype)
-    share = low + (high - low) * torch.rand(batch, generator=g, dtype=torch.float64)
-    return x, w, share * (w.double().abs() * room(x, w, lower, upper)).sum(1)
+    fraction = low + (high - low) * torch.rand(batch, generator=g, dtype=torch.float64)
+    return x, w, fraction * (w.double().abs() * room(x, w, lower, upper)).sum(1)
 
 
 def truth(x, w, c, norm, **box):
