@@ -12,16 +12,21 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from python_tests.emulated.build_emulated import CUDA, HERE, build, build_module, compiler
+from python_tests.support.op_files import files_of
 from python_tests.support.stubs import functions_of, functions_of_stub
 
 pytestmark = pytest.mark.skipif(compiler() is None, reason="emulation: there is no g++ (or CXX) here, or no Linux")
 
 OPS = HERE.parent / "ops"
-GROUPS = {"nuisances": ["test_nuisance_draw", "test_nuisance"], "nuisances in clusters": ["cuda_clusters"]}
+GROUPS = {"nuisances": ["nuisance_draw", "nuisance"], "nuisances in clusters": ["cuda_clusters"]}
 GROUPS["other ops"] = sorted(
-    {f"test_{source.stem}" for source in CUDA.glob("*.cu") if (OPS / f"test_{source.stem}.py").exists()}
-    - set(GROUPS["nuisances"])
+    {source.stem for source in CUDA.glob("*.cu") if files_of(source.stem)} - set(GROUPS["nuisances"])
 )
+
+
+def tests_of(name):
+    """The files of an operation's tests, or the file of this name here."""
+    return [OPS / f"{stem}.py" for stem in files_of(name)] or [HERE / f"{name}.py"]
 
 
 @pytest.fixture(scope="module")
@@ -110,8 +115,8 @@ def groups(module, log):
     environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "PYTEST_ADDOPTS": "",
                                 "EMULATED_MODULE": str(module), "EMULATED_LOG": str(log)}  # fmt: skip
 
-    def run(files):
-        files = [(HERE if (HERE / f"{name}.py").exists() else OPS) / f"{name}.py" for name in files]
+    def run(names):
+        files = [file for name in names for file in tests_of(name)]
         command = [
             sys.executable,
             "-m",
@@ -135,7 +140,8 @@ def test_the_ops_own_tests(group, groups, note_backend):
     status, output = groups[group]
     assert status == 0, output
     for name in GROUPS[group]:
-        assert re.search(rf"{name}\.py::.+ PASSED", output), f"no test of {name} passed:\n{output}"
+        files = "|".join(file.stem for file in tests_of(name))
+        assert re.search(rf"({files})\.py::.+ PASSED", output), f"no test of {name} passed:\n{output}"
     assert "SKIPPED" not in output, output
     note_backend("cuda-emulated")
 

@@ -6,8 +6,8 @@ import pytest
 
 from robustperf.ops import program
 from robustperf.ops.halfspace_box_projection import NORM_CODES
-from robustperf.ops.line_search_step import CLOSED, OPEN, UNSEEN, Line, Search
 from robustperf.ops.program import Distribution, Outside, Source, Transform
+from robustperf.ops.search_state import CLOSED, OPEN, UNSEEN, Line, Search
 
 native = pytest.importorskip("robustperf._native", exc_type=ImportError)
 

@@ -12,7 +12,7 @@ native = pytest.importorskip("robustperf._native", exc_type=ImportError)
 INPUTS = """
 import math, sys, torch
 from robustperf import _native, nuisance, ops
-from robustperf.ops.line_search_step import FIELD, new_search
+from robustperf.ops.search_state import FIELD, new_search
 
 given = torch.load(sys.argv[1], weights_only=True)
 out = {}

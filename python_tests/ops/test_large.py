@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from robustperf import ops
-from robustperf.ops.line_search_step import FIELD, new_search
+from robustperf.ops.search_state import FIELD, new_search
 
 MANY = 2**31
 

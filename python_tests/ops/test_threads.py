@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from robustperf import nuisance, ops
-from robustperf.ops.line_search_step import FIELD, new_search
+from robustperf.ops.search_state import FIELD, new_search
 
 pytest.importorskip("robustperf._native", exc_type=ImportError)
 

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from robustperf.ops.line_search_step import FIELD, new_search
 from robustperf.ops.program import FOG_NODES, Distribution, Outside, Source, Transform
+from robustperf.ops.search_state import FIELD, new_search
 
 native = pytest.importorskip("robustperf._native", exc_type=ImportError)
 

@@ -8,7 +8,7 @@ import torch
 from robustperf import check, ops
 from robustperf.attacks.attack import Attack
 from robustperf.attacks.problem import Nearest, Problem
-from robustperf.ops.logit_gap import rounding_allowance
+from robustperf.ops.logit_gap import rounding_tolerance_of
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class BG(Attack):
 
         # the least offset that counts as a crossing of the linear model's boundary
         scale_of_logits = logits.abs().masked_fill(~logits.isfinite(), 0.0).amax(1).double()
-        least = distance + 2 * rounding_allowance(logits) * scale_of_logits[:, None]
+        least = distance + 2 * rounding_tolerance_of(logits) * scale_of_logits[:, None]
         lower, upper = (b.expand(x.shape[1:]).flatten() if isinstance(b, torch.Tensor) else b for b in problem.bounds)
 
         def step(rows: torch.Tensor, j: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:

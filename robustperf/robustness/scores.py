@@ -25,7 +25,6 @@ Function = Callable[[torch.Tensor], torch.Tensor]
 
 _NAMED = {"identity": lambda rho: rho, "certain": lambda rho: (rho == 1).double()}
 _CERTAIN = ("draws", "margins")
-_POINTS, _LAMBDA = 0x706F696E, 0x6C616D62  # folded into the key: kernels draw under the indices of the nodes
 _ROUNDING = 1e-9
 _MIN_EFFECTIVE = 8  # drawn lambdas, for a meaningful standard error
 
@@ -228,7 +227,7 @@ class Score(check.Settings):
         parameters = model.parameters() if isinstance(model, torch.nn.Module) else iter(())
         first = next(parameters, torch.empty(0, dtype=torch.float32))
         index = torch.arange(points, device=first.device)
-        drawn = random.uniform(random.fold_in(key, _POINTS), index, 1, math.prod(shape))[0]
+        drawn = random.uniform(random.fold_in(key, random.Salt.POINTS), index, 1, math.prod(shape))[0]
         drawn = drawn.view(points, *shape).to(first.dtype if first.dtype in check.REAL else torch.float32)
         lower, upper = check.box(bounds, shape, drawn.dtype, drawn.device)
         if not torch.as_tensor(upper - lower).isfinite().all():
@@ -248,7 +247,7 @@ class Score(check.Settings):
         if self.kernel.dim == 1:
             lam, volumes = self.kernel.nodes(self.nodes)
         else:
-            lam = self.kernel.draws(self.nodes, random.fold_in(key, _LAMBDA))
+            lam = self.kernel.draws(self.nodes, random.fold_in(key, random.Salt.FAMILY))
             volumes = torch.full((self.nodes,), self.kernel.volume / self.nodes, dtype=torch.float64)
         fractions = volumes * self.kernel.density_at(lam)
         total = fractions.sum().item()

@@ -13,7 +13,8 @@ import torch
 from robustperf import check, ops
 from robustperf.check import Box
 from robustperf.classifier import Classifier, check_no_nan, evaluating, logits_of
-from robustperf.ops.line_search_step import FIELD, check_search, new_search
+from robustperf.ops.line_search_step import check_search
+from robustperf.ops.search_state import FIELD, new_search
 
 TOL = 2.0**-20
 """The default width of the final bracket, as a fraction of the line."""

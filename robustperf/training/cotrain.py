@@ -13,10 +13,8 @@ from robustperf.classifier import Classifier, evaluating, laid_out, logits_of, w
 from robustperf.equality import same
 from robustperf.nets.dropout import drawing
 from robustperf.training.learner import Learner
-from robustperf.training.objective import DROPOUT, Objective, check_batch, cross_entropies, frozen
+from robustperf.training.objective import Objective, check_batch, cross_entropies, frozen
 from robustperf.training.optimizers import Optimizer, Rate, check_rate
-
-_GENERATOR = 0x67656E  # folded into the key, for the generator's order and draws
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +32,7 @@ class CoTrain(Objective):
 
     `fit(classifier, CoTrain(classifier, generator, weight), ...)` updates the classifier and then the generator in each
     step. The generator takes batches from a shuffling of its own, under the key
-    `random.fold_in(random.key(seed), 0x67656e)`. In a plain loop `generator_loss` is its loss.
+    `random.fold_in(random.key(seed), random.Salt.GENERATOR)`. In a plain loop `generator_loss` is its loss.
 
     Args:
         classifier: f, the model that `fit` or the call is given.
@@ -118,7 +116,7 @@ class CoTrain(Objective):
             optimizer=self.optimizer,
             lr=self.lr,
             own_batches=True,
-            salt=_GENERATOR,
+            salt=random.Salt.GENERATOR,
         )
         return (*super().learners(model), generator)
 
@@ -126,7 +124,7 @@ class CoTrain(Objective):
         """`generator_loss` with the generator in the wrapper of `fit`."""
         check_batch(x, index=index)
         classifier = without_wrapper(self.classifier)
-        with drawing(random.fold_in(key, DROPOUT), index), evaluating(classifier):
+        with drawing(random.fold_in(key, random.Salt.DROPOUT), index), evaluating(classifier):
             with torch.no_grad():
                 label = _probabilities(classifier, x).argmax(1, keepdim=True)
             generated = _images(generator, x)
