@@ -81,7 +81,7 @@ def test_the_choice(accuracies, within, expected):
 
 def test_an_interrupted_sweep_is_resumed(tmp_path, monkeypatch):
     arguments = [*DIGITS, "--objective", "cotrain(width=4, layers=1)", "--weights", "0.1,1"]
-    sweep(*arguments, "--out", tmp_path / "uninterrupted")
+    sweep(*arguments, "--out", tmp_path / "at_once")
     calls, inner = [], training.CoTrain._generator_step
 
     def interrupted(*arguments, **named):
@@ -100,11 +100,10 @@ def test_an_interrupted_sweep_is_resumed(tmp_path, monkeypatch):
     monkeypatch.setattr(training.ERM, "loss", lambda *arguments, **named: steps.append(1))
     sweep(*arguments, "--out", tmp_path / "parts", "--resume")
     assert not steps  # what is done is not done again
-    assert (tmp_path / "parts" / "sweep.csv").read_bytes() == (tmp_path / "uninterrupted" / "sweep.csv").read_bytes()
+    assert (tmp_path / "parts" / "sweep.csv").read_bytes() == (tmp_path / "at_once" / "sweep.csv").read_bytes()
     for name in ("model", "generator"):
         parts, whole = (
-            weights_file.read(tmp_path / run / "weight-0.1" / f"{name}.safetensors")[0]
-            for run in ("parts", "uninterrupted")
+            weights_file.read(tmp_path / run / "weight-0.1" / f"{name}.safetensors")[0] for run in ("parts", "at_once")
         )
         assert all(torch.equal(value, whole[key]) for key, value in parts.items())
     # one more weight
