@@ -1,7 +1,7 @@
-"""Builds the native modules with CMake and Ninja; everything else about the package stands in pyproject.toml.
+"""Builds the native modules with CMake and Ninja; everything else about the package is in pyproject.toml.
 
-ROBUSTPERF_CUDA=AUTO|ON|OFF is the only knob: AUTO builds the GPU module where a CUDA compiler is found and records the
-reason where it is not built, ON makes a missing compiler or a failed build an error, OFF leaves it out.
+ROBUSTPERF_CUDA=AUTO|ON|OFF is the only option. AUTO builds the GPU module if there is a CUDA compiler and records the
+reason if it is not built; ON makes a missing compiler or a failed build an error; OFF does not build it.
 """
 
 import json
@@ -26,7 +26,7 @@ def find_nvcc():
 
 class CMakeBuild(build_ext):
     def run(self):
-        """The CPU module, then the GPU module, whose failure takes nothing else down unless it was asked for."""
+        """Builds the CPU module, then the GPU module, whose failure is an error only if it was requested."""
         wanted = os.environ.get("ROBUSTPERF_CUDA", "AUTO").upper()
         if wanted not in ("AUTO", "ON", "OFF"):
             raise SystemExit(f"ROBUSTPERF_CUDA: expected AUTO, ON or OFF, got {wanted!r}")
@@ -36,7 +36,7 @@ class CMakeBuild(build_ext):
         if wanted == "ON" and nvcc is None:
             raise SystemExit(f"ROBUSTPERF_CUDA=ON, but {missing}")
         self.build_module(CPU)
-        Path(self.get_ext_fullpath(CUDA)).unlink(missing_ok=True)  # one of an earlier build must not stand in
+        Path(self.get_ext_fullpath(CUDA)).unlink(missing_ok=True)  # that of an earlier build
         if nvcc:
             missing = None
             try:
@@ -49,7 +49,7 @@ class CMakeBuild(build_ext):
         self.build_info_path().write_text(json.dumps({"cuda_missing": missing}, indent=1) + "\n")
 
     def build_module(self, name, *options):
-        """Configures a build folder of its own for the module, builds it and puts it in its place in the package."""
+        """Builds one module in a build folder of its own and installs it into the package."""
         import pybind11
 
         folder = Path(self.build_temp).resolve() / name
@@ -57,7 +57,7 @@ class CMakeBuild(build_ext):
         target = Path(self.get_ext_fullpath(name)).resolve()
         target.parent.mkdir(parents=True, exist_ok=True)
         subprocess.run(
-            # --fresh: an earlier build's cache names tools of pip's build environment, which is gone
+            # --fresh: the cache of an earlier build refers to tools of pip's build environment, which no longer exists
             ["cmake", "--fresh", "-S", ROOT, "-B", folder, "-G", "Ninja", f"-DPython_EXECUTABLE={sys.executable}",
              f"-Dpybind11_DIR={pybind11.get_cmake_dir()}", f"-DROBUSTPERF_MODULE={name.rpartition('.')[2]}", *options],
             check=True)  # fmt: skip
@@ -68,13 +68,13 @@ class CMakeBuild(build_ext):
         return Path(self.get_ext_fullpath(CPU)).resolve().parent / "_build_info.json"
 
     def get_outputs(self):
-        """What a wheel or an uninstall has to know of: the GPU module only where it was built."""
+        """The files that a wheel or an uninstall must include: the GPU module only if it was built."""
         outputs = [self.get_ext_fullpath(CPU), self.get_ext_fullpath(CUDA), str(self.build_info_path())]
         return [path for path in outputs if os.path.exists(path)]
 
 
 setup(
-    # Named for setuptools' bookkeeping; CMakeLists.txt lists the sources.
+    # For setuptools' bookkeeping; CMakeLists.txt finds the sources.
     ext_modules=[Extension(CPU, []), Extension(CUDA, [], optional=True)],
     cmdclass={"build_ext": CMakeBuild},
 )

@@ -35,6 +35,7 @@ UPWARD_IN_CALLS = {
 }
 
 BACKENDS = ("reference", "native", "cuda", "triton")
+SOURCES = (".py", ".pyi", ".cpp", ".hpp", ".cu", ".h")
 
 # A C++ folder -> the folders whose headers it may include.
 INCLUDES = {
@@ -82,7 +83,7 @@ def includes_upward(csrc):
     """`file: header` for each include of a folder that INCLUDES does not allow."""
     found = []
     for path in sorted(csrc.rglob("*")):
-        if path.suffix not in (".hpp", ".cpp", ".cu", ".cuh", ".h"):
+        if path.suffix not in SOURCES:
             continue
         folder = path.relative_to(csrc).parts[0]
         for header in re.findall(r'^\s*#\s*include\s+"([^"]+)"', path.read_text(encoding="utf-8"), re.MULTILINE):
@@ -194,3 +195,11 @@ def test_cpp_include_of_a_higher_folder_is_found(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
     assert includes_upward(tmp_path) == ["core/a.hpp: ../cpu/b.hpp"]
+
+
+@pytest.mark.parametrize("folder", ["robustperf", "csrc", "python_tests", "benchmarks"])
+def test_no_file_exceeds_400_lines(folder):
+    sources = [path for path in (ROOT / folder).rglob("*") if path.suffix in SOURCES]
+    lines = {str(path.relative_to(ROOT)): len(path.read_text(encoding="utf-8").splitlines()) for path in sources}
+    assert sources
+    assert {path: count for path, count in lines.items() if count > 400} == {}

@@ -1,4 +1,4 @@
-"""The build's one knob, as far as it can be looked at without building."""
+"""The build's one option, as far as it can be tested without building."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
     ("maybe", "ROBUSTPERF_CUDA: expected AUTO, ON or OFF, got 'MAYBE'"),
     ("on", "ROBUSTPERF_CUDA=ON, but no CUDA compiler"),
 ])  # fmt: skip
-def test_the_knob_fails_at_once(tmp_path, wanted, message):
+def test_a_wrong_or_impossible_option_fails_at_once(tmp_path, wanted, message):
     pytest.importorskip("setuptools", reason="setuptools is not installed beside pytest")
     shutil.copy(ROOT / "setup.py", tmp_path)
     environment = {**os.environ, "ROBUSTPERF_CUDA": wanted, "PATH": str(tmp_path), "CUDA_HOME": str(tmp_path)}

@@ -1,5 +1,5 @@
-"""Under `torch.set_default_dtype(torch.float64)` everything is as without it, to the bit: what the library makes
-inside, its networks too, is float32 where images are."""
+"""Under `torch.set_default_dtype(torch.float64)` everything is as without it, to the bit: what the library creates
+internally, networks included, is float32 where images are."""
 
 import math
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""Margins, training and evaluation on a GPU beside the CPU's."""
+"""Margins, training and evaluation on a GPU against those on the CPU."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""Families of kernels: their nodes, their draws, and the densities that they take."""
+"""Families of kernels: their nodes, their draws, and the densities that they accept."""
 
 import math
 
@@ -39,10 +39,10 @@ def test_draws_are_uniform_in_the_box():
     lam = pairs().draws(4096, key=5)
     assert lam.shape == (4096, 2) and torch.equal(lam, pairs().draws(4096, key=5))
     assert torch.equal(lam[:7], pairs().draws(7, key=5)) and not torch.equal(lam, pairs().draws(4096, key=6))
-    share = (lam - torch.tensor([10, 0.1])) / torch.tensor([20, 0.5])
-    assert 0 < share.min() and share.max() < 1
-    assert (share.mean(0) - 0.5).abs().max() < 5 / math.sqrt(12 * 4096)
-    assert abs(share.T.corrcoef()[0, 1]) < 5 / math.sqrt(4096)
+    fraction = (lam - torch.tensor([10, 0.1])) / torch.tensor([20, 0.5])
+    assert 0 < fraction.min() and fraction.max() < 1
+    assert (fraction.mean(0) - 0.5).abs().max() < 5 / math.sqrt(12 * 4096)
+    assert abs(fraction.T.corrcoef()[0, 1]) < 5 / math.sqrt(4096)
 
 
 def test_the_uniform_density():
@@ -107,12 +107,12 @@ def test_a_peak_too_narrow_for_quadrature():
     (lambda lam: lam[:, 0] * math.inf, "finite numbers >= 0, got inf at"),
     (lambda lam: lam / 4000, r"shape \[1\], got \[1, 1\]"),
 ])  # fmt: skip
-def test_what_is_no_density(value, error):
+def test_invalid_densities(value, error):
     with pytest.raises(ValueError, match=f"density: expected {error}"):
         rotations(value)
 
 
-def test_numbers_in_texts():
+def test_ranges_given_as_texts():
     family = rp.Family(L2Ball, ("0.1", "1"))
     assert family.lower.tolist() == [0.1] and family.upper.tolist() == [1]
 

@@ -1,4 +1,4 @@
-"""`Kernel`: what a kernel of one's own has to give, and what it gets for it."""
+"""`Kernel`: what a subclass must define, and what it inherits."""
 
 import math
 
@@ -20,14 +20,14 @@ class Fade(rp.Kernel):
         return 0.5 * random.uniform(key, index, draws, 2, backend=backend)
 
     def transform(self, x, delta, *, backend=None):
-        share, grey = (part[..., None, None] for part in delta[..., None].unbind(2))
-        return x * (1 - share) + share * grey
+        weight, grey = (part[..., None, None] for part in delta[..., None].unbind(2))
+        return x * (1 - weight) + weight * grey
 
 
 class Bounded(Fade):
     def check_delta(self, delta, shape):
         if not ((delta >= 0) & (delta <= 0.5)).all():
-            raise ValueError(f"delta: expected numbers in [0, 0.5] for {list(shape)}")
+            raise ValueError(f"delta: expected values in [0, 0.5] for {list(shape)}")
 
     def project(self, delta, shape=None):
         return delta.clamp(0, 0.5)
@@ -52,7 +52,7 @@ X = torch.rand(5, 3, 4, 6, generator=torch.Generator().manual_seed(0))
 INDEX = torch.tensor([7, 0, 2**40, 3, 12])
 
 
-def test_a_kernel_gives_three_methods():
+def test_a_kernel_defines_three_methods():
     with pytest.raises(TypeError, match="abstract"):
         rp.Kernel()
 
@@ -72,12 +72,12 @@ def test_dim_and_shape_after():
     assert Fade().shape_after((3, 4, 6)) == (3, 4, 6)
 
 
-def test_sample_takes_a_number_of_draws_or_their_numbers():
-    whole = Fade().sample(1, INDEX, 4)
-    assert whole.shape == (4, 5, 2) and whole.dtype == torch.float32
-    assert torch.equal(Fade().sample(1, INDEX, torch.tensor([3, 1])), whole[[3, 1]])
-    assert torch.equal(Fade().sample(1, INDEX, np.int64(4)), whole)
-    assert not torch.equal(Fade().sample(2, INDEX, 4), whole)
+def test_sample_takes_a_number_of_draws_or_draw_indices():
+    full = Fade().sample(1, INDEX, 4)
+    assert full.shape == (4, 5, 2) and full.dtype == torch.float32
+    assert torch.equal(Fade().sample(1, INDEX, torch.tensor([3, 1])), full[[3, 1]])
+    assert torch.equal(Fade().sample(1, INDEX, np.int64(4)), full)
+    assert not torch.equal(Fade().sample(2, INDEX, 4), full)
 
 
 @pytest.mark.parametrize("shape", [(3, 4, 6), [3, 4, 6], X.shape[1:]], ids=["tuple", "list", "torch.Size"])
@@ -168,7 +168,7 @@ def test_a_draw_is_the_call_with_the_sample(kernel):
     assert torch.equal(kernel.draw(X, key=9, index=INDEX, draws=4), kernel(X, delta))
     picked = torch.tensor([2, 0])
     assert torch.equal(kernel.draw(X, key=9, index=INDEX, draws=picked), kernel(X, delta[picked]))
-    assert kernel.draw(X, key=9, index=INDEX).shape == (1, *X.shape)  # one draw unless told otherwise
+    assert kernel.draw(X, key=9, index=INDEX).shape == (1, *X.shape)  # one draw by default
 
 
 def test_a_draw_may_be_written_into_a_tensor():
@@ -184,26 +184,28 @@ def test_a_draw_may_be_written_into_a_tensor():
 
 
 @pytest.mark.parametrize("kernel", [Fade(), PerPixel()], ids=["fade", "per pixel"])
-def test_a_draw_depends_on_nothing_but_key_index_and_number(kernel):
-    whole = kernel.draw(X, key=9, index=INDEX, draws=4)
+def test_a_draw_depends_on_key_id_and_draw_index_only(kernel):
+    full = kernel.draw(X, key=9, index=INDEX, draws=4)
     order = torch.tensor([3, 1, 4, 0, 2])
-    assert torch.equal(kernel.draw(X[order], key=9, index=INDEX[order], draws=4), whole[:, order])
+    assert torch.equal(kernel.draw(X[order], key=9, index=INDEX[order], draws=4), full[:, order])
     for b in range(5):
         for k in range(4):
             one = kernel.draw(X[b : b + 1], key=9, index=INDEX[b : b + 1], draws=torch.tensor([k]))
-            assert torch.equal(one[0, 0], whole[k, b])
+            assert torch.equal(one[0, 0], full[k, b])
 
 
-def test_everything_is_in_delta_unless_a_kernel_says_otherwise():
+def test_delta_is_unbounded_by_default():
     far = torch.full((5, 2), 9.0)
     Fade()(X, far)
     assert torch.equal(Fade().project(far), far)
+    with pytest.raises(ValueError, match="delta: .* got nan in component 1"):
+        Fade()(X, torch.tensor([[0.5, math.nan]]).repeat(5, 1))
 
 
-def test_a_kernel_that_says_what_delta_is():
-    with pytest.raises(ValueError, match=r"delta: expected numbers in \[0, 0.5\] for \[3, 4, 6\]"):
+def test_a_kernel_with_bounded_delta():
+    with pytest.raises(ValueError, match=r"delta: expected values in \[0, 0.5\] for \[3, 4, 6\]"):
         Bounded()(X, torch.full((5, 2), 0.6))
-    with pytest.raises(ValueError, match="delta: expected numbers"):
+    with pytest.raises(ValueError, match="delta: expected values"):
         Bounded()(X, torch.full((5, 2), math.nan))
     Bounded()(X, Bounded().project(torch.full((5, 2), 0.6)))
 
@@ -216,12 +218,12 @@ def test_gradients_in_x_and_delta():
     assert torch.equal(drawn, called)
 
 
-def test_bounded_delta_may_want_gradients():
+def test_bounded_delta_may_require_gradients():
     delta = Fade().sample(0, INDEX, 2).requires_grad_()
     Bounded()(X, delta).sum().backward()
     assert delta.grad.shape == delta.shape
 
 
-def test_no_image_is_fine():
+def test_an_empty_batch():
     assert Fade().draw(X[:0], key=0, index=INDEX[:0], draws=3).shape == (3, 0, 3, 4, 6)
     assert Fade()(X[:0], torch.zeros(0, 2)).shape == (0, 3, 4, 6)

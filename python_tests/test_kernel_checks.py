@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import robustperf as rp
-from python_tests.support.own_kernels import Fade
+from python_tests.support.kernels import Fade
 from robustperf import check, ops
 from robustperf.names import CORRUPTIONS
 from robustperf.nuisance import (

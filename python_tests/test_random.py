@@ -54,6 +54,14 @@ def test_derived_keys_differ_from_each_other_and_do_not_commute():
     assert random.fold_in(random.fold_in(7, 1), 2) != random.fold_in(random.fold_in(7, 2), 1)
 
 
+def test_salts_keep_their_values():
+    """They are ASCII words; a change would change every result drawn under them."""
+    words = {salt.name: salt.to_bytes(4, "big").lstrip(b"\0").decode() for salt in random.Salt}
+    assert words == {"DROPOUT": "drop", "GENERATOR": "gen", "HELD_OUT": "held", "SAMPLES": "samp", "POINTS": "poin",
+                     "FAMILY": "lamb"}  # fmt: skip
+    assert random.fold_in(5, random.Salt.DROPOUT) == plain_fold_in(5, 0x64726F70)
+
+
 @pytest.mark.parametrize("function, normal", [(random.uniform, False), (random.normal, True)])
 def test_draws_are_those_of_the_operation(function, normal):
     index, numbers = torch.tensor([5, 2**33]), torch.tensor([0, 1, 2])

@@ -1,4 +1,4 @@
-"""A classifier under test: a module that maps images [B, ...] to logits [B, C], evaluated and left unchanged."""
+"""A classifier under test: it maps images [B, ...] to logits [B, C], is evaluated in eval mode and left unchanged."""
 
 from __future__ import annotations
 
@@ -34,10 +34,8 @@ Labeller = Callable[[torch.Tensor], torch.Tensor]
 
 @contextmanager
 def evaluating(model: Classifier) -> Iterator[None]:
-    """Eval mode within the block; every submodule's mode is as before afterwards, also after an error.
-
-    Of a callable that is no module, the modules are those that `modules_of` finds.
-    """
+    """Sets the modules of `model`, see `modules_of`, to eval mode within the block. Afterwards, also after an error,
+    each has the mode that it had before. TypeError for what is not callable."""
     if not callable(model):
         raise TypeError(f"model: expected a module or a callable, got {type(model).__name__}")
     modules = modules_of(model)
@@ -57,11 +55,11 @@ _WRITES: weakref.WeakKeyDictionary[Classifier, bool] = weakref.WeakKeyDictionary
 def logits_of(model: Classifier, x: torch.Tensor) -> torch.Tensor:
     """The model's logits, [B, C] with C >= 2; x is not changed.
 
-    The first time that a model is evaluated it is given a copy of x, which shows whether the model writes into its
-    input; one that does is given copies from then on. Later torch's count of in-place operations on x is compared.
+    The first evaluation of a model is of a copy of x, which shows whether the model writes into its input. One that
+    does gets copies from then on. For the others torch's count of in-place operations on x is compared.
 
-    Raises ValueError or TypeError, naming the model, for an output that is no logits; RuntimeError for a model that
-    wrote into x itself, which it had left alone before.
+    Raises ValueError or TypeError, naming the model, for an output that is not logits; RuntimeError for a model that
+    wrote into x, but not into the copy.
     """
     logits = _output_of(model, x)
     name = "model(x)"
@@ -76,7 +74,7 @@ def _output_of(model: Classifier, x: torch.Tensor) -> torch.Tensor:
         return model(x)
     try:
         writes = _WRITES.get(model)
-    except TypeError:  # no weak reference to it, or no hash
+    except TypeError:  # it cannot be weakly referenced, or has no hash
         return model(x.clone())
     if writes or x.is_inference():  # an inference tensor counts no operations
         return model(x.clone())
@@ -84,12 +82,12 @@ def _output_of(model: Classifier, x: torch.Tensor) -> torch.Tensor:
     before = given._version
     output = model(given)
     wrote = given._version != before
-    if writes is None:  # writes by way of x.data or of NumPy are not counted
+    if writes is None:  # writes through x.data or NumPy are not counted
         _WRITES[model] = wrote or not torch.equal(given, x)
     elif wrote:
         raise RuntimeError(
-            "model: expected one that leaves its input as it is, got one that wrote into x; it may not "
-            "work in place (inplace=True, x.sub_(...), x[...] = ...) on what it is given"
+            "model: expected one that leaves its input unchanged, got one that wrote into x; it must not "
+            "operate in place (inplace=True, x.sub_(...), x[...] = ...) on its input"
         )
     return output
 
@@ -99,19 +97,20 @@ _ITEMS = 100  # of a container: an ensemble's models, not a data set
 
 
 def modules_of(model: Classifier) -> list[torch.nn.Module]:
-    """Every module that `model` runs, as far as can be seen from outside: the submodules of a module; of another
-    callable those in its closure, the globals that it or a function inside it names, its default arguments, a bound
-    method's object, the parts of a partial and the attributes of an object, and what lists, tuples and dicts among
-    these hold (their first 100 items), three levels deep."""
+    """The modules that `model` runs, as far as they can be found from outside.
+
+    Of a module these are all its submodules. Of another callable, three levels deep: those in its closure, in the
+    globals that it or a function inside it names, in its default arguments, in a bound method's object, the parts of a
+    partial, the attributes of an object, and the first 100 items of lists, tuples and dicts among these."""
     found: dict[int, torch.nn.Module] = {}
-    seen: set[int] = set()
+    visited: set[int] = set()
 
     def visit(value: Any, depth: int) -> None:
         if isinstance(value, torch.nn.Module):
             found.update((id(module), module) for module in value.modules())
         elif isinstance(value, (list, tuple, dict)) or callable(value):
-            if depth <= _DEPTH and id(value) not in seen:
-                seen.add(id(value))
+            if depth <= _DEPTH and id(value) not in visited:
+                visited.add(id(value))
                 for part in _parts_of(value):
                     visit(part, depth + 1)
 
@@ -120,7 +119,7 @@ def modules_of(model: Classifier) -> list[torch.nn.Module]:
 
 
 def _parts_of(value: Any) -> list[Any]:
-    """What a container, or a callable that is no module, refers to."""
+    """What a container, or a callable other than a module, refers to."""
     if isinstance(value, (list, tuple, dict)):
         return list(itertools.islice(value.values() if isinstance(value, dict) else value, _ITEMS))
     if inspect.isclass(value) or inspect.isbuiltin(value):
@@ -137,7 +136,7 @@ def _parts_of(value: Any) -> list[Any]:
 
 
 def _names_in(code: types.CodeType) -> Iterator[str]:
-    """The names that code uses, with those of the functions inside it."""
+    """The names that the code uses, including those in functions inside it."""
     yield from code.co_names
     for inner in code.co_consts:
         if isinstance(inner, types.CodeType):
@@ -146,7 +145,7 @@ def _names_in(code: types.CodeType) -> Iterator[str]:
 
 def _contents(cells: Iterable[Any]) -> Iterator[Any]:
     for cell in cells:
-        with suppress(ValueError):  # a variable without a value yet
+        with suppress(ValueError):  # a variable that has no value yet
             yield cell.cell_contents
 
 
@@ -164,20 +163,20 @@ def check_no_nan(logits: torch.Tensor, index: torch.Tensor | None = None) -> Non
     if wrong.numel():
         first = (wrong if index is None else index[wrong])[:5].tolist()
         raise ValueError(
-            f"model(x): expected numbers, got NaN logits for {wrong.numel()} of {logits.shape[0]} points, "
+            f"model(x): expected logits without NaN, got NaN logits for {wrong.numel()} of {logits.shape[0]} points, "
             f"the first at {first}"
         )
 
 
 def device_of(model: Classifier) -> torch.device:
-    """Where the model's first parameter is; the CPU for one without."""
+    """The device of the model's first parameter; the CPU where it has none."""
     parameters = model.parameters() if isinstance(model, torch.nn.Module) else iter(())
     return next((parameter.device for parameter in parameters), torch.device("cpu"))
 
 
 def without_wrapper(model: Classifier) -> Classifier:
-    """The module inside DistributedDataParallel, for passes that the wrapper must not track: those without parameter
-    gradients."""
+    """The module inside DistributedDataParallel, for passes without parameter gradients, which the wrapper must not
+    track; another model itself."""
     return model.module if isinstance(model, DistributedDataParallel) else model
 
 
@@ -185,10 +184,10 @@ _CHANNELS_LAST: weakref.WeakKeyDictionary[torch.nn.Module, bool] = weakref.WeakK
 
 
 def laid_out(model: Classifier, x: torch.Tensor) -> torch.Tensor:
-    """x [B, C, H, W] in the memory layout that the model is fastest on; the values are the same.
+    """x [B, C, H, W] in the memory layout in which the model is fastest, with the same values.
 
-    On a CPU convolutions follow their input's layout and take up to half the time channels-last. A model that calls
-    `view` may not take that; it is tried on two images, in eval mode, when the model is first seen.
+    On a CPU a convolution computes in its input's layout, and channels-last takes as little as half the time. A model
+    that calls `view` may fail on it: the first time, the model is tried on two images, in eval mode.
     """
     if x.dim() != 4 or x.device.type != "cpu" or torch.compiler.is_compiling():
         return x
@@ -206,6 +205,6 @@ def _takes_channels_last(model, x):
     with evaluating(model), torch.no_grad():
         try:
             model(x.clone(memory_format=torch.channels_last))
-        except RuntimeError:  # a fault of the images themselves shows again
+        except RuntimeError:  # an error that the images cause is raised again by the caller's evaluation
             return False
     return True

@@ -28,12 +28,16 @@ class Family:
             `lambda angle, shift: Compose([Rotation(angle), Translation(shift)])`.
         ranges: (lower, upper) of each of them.
         density: q, a function of lambda [L, k] float64 that gives [L] float64; None for the uniform one. It is
-            integrated when the family is made: where k is 1 by adaptive quadrature, which misses a peak much narrower
+            integrated when the family is created: for k = 1 by adaptive quadrature, which misses a peak much narrower
             than the range; otherwise by 16,384 uniform draws, or up to 1,048,576 until five standard errors of the
             integral are below 0.02. A density that needs more draws is refused; a smaller box helps.
 
-    Raises TypeError for something else, ValueError for an empty or infinite range, or a density that is negative, no
-    number or does not integrate to one, or whose integral these draws do not determine.
+    Raises TypeError for another type, ValueError for an empty or infinite range, or a density that is negative, not
+    finite, does not integrate to one, or whose integral these draws do not determine.
+
+    >>> from robustperf.nuisance import L2Ball
+    >>> Family(L2Ball, (0.0, 2.0)).at(torch.tensor([0.5]))
+    l2_ball(0.5)
     """
 
     kernel: Callable[..., Kernel]
@@ -69,7 +73,7 @@ class Family:
 
     @property
     def volume(self) -> float:
-        """Of A."""
+        """The volume of A."""
         return (self.upper - self.lower).prod().item()
 
     def at(self, lam: torch.Tensor) -> Kernel:

@@ -24,7 +24,7 @@ class Kernel(ABC):
 
     A subclass defines three methods, whose arguments are checked already:
 
-    - `dim_for(shape)`: q, the number of components of delta;
+    - `dim_for(shape)`: q, the number of components of delta (`dim` is a property that calls it);
     - `sample_for(shape, key, index, draws)`: delta [K, B, q] float32;
     - `transform(x, delta)`: G(x, delta) [K, B, C', H, W], of x's dtype, for x [B, C, H, W] and delta [K, B, q], both of
       one dtype.

@@ -5,13 +5,26 @@ A key is 64 bits; `fold_in` derives one for each step, kernel, attack, …; `uni
 
 from __future__ import annotations
 
+from enum import IntEnum
 from typing import overload
 
 import torch
 
 from robustperf import check, ops
 from robustperf.ops.draws import Key
-from robustperf.ops.reference.philox import MASK, philox
+from robustperf.ops.philox import MASK, philox
+
+
+class Salt(IntEnum):
+    """What `fold_in` takes for a key of its own use. The values never change: they are part of every result. Steps,
+    epochs and kernels take their own small numbers, which must differ from these."""
+
+    DROPOUT = 0x64726F70  # dropout masks; kernels draw under the key itself
+    GENERATOR = 0x67656E  # co-training: the generator's order and draws
+    HELD_OUT = 0x68656C64  # which samples validation holds out; epochs take 0, 1, ...
+    SAMPLES = 0x73616D70  # the random transforms of a torch data set, under a step's key
+    POINTS = 0x706F696E  # the points of a score
+    FAMILY = 0x6C616D62  # the parameters lambda of a family; kernels draw under the indices of the nodes
 
 
 def key(seed: int) -> int:
@@ -25,8 +38,14 @@ def fold_in(key: int, number: int) -> int: ...
 def fold_in(key: Key, number: Key) -> Key: ...
 def fold_in(key: Key, number: int | torch.Tensor) -> Key:
     """A key derived from `key` and 0 <= number < 2^64: the first two output words of Philox4x32-10 under `key` at the
-    counter (number lo, number hi, 0, 1). A tensor, without host-device
-    synchronisation, if one of the two is an int64 tensor []."""
+    counter (number lo, number hi, 0, 1).
+
+        step_key = random.fold_in(random.key(seed), step)
+
+    Returns an integer, or, without host-device synchronisation, an int64 tensor [] if one of the two is such a tensor.
+
+    Raises TypeError for a tensor of a wrong dtype, ValueError for a number out of range.
+    """
     key, number = _bits64("key", key), _bits64("number", number)
     lo, hi, _, _ = philox([number & MASK, number >> 32 & MASK, 0, 1], (key & MASK, key >> 32 & MASK))
     return lo | hi << 32

@@ -17,15 +17,14 @@ from benchmarks.common.tables import machine_lines, markdown, text, write_files
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_QUOTED = "quoted"
-_NEAR = 12  # cells of a row that its line of progress shows at most
+_MAX_CELLS = 12  # of a row, in its line of progress
 
 
 class Report:
     """Collects rows, each a label and its values by column.
 
-    A column that `benchmarks/README.md` quotes is followed by one with the quoted figure, unless an option of the
-    run changes what is measured.
+    Where `benchmarks/README.md` quotes a figure, it follows the measured one in brackets, unless an option of the run
+    changes what is measured.
 
     Args:
         name: of the files, and in the README's tables.
@@ -40,12 +39,8 @@ class Report:
     def add(self, **row: Any) -> None:
         """Adds a row, whose first value is its label, and prints it as progress."""
         self.rows.append(row)
-        cells = [
-            f"{column} {text(value)}" + (f" (README: {quote})" if (quote := self._quote(row, column)) else "")
-            for column, value in row.items()
-            if value is not None
-        ]
-        print(f"{self.name}: {', '.join(cells[:_NEAR])}", file=sys.stderr, flush=True)
+        cells = [f"{column} {self._cell(row, column)}" for column, value in row.items() if value is not None]
+        print(f"{self.name}: {', '.join(cells[:_MAX_CELLS])}", file=sys.stderr, flush=True)
 
     def show(self, bars: tuple[str, str] | None = None, over: str | None = None) -> None:
         """Prints the table and writes the files.
@@ -56,11 +51,13 @@ class Report:
         """
         machine = describe_machine()
         columns, texts = self._cells()
-        table = Table(*columns, title=self.title, caption=_one_line(machine))
+        table = Table(*columns, title=self.title)
         for row in texts:
             table.add_row(*row)
-        Console(width=160).print(table)
-        content = {"title": self.title, "machine": machine, "rows": self.rows, _QUOTED: self._quoted}
+        console = Console(width=160, highlight=False)
+        console.print(table)
+        console.print(_one_line(machine))
+        content = {"title": self.title, "machine": machine, "rows": self.rows, "quoted": self._quoted}
         self.output.reports[self.name] = content
         if self.output.json is not None:
             self.output.json.parent.mkdir(parents=True, exist_ok=True)
@@ -84,16 +81,15 @@ class Report:
         return list(dict.fromkeys(column for row in self.rows for column in row))
 
     def _cells(self) -> tuple[list[str], list[list[str]]]:
-        """(headings, rows) of the table: measured values, each followed by what the README quotes."""
-        headings, columns = [], []
-        for column in self._columns():
-            headings.append(column)
-            columns.append([text(row.get(column)) for row in self.rows])
-            quotes = [self._quote(row, column) or "" for row in self.rows]
-            if any(quotes):
-                headings.append(f"README: {column}")
-                columns.append(quotes)
-        return headings, [list(row) for row in zip(*columns, strict=True)]
+        """(headings, rows) of the table: measured values, followed by what the README quotes."""
+        columns = self._columns()
+        quoted = {column for column in columns if any(self._quote(row, column) for row in self.rows)}
+        rows = [[self._cell(row, column) for column in columns] for row in self.rows]
+        return [f"{column} (README)" if column in quoted else column for column in columns], rows
+
+    def _cell(self, row: dict[str, Any], column: str) -> str:
+        quote = self._quote(row, column)
+        return text(row.get(column)) + (f" ({quote})" if quote else "")
 
     def _lines(self, over: str) -> None:
         axes, x = self._axes(4.5), [row[over] for row in self.rows]

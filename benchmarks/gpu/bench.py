@@ -13,7 +13,6 @@ from benchmarks.common.timing import device_times
 from benchmarks.gpu.device import context_works, launches, measure_limits, reason
 from benchmarks.gpu.figures import Figures
 from benchmarks.gpu.processes import BACKENDS, CONTEXT_LOST
-from robustperf.ops import registry
 
 
 class Bench:
@@ -122,21 +121,6 @@ class Bench:
         bandwidth = getattr(self.limits, direction)
         values = {name: 100 * moved / times[name] / bandwidth for name in self.backends if name in times}
         self.figures.target(f"{figure}, percentage of {direction} bandwidth", wanted, values, "%", predicted=predicted)
-
-    @contextmanager
-    def preferring(self, backend: str) -> Iterator[None]:
-        """Lets backend=None mean this one, for code that has no argument for it."""
-        caches = (registry.default, registry._default_on, registry.native)
-        before = registry._PREFERRED[self.device]
-        registry._PREFERRED[self.device] = (backend, "reference")
-        for cache in caches:
-            cache.cache_clear()
-        try:
-            yield
-        finally:
-            registry._PREFERRED[self.device] = before
-            for cache in caches:
-                cache.cache_clear()
 
 
 def image_bytes(*tensors: torch.Tensor) -> int:

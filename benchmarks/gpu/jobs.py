@@ -12,7 +12,7 @@ from benchmarks.gpu.bench import Bench, image_bytes
 from benchmarks.gpu.device import once_each
 from benchmarks.speed import line_search, training
 from robustperf import closest_boundary, nets, ops, random
-from robustperf.ops.line_search_step import new_search
+from robustperf.ops.search_state import new_search
 from robustperf.robustness.search import TOL, distances
 from robustperf.training import MRT
 
@@ -150,7 +150,7 @@ def mrt(bench: Bench) -> None:
     ours, half = losses.pop("float32"), losses.pop("bfloat16 selection")
 
     def on(backend, run):
-        with bench.preferring(backend):
+        with ops.preferring(backend):
             run()
 
     calls = {alone: _model_alone(bench, k)}
@@ -171,7 +171,7 @@ def mrt(bench: Bench) -> None:
     bench.faster(case, 4, {**ours_times, **times}, "published")
     batches, same = 2 if bench.small else 20, {}
     for backend in ours_times:
-        with bench.attempt(f"{case}, draws chosen by {backend}"), bench.preferring(backend):
+        with bench.attempt(f"{case}, draws chosen by {backend}"), ops.preferring(backend):
             same[backend] = _equal_selections(bench, k, batches)
     bench.figures.target(f"{case}, batches of {batches} in which both choose the same draw", batches, same, "batches")
 

@@ -1,4 +1,4 @@
-"""A small network, its points and every attack, for the tests of what all attacks have in common."""
+"""A small network, its points and every attack, for the tests of what holds for all attacks."""
 
 import copy
 import math

@@ -1,4 +1,4 @@
-"""What holds for every attack: its results, and a model and arguments that are left as they were."""
+"""What holds for every attack: its results, and a model and arguments that are left unchanged."""
 
 import copy
 import math
@@ -44,14 +44,14 @@ def test_float32_images_that_touch_a_bound_which_float32_rounds_outwards(attack,
     assert torch.equal(found.point, found.point.clamp(*bounds))
 
 
-def test_the_model_is_left_as_it_was(attack, net, x, labels):
+def test_the_model_is_left_unchanged(attack, net, x, labels):
     net.train()
     net[1].eval()  # modes differ between the modules
     net[0].weight.requires_grad_(False)
     net[5].weight.grad = torch.full_like(net[5].weight, 7.0)
     modes = [module.training for module in net.modules()]
     state = copy.deepcopy(net.state_dict())
-    image, answer = x.clone(), labels.clone()
+    x_before, labels_before = x.clone(), labels.clone()
     torch.manual_seed(5), np.random.seed(5), python_random.seed(5)
     states = torch.get_rng_state(), np.random.get_state()[1].copy(), python_random.getstate()
     attack(net, x, labels)
@@ -62,7 +62,7 @@ def test_the_model_is_left_as_it_was(attack, net, x, labels):
         assert torch.equal(value, state[name]), name
     assert [p.requires_grad for p in net.parameters()] == [False, True, True, True, True, True]
     assert (net[5].weight.grad == 7).all() and net[0].weight.grad is None and net[5].bias.grad is None
-    assert torch.equal(x, image) and torch.equal(labels, answer) and not x.requires_grad
+    assert torch.equal(x, x_before) and torch.equal(labels, labels_before) and not x.requires_grad
 
 
 def test_the_model_runs_in_eval_mode(attack, net, x, labels):
@@ -76,7 +76,7 @@ def test_the_model_runs_in_eval_mode(attack, net, x, labels):
 
 
 @pytest.mark.parametrize("call", [1, 2])
-def test_the_model_is_left_as_it_was_when_it_raises(attack, net, x, labels, call):
+def test_the_model_is_left_unchanged_when_it_raises(attack, net, x, labels, call):
     class Broken(nn.Module):
         def __init__(self):
             super().__init__()
@@ -109,14 +109,14 @@ def test_frozen_models_plain_functions_and_no_grad(attack, net, x, labels):
         assert torch.equal(found.point, expected.point) and not found.point.requires_grad
 
 
-def test_evaluations_count_what_the_model_saw(attack, net, x, labels):
+def test_evaluations_are_those_of_the_model(attack, net, x, labels):
     seen = []
     net.eval().register_forward_pre_hook(lambda module, args: seen.append(args[0].shape[0]))
     found = attack(net, x, labels)
     assert int(found.evaluations.sum()) == sum(seen)
 
 
-def test_a_wrongly_labelled_point_is_left_alone_or_at_least_crosses(net, x):
+def test_a_misclassified_point_has_crossed_already(net, x):
     worst = net.eval()(x).argmin(1)
     found = BG()(net, x, worst)
     assert torch.equal(found.point, x) and (found.gap < 0).all()

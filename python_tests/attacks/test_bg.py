@@ -62,7 +62,7 @@ def test_logit_gradients_against_central_differences():
 
 
 class DataDependent(torch.autograd.Function):
-    """A square whose backward looks at the numbers, which vmap cannot do."""
+    """A square whose backward pass depends on the values, which vmap does not support."""
 
     calls = 0
 
@@ -86,7 +86,7 @@ def test_logit_gradients_of_a_model_that_vmap_cannot_handle():
         return net(DataDependent.apply(images))
 
     sample = x.clone().requires_grad_()
-    with pytest.raises(RuntimeError):  # so that this test is about the way around
+    with pytest.raises(RuntimeError):  # so that this test covers the fallback
         torch.autograd.grad(difficult(sample), sample, torch.ones(4, 5, 4, dtype=torch.float64), is_grads_batched=True)
     before = DataDependent.calls
     logits, gradients = logit_gradients(difficult, x)
@@ -99,7 +99,7 @@ def test_logit_gradients_of_a_model_that_vmap_cannot_handle():
     torch.testing.assert_close(found.point, BG()(lambda images: net(images.square()), x, logits.argmax(1)).point)
 
 
-def test_an_error_of_the_models_own_is_not_hidden_by_the_way_around():
+def test_an_error_of_the_models_own_is_not_hidden_by_the_fallback():
     def detached(images):
         return images.detach().flatten(1)[:, :3]
 
@@ -111,7 +111,7 @@ def test_an_error_of_the_models_own_is_not_hidden_by_the_way_around():
 @pytest.mark.parametrize("classes", [2, 5])
 @pytest.mark.parametrize("scale", [1.2, 1.0001, 2.0])
 def test_linear_classifiers(norm, classes, scale):
-    """The exact projection onto the nearest of the boundaries, and a little beyond."""
+    """The exact projection onto the nearest boundary, and a little beyond."""
     model, x = linear(normals(classes, 7, seed=0), normals(classes, seed=1)), normals(30, 7, seed=2)
     logits = model(x).detach()
     labels = logits.argmax(1)
@@ -129,7 +129,7 @@ def test_linear_classifiers(norm, classes, scale):
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_linear_classifier_in_a_box_that_matters(norm):
+def test_linear_classifier_in_an_active_box(norm):
     """Two classes: the point is the projection for the gap scaled by the overshoot, the box included."""
     w = torch.tensor([4.0, -2.0, 1.0, 0.5], dtype=torch.float64)
     x = torch.tensor([[0.5, 0.5, 0.5, 0.5]], dtype=torch.float64)
@@ -201,7 +201,7 @@ def test_the_closest_of_all_crossing_plans(norm, bounds, overshoot):
     torch.testing.assert_close(reached[some], best[some], rtol=1e-9, atol=1e-11)
     # where no plan crosses, all were tried
     assert (found.evaluations[~some] == 1 + 3 * len(overshoot)).all()
-    # as many looks as there are plans up to the first that crosses
+    # as many evaluations as there are plans up to the first that crosses
     shorter = (length < best[:, None] * (1 - 1e-9)).sum(1)
     assert (found.evaluations[some] == 2 + shorter[some]).float().mean() > 0.9
     if norm == 2 and len(overshoot) == 4:
@@ -248,7 +248,7 @@ def test_a_scaled_down_network_gives_the_same_points(norm, dtype):
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_more_steps_never_harm_and_help_where_the_network_bends(norm):
+def test_more_steps_are_never_worse_and_help_where_the_network_bends(norm):
     net, x = mlp(seed=3), images()
     with torch.no_grad():
         net[1].weight.mul_(4)
@@ -274,11 +274,11 @@ def test_more_steps_change_nothing_on_a_linear_classifier(norm):
     assert (three.evaluations == 3 * one.evaluations).all()
 
 
-def test_a_nan_on_the_way_does_not_end_the_search():
-    """The nearest plan leads to where the model answers NaN; the next one crosses."""
+def test_nan_logits_at_a_plan_do_not_end_the_search():
+    """The logits at the nearest plan are NaN; the next one crosses."""
     inner = linear(torch.tensor([[0.0, 0.0], [2.0, 0.0], [0.0, 1.0]]), torch.tensor([1.0, 0.0, 0.0]))
 
-    def model(images):  # class 1 is reached at 0.6 along the first axis, where no answer is to be had
+    def model(images):  # class 1 is reached at 0.6 along the first axis, where its logits are NaN
         logits = inner(images)
         return torch.where(images[:, :1] > 0.3, math.nan, logits)
 

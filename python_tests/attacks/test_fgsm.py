@@ -26,7 +26,7 @@ def net():
 
 
 def by_formula(net, x, labels, eps, bounds, loss):
-    """x' = clip(x + eps sign of the gradient), a point at a time."""
+    """x' = clip(x + eps sign of the gradient), one point at a time."""
     points = []
     for image, label in zip(x, labels, strict=True):
         image = image[None].clone().requires_grad_()
@@ -66,7 +66,7 @@ def test_it_raises_the_loss(net):
     ).all()
 
 
-def test_key_and_index_play_no_part(net):
+def test_key_and_index_have_no_effect(net):
     x = torch.rand(4, 1, 3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
     labels = torch.tensor([0, 1, 2, 0])
     found = FGSM()(net, x, labels)

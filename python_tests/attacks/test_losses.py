@@ -37,13 +37,13 @@ def test_loss_gradient_against_central_differences(net, x, labels, loss):
 
 def test_loss_gradient_is_a_sum_and_not_a_mean_over_the_batch(net, x, labels):
     net.eval()
-    whole, _, _ = loss_gradient(net, x, labels)
+    together, _, _ = loss_gradient(net, x, labels)
     alone, _, _ = loss_gradient(net, x[2:3], labels[2:3])
-    torch.testing.assert_close(whole[2:3], alone)
+    torch.testing.assert_close(together[2:3], alone)
 
 
 @pytest.mark.parametrize("make", [lambda **kwargs: FGSM(**kwargs), lambda **kwargs: PGD(steps=2, **kwargs)])
-def test_the_difference_of_logits_ratio_wants_three_classes(net, x, make):
+def test_the_difference_of_logits_ratio_needs_three_classes(net, x, make):
     net.eval()
 
     def two(images):

@@ -1,4 +1,4 @@
-"""PGD against a plain loop, its ball and box, and the law of its random start."""
+"""PGD against a plain loop, its ball and box, and the distribution of its random start."""
 
 import math
 
@@ -31,14 +31,14 @@ def labels(net, x):
 
 
 def ascended(logits, label, loss):
-    """What is ascended, of one image."""
+    """The loss of one image."""
     if loss == "cross_entropy":
         return functional.cross_entropy(logits, label)
     return logits[torch.arange(len(logits)) != label].max() - logits[label]
 
 
 def plain_loop(net, image, label, norm, eps, step, steps, stop, bounds=(0.0, 1.0), loss="gap"):
-    """Projected gradient ascent of one image, as a textbook has it: (point, forward passes)."""
+    """Textbook projected gradient ascent of one image: (point, forward passes)."""
     point = image.clone()
     for passes in range(1, steps + 1):
         point.requires_grad_()
@@ -122,16 +122,16 @@ def test_early_stop_leaves_points_where_they_first_crossed(net, x, labels):
 def test_the_start_does_not_depend_on_the_batch_or_the_order(net, x, labels, norm):
     attack = PGD(norm=norm, steps=3, eps=0.5, early_stop=False)
     index = torch.tensor([7, 3, 11, 100, 5, 2**40, 0, 1, 2, 4, 6, 8, 9, 10, 12, 13])
-    whole = attack(net, x, labels, key=3, index=index)
+    together = attack(net, x, labels, key=3, index=index)
     order = torch.randperm(16, generator=torch.Generator().manual_seed(0))
     shuffled = attack(net, x[order], labels[order], key=3, index=index[order])
-    torch.testing.assert_close(shuffled.point, whole.point[order], rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(shuffled.point, together.point[order], rtol=1e-10, atol=1e-12)
     for part in (slice(0, 1), slice(1, 6), slice(6, 16)):
         alone = attack(net, x[part], labels[part], key=3, index=index[part])
-        torch.testing.assert_close(alone.point, whole.point[part], rtol=1e-10, atol=1e-12)
+        torch.testing.assert_close(alone.point, together.point[part], rtol=1e-10, atol=1e-12)
     default = attack(net, x, labels, key=3)
     assert torch.equal(default.point, attack(net, x, labels, key=3, index=torch.arange(16)).point)
-    assert not torch.equal(default.point, whole.point)
+    assert not torch.equal(default.point, together.point)
     assert not torch.equal(attack(net, x, labels, key=4).point, default.point)
     assert torch.equal(attack(net, x, labels, key=3).point, default.point)
 
@@ -175,7 +175,7 @@ def test_the_start_is_uniform_in_the_linf_ball(dtype):
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_scale_of_the_gradient_plays_no_part(net, x, labels, norm):
+def test_the_scale_of_the_gradient_has_no_effect(net, x, labels, norm):
     """The L2 step has its length also where the square of the gradient vanishes in float32."""
     net, x = net.float(), 0.3 + 0.4 * x.float()
     attack = PGD(norm=norm, eps=0.2, step=0.05, steps=1, random_start=False, early_stop=False)

@@ -41,7 +41,7 @@ def run(*arguments, code=0):
 
 def test_info_names_every_backend_and_operation():
     output = run("info")
-    for word in ("torch", "instruction set", *rp.ops.registry.BACKENDS, *rp.ops.registry.OPS):
+    for word in ("torch", "instruction set", *rp.ops.registry.BACKENDS, *rp.ops.registry.ops()):
         assert word in output
 
 

@@ -1,4 +1,4 @@
-// The GPU module's bindings as they are, for tensors of the CPU.
+// The GPU module's bindings, for tensors on the CPU.
 #include "../../csrc/bindings/dlpack.hpp"
 
 #define kCuda kCpu

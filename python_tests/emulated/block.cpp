@@ -32,7 +32,7 @@ std::string setting(const char* name, const char* otherwise) {
   return value == nullptr ? otherwise : value;
 }
 
-// What stands at this place in the code, from the debugging information: function and line, of what was inlined too.
+// The function and line at an address, from the debugging information, with the calls that were inlined there.
 std::string name_of(const void* code) {
   Dl_info module{};
   if (dladdr(code, &module) == 0) return "?";
@@ -48,15 +48,15 @@ std::string name_of(const void* code) {
   return name;
 }
 
-// Writes down where a kernel's code begins in its module, the first time.
-void note(const void* kernel) {
+// Logs the address of a launched function in its module, the first time.
+void note(const void* function) {
   static std::set<const void*> noted;
   const std::string path = setting("EMULATED_LOG", "");
   Dl_info module{};
-  if (path.empty() || !noted.insert(kernel).second || dladdr(kernel, &module) == 0) return;
+  if (path.empty() || !noted.insert(function).second || dladdr(function, &module) == 0) return;
   FILE* log = fopen(path.c_str(), "a");
   if (log == nullptr) return;
-  fprintf(log, "%tx\n", static_cast<const char*>(kernel) - static_cast<const char*>(module.dli_fbase));
+  fprintf(log, "%tx\n", static_cast<const char*>(function) - static_cast<const char*>(module.dli_fbase));
   fclose(log);
 }
 
@@ -71,14 +71,14 @@ struct Thread {
 
 // The blocks of a cluster, which wait for each other.
 struct Cluster {
-  const void* kernel;
+  const void* function;
   void (*call)(const void*);
   const void* body;
   unsigned size, arrived = 0, ended = 0, turn = 0;
   std::mutex mutex;
   std::condition_variable all_here;
 
-  // A block's threads are all at the barrier, or have all ended.
+  // Called when all threads of a block are at the barrier or have ended.
   void arrive(bool ends) {
     std::unique_lock<std::mutex> lock(mutex);
     ++(ends ? ended : arrived);
@@ -86,7 +86,7 @@ struct Cluster {
       fprintf(stderr,
               "emulated CUDA: %s: not all blocks of a cluster came. Of %u\n  %u wait at barrier.cluster\n"
               "  %u have ended\n",
-              name_of(kernel).c_str(), size, arrived, ended);
+              name_of(function).c_str(), size, arrived, ended);
       abort();
     }
     if (ends) return;
@@ -99,7 +99,7 @@ struct Cluster {
   }
 };
 
-// Stacks for the threads of a block, with guards between them; handed on from one block to another.
+// Stacks for the threads of a block, with guard pages between them; blocks reuse them.
 struct Stacks {
   static inline std::mutex mutex;
   static inline std::vector<char*> spare;
@@ -126,7 +126,7 @@ struct Stacks {
   }
 };
 
-// The threads of a block: fibers, which serve block after block of this thread of the operating system.
+// The threads of a block: fibers, which run block after block of this thread of the operating system.
 struct Block {
   std::vector<Thread> threads{kMostThreads};
   Stacks stacks;
@@ -159,7 +159,7 @@ struct Block {
     cluster->arrive(true);
   }
 
-  // Nobody can run.
+  // No thread can run.
   [[noreturn]] void stuck() const {
     std::map<std::string, unsigned> counts;
     for (unsigned i = 0; i < blockDim.x; ++i) {
@@ -167,7 +167,7 @@ struct Block {
       const std::string at = std::string("wait at ") + kNames[t.waits] + " in ";
       ++counts[t.ended ? "have ended" : at + name_of(static_cast<const char*>(t.where) - 1)];
     }
-    fprintf(stderr, "emulated CUDA: %s, block %u: not all threads came. Of %u\n", name_of(cluster->kernel).c_str(),
+    fprintf(stderr, "emulated CUDA: %s, block %u: not all threads came. Of %u\n", name_of(cluster->function).c_str(),
             blockIdx.x, blockDim.x);
     for (const auto& [where, number] : counts) fprintf(stderr, "  %u %s\n", number, where.c_str());
     abort();
@@ -186,7 +186,7 @@ struct Block {
     if (_setjmp(me.at) == 0) _longjmp(scheduler, 1);
   }
 
-  // Once a fiber: ucontext's own switch makes a system call each time, setjmp's none.
+  // Once per fiber: ucontext's own switch makes a system call each time, setjmp none.
   void start(char* stack);
 };
 
@@ -213,7 +213,7 @@ void Block::start(char* stack) {
 }  // namespace
 
 void fail(const char* what) {
-  fprintf(stderr, "emulated CUDA: %s, block %u, thread %u: %s\n", name_of(block.cluster->kernel).c_str(), blockIdx.x,
+  fprintf(stderr, "emulated CUDA: %s, block %u, thread %u: %s\n", name_of(block.cluster->function).c_str(), blockIdx.x,
           threadIdx.x, what);
   abort();
 }
@@ -254,11 +254,12 @@ uint64_t meet(Wait what, unsigned lanes, uint64_t value, unsigned source, const 
 
 cudaError_t sticky() { return lasting_error; }
 
-cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel, void (*call)(const void*), const void* body) {
+cudaError_t launch(const cudaLaunchConfig_t& config, const void* function, void (*call)(const void*),
+                   const void* body) {
   const std::string trap = setting("EMULATED_TRAP", "");
-  if (!trap.empty() && name_of(kernel).find(trap) != std::string::npos) lasting_error = cudaErrorIllegalInstruction;
+  if (!trap.empty() && name_of(function).find(trap) != std::string::npos) lasting_error = cudaErrorIllegalInstruction;
   if (lasting_error != cudaSuccess) return lasting_error;
-  note(kernel);
+  note(function);
   const dim3 grid = config.gridDim, threads = config.blockDim;
   const unsigned size = config.numAttrs > 0 ? config.attrs->val.clusterDim.x : 1;
   int capability = 0;
@@ -267,7 +268,7 @@ cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel, void (*
       grid.x % size != 0 || grid.y * grid.z * threads.y * threads.z != 1 || (size > 1 && capability < 9))
     return cudaErrorInvalidValue;
   for (unsigned first = 0; first < grid.x; first += size) {
-    Cluster cluster{kernel, call, body, size, 0, 0, 0, {}, {}};
+    Cluster cluster{function, call, body, size, 0, 0, 0, {}, {}};
     const auto run = [&](unsigned place) {
       blockIdx = {first + place, 0, 0}, blockDim = {threads.x, 1, 1}, gridDim = {grid.x, 1, 1};
       block.run(cluster);

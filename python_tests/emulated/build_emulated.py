@@ -14,14 +14,14 @@ from pathlib import Path
 HERE = Path(__file__).parent
 CUDA = HERE.parents[1] / "csrc" / "cuda"
 COMMON = ("-std=c++17", "-fPIC", "-fvisibility=hidden", f"-I{HERE}",
-          "-U_FORTIFY_SOURCE")  # fmt: skip  # which forbids to longjmp to another stack
-# As on the GPU no products and sums are contracted, and 16 bytes are read as something else than what was written.
-KERNELS = ("-O1", "-g1", "-DROBUSTPERF_TARGET=device", "-ffp-contract=off", "-fno-strict-aliasing",
+          "-U_FORTIFY_SOURCE")  # fmt: skip  # which does not allow longjmp to another stack
+# As on the GPU, products and sums are not contracted, and 16 bytes may be read as another type than was written.
+DEVICE_CODE = ("-O1", "-g1", "-DROBUSTPERF_TARGET=device", "-ffp-contract=off", "-fno-strict-aliasing",
            "-fsanitize=undefined", "-fno-sanitize=vptr", "-fno-sanitize-recover=all")  # fmt: skip
 
 
 def compiler():
-    """The host's compiler; None where there is none that this has been tried with."""
+    """The host's compiler; None if there is none that this supports."""
     return None if sys.platform != "linux" else shutil.which(os.environ.get("CXX", "g++"))
 
 
@@ -32,7 +32,7 @@ def _run(*command):
 
 
 def build(out, sources, bindings=(), flags=()):
-    """Compiles `sources`, which have kernels, and `bindings` and links them as `out` with `flags`."""
+    """Compiles `sources`, which are CUDA, and `bindings` and links them as `out` with `flags`."""
 
     def compiled(source, *options):
         made = out.parent / f"{source.stem}.o"
@@ -41,7 +41,7 @@ def build(out, sources, bindings=(), flags=()):
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         jobs = [pool.submit(compiled, source, "-O0", *map("-I{}".format, includes)) for source, *includes in bindings]
-        jobs += [pool.submit(compiled, source, *KERNELS) for source in sources]
+        jobs += [pool.submit(compiled, source, *DEVICE_CODE) for source in sources]
         jobs.append(pool.submit(compiled, HERE / "block.cpp", "-O2"))
         _run("-fsanitize=undefined", "-pthread", *flags, *(job.result() for job in jobs), "-o", out)
 

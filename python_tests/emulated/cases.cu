@@ -1,4 +1,4 @@
-// Kernels that show what the emulation catches, and one that is right; the program's argument says which one runs.
+// Functions with the faults that the emulation detects, and a correct one; the program's argument selects one.
 #include <cstdio>
 #include <string>
 
@@ -66,8 +66,8 @@ int main(int, char** arguments) {
   Numbers n{};
   for (int i = 0; i < 64; ++i) n.in[i] = i;
   const std::string name = arguments[1];
-  const auto run = [&](void (*kernel)(Numbers*), int64_t blocks = 1, int cluster = 1, int threads = 64) {
-    launch("case", kernel, blocks, threads, cluster, nullptr, &n);
+  const auto run = [&](void (*function)(Numbers*), int64_t blocks = 1, int cluster = 1, int threads = 64) {
+    launch("case", function, blocks, threads, cluster, nullptr, &n);
   };
   try {
     if (name == "right") run(right, 2, 2);

@@ -1,10 +1,10 @@
-"""Nuisance programs on images that a cluster of blocks takes, more of them than run at the same time, against the
-reference in float64. Run by test_emulated.py."""
+"""Nuisance programs on images that take a cluster of blocks, more images than run at the same time, against the
+reference in float64. test_emulated.py runs this file."""
 
 import pytest
 import torch
 
-from python_tests.cli.test_nuisance import (
+from python_tests.ops.test_nuisance import (
     CHAINS,
     COMPOSITIONS,
     STEPS,
@@ -20,14 +20,14 @@ from robustperf.ops import nuisance
 from robustperf.ops.program import Program
 
 OP = "nuisance"
-# Pixels by four, pixels one by one, and doubles; each is just more than a block of its own takes.
+# Four pixels at a time, one at a time, and doubles; each is just more than one block takes.
 SHAPES = [(torch.float32, 68, 64), (torch.float32, 67, 63), (torch.float64, 36, 29)]
 every_shape = pytest.mark.parametrize("dtype, height, width", SHAPES, ids=str)
 
 
 @pytest.fixture(params=["clusters", "no clusters"])
 def device(request, monkeypatch):
-    """Of the CPU, with clusters and, a block's last thread first, without."""
+    """The CPU, with clusters, and without them and with a block's last thread first."""
     if request.param == "no clusters":
         monkeypatch.setenv("EMULATED_CAPABILITY", "8")
         monkeypatch.setenv("EMULATED_ORDER", "reverse")
@@ -54,11 +54,11 @@ def test_the_images_are_the_reference_s(backend, device, name, dtype, height, wi
     program, channels = program_of(name), channels_of(name)[-1]
     x, delta = without_ties((3, channels, height, width)), deltas(program, 2, 3, (channels, height, width), share=0.5)
     want = nuisance(x.to(dtype).double(), delta.double(), program, backend="reference")
-    wrong = (nuisance(x.to(dtype), delta.to(dtype), program, backend=backend).double() - want).abs()
+    error = (nuisance(x.to(dtype), delta.to(dtype), program, backend=backend).double() - want).abs()
     if dtype == torch.float64:
-        assert wrong.max() < 1e-11
-    else:  # what stands before a corner or a hue may be steep there
-        assert wrong.max() < 1e-3 and wrong.mean() < 1e-5
+        assert error.max() < 1e-11
+    else:  # rounding before a corner's colour or a hue can be amplified
+        assert error.max() < 1e-3 and error.mean() < 1e-5
 
 
 @every_shape
@@ -71,8 +71,8 @@ def test_the_gradients_are_the_reference_s(backend, device, name, dtype, height,
     weights = torch.randn(out.shape, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
     want = gradients("reference", program, *leaves(x, delta), weights)
     got = gradients(backend, program, *leaves(x, delta, device, dtype), weights.to(dtype))
-    for mine, truth in zip(got, want, strict=True):
-        wrong = (mine.double() - truth).abs() / truth.abs().max()
-        # in float32 a pixel beside a kink may fall on its other side
-        assert wrong.mean() < (2e-4 if dtype == torch.float32 else 1e-11)
-        assert dtype == torch.float32 or wrong.max() < 1e-10
+    for value, truth in zip(got, want, strict=True):
+        error = (value.double() - truth).abs() / truth.abs().max()
+        # in float32 a pixel near a kink may be on its other side
+        assert error.mean() < (2e-4 if dtype == torch.float32 else 1e-11)
+        assert dtype == torch.float32 or error.max() < 1e-10

@@ -1,20 +1,20 @@
-// Stands in for CUDA's header, so that the host's compiler builds csrc/cuda and the kernels run without a GPU.
+// Replaces CUDA's header, so that the host's compiler builds csrc/cuda and it runs without a GPU.
 //
-// A block runs on a thread of the operating system, and its threads are fibers that run one at a time until they wait
+// A block runs on a thread of the operating system; its threads are fibers that run one at a time until they wait
 // (block.cpp). The blocks of a cluster run at the same time, all others one after the other. A barrier that not all
-// threads reach, and a shuffle that not all lanes of its mask reach, end the process with a message. That is stricter
-// than a GPU, which takes threads that have ended for arrived.
+// threads reach, or a shuffle that not all lanes of its mask reach, ends the process with a message. A GPU is less
+// strict: it counts threads that have ended as arrived.
 //
-// It shows what the kernels compute, where they wait and, under UndefinedBehaviorSanitizer, whether their accesses are
-// aligned. It cannot show: memory order and missing fences, races between blocks or threads (threads are switched at
-// barriers and shuffles alone), shared memory that is read before it is written (it holds zeros or what an earlier
-// block left), accesses out of bounds, timing, coalescing, the use of registers and shared memory, streams and graphs,
-// the device's own libraries (::exp and its like are the host's), conversions of numbers that the target cannot hold.
+// It tests the results, the barriers and, under UndefinedBehaviorSanitizer, the alignment of accesses. It cannot test:
+// memory order and missing fences, races between blocks or threads (threads are switched at barriers and shuffles
+// alone), shared memory that is read before it is written (it holds zeros or what an earlier block left), accesses out
+// of bounds, timing, coalescing, the use of registers and shared memory, streams and graphs, the device's own libraries
+// (::exp and its like are the host's), conversions of numbers that the target cannot hold.
 //
 // The environment, read at each call: EMULATED_CAPABILITY is the major compute capability, 9 without it;
-// EMULATED_ORDER=reverse runs a block's last thread first; EMULATED_TRAP=NAME makes kernels whose name contains NAME
-// fail as __trap() does, and with them, as on a GPU, every later call of the process; EMULATED_LOG=FILE takes the
-// places in the module of the kernels that were launched.
+// EMULATED_ORDER=reverse runs a block's last thread first; EMULATED_TRAP=NAME makes functions whose name contains
+// NAME fail as __trap() does and then, as on a GPU, every later call of the process; EMULATED_LOG=FILE receives the
+// addresses in the module of the functions that were launched.
 #pragma once
 
 #include <cstddef>
@@ -87,7 +87,7 @@ uint64_t meet(Wait what, unsigned lanes, uint64_t value, unsigned source, const 
 
 void ptx(const char* code);
 [[noreturn]] void fail(const char* what);
-cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel, void (*call)(const void*), const void* body);
+cudaError_t launch(const cudaLaunchConfig_t& config, const void* function, void (*call)(const void*), const void* body);
 cudaError_t sticky();  // the error that stays, if there has been one
 
 template <typename V>
@@ -149,12 +149,12 @@ V atomicAdd(V* to, V value) {
 // ---- the runtime ----
 
 template <typename... Wanted, typename... Given>
-cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Wanted...), Given&&... given) {
-  static_assert((sizeof(Wanted) + ... + 0) <= 32764, "more arguments than a kernel takes");
-  const auto body = [&] { kernel(given...); };
+cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*function)(Wanted...), Given&&... given) {
+  static_assert((sizeof(Wanted) + ... + 0) <= 32764, "more arguments than a launch takes");
+  const auto body = [&] { function(given...); };
   return emulated::launch(
-      *config, reinterpret_cast<const void*>(kernel), [](const void* data) { (*static_cast<decltype(body)*>(data))(); },
-      &body);
+      *config, reinterpret_cast<const void*>(function),
+      [](const void* data) { (*static_cast<decltype(body)*>(data))(); }, &body);
 }
 inline cudaError_t cudaMemsetAsync(void* to, int value, size_t size, cudaStream_t) {
   if (emulated::sticky() == cudaSuccess) memset(to, value, size);
@@ -171,7 +171,7 @@ inline cudaError_t cudaGetDeviceCount(int* count) { return emulated::answer(coun
 inline cudaError_t cudaDriverGetVersion(int* version) { return emulated::answer(version, 13000); }
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device);
 
-// Few, so that teams and blocks take several turns.
+// Few, so that groups and blocks loop over several images.
 template <typename Kernel>
 cudaError_t cudaOccupancyMaxActiveClusters(int* clusters, Kernel*, const cudaLaunchConfig_t*) {
   return emulated::answer(clusters, 2);

@@ -1,6 +1,7 @@
-"""The CUDA kernels without a GPU: built by the host's compiler against a stand-in for CUDA's header (cuda_runtime.h,
-which says what that cannot show), the operations' own tests on them, and what the stand-in itself catches."""
+"""The CUDA code without a GPU: the host's compiler builds it against a stand-in for CUDA's header (cuda_runtime.h,
+which says what this cannot test). The ops' own tests run on it, and tests of what the stand-in itself detects."""
 
+import importlib.util
 import os
 import re
 import shutil
@@ -11,16 +12,21 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from python_tests.emulated.build_emulated import CUDA, HERE, build, build_module, compiler
+from python_tests.support.op_files import files_of
+from python_tests.support.stubs import functions_of, functions_of_stub
 
 pytestmark = pytest.mark.skipif(compiler() is None, reason="emulation: there is no g++ (or CXX) here, or no Linux")
 
 OPS = HERE.parent / "ops"
-GROUPS = {
-    "searches, draws and gaps": ["test_draws", "test_logit_gap", "test_best_of_k", "test_line_search_step",
-                                 "test_rbf_decision", "test_halfspace_box_projection", "test_nuisance_sample"],
-    "nuisances": ["test_nuisance_draw", "test_nuisance"],
-    "nuisances in clusters": ["cuda_clusters"],
-}  # fmt: skip
+GROUPS = {"nuisances": ["nuisance_draw", "nuisance"], "nuisances in clusters": ["cuda_clusters"]}
+GROUPS["other ops"] = sorted(
+    {source.stem for source in CUDA.glob("*.cu") if files_of(source.stem)} - set(GROUPS["nuisances"])
+)
+
+
+def tests_of(name):
+    """The files of an operation's tests, or the file of this name here."""
+    return [OPS / f"{stem}.py" for stem in files_of(name)] or [HERE / f"{name}.py"]
 
 
 @pytest.fixture(scope="module")
@@ -57,13 +63,14 @@ WRONG = {
     "half_of_a_warp": ["  32 wait at __syncwarp", "  32 wait at a shuffle"],
     "all_lanes_but_one": ["all_lanes_but_one.*Of 64", "  33 have ended", "  31 wait at a shuffle"],
     "a_lane_outside_of_the_mask": ["block 0, thread 1: a shuffle reads a lane that its mask lacks"],
-    "a_misaligned_access": [r"vector_access\.hpp:\d+:\d+: runtime error: .*misaligned address \S+ for type 'const .*uint4'"],
+    "a_misaligned_access": [r"vector_access\.hpp:\d+:\d+: runtime error: .*misaligned address \S+ for type "
+                            r"'const .*uint4'"],
     "a_trap": ["a_trap.*, block 0, thread 0: __trap"],
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_what_is_wrong_ends_the_process_with_a_message(cases, name):
+def test_a_fault_ends_the_process_with_a_message(cases, name):
     done = run(cases, name)
     assert done.returncode != 0 and not done.stdout
     for message in WRONG[name]:
@@ -71,17 +78,17 @@ def test_what_is_wrong_ends_the_process_with_a_message(cases, name):
 
 
 @pytest.mark.parametrize("name", ["three_blocks_in_clusters_of_two", "too_many_threads"])
-def test_a_launch_that_cannot_be_is_refused_and_the_next_one_runs(cases, name):
+def test_an_invalid_launch_is_refused_and_the_next_one_runs(cases, name):
     assert run(cases, name).stdout.splitlines() == ["case: invalid argument"]
 
 
-def test_clusters_are_there_from_capability_9_on(cases):
+def test_clusters_need_capability_9(cases):
     assert run(cases, "clusters").stdout.startswith("1\n")
     assert run(cases, "clusters", EMULATED_CAPABILITY="8").stdout.startswith("0\n")
     assert run(cases, "right", EMULATED_CAPABILITY="8").stdout.splitlines() == ["case: invalid argument"]
 
 
-def test_after_a_kernel_that_is_made_to_trap_every_call_fails(cases):
+def test_after_a_trap_every_call_fails(cases):
     done = run(cases, "right", EMULATED_TRAP="device::right")
     assert done.stdout.splitlines() == ["case: an illegal instruction was encountered"] * 2
 
@@ -96,20 +103,20 @@ def module(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def log(module):
-    """The places in the module of the kernels that were launched."""
+    """The addresses in the module of the functions that were launched."""
     return module.with_name("launched")
 
 
 @pytest.fixture(scope="module")
 def groups(module, log):
-    """(status, output) of each group; they run side by side."""
+    """(exit status, output) of each group; they run at the same time."""
     paths = os.pathsep.join(map(str, [HERE.parents[1], *sys.path]))
-    # options that are for the run as a whole, such as those that require backends, are not for its parts
+    # without the options of the whole run, such as those that require backends
     environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "PYTEST_ADDOPTS": "",
                                 "EMULATED_MODULE": str(module), "EMULATED_LOG": str(log)}  # fmt: skip
 
-    def run(files):
-        files = [(HERE if (HERE / f"{name}.py").exists() else OPS) / f"{name}.py" for name in files]
+    def run(names):
+        files = [file for name in names for file in tests_of(name)]
         command = [
             sys.executable,
             "-m",
@@ -129,27 +136,37 @@ def groups(module, log):
 
 
 @pytest.mark.parametrize("group", GROUPS)
-def test_the_operations_own_tests(group, groups, note_backend):
-    status, told = groups[group]
-    assert status == 0, told
+def test_the_ops_own_tests(group, groups, note_backend):
+    status, output = groups[group]
+    assert status == 0, output
     for name in GROUPS[group]:
-        assert re.search(rf"{name}\.py::.+ PASSED", told), f"no test of {name} passed:\n{told}"
-    assert "SKIPPED" not in told, told
+        files = "|".join(file.stem for file in tests_of(name))
+        assert re.search(rf"({files})\.py::.+ PASSED", output), f"no test of {name} passed:\n{output}"
+    assert "SKIPPED" not in output, output
     note_backend("cuda-emulated")
 
 
-def test_every_kernel_was_launched(module, log, groups):
+def test_the_stub_declares_what_the_module_has(module):
+    spec = importlib.util.spec_from_file_location("robustperf._native_cuda", module)
+    emulated = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(emulated)
+    assert functions_of(emulated) == functions_of_stub(HERE.parents[1] / "robustperf" / "_native_cuda.pyi")
+
+
+def test_every_global_function_was_launched(module, log, groups):
     if shutil.which("nm") is None:
         pytest.skip("nm (binutils) is not here")
-    kernels = {
+    functions = {
         name
         for source in CUDA.glob("*.cu")
-        for name in re.findall(r"__global__ void[^{;]*?(\w+)\(const __grid_constant__", source.read_text())
+        for name in re.findall(r"__global__ void[^{;]*?(\w+_global)\(", source.read_text())
     }
-    assert len(kernels) >= 8
+    assert len(functions) >= 8
     listing = subprocess.run(["nm", "-C", module], capture_output=True, text=True, check=True).stdout
-    function = rf"^0*([0-9a-f]+) [tT] (?!.*lambda).*\(anonymous namespace\)::((?:{'|'.join(kernels)})(?:<.*>)?\(.*\))$"
+    function = (
+        rf"^0*([0-9a-f]+) [tT] (?!.*lambda).*\(anonymous namespace\)::((?:{'|'.join(functions)})(?:<.*>)?\(.*\))$"
+    )
     found = re.findall(function, listing, re.M)
-    assert {re.match(r"\w+", name)[0] for _, name in found} == kernels
+    assert {re.match(r"\w+", name)[0] for _, name in found} == functions
     launched = set(log.read_text().split())
     assert [name for place, name in found if place not in launched] == []

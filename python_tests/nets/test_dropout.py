@@ -1,4 +1,4 @@
-"""Dropout: masks that belong to samples, against the uniforms that they are made of."""
+"""Dropout with a mask for each sample, against the uniforms that define it."""
 
 import math
 from threading import Thread
@@ -28,7 +28,7 @@ def test_a_value_is_kept_where_its_uniform_is_at_least_p():
         first, second = layer(x), Dropout(0.6)(x[:5])
     uniform = random.uniform(KEY, INDEX, 3, 24).view(x.shape)
     torch.testing.assert_close(first, torch.where(uniform >= 0.3, x / 0.7, 0.0))
-    # the second call: draws of their own
+    # the second call has other draws
     uniform = random.uniform(KEY, INDEX, torch.tensor([2**20]), 24).view(x[:5].shape)
     torch.testing.assert_close(second, torch.where(uniform >= 0.6, x[:5] / 0.4, 0.0))
 
@@ -39,11 +39,11 @@ def test_a_mask_does_not_depend_on_the_batch(order):
     whole = dropped(Dropout(), x).view(3, 5, 6)
     part = dropped(Dropout(), x.view(3, 5, 6)[:, order].flatten(0, 1), INDEX[order])
     assert torch.equal(part.view(3, len(order), 6), whole[:, order])
-    # the clean images alone have the masks that they have beside their draws
+    # the clean images have the same masks with and without their draws
     assert torch.equal(dropped(Dropout(), x[:5]), whole[0])
 
 
-def test_keys_samples_draws_and_calls_have_masks_of_their_own():
+def test_masks_differ_between_keys_samples_draws_and_calls():
     x = torch.ones(10, 200)
     with drawing(KEY, INDEX):
         first, second = Dropout()(x), Dropout()(x)
@@ -52,7 +52,7 @@ def test_keys_samples_draws_and_calls_have_masks_of_their_own():
     assert torch.equal(dropped(Dropout(), x), first)
 
 
-def test_the_share_that_is_kept_and_the_mean():
+def test_the_fraction_that_is_kept_and_the_mean():
     index = torch.arange(100)
     for p in (0.25, 0.5, 0.9):
         out = dropped(Dropout(p), torch.ones(200, 500), index)
@@ -94,7 +94,7 @@ def test_memory_format_is_kept_and_changes_nothing():
     assert torch.equal(out, expected)
 
 
-def test_outside_of_drawing_it_is_torchs():
+def test_outside_of_drawing_it_is_nn_dropout():
     x = torch.rand(10, 50)
     ours, torchs = Dropout(0.3), nn.Dropout(0.3)
 
@@ -111,7 +111,7 @@ def test_outside_of_drawing_it_is_torchs():
         assert not same(ours)
         assert torch.equal(Dropout(0)(x), x) and not Dropout(1)(x).any()
         assert torch.equal(ours.eval()(x), x)
-        assert ours(x[:3]).shape == (3, 50)  # nothing is drawn: any number of rows will do
+        assert ours(x[:3]).shape == (3, 50)  # nothing is drawn: any number of rows is accepted
     assert repr(ours) == repr(torchs)
 
 
@@ -122,7 +122,7 @@ def test_calls_that_draw_nothing_do_not_count():
         assert torch.equal(Dropout()(x), dropped(Dropout(), x))
 
 
-def test_an_inner_context_gives_the_outer_one_back():
+def test_an_inner_context_restores_the_outer_one():
     x = torch.rand(5, 50)
     with drawing(KEY, INDEX):
         expected = Dropout()(x), Dropout()(x)
@@ -135,7 +135,7 @@ def test_an_inner_context_gives_the_outer_one_back():
     assert torch.equal(first, expected[0]) and torch.equal(second, expected[1])
 
 
-def test_another_thread_has_a_context_of_its_own():
+def test_another_thread_has_another_context():
     x, seen = torch.rand(5, 50), []
 
     def other():
@@ -153,7 +153,7 @@ def test_another_thread_has_a_context_of_its_own():
     assert torch.equal(seen[1], dropped(Dropout(), x, key=1)) and torch.equal(after, dropped(Dropout(), x))
 
 
-def test_what_torch_compile_traces_is_torchs():
+def test_under_torch_compile_it_is_nn_dropout():
     x = torch.ones(5, 400)
     layer = torch.compile(Dropout(0.25), backend="eager", fullgraph=True)
     with drawing(KEY, INDEX):
@@ -167,7 +167,7 @@ def test_robey_cnn_drops_by_sample(batch_norm):
     net = RobeyCNN(1, size=12, width=8, batch_norm=batch_norm).double()
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d):
-            module.eval()  # only dropout is to tell rows apart
+            module.eval()  # only dropout may make rows differ
     x, order = torch.rand(10, 1, 12, 12, dtype=torch.float64), [4, 2, 0]
     whole = dropped(net, x).view(2, 5, 10)
     assert not torch.equal(whole, dropped(net, x, key=1).view(2, 5, 10))
@@ -189,16 +189,16 @@ def test_under_autocast():
     assert net[0].weight.grad.isfinite().all()
 
 
-def test_no_sample_is_fine():
+def test_an_empty_batch():
     assert dropped(Dropout(), torch.zeros(0, 3), INDEX[:0]).shape == (0, 3)
 
 
 @pytest.mark.parametrize(
     "x, index, error, message",
     [
-        (torch.rand(7, 3), INDEX, ValueError, "x: expected rows for 5 samples or a multiple of it, got 7"),
-        (torch.rand(3, 3), INDEX, ValueError, "x: expected rows for 5 samples or a multiple of it, got 3"),
-        (torch.rand(3, 3), INDEX[:0], ValueError, "x: expected rows for 0 samples or a multiple of it, got 3"),
+        (torch.rand(7, 3), INDEX, ValueError, "x: expected a multiple of 5 rows, one for each sample, got 7"),
+        (torch.rand(3, 3), INDEX, ValueError, "x: expected a multiple of 5 rows, one for each sample, got 3"),
+        (torch.rand(3, 3), INDEX[:0], ValueError, "x: expected a multiple of 0 rows, one for each sample, got 3"),
         (torch.ones(5, 3, dtype=torch.int64), INDEX, TypeError, "x: expected torch.float32 or .*, got torch.int64"),
         (torch.tensor(1.0), INDEX, ValueError, r"x: expected shape \[K B, ...\], got \[\]"),
         (torch.rand(2**20 + 1, 1), INDEX[:1], ValueError, "drawing: expected at most 1048576 draws .*, got 1048577 in"),
@@ -209,7 +209,7 @@ def test_errors_of_a_call(x, index, error, message):
         dropped(Dropout(), x, index)
 
 
-def test_the_numbers_of_draws_do_not_run_over():
+def test_draw_indices_do_not_overflow():
     x = torch.ones(1, 1)
     with drawing(KEY, INDEX[:1]):
         for _ in range(4096):

@@ -53,7 +53,7 @@ def test_robey_cnn_has_the_layers_of_the_paper_in_their_order(batch_norm):
     norms = [layer for layer in net.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
     assert len(norms) == (3 if batch_norm else 0)
     assert [layer.p for layer in net.modules() if isinstance(layer, torch.nn.Dropout)] == [0.25, 0.5]
-    # as printed: c32-3, c64-3, p2, c128-3, p2, flat, fc128, fc10, ReLU behind each convolution
+    # as printed: c32-3, c64-3, p2, c128-3, p2, flat, fc128, fc10, ReLU after each convolution
     features = x
     for number, layer in enumerate(weighted[:3]):
         features = layer(features)
@@ -63,7 +63,7 @@ def test_robey_cnn_has_the_layers_of_the_paper_in_their_order(batch_norm):
     torch.testing.assert_close(net(x), logits, rtol=0, atol=0)
 
 
-def test_lenet_has_the_parameters_of_the_one_in_common_use():
+def test_lenet_has_the_parameters_of_the_common_sizes():
     assert parameters(LeNet(1, size=28)) == 431_080
     assert LeNet(1, size=28).encoder(torch.rand(2, 1, 28, 28)).shape == (2, 500)
 
@@ -72,7 +72,7 @@ def test_resnet20_has_the_parameters_of_option_a():
     convolutions = 9 * (3 * 16 + 6 * 16 * 16 + 16 * 32 + 5 * 32 * 32 + 32 * 64 + 5 * 64 * 64)
     norms = 2 * (7 * 16 + 6 * 32 + 6 * 64)
     assert parameters(ResNet20()) == convolutions + norms + 64 * 10 + 10 == 269_722
-    # two projections with their norms are all that option B would add
+    # option B would only add two projections with their norms
     assert parameters(ResNet20()) + (16 * 32 + 2 * 32) + (32 * 64 + 2 * 64) == 272_474
 
 
@@ -160,7 +160,7 @@ def test_small_cnn_learns_the_digits_in_seconds():
         assert (net(x[1200:]).argmax(1) == y[1200:]).float().mean() > 0.85
 
 
-def test_build_knows_every_name_and_passes_arguments_on():
+def test_build_takes_every_name_and_passes_arguments_on():
     assert NAMES == ("tibo-cnn", "robey-cnn", "lenet", "resnet20", "resnet50", "small-cnn")
     nets = [build(name, in_channels=2, classes=3) for name in NAMES]
     assert [type(net) for net in nets] == [TiboCNN, RobeyCNN, LeNet, ResNet20, ResNet50, SmallCNN]

@@ -63,7 +63,7 @@ def test_parameters_and_their_names(net):
 def test_logits_are_those_of_the_formula(net):
     generator = torch.Generator().manual_seed(0)
     weights = net.double().state_dict()
-    for name, values in weights.items():  # norms that do something
+    for name, values in weights.items():  # norms that are not the identity
         if values.dim() == 1 and ("bn" in name or "downsample.1" in name):
             values.copy_(0.5 + torch.rand(values.shape, generator=generator, dtype=torch.float64))
     x = torch.rand(2, 3, 45, 64, generator=generator, dtype=torch.float64)

@@ -27,7 +27,7 @@ def test_images_of_the_same_shape(channels, size, layers):
 
 
 def test_the_papers_width():
-    # 5x5 weights, two numbers a channel of batch norm, one bias at the end
+    # 5x5 weights, two batch-norm parameters a channel, one bias at the end
     assert sum(p.numel() for p in TiboGenerator().parameters()) == 25 * (128 + 2 * 128**2 + 128) + 3 * 2 * 128 + 1
 
 

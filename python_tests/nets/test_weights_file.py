@@ -26,7 +26,7 @@ def test_a_round_trip_keeps_architecture_and_weights(tmp_path, name, kwargs):
         torch.testing.assert_close(loaded.state_dict()[key], value, rtol=0, atol=0)
 
 
-def test_weights_for_a_network_of_ones_own(tmp_path):
+def test_weights_for_a_custom_network(tmp_path):
     save_file({"weight": torch.ones(2, 3), "bias": torch.zeros(2)}, tmp_path / "linear.safetensors")
     with pytest.raises(ValueError, match="names no architecture"):
         weights_file.load(tmp_path / "linear.safetensors")
@@ -35,7 +35,7 @@ def test_weights_for_a_network_of_ones_own(tmp_path):
         weights_file.load(tmp_path / "linear.safetensors", torch.nn.Linear(4, 2))
 
 
-def test_damage(tmp_path):
+def test_damaged_files(tmp_path):
     path = tmp_path / "model.safetensors"
     with pytest.raises(FileNotFoundError, match="checkpoint: no file"):
         weights_file.load(path)
@@ -95,7 +95,7 @@ def test_sizes_in_a_header_take_no_memory_before_the_weights_have_them(tmp_path,
         '{"classes": "' + "9" * 100_000 + '"}',
     ],
 )
-def test_a_header_that_is_made_to_do_harm_is_a_line(tmp_path, arguments):
+def test_the_error_for_a_malicious_header_is_one_line(tmp_path, arguments):
     save_file(
         {"weight": torch.ones(1)},
         tmp_path / "model.safetensors",
@@ -107,7 +107,7 @@ def test_a_header_that_is_made_to_do_harm_is_a_line(tmp_path, arguments):
 
 
 @pytest.mark.parametrize("dtype", [torch.int32, torch.int64, torch.uint8, torch.bool])
-def test_weights_that_are_no_floating_point_numbers_are_refused(tmp_path, dtype):
+def test_integer_weights_are_refused(tmp_path, dtype):
     net = nets.build("small-cnn", size=8)
     weights = net.state_dict()
     name = next(iter(weights))
@@ -119,7 +119,7 @@ def test_weights_that_are_no_floating_point_numbers_are_refused(tmp_path, dtype)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
-def test_floating_point_numbers_of_another_width_are_converted(tmp_path, dtype):
+def test_floating_point_weights_of_another_width_are_converted(tmp_path, dtype):
     made = nets.build("small-cnn", size=8).state_dict()
     weights = {name: value.to(dtype) if value.is_floating_point() else value for name, value in made.items()}
     save_file(
@@ -144,17 +144,17 @@ def test_the_same_model_gives_the_same_bytes(tmp_path):
 
 def test_a_file_is_safetensors_whatever_the_header_says(tmp_path):
     tensors = {"b": torch.tensor(1.5), "a": torch.arange(3), "empty": torch.zeros(0, 2), "é": torch.ones(2).bool()}
-    for header in ({}, {"z": 'é\u2028"\\', "a": "", "architecture": "none of ours"}):
+    for header in ({}, {"z": 'é\u2028"\\', "a": "", "architecture": "unknown"}):
         weights_file.write(tmp_path / "t.safetensors", tensors, header)
-        found, told = weights_file.read(tmp_path / "t.safetensors")
-        assert told == header and found.keys() == tensors.keys()
+        found, metadata = weights_file.read(tmp_path / "t.safetensors")
+        assert metadata == header and found.keys() == tensors.keys()
         for name, value in tensors.items():
             assert found[name].dtype == value.dtype and torch.equal(found[name], value)
         length = int.from_bytes((tmp_path / "t.safetensors").read_bytes()[:8], "little")
         assert length % 8 == 0  # the format aligns the data
 
 
-def test_the_digest_is_of_the_weights_alone(tmp_path):
+def test_the_digest_depends_on_the_weights_only(tmp_path):
     net = nets.build("small-cnn", size=8)
     weights_file.save(tmp_path / "one.safetensors", net)
     save_file(load_file(tmp_path / "one.safetensors"), tmp_path / "two.safetensors", metadata={"by": "another program"})

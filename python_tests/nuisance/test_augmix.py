@@ -1,4 +1,4 @@
-"""AugMix: each operation against Pillow's or SciPy's, and the whole against a loop over images."""
+"""AugMix: each operation against Pillow's or SciPy's, and the mixture against a loop over images."""
 
 import math
 
@@ -17,13 +17,13 @@ INDEX = torch.tensor([7, 0, 2**40, 3, 12])
 
 
 def images(*shape, levels=236):
-    """Bytes from 20 on, of so many levels."""
+    """Bytes with `levels` values from 20."""
     return torch.randint(20, 20 + levels, shape, generator=torch.Generator().manual_seed(sum(shape)), dtype=torch.uint8)
 
 
-def numbers(operation, level, sign=0.0, severity=3.0):
+def delta_of(operation, level, sign=0.0, severity=3.0):
     """The delta [34] of one step of one operation at a level of the paper's, unmixed: m and the first weight as near to
-    one as delta allows, and the other weights as near to none."""
+    1 as delta allows, and the other weights near 0."""
     delta = torch.zeros(34, dtype=torch.float64)
     delta[[0, 3]] = 1 - 2**-24
     place = (OPERATIONS.index(operation) + 0.5) / len(OPERATIONS)
@@ -32,7 +32,7 @@ def numbers(operation, level, sign=0.0, severity=3.0):
 
 
 def alone(x, operation, level=1.0, sign=0.0, severity=3.0):
-    return AugMix(severity)(x, numbers(operation, level, sign, severity).expand(len(x), -1))
+    return AugMix(severity)(x, delta_of(operation, level, sign, severity).expand(len(x), -1))
 
 
 def pillow(picture, change):
@@ -42,7 +42,7 @@ def pillow(picture, change):
     return torch.tensor(changed).reshape(array.shape).permute(2, 0, 1)
 
 
-def looked_up(operation, level):
+def pillow_operation(operation, level):
     """Pillow's operation at a level, as the paper's code calls it."""
     return {
         "autocontrast": ImageOps.autocontrast,
@@ -69,13 +69,13 @@ def warped(x, operation, level, width, height):
 @pytest.mark.parametrize("operation", ["autocontrast", "equalise", "posterise", "solarise"])
 @pytest.mark.parametrize("levels", [1, 2, 100, 236])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_operations_on_levels_are_pillows(operation, levels, dtype):
+def test_operations_on_levels_equal_pillows(operation, levels, dtype):
     for shape in ((4, 3, 32, 32), (4, 1, 28, 28), (4, 3, 9, 5)):  # equalise does nothing to fewer than 255 pixels
         pictures = images(*shape, levels=levels)
         for level in (0.2, 3, 9.9):
             ours = alone(pictures.to(dtype) / 255, operation, level, severity=10.0)
-            expected = torch.stack([pillow(picture, looked_up(operation, level)) for picture in pictures])
-            # all but a share of 1e-6 is the operation's
+            expected = torch.stack([pillow(picture, pillow_operation(operation, level)) for picture in pictures])
+            # the operation has all of the weight but 1e-6
             assert torch.equal((255 * ours).round().to(torch.uint8), expected)
             torch.testing.assert_close(ours, expected.to(dtype) / 255, atol=3e-6, rtol=0)
 
@@ -103,7 +103,7 @@ def test_posterise_and_solarise_at_the_ends_of_their_levels():
 
 @pytest.mark.parametrize("operation", ["rotate", "shear_x", "shear_y", "translate_x", "translate_y"])
 @pytest.mark.parametrize("shape", [(2, 3, 32, 32), (2, 1, 30, 45)])
-def test_warps_are_scipys(operation, shape):
+def test_warps_equal_scipys(operation, shape):
     x = images(*shape).double() / 255
     for level in (0.3, 2.9, 9.9):
         for sign in (0.0, 0.4999, 0.5, 0.999):
@@ -122,13 +122,13 @@ def test_warps_are_scipys(operation, shape):
         ("translate_y", lambda p: p.transform(p.size, Image.AFFINE, (1, 0, 0, 0, 1, 7), Image.BILINEAR)),
     ],
 )
-def test_warps_are_pillows_but_for_the_edge(operation, change):
+def test_warps_equal_pillows_except_at_the_edge(operation, change):
     picture = images(3, 32, 32)
     ours = alone(picture[None].double() / 255, operation, 7.0 + 1e-9, severity=10.0)[0]
     inner = pillow(torch.full_like(picture, 255), change) == 255
     inner &= alone(torch.ones(1, 3, 32, 32, dtype=torch.float64), operation, 7.0 + 1e-9, severity=10.0)[0] > 1 - 1e-5
     assert inner.double().mean() > 0.6
-    assert (255 * ours - pillow(picture, change).double()).abs()[inner].max() < 1.01  # Pillow cuts to bytes
+    assert (255 * ours - pillow(picture, change).double()).abs()[inner].max() < 1.01  # Pillow truncates to bytes
 
 
 def one_by_one(x, delta, severity, width):
@@ -141,7 +141,7 @@ def one_by_one(x, delta, severity, width):
         for step in range(1 + int(3 * depth)):
             which, level, sign = steps[3 * step : 3 * step + 3]
             operation, level = OPERATIONS[int(9 * which)], 0.1 + (severity - 0.1) * level
-            if change := looked_up(operation, level):
+            if change := pillow_operation(operation, level):
                 chain = pillow((255 * chain).round().to(torch.uint8), change).double() / 255
             else:
                 chain = warped(chain, operation, -level if sign >= 0.5 else level, x.shape[2], x.shape[1])
@@ -150,7 +150,7 @@ def one_by_one(x, delta, severity, width):
 
 
 @pytest.mark.parametrize("channels, severity, width", [(3, 3.0, 3), (1, 10.0, 3), (3, 1.5, 1), (3, 5, 4)])
-def test_the_whole_is_the_papers_loop(channels, severity, width):
+def test_the_mixture_equals_the_papers_loop(channels, severity, width):
     generator = torch.Generator().manual_seed(0)
     x = torch.rand(5, channels, 20, 24, generator=generator, dtype=torch.float64)
     kernel = AugMix(severity, width)
@@ -166,7 +166,7 @@ def test_the_whole_is_the_papers_loop(channels, severity, width):
     torch.testing.assert_close(kernel(x.float(), delta).double(), expected, atol=1 / 255, rtol=0)
 
 
-def test_delta_is_all_uniform_numbers():
+def test_delta_is_uniform():
     kernel = AugMix()
     assert kernel.dim == kernel.dim_for((3, 8, 8)) == 34 and AugMix(width=1).dim == 12
     delta = kernel.sample(KEY, torch.arange(300), 10)
@@ -178,19 +178,19 @@ def test_delta_is_all_uniform_numbers():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_draw_depends_on_nothing_but_key_index_and_number(dtype, channels):
+def test_a_draw_depends_on_key_id_and_draw_index_only(dtype, channels):
     kernel, x = AugMix(width=5), images(5, channels, 9, 11).to(dtype) / 255
-    whole = kernel.draw(x, key=KEY, index=INDEX, draws=8)
-    assert whole.shape == (8, 5, channels, 9, 11) and whole.dtype == dtype
-    assert torch.equal(whole, kernel(x, kernel.sample(KEY, INDEX, 8)))
+    full = kernel.draw(x, key=KEY, index=INDEX, draws=8)
+    assert full.shape == (8, 5, channels, 9, 11) and full.dtype == dtype
+    assert torch.equal(full, kernel(x, kernel.sample(KEY, INDEX, 8)))
     order = torch.tensor([3, 1, 4, 0, 2])
-    assert torch.equal(kernel.draw(x[order], key=KEY, index=INDEX[order], draws=8), whole[:, order])
+    assert torch.equal(kernel.draw(x[order], key=KEY, index=INDEX[order], draws=8), full[:, order])
     for b in range(5):
         for k in range(8):
             one = kernel.draw(x[b : b + 1], key=KEY, index=INDEX[b : b + 1], draws=torch.tensor([k]))
-            assert torch.equal(one[0, 0], whole[k, b])
+            assert torch.equal(one[0, 0], full[k, b])
     channels_last = kernel.draw(x.to(memory_format=torch.channels_last), key=KEY, index=INDEX, draws=8)
-    assert torch.equal(channels_last, whole)
+    assert torch.equal(channels_last, full)
 
 
 def test_backends_agree():
@@ -209,7 +209,7 @@ def test_the_result_is_an_image():
     assert Compose([AugMix(), Brightness()]).draw(x, key=KEY, index=INDEX, draws=50).isfinite().all()
 
 
-def test_it_changes_no_input_and_has_no_gradient():
+def test_inputs_are_unchanged_and_there_is_no_gradient():
     x = (images(5, 3, 8, 8) / 255).requires_grad_()
     before, delta = x.detach().clone(), AugMix().sample(KEY, INDEX, 2).requires_grad_()
     assert not AugMix()(x, delta).requires_grad
@@ -221,7 +221,7 @@ def test_the_corners_of_delta():
     x = images(2, 3, 8, 8) / 255
     assert torch.equal(AugMix()(x, torch.zeros(2, 34)), x)  # m = 0
     delta = torch.zeros(2, 34)
-    delta[:, 3] = 0.5  # three weights of 0 are taken for equal ones; the first operation is autocontrast
+    delta[:, 3] = 0.5  # three weights of 0 count as equal; the first operation is autocontrast
     torch.testing.assert_close(AugMix()(x, delta), (x + alone(x, "autocontrast")) / 2, atol=1e-5, rtol=0)
     nearly = torch.full((2, 34), 1 - 1e-12, dtype=torch.float64)  # one in float32
     last = AugMix()(x, torch.full((2, 34), 1 - 2**-24))
@@ -257,7 +257,7 @@ def test_images_that_it_cannot_take(x, message):
         AugMix().draw(x, key=0, index=torch.arange(2))
 
 
-def test_no_image_is_fine():
+def test_an_empty_batch():
     assert AugMix().draw(torch.zeros(0, 3, 8, 8), key=0, index=INDEX[:0], draws=2).shape == (2, 0, 3, 8, 8)
 
 
@@ -277,7 +277,7 @@ def test_errors(arguments, message):
         AugMix(**arguments)
 
 
-def test_the_command_line_knows_it():
+def test_repr_is_valid_on_the_command_line():
     for kernel, text in ((AugMix(), "augmix(3.0, 3)"), (AugMix(1 / 3, 2), "augmix(0.3333333333333333, 2)")):
         assert repr(kernel) == text
         (same,) = build_sum(text, KERNELS)

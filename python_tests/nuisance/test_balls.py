@@ -1,4 +1,4 @@
-"""Norm balls: uniform in them, never outside, and projected onto."""
+"""Norm balls: uniform samples, limits and projections."""
 
 import math
 
@@ -17,9 +17,9 @@ def test_the_l2_ball_is_filled_uniformly():
     delta = L2Ball(2.5).sample(0, INDEX, 10, shape=SHAPE).double()
     radius = delta.norm(dim=2)
     assert radius.max() <= 2.5 * (1 + 1e-6)
-    share = ((radius / 2.5) ** 6).flatten().sort().values  # uniform, if delta is
+    fraction = ((radius / 2.5) ** 6).flatten().sort().values  # uniform, if delta is
     # Kolmogorov and Smirnov: 2 / sqrt(n) has a probability below 1e-3
-    assert (share - torch.linspace(0, 1, 5000)).abs().max() < 2 / math.sqrt(5000)
+    assert (fraction - torch.linspace(0, 1, 5000)).abs().max() < 2 / math.sqrt(5000)
     direction = delta / radius[..., None]
     assert direction.mean((0, 1)).abs().max() < 5 / math.sqrt(6 * 5000)
 
@@ -35,20 +35,20 @@ def test_the_l1_ball_is_filled_uniformly():
     radius = delta.abs().sum(2)
     assert radius.max() <= 2.5 * (1 + 1e-6)
     assert kstest((radius.flatten() / 2.5) ** 6, "uniform").pvalue > 1e-3
-    for component in delta.flatten(0, 1).T:  # the share of the ball beyond |delta_i| is (1 - |delta_i| / eps)^q
+    for component in delta.flatten(0, 1).T:  # the fraction of the ball beyond |delta_i| is (1 - |delta_i| / eps)^q
         assert kstest(component.abs() / 2.5, beta(1, 6).cdf).pvalue > 1e-3
     positive = (delta > 0).double().flatten(0, 1)
     assert (positive.T.cov() - torch.eye(6) / 4).abs().max() < 5 * 0.25 / math.sqrt(5000)
     assert (positive.mean(0) - 0.5).abs().max() < 5 * 0.5 / math.sqrt(5000)
 
 
-def test_the_l1_ball_beside_other_kernels():
+def test_the_l1_ball_in_a_composition():
     kernel = Compose([L1Ball(0.5, clamp=True), Brightness(0.1)])
     delta = kernel.sample(0, INDEX, 2, shape=SHAPE)
     assert delta.shape == (2, 500, 7)
     moved = (X + delta[..., :6].unflatten(2, SHAPE)).clamp(0, 1)
-    want = Brightness(0.1)(moved.flatten(0, 1), delta[..., 6:].flatten(0, 1)).unflatten(0, (2, 500))
-    torch.testing.assert_close(kernel(X, delta), want)
+    expected = Brightness(0.1)(moved.flatten(0, 1), delta[..., 6:].flatten(0, 1)).unflatten(0, (2, 500))
+    torch.testing.assert_close(kernel(X, delta), expected)
     with pytest.raises(ValueError, match=r"shape: l1_ball has a component .* expected \(C, H, W\), got None"):
         _ = L1Ball(0.5).dim
     assert repr(L1Ball(0.5)) == "l1_ball(0.5)" and repr(L1Ball(1, clamp=True)) == "l1_ball(1, clamp=True)"
@@ -125,7 +125,7 @@ def test_beyond_the_l1_ball():
             kernel(X, delta)
 
 
-def test_projection_onto_the_linf_ball_cuts():
+def test_projection_onto_the_linf_ball_clamps():
     delta = torch.randn(500, 6, generator=torch.Generator().manual_seed(0))
     assert torch.equal(LinfBall(0.5).project(delta, SHAPE), delta.clamp(-0.5, 0.5))
 

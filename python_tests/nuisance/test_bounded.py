@@ -1,4 +1,4 @@
-"""Kernels in other boxes than [0, 1]: those of [0, 1], moved there and back; balls in the units of x."""
+"""Kernels for images with other bounds than [0, 1], against the same kernels in [0, 1]; balls in units of x."""
 
 import math
 
@@ -48,7 +48,7 @@ def to_normalised(x):
     ],
     ids=repr,
 )
-def test_the_kernel_of_the_unit_box_there_and_back(kernel):
+def test_images_are_mapped_to_the_unit_box_and_back(kernel):
     x, bounded = images(), InBounds(kernel, NORMALISED)
     drawn = bounded.draw(to_normalised(x), key=3, index=INDEX, draws=4)
     torch.testing.assert_close(drawn, to_normalised(kernel.draw(x, key=3, index=INDEX, draws=4)), rtol=1e-4, atol=1e-4)
@@ -119,7 +119,7 @@ def test_scores_in_another_box():
 
 
 @pytest.mark.parametrize(
-    ("make", "error", "match"),
+    ("create", "error", "match"),
     [
         (lambda: InBounds("ball", (0, 1)), TypeError, "kernel: expected a Kernel, got str"),
         (lambda: InBounds(L2Ball(1), 1), TypeError, r"bounds: expected \(lower, upper\), two numbers or arrays, got 1"),
@@ -146,9 +146,9 @@ def test_scores_in_another_box():
         ),
     ],
 )
-def test_wrong_bounds(make, error, match):
+def test_wrong_bounds(create, error, match):
     with pytest.raises(error, match=match):
-        make()
+        create()
 
 
 def test_pixels_beyond_the_box_by_rounding():

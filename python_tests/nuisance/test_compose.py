@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from python_tests.support.own_kernels import Fade, Tint
+from python_tests.support.kernels import Fade, Tint, gradient_of_draw
 from robustperf.expression import build_sum
 from robustperf.nuisance import (
     KERNELS,
@@ -41,7 +41,7 @@ COMPOSITIONS = [
     (Compose([Brightness(), Rotation(), Blur(1.0), GaussianNoise()]), 3),
     (Compose([Fog(), Affine(outside="border"), Hue(), Saturation(), ShotNoise()]), 3),
     (Compose([Blur(1.0), Blur(0.5), Rotation(), Translation()]), 1),
-    (Compose([BackgroundColour(), Hue(), ImpulseNoise()]), 1),  # noise for three channels
+    (Compose([BackgroundColour(), Hue(), ImpulseNoise()]), 1),  # noise on three channels
     (Compose([LinfBall(0.2), Brightness(), L2Ball(1.0, clamp=True)]), 3),
     (Compose([Brightness(), Contrast(), Gamma()], shared=True), 3),
     (Compose([Compose([Brightness(), Contrast()], shared=True), Rotation(), Gamma()]), 1),
@@ -74,34 +74,30 @@ def test_a_draw_is_the_call_with_the_sample(kernel, channels, dtype):
 
 
 @every_composition
-def test_a_draw_depends_on_nothing_but_key_index_and_number(kernel, channels):
+def test_a_draw_depends_on_key_id_and_draw_index_only(kernel, channels):
     x = images(channels)
-    whole = kernel.draw(x, key=1, index=INDEX, draws=4)
+    full = kernel.draw(x, key=1, index=INDEX, draws=4)
     order = torch.tensor([3, 0, 2, 1])
-    assert torch.equal(kernel.draw(x[order], key=1, index=INDEX[order], draws=4), whole[:, order])
+    assert torch.equal(kernel.draw(x[order], key=1, index=INDEX[order], draws=4), full[:, order])
     for b in range(4):
         one = kernel.draw(x[b : b + 1], key=1, index=INDEX[b : b + 1], draws=torch.tensor([3, 1]))
-        assert torch.equal(one[:, 0], whole[[3, 1], b])
+        assert torch.equal(one[:, 0], full[[3, 1], b])
 
 
 @every_composition
 def test_gradients_flow_through_a_draw(kernel, channels):
-    x = images(channels).requires_grad_()
+    x = images(channels)
     delta = kernel.sample(1, INDEX, 2, shape=x.shape[1:])
-    drawn, called = kernel.draw(x, key=1, index=INDEX, draws=2), kernel(x, delta)
-    assert torch.equal(drawn, called)
-    weights = torch.linspace(-1, 1, drawn.numel()).view(drawn.shape)
-    (through_draw,), (through_call,) = (torch.autograd.grad((out * weights).sum(), x) for out in (drawn, called))
-    assert torch.equal(through_draw, through_call)
+    gradient, weights = gradient_of_draw(kernel, x, delta, INDEX)
     if "shot_noise" not in repr(kernel):
-        assert through_draw.any()
+        assert gradient.any()
         delta.requires_grad_()
-        (in_delta,) = torch.autograd.grad((kernel(images(channels), delta) * weights).sum(), delta)
+        (in_delta,) = torch.autograd.grad((kernel(x, delta) * weights).sum(), delta)
         assert in_delta.any() and in_delta.isfinite().all()
 
 
 @every_composition
-def test_delta_is_looked_at_and_projected(kernel, channels):
+def test_delta_is_checked_and_projected(kernel, channels):
     x = images(channels)
     shape = tuple(x.shape[1:])
     delta = kernel.sample(1, INDEX, 2, shape=shape)
@@ -119,7 +115,7 @@ def test_delta_is_looked_at_and_projected(kernel, channels):
 
 
 @pytest.mark.parametrize("parts", [[Rotation(), Brightness()], [Rotation(), Fade(), Brightness()]], ids=repr)
-def test_projection_wants_its_shape(parts):
+def test_projection_checks_the_shape(parts):
     kernel = Compose(parts)
     for wrong in (torch.zeros(4, kernel.dim - 1), torch.zeros(2, 4, kernel.dim + 1), torch.zeros(kernel.dim)):
         with pytest.raises(ValueError, match="delta: expected shape"):
@@ -147,7 +143,7 @@ def test_each_part_has_its_own_components_side_by_side(parts):
         torch.testing.assert_close(kernel(x, delta[k]), by_hand, atol=2e-6, rtol=0)
     first = parts[0].sample(1, INDEX, 2, shape=x.shape[1:])
     if not any(isinstance(part, Fade) for part in parts):
-        assert torch.equal(own[0], first)  # what comes behind does not change what the first one draws
+        assert torch.equal(own[0], first)  # later parts do not change the draws of the first
 
 
 def test_radius():
@@ -157,7 +153,7 @@ def test_radius():
     assert Compose([Fade(), Fade()], shared=True).radius_for(None).tolist() == [1.0, 1.0]
 
 
-def test_parts_of_the_same_make_draw_apart():
+def test_equal_parts_draw_independently():
     for kernel in (
         Compose([Brightness(), Brightness()]),
         Compose([Fade(), Fade()]),
@@ -168,14 +164,14 @@ def test_parts_of_the_same_make_draw_apart():
         assert correlation.abs().max() < 6 / math.sqrt(1000)
 
 
-def test_a_composition_of_one_is_that_one():
+def test_a_composition_of_one_kernel_equals_it():
     for part in (Rotation(), Fade()):
         x = images(1)
         assert torch.equal(Compose([part]).sample(4, INDEX, 2), part.sample(4, INDEX, 2))
         assert torch.equal(Compose([part]).draw(x, key=4, index=INDEX), part.draw(x, key=4, index=INDEX))
 
 
-def test_the_first_kernel_comes_first():
+def test_the_first_kernel_is_applied_first():
     x, delta = torch.full((1, 1, 2, 2), 0.5), torch.tensor([[1.0, 1.0]])
     brighter_first, squared_first = Compose([Brightness(1), Gamma(1)]), Compose([Gamma(1), Brightness(1)])
     assert brighter_first(x, delta).unique().item() == 1.0  # (2 * 0.5)^2
@@ -198,7 +194,7 @@ def test_nesting_changes_nothing(parts):
         assert torch.equal(nested.draw(x, key=1, index=INDEX, draws=2), flat.draw(x, key=1, index=INDEX, draws=2))
 
 
-def test_a_kernel_of_ones_own_between_known_ones():
+def test_a_users_kernel_between_known_kernels():
     kernel, x = Compose([Rotation(), Fade(), Brightness()]), images(3)
     delta = kernel.sample(1, INDEX, 2)
     assert kernel.dim == 4 and [type(part).__name__ for part in kernel.parts] == [
@@ -211,7 +207,7 @@ def test_a_kernel_of_ones_own_between_known_ones():
         assert torch.equal(kernel(x, delta[k]), by_hand)
 
 
-def test_a_kernel_of_ones_own_may_change_the_channels():
+def test_a_users_kernel_may_change_the_channels():
     kernel = Compose([Tint(), Hue(), GaussianNoise()])
     assert kernel.shape_after((1, 9, 11)) == (3, 9, 11) and kernel.dim_for((1, 9, 11)) == 3 + 1 + 3 * 99
     assert kernel.draw(images(1), key=0, index=INDEX, draws=2).shape == (2, 4, 3, 9, 11)
@@ -219,8 +215,8 @@ def test_a_kernel_of_ones_own_may_change_the_channels():
         kernel.draw(images(3), key=0, index=INDEX)
 
 
-def test_a_part_that_leaves_0_1_before_one_of_ones_own():
-    """Known kernels want images in [0, 1]: the error names the one that met others, and clamping the ball helps."""
+def test_a_part_that_leaves_0_1_before_a_users_kernel():
+    """Known kernels need images in [0, 1]: the error names the one that got others; clamping the ball avoids it."""
     x = images(3)
     with pytest.raises(ValueError, match=r"^brightness.*, applied to the output of other kernels: x: expected pixels"):
         Compose([LinfBall(0.3), Fade(), Brightness()]).draw(x, key=0, index=INDEX)
@@ -228,7 +224,7 @@ def test_a_part_that_leaves_0_1_before_one_of_ones_own():
     assert clamped.draw(x, key=0, index=INDEX).isfinite().all()
 
 
-def test_a_part_refuses_what_the_one_before_makes():
+def test_a_part_rejects_images_of_the_previous_part():
     for parts in ([BackgroundColour(), BackgroundColour()], [Hue(), Brightness()]):
         with pytest.raises(ValueError, match="x: .* expected .* images"):
             Compose(parts).draw(images(1), key=0, index=INDEX)
@@ -258,7 +254,7 @@ def test_an_error_names_the_part_and_the_component():
         kernel(x, delta)
 
 
-def test_32_steps_are_fine_and_own_kernels_begin_anew():
+def test_32_steps_are_accepted_between_users_kernels():
     x = images(1)
     assert Compose([Brightness(0.01)] * 32).draw(x, key=0, index=INDEX).shape == (1, *x.shape)
     assert Compose([*[Brightness(0.01)] * 32, Fade(), Brightness()]).dim == 35

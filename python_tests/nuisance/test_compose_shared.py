@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from python_tests.nuisance.test_compose import INDEX, images
-from python_tests.support.own_kernels import Fade, Tint
+from python_tests.support.kernels import Fade, Tint
 from robustperf.nuisance import (
     BackgroundColour,
     Brightness,
@@ -30,7 +30,7 @@ from robustperf.nuisance import (
     ],
     ids=repr,
 )
-def test_a_shared_delta_goes_to_every_part(parts):
+def test_every_part_gets_the_shared_delta(parts):
     kernel, x = Compose(parts, shared=True), images(1)
     delta = kernel.sample(1, INDEX, 2, shape=x.shape[1:])
     assert torch.equal(delta, parts[0].sample(1, INDEX, 2, shape=x.shape[1:])) or len(kernel.parts) > 1
@@ -63,7 +63,7 @@ def test_the_gradient_of_a_shared_delta_is_the_sum():
     [GaussianNoise(0.1), LinfBall(0.1)], [GaussianNoise(0.1), GaussianNoise(0.2)], [L2Ball(0.1), L2Ball(0.2)],
     [Rotation(), Fade()], [Fade(), Rotation()],
 ], ids=repr)  # fmt: skip
-def test_parts_of_unlike_delta_cannot_share_it(parts):
+def test_parts_with_different_distributions_cannot_share_delta(parts):
     with pytest.raises(
         ValueError,
         match="kernels: expected parts with the same distribution of delta to share it, "
@@ -73,12 +73,12 @@ def test_parts_of_unlike_delta_cannot_share_it(parts):
 
 
 @pytest.mark.parametrize("parts, dims", [([Fade(), Tint()], "2, 3"), ([Translation(), Rotation()], "2, 1")])
-def test_parts_of_unlike_dim_cannot_share_delta(parts, dims):
+def test_parts_with_different_dims_cannot_share_delta(parts, dims):
     with pytest.raises(ValueError, match=rf"kernels: expected parts of one dim to share delta, got \[{dims}\]"):
         Compose(parts, shared=True)
 
 
-def test_parts_of_unlike_dim_for_some_images_cannot_share_delta():
+def test_parts_whose_dims_differ_for_some_images_cannot_share_delta():
     kernel, x = Compose([LinfBall(0.5), BackgroundColour(), ImpulseNoise()], shared=True), images(1)
     for call in (
         lambda: kernel(x, torch.zeros(4, 99)),

@@ -1,4 +1,4 @@
-"""Label-aware and on-manifold kernels against plain loops, their laws, and where they do not exist."""
+"""Label-aware and on-manifold kernels against plain loops, their distributions, and where they are undefined."""
 
 import math
 
@@ -31,14 +31,14 @@ def kernel(request):
     return LabelAware(LinfBall(0.6), halves) if request.param == "label-aware" else OnManifold(REFERENCE, 0.9)
 
 
-def test_a_draw_depends_on_key_sample_and_number_only(kernel):
-    whole = kernel.draw(X, key=3, index=INDEX, draws=20)
-    assert whole.shape == (20, 6, 1, 2, 3) and whole.dtype == X.dtype
-    assert torch.equal(whole, kernel(X, kernel.sample(3, INDEX, 20)))
+def test_a_draw_depends_on_key_id_and_draw_index_only(kernel):
+    full = kernel.draw(X, key=3, index=INDEX, draws=20)
+    assert full.shape == (20, 6, 1, 2, 3) and full.dtype == X.dtype
+    assert torch.equal(full, kernel(X, kernel.sample(3, INDEX, 20)))
     for rows in (torch.tensor([4]), torch.tensor([5, 0, 2])):
         part = kernel.draw(X[rows], key=3, index=INDEX[rows], draws=torch.tensor([7, 2]))
-        assert torch.equal(part, whole[[7, 2]][:, rows])
-    assert not torch.equal(whole, kernel.draw(X, key=4, index=INDEX, draws=20))
+        assert torch.equal(part, full[[7, 2]][:, rows])
+    assert not torch.equal(full, kernel.draw(X, key=4, index=INDEX, draws=20))
     assert kernel.draw(X[:0], key=3, index=INDEX[:0], draws=2).shape == (2, 0, 1, 2, 3)
     assert kernel.draw(X.double(), key=3, index=INDEX).dtype == torch.float64
 
@@ -58,9 +58,9 @@ def test_label_aware_draws_keep_the_label_and_are_uniform_where_they_do():
     x = torch.full((500, 1, 1, 1), 0.6)
     drawn = LabelAware(LinfBall(0.4), halves).draw(x, key=0, index=torch.arange(500), draws=10).flatten().double()
     assert drawn.min() >= 0.5 and drawn.max() <= 1 + 1e-6  # of [0.2, 1] the part that has the label
-    share = ((drawn - 0.5) / 0.5).sort().values
+    fraction = ((drawn - 0.5) / 0.5).sort().values
     # Kolmogorov and Smirnov: 2 / sqrt(n) has a probability below 1e-3
-    assert (share - torch.linspace(0, 1, 5000)).abs().max() < 2 / math.sqrt(5000)
+    assert (fraction - torch.linspace(0, 1, 5000)).abs().max() < 2 / math.sqrt(5000)
 
 
 def test_label_aware_draws_are_the_first_that_are_accepted():
@@ -140,8 +140,8 @@ def test_on_manifold_draws_are_those_in_the_ball(norm, dtype):
         assert len(near) > 1
         which = (drawn[:, b, None] == REFERENCE[near]).flatten(2).all(2)
         assert (which.sum(1) == 1).all()
-        share = which.double().mean(0)
-        assert (share - 1 / len(near)).abs().max() < 5 / math.sqrt(4000 * len(near))
+        fraction = which.double().mean(0)
+        assert (fraction - 1 / len(near)).abs().max() < 5 / math.sqrt(4000 * len(near))
 
 
 def test_the_ball_is_open_and_a_reference_image_is_in_its_own():
@@ -178,10 +178,10 @@ def test_neighbours_do_not_depend_on_the_batch():
     inside = distances < 11.4
     assert 0 < inside.double().mean() < 1 and inside.any(1).all()
     assert torch.equal(kernel.defined(x), inside.any(1)) and kernel.defined(x[:0]).shape == (0,)
-    whole = kernel._neighbours(x)
+    full = kernel._neighbours(x)
     for b in range(9):
-        assert torch.equal(whole[b], inside[b].nonzero()[:, 0])
-        assert torch.equal(OnManifold(reference, 11.4)._neighbours(x[b : b + 1])[0], whole[b])
+        assert torch.equal(full[b], inside[b].nonzero()[:, 0])
+        assert torch.equal(OnManifold(reference, 11.4)._neighbours(x[b : b + 1])[0], full[b])
 
 
 def test_the_reference_is_a_copy():
@@ -194,10 +194,10 @@ def test_the_reference_is_a_copy():
     assert torch.equal(kernel.draw(X, key=0, index=INDEX, draws=5), before)
 
 
-def test_a_ball_with_nothing_in_it():
+def test_an_empty_ball():
     near = [near_by_hand(x, 0.45, 2) for x in X]
     kernel = OnManifold(REFERENCE, 0.45)
-    there = torch.tensor([len(numbers) > 0 for numbers in near])
+    there = torch.tensor([len(indices) > 0 for indices in near])
     assert torch.equal(kernel.defined(X), there) and 0 < there.sum() < 6
     row = int(there.int().argmin())
     distance = (REFERENCE - X[row]).flatten(1).norm(dim=1).min()

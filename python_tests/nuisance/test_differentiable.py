@@ -1,4 +1,4 @@
-"""Whether a kernel has gradients in delta and in x: what it says against what autograd finds."""
+"""Whether a kernel has gradients in delta and in x: its flags against autograd's result."""
 
 import pytest
 import torch
@@ -44,7 +44,7 @@ EVERY = [
 
 
 @pytest.mark.parametrize("kernel", EVERY, ids=repr)
-def test_a_kernel_knows_where_it_has_gradients(kernel):
+def test_the_flags_agree_with_autograd(kernel):
     grey = repr(kernel) == repr(BackgroundColour())
     x = images(1 if grey else 3).requires_grad_()
     delta = kernel.sample(0, INDEX, 3, shape=tuple(x.shape[1:])).requires_grad_()

@@ -1,4 +1,4 @@
-"""Warps: quarter turns, whole pixels and the order of an affine map's parts, where the result is known exactly."""
+"""Warps: quarter turns, integer shifts and the order of an affine map's parts, where the result is known exactly."""
 
 import math
 
@@ -33,13 +33,13 @@ def test_half_a_turn_of_an_image_that_is_not_square():
     close(under(Rotation(180), x, 180), x.flip(2, 3))
 
 
-def test_what_is_turned_out_of_the_image_is_gone():
+def test_pixels_rotated_out_of_the_image_are_lost():
     x = torch.ones(1, 1, 9, 9)
     assert under(Rotation(45), x, 45)[0, 0, 0, 0] == 0
     assert under(Rotation(45, "border"), x, 45).min() == 1
 
 
-def test_translation_is_to_the_right_and_down_in_shares():
+def test_translation_is_to_the_right_and_down_in_fractions():
     x = noise(2, 3, 4, 8)
     moved = under(Translation(0.5, 0.5), x, 2 / 8, 1 / 4)
     close(moved[..., 1:, 2:], x[..., :-1, :-2])
@@ -57,7 +57,7 @@ def test_translation_by_half_a_pixel_takes_the_mean():
     close(moved[..., 0], x[..., 0] / 2)  # black comes in
 
 
-def test_an_axis_may_be_left_out():
+def test_an_axis_may_be_omitted():
     x = noise(1, 1, 4, 8)
     assert Translation(None, 0.5).dim == Translation(0.5, None).dim == 1
     close(under(Translation(None, 0.5), x, 1 / 4)[..., 1:, :], x[..., :-1, :])
@@ -92,11 +92,11 @@ def test_the_parts_of_an_affine_map_and_their_order():
     close(sheared, under(Rotation(90), under(Shear(45), x, 45), 90))
     one_by_one = under(Shear(45, 45), x, 45, 0)
     close(under(kernel, x, 0, 0, 0, 0, 45, 0), one_by_one)
-    large = under(kernel, x, 0, 0, 1 / 9, 1, 0, 0)  # zoomed, then moved by a share of the image as it is
+    large = under(kernel, x, 0, 0, 1 / 9, 1, 0, 0)  # zoomed, then moved by a fraction of the unscaled image
     close(large[..., 1:, :], under(Scale(1), x, 1)[..., :-1, :])
 
 
-def test_parts_of_an_affine_map_may_be_left_out():
+def test_parts_of_an_affine_map_may_be_omitted():
     x = noise(2, 1, 7, 6)
     close(under(Affine(None, None, 0.5, None), x, 0.3), under(Scale(0.5), x, 0.3))
     close(under(Affine(40, None, None, None, "border"), x, 33), under(Rotation(40, "border"), x, 33))
@@ -105,7 +105,7 @@ def test_parts_of_an_affine_map_may_be_left_out():
         Affine(None, None, None, None)
 
 
-def test_there_and_back():
+def test_a_rotation_and_its_inverse():
     x = torch.zeros(1, 1, 33, 33, dtype=torch.float64)
     y, across = torch.meshgrid(torch.linspace(-1, 1, 33), torch.linspace(-1, 1, 33), indexing="ij")
     x[0, 0] = torch.exp(-8 * ((y - 0.1) ** 2 + (across + 0.2) ** 2))
@@ -113,7 +113,7 @@ def test_there_and_back():
     assert (back - x).abs().max() < 0.03
 
 
-def test_float32_is_as_good_as_its_digits():
+def test_float32_agrees_with_float64():
     x = noise(4, 3, 32, 32)
     kernel = Affine()
     delta = kernel.sample(0, torch.arange(4), 8)
@@ -121,7 +121,7 @@ def test_float32_is_as_good_as_its_digits():
 
 
 @pytest.mark.parametrize(
-    "make, message",
+    "create, message",
     [
         (lambda: Rotation(0), "expected a number above 0 or finite bounds with lower < upper, got 0"),
         (
@@ -139,9 +139,9 @@ def test_float32_is_as_good_as_its_digits():
         (lambda: Affine(shear=85), r"expected bounds within \[-80, 80\], got 85"),
     ],
 )
-def test_errors(make, message):
+def test_errors(create, message):
     with pytest.raises(ValueError, match=message):
-        make()
+        create()
 
 
 @pytest.mark.parametrize("wrong", ["30", "05", True, (1, 2, 3), {}, (1, "a")])

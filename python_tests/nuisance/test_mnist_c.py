@@ -12,29 +12,29 @@ from robustperf.names import CORRUPTIONS
 from robustperf.nuisance import KERNELS, Brightness, Compose, MnistC, mnist_c
 from robustperf.training import MAT, MRT
 
-ALIKE = {"identity", "scale", "brightness", "stripe", "canny_edges"}
+CONSTANT = {"identity", "scale", "brightness", "stripe", "canny_edges"}
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_draw_depends_on_nothing_but_key_index_and_number(name, dtype, channels, monkeypatch):
+def test_a_draw_depends_on_key_id_and_draw_index_only(name, dtype, channels, monkeypatch):
     kernel, x = mnist_c(name), images(channels=channels).to(dtype)
-    whole = kernel.draw(x, key=KEY, index=INDEX, draws=3)
-    assert whole.shape == (3, *x.shape) and whole.dtype == dtype and whole.is_contiguous()
-    assert whole.min() >= 0 and whole.max() <= 1
-    assert torch.equal(whole, kernel(x, kernel.sample(KEY, INDEX, 3, shape=x.shape[1:])))
+    full = kernel.draw(x, key=KEY, index=INDEX, draws=3)
+    assert full.shape == (3, *x.shape) and full.dtype == dtype and full.is_contiguous()
+    assert full.min() >= 0 and full.max() <= 1
+    assert torch.equal(full, kernel(x, kernel.sample(KEY, INDEX, 3, shape=x.shape[1:])))
     order = torch.tensor([3, 1, 4, 0, 2])
     monkeypatch.setattr("robustperf.nuisance.corruptions.mnist_c._AT_ONCE", 2 * 65535)
-    assert torch.equal(kernel.draw(x[order], key=KEY, index=INDEX[order], draws=3), whole[:, order])
+    assert torch.equal(kernel.draw(x[order], key=KEY, index=INDEX[order], draws=3), full[:, order])
     for b, k in ((0, 2), (4, 1)):
         one = kernel.draw(x[b : b + 1], key=KEY, index=INDEX[b : b + 1], draws=torch.tensor([k]))
-        assert torch.equal(one[0, 0], whole[k, b])
+        assert torch.equal(one[0, 0], full[k, b])
     channels_last = kernel.draw(x.to(memory_format=torch.channels_last), key=KEY, index=INDEX, draws=3)
-    assert torch.equal(channels_last, whole)
-    if name not in ALIKE:
-        assert not torch.equal(whole[0], whole[1])
-        assert not torch.equal(kernel.draw(x, key=KEY + 1, index=INDEX, draws=1)[0], whole[0])
+    assert torch.equal(channels_last, full)
+    if name not in CONSTANT:
+        assert not torch.equal(full[0], full[1])
+        assert not torch.equal(kernel.draw(x, key=KEY + 1, index=INDEX, draws=1)[0], full[0])
 
 
 @pytest.mark.parametrize("name", sorted(set(CORRUPTIONS) - {"shot_noise", "impulse_noise"}))
@@ -61,10 +61,10 @@ def test_both_dtypes_agree(name):
 def test_out_empty_batches_and_untouched_inputs(name):
     kernel, x = mnist_c(name), images().float()
     before = x.clone()
-    whole = kernel.draw(x, key=KEY, index=INDEX, draws=2)
+    full = kernel.draw(x, key=KEY, index=INDEX, draws=2)
     out = torch.empty(2, 5, 1, 28, 28)
     assert kernel.draw(x, key=KEY, index=INDEX, draws=2, out=out) is out
-    assert torch.equal(out, whole) and torch.equal(x, before)
+    assert torch.equal(out, full) and torch.equal(x, before)
     assert kernel.draw(x[:0], key=KEY, index=INDEX[:0], draws=2).shape == (2, 0, 1, 28, 28)
     assert kernel.sample(KEY, INDEX, 2, shape=(1, 28, 28)).shape == (2, 5, kernel.dim_for((1, 28, 28)))
     with pytest.raises(ValueError, match=r"out: expected shape \[2, 5, 1, 28, 28\]"):
@@ -72,7 +72,7 @@ def test_out_empty_batches_and_untouched_inputs(name):
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
-def test_delta_is_uniform_numbers(name):
+def test_delta_is_uniform(name):
     kernel, shape = mnist_c(name), (1, 28, 28)
     delta = kernel.sample(KEY, torch.arange(300), 1, shape=shape)
     kernel.check_delta(delta, shape)
@@ -98,7 +98,7 @@ def test_delta_is_uniform_numbers(name):
     assert torch.equal(projected, beyond.clamp(0, 1 - 2**-24))
 
 
-@pytest.mark.parametrize("name", sorted(set(CORRUPTIONS) - ALIKE))
+@pytest.mark.parametrize("name", sorted(set(CORRUPTIONS) - CONSTANT))
 def test_the_ends_of_delta(name):
     kernel, x = mnist_c(name), images(2)
     shape = (2, kernel.dim_for((1, 28, 28)))
@@ -116,7 +116,7 @@ def test_the_ends_of_delta(name):
 @pytest.mark.parametrize("name", CORRUPTIONS)
 def test_gradients_in_x_are_those_of_the_formula(name):
     x, kernel = images(2).clamp(0.05, 0.45), mnist_c(name)
-    x[0, 0, 10, 10] = x[1, 0, 9, 9] = 0.48  # one greatest value
+    x[0, 0, 10, 10] = x[1, 0, 9, 9] = 0.48  # a unique maximum
     delta = kernel.sample(KEY, INDEX[:2], 1, shape=(1, 28, 28))[0].double()
     x.requires_grad_()
     made = kernel(x, delta)
@@ -140,7 +140,7 @@ def test_gradients_in_x_are_those_of_the_formula(name):
 
 def test_fog_has_a_gradient_in_delta_and_the_others_have_none():
     x = images(2)
-    for name in set(CORRUPTIONS) - ALIKE - {"shot_noise", "impulse_noise"}:
+    for name in set(CORRUPTIONS) - CONSTANT - {"shot_noise", "impulse_noise"}:
         kernel = mnist_c(name)
         delta = kernel.sample(KEY, INDEX[:2], 1, shape=(1, 28, 28))[0].double().requires_grad_()
         made = kernel(x, delta)
@@ -156,7 +156,7 @@ def test_fog_has_a_gradient_in_delta_and_the_others_have_none():
 
 
 @pytest.mark.parametrize("name", ["fog", "rotate", "stripe", "canny_edges"])
-def test_it_serves_mrt(name):
+def test_mrt_with_a_corruption(name):
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 10))
     x, y = images().float(), torch.tensor([3, 1, 4, 1, 5])
     objective = MRT(mnist_c(name), k=3, selection="sample")
@@ -175,7 +175,7 @@ def test_it_serves_mrt(name):
             MAT(mnist_c(name), k=1)(model, x, y, key=KEY, index=INDEX)
 
 
-def test_it_composes():
+def test_a_composition_with_corruptions():
     x = images().float()
     both = Compose([mnist_c("rotate"), Brightness(), mnist_c("spatter")])
     assert both.dim_for((1, 28, 28)) == 1 + 1 + 784
@@ -192,7 +192,7 @@ def test_it_composes():
         ("identity", (0, 28, 28), r"x: identity expected images"),
     ],
 )
-def test_images_that_it_cannot_take(name, shape, message):
+def test_images_of_a_wrong_shape(name, shape, message):
     x = torch.zeros(2, *shape)
     for call in (
         lambda: mnist_c(name).draw(x, key=KEY, index=INDEX[:2]),

@@ -29,8 +29,8 @@ def blurred(image, sigma):
     return ndimage.gaussian_filter(image, sigma, mode="nearest")
 
 
-def sign(number):
-    return 1 if number >= 0.5 else -1
+def sign(uniform):
+    return 1 if uniform >= 0.5 else -1
 
 
 def warped(image, matrix, offset=(0, 0)):
@@ -46,7 +46,7 @@ def test_identity():
 
 
 @pytest.mark.parametrize("name, same", [("shot_noise", ShotNoise(3)), ("impulse_noise", ImpulseNoise(0.17))])
-def test_the_noises_are_the_known_kernels_to_the_bit(name, same):
+def test_the_noises_equal_the_known_kernels_bit_for_bit(name, same):
     x = images().float()
     assert torch.equal(
         mnist_c(name).draw(x, key=KEY, index=INDEX, draws=3), same.draw(x, key=KEY, index=INDEX, draws=3)
@@ -64,45 +64,47 @@ def test_shot_noise_is_poisson_with_three_photons():
         np.testing.assert_allclose(seen, expected, atol=5 * math.sqrt(0.25 / (50 * 784)))
 
 
-def test_impulse_noise_takes_a_share_of_17_percent_half_of_it_white():
+def test_impulse_noise_replaces_17_percent_half_of_it_white():
     x = torch.full((5, 1, 28, 28), 0.4)
     made = mnist_c("impulse_noise").draw(x, key=KEY, index=INDEX, draws=50)
-    for value, share in ((0.0, 0.085), (1.0, 0.085), (0.4, 0.83)):
-        spread = math.sqrt(share * (1 - share) / made.numel())
-        assert abs((made == np.float32(value)).double().mean() - share) < 5 * spread
+    for value, fraction in ((0.0, 0.085), (1.0, 0.085), (0.4, 0.83)):
+        spread = math.sqrt(fraction * (1 - fraction) / made.numel())
+        assert abs((made == np.float32(value)).double().mean() - fraction) < 5 * spread
 
 
 @pytest.mark.parametrize("height, width", [(28, 28), (9, 12)])
-def test_glass_blur_is_the_plain_loop(height, width):
+def test_glass_blur_equals_the_plain_loop(height, width):
     x = images(height=height, width=width)
     delta, made = given("glass_blur", x)
 
-    def one(image, numbers, rounded=lambda image: image):
-        image, numbers = rounded(blurred(image, (0.7, 0))), iter(numbers)
+    def one(image, uniforms, rounded=lambda image: image):
+        image, uniforms = rounded(blurred(image, (0.7, 0))), iter(uniforms)
         for _ in range(2):
             for row in range(height - 1, 1, -1):
                 for column in range(width - 1, 1, -1):
-                    swap, down, right = (int(bit) for bit in f"{int(8 * next(numbers)):03b}")
+                    swap, down, right = (int(bit) for bit in f"{int(8 * next(uniforms)):03b}")
                     if swap:
                         other = row - down, column - right
                         image[row, column], image[other] = image[other], image[row, column]
         return rounded(blurred(image, (0.7, 0)))
 
     def to_bytes(image):
-        """As the published sets are kept, and as their loop swaps pixels."""
+        """The published sets are truncated to bytes, before their loop swaps pixels and after."""
         return np.floor(255 * image) / 255
 
     assert_close(made, map(one, x[:, 0].numpy(), delta))
-    published = np.stack([one(image, numbers, to_bytes) for image, numbers in zip(x[:, 0].numpy(), delta, strict=True)])
-    assert (made - published).min() > -1e-12 and (made - published).max() < 2 / 255  # two times cut down to a byte
+    published = np.stack(
+        [one(image, uniforms, to_bytes) for image, uniforms in zip(x[:, 0].numpy(), delta, strict=True)]
+    )
+    assert (made - published).min() > -1e-12 and (made - published).max() < 2 / 255  # truncated to bytes twice
     assert delta.shape[1] == 2 * (height - 2) * (width - 2)
-    # the eight choices are alike: 5 standard deviations
+    # the eight choices are equally likely: 5 standard deviations
     drawn = mnist_c("glass_blur").sample(KEY, INDEX, 20, shape=(1, 28, 28))
-    shares = np.bincount((8 * drawn).long().flatten(), minlength=8) / drawn.numel()
-    np.testing.assert_allclose(shares, 1 / 8, atol=5 * math.sqrt(7 / 64 / drawn.numel()))
+    fractions = np.bincount((8 * drawn).long().flatten(), minlength=8) / drawn.numel()
+    np.testing.assert_allclose(fractions, 1 / 8, atol=5 * math.sqrt(7 / 64 / drawn.numel()))
 
 
-def test_glass_blur_spreads_a_point_up_and_down_alone():
+def test_glass_blur_spreads_a_point_up_and_down_only():
     x = torch.zeros(1, 1, 28, 28, dtype=torch.float64)
     x[0, 0, 15, 9] = 1
     kernel = mnist_c("glass_blur")
@@ -119,8 +121,8 @@ def test_motion_blur_is_a_mean_along_a_direction(height, width):
     delta, made = given("motion_blur", x)
     weights = np.exp(-(np.arange(21) ** 2) / 18)
 
-    def one(image, number):
-        angle = math.radians(90 * number[0] - 45)
+    def one(image, uniform):
+        angle = math.radians(90 * uniform[0] - 45)
         total = np.zeros_like(image)
         for i, weight in enumerate(weights / weights.sum()):
             down, right = math.ceil(i * math.sin(angle) - 0.5), math.ceil(i * math.cos(angle) - 0.5)
@@ -133,7 +135,7 @@ def test_motion_blur_is_a_mean_along_a_direction(height, width):
     assert_close(made, map(one, x[:, 0].numpy(), delta))
 
 
-def test_motion_blur_of_a_point_goes_to_one_side_at_up_to_45_degrees():
+def test_motion_blur_spreads_a_point_to_one_side_at_up_to_45_degrees():
     x = torch.zeros(300, 1, 61, 61, dtype=torch.float64)
     x[:, :, 30, 40] = 1
     delta, made = given("motion_blur", x)
@@ -147,9 +149,9 @@ def test_motion_blur_of_a_point_goes_to_one_side_at_up_to_45_degrees():
 
 
 @pytest.mark.parametrize("height, width", [(28, 28), (16, 21)])
-def test_warps_are_scipys(height, width):
+def test_warps_equal_scipys(height, width):
     x = images(12, height=height, width=width)
-    x[:, :, 0] = 0.7  # the edge meets the black outside
+    x[:, :, 0] = 0.7  # an edge that is not black
     cosine, sine = math.cos(0.4), math.sin(0.4)
     matrices = {
         "shear": lambda u: ([[cosine, 0], [-sign(u[0]) * sine, 1]],),
@@ -162,7 +164,7 @@ def test_warps_are_scipys(height, width):
         assert_close(made, (warped(image, *warp(u)) for image, u in zip(x[:, 0].numpy(), delta, strict=True)))
 
 
-def test_what_the_warps_do_to_simple_pictures():
+def test_warps_of_simple_pictures():
     x = torch.zeros(2, 1, 28, 28, dtype=torch.float64)
     x[:, :, :, 13:15] = 1  # a column, which leans
     either = torch.tensor([[0.2], [0.7]])
@@ -183,11 +185,11 @@ def test_what_the_warps_do_to_simple_pictures():
 
 
 @pytest.mark.parametrize("name, count", [("shear", 1), ("rotate", 1), ("translate", 2)])
-def test_signs_are_even_and_independent(name, count):
+def test_signs_are_balanced_and_independent(name, count):
     signs = mnist_c(name).sample(KEY, torch.arange(4000), 1)[0].numpy() >= 0.5
     assert signs.shape == (4000, count)
-    for share in (*signs.mean(0), (signs[:, 0] == signs[:, -1]).mean() if count == 2 else 0.5):
-        assert abs(share - 0.5) < 5 * 0.5 / math.sqrt(4000)
+    for fraction in (*signs.mean(0), (signs[:, 0] == signs[:, -1]).mean() if count == 2 else 0.5):
+        assert abs(fraction - 0.5) < 5 * 0.5 / math.sqrt(4000)
 
 
 def test_brightness_and_stripe():
@@ -200,15 +202,15 @@ def test_brightness_and_stripe():
     assert torch.equal(striped, expected)
 
 
-def plasma(numbers, side=256):
+def plasma(uniforms, side=256):
     """Diamond-square, a value at a time; the plain definition on a torus."""
-    field, numbers, step, wibble = np.zeros((side, side)), iter(numbers), side, 100.0
+    field, uniforms, step, wibble = np.zeros((side, side)), iter(uniforms), side, 100.0
 
     def fill(row, column, neighbours):
         for y in range(row, side, step):
             for x in range(column, side, step):
                 mean = sum(field[(y + dy) % side, (x + dx) % side] for dy, dx in neighbours) / 4
-                field[y, x] = mean + wibble * (2 * next(numbers) - 1) * wibble
+                field[y, x] = mean + wibble * (2 * next(uniforms) - 1) * wibble
 
     while step >= 2:
         half = step // 2
@@ -224,15 +226,15 @@ def test_fog_is_the_formula_on_a_plasma():
     x = images(2)
     x[1] *= 0.4
     delta, made = given("fog", x)
-    fields = [plasma(numbers) for numbers in delta]
+    fields = [plasma(uniforms) for uniforms in delta]
     for image, field, result in zip(x[:, 0].numpy(), fields, made, strict=True):
         m = image.max()
         np.testing.assert_allclose(result, (image + 3 * field[:28, :28]) * m / (m + 3), atol=1e-9)
-    whole = fog._plasma(torch.tensor(delta), 256, 256).numpy()
-    np.testing.assert_allclose(whole, fields, atol=1e-9)
-    assert whole.min((1, 2)).tolist() == [0, 0] and whole.max((1, 2)).tolist() == [1, 1]
+    full = fog._plasma(torch.tensor(delta), 256, 256).numpy()
+    np.testing.assert_allclose(full, fields, atol=1e-9)
+    assert full.min((1, 2)).tolist() == [0, 0] and full.max((1, 2)).tolist() == [1, 1]
     odd = fog._plasma(torch.tensor(delta), 9, 30).numpy()
-    np.testing.assert_array_equal(odd, whole[:, :9, :30])
+    np.testing.assert_array_equal(odd, full[:, :9, :30])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
@@ -247,8 +249,8 @@ def test_spatter_is_mud_on_a_mask():
     x = images(8)
     delta, made = given("spatter", x)
 
-    def one(image, numbers):
-        layer = blurred(stats.norm(0.65, 0.3).ppf(numbers.reshape(28, 28) + 2**-25), 1)
+    def one(image, uniforms):
+        layer = blurred(stats.norm(0.65, 0.3).ppf(uniforms.reshape(28, 28) + 2**-25), 1)
         mask = blurred((layer > 0.65).astype(float), 1.5)
         mask[mask < 0.8] = 0
         return image * (1 - mask) + 63 / 255 * mask
@@ -275,8 +277,8 @@ def test_dotted_line_is_every_other_pair_of_columns_of_a_line(height, width):
     x = images(10, height=height, width=width)
     delta, made = given("dotted_line", x)
 
-    def one(image, numbers):
-        line = stroke(0, int((height - 1) * numbers[0]), width - 1, int((height - 1) * numbers[1]), height, width)
+    def one(image, uniforms):
+        line = stroke(0, int((height - 1) * uniforms[0]), width - 1, int((height - 1) * uniforms[1]), height, width)
         line[:, [column for column in range(width) if column % 4 in (0, 1)]] = 0
         return np.minimum(image + line, 1)
 
@@ -288,9 +290,9 @@ def test_zigzag_is_drawn_segment_by_segment(height, width):
     x = images(30, height=height, width=width)
     delta, made = given("zigzag", x)
 
-    def one(image, numbers):
-        r0 = int((height - 1) * numbers[0])
-        r1 = r0 - 5 + int(10 * numbers[1])
+    def one(image, uniforms):
+        r0 = int((height - 1) * uniforms[0])
+        r1 = r0 - 5 + int(10 * uniforms[1])
         run = width - 5
         length, angle = math.hypot(run, r1 - r0), math.atan2(r1 - r0, run)
         corners, number = [(0, 0)], 0
@@ -327,14 +329,14 @@ def test_the_intensity_of_a_line():
 
 
 @pytest.mark.parametrize("name, largest", [("dotted_line", (26, 26)), ("zigzag", (26, 9))])
-def test_heights_are_drawn_evenly(name, largest):
+def test_heights_are_drawn_uniformly(name, largest):
     drawn = mnist_c(name).sample(KEY, torch.arange(20000), 1)[0].double()
     for part, most in zip(drawn.T, largest, strict=True):
         counts = np.bincount(((most + 1) * part).long())
         assert len(counts) == most + 1 and stats.chisquare(counts).pvalue > 0.001
 
 
-def test_canny_edges_are_scikit_images(data_root):
+def test_canny_edges_equal_scikit_images(data_root):
     feature = pytest.importorskip("skimage.feature", reason="scikit-image is not installed")
     digits = rp.data.load("mnist", "test", data_root).x[:500]
     for x in (digits.double(), digits, images(30), images(9, height=40, width=11), torch.rand(20, 1, 28, 28)):

@@ -1,4 +1,4 @@
-"""Noise: its laws, and what it does with the delta that it is given."""
+"""Noise: its distributions, and its effect for a given delta."""
 
 import math
 
@@ -26,7 +26,7 @@ def test_gaussian_noise():
     assert drawn.min() == 0 and drawn.max() == 1  # clamped
 
 
-def test_every_value_has_noise_of_its_own():
+def test_every_value_has_independent_noise():
     delta = GaussianNoise(1.0).sample(0, INDEX, 40, shape=SHAPE).double().flatten(0, 1)
     correlation = torch.corrcoef(delta.T)
     correlation.fill_diagonal_(0)
@@ -54,7 +54,7 @@ def test_shot_noise_is_the_poisson_quantile():
     ours = kernel(x, delta).flatten(2)
     # a quantile at the very edge of a step may fall on either side
     assert ((ours - expected).abs() < 1e-6).double().mean() > 0.999
-    assert (ours[..., 0] == 0).all()  # black stays black
+    assert (ours[..., 0] == 0).all()  # black is unchanged
 
 
 def test_fewer_photons_are_noisier():

@@ -58,9 +58,9 @@ def test_the_cube_is_mapped_onto_delta(kernel, lower, upper, dtype):
     assert unit.bounds_for(shape).unique().tolist() == [-1, 1] and unit.radius_for(shape).unique().item() == 1
     assert unit.centre_for(shape).count_nonzero() == 0
     below = upper - 2**-24 * (upper == 1)  # [0, 1) of the corruptions ends before 1
-    for share in (0.0, 0.25, 0.5, 1.0):
-        own = (lower + share * (upper - lower)).minimum(below).to(dtype)
-        delta = torch.full((4, len(lower)), 2 * share - 1, dtype=dtype)
+    for fraction in (0.0, 0.25, 0.5, 1.0):
+        own = (lower + fraction * (upper - lower)).minimum(below).to(dtype)
+        delta = torch.full((4, len(lower)), 2 * fraction - 1, dtype=dtype)
         torch.testing.assert_close(
             unit(x, delta), kernel(x, kernel.project(own.repeat(4, 1), shape)), atol=3e-6, rtol=0
         )
@@ -73,7 +73,7 @@ def test_draws_are_those_of_the_kernel(kernel, lower, upper):
     delta = unit.sample(5, INDEX, 3, shape=shape)
     assert delta.dtype == torch.float32 and delta.shape == (3, 4, len(lower)) and delta.abs().max() <= 1
     assert torch.equal(unit.draw(x, key=5, index=INDEX, draws=3), unit(x, delta))
-    if isinstance(kernel, Compose):  # which draws some parts under keys of their own
+    if isinstance(kernel, Compose):  # which draws some parts under other keys
         return
     lower, upper = torch.tensor([lower, upper], dtype=torch.float64)
     own = kernel.sample(5, INDEX, 3, shape=shape).double()
@@ -114,7 +114,7 @@ def test_delta_beyond_the_cube():
 
 
 def test_bounds_by_hand():
-    """Of laws that have no box, they are those of the box around, or none."""
+    """Of distributions on other sets than boxes, those of the enclosing box, or none."""
     shape = (1, 2, 2)
     for ball in (L1Ball(0.5), L2Ball(0.5), LinfBall(0.5)):
         assert ball.bounds_for(shape).tolist() == [[-0.5] * 4, [0.5] * 4]
@@ -127,7 +127,7 @@ def test_bounds_by_hand():
 @pytest.mark.parametrize(
     "kernel", [GaussianNoise(), L2Ball(0.1), L1Ball(0.1), Compose([Brightness(), L2Ball(0.1)])], ids=repr
 )
-def test_other_laws_cannot_be_normalised(kernel):
+def test_other_distributions_cannot_be_normalised(kernel):
     with pytest.raises(ValueError, match="kernel: expected one whose delta is uniform between bounds"):
         kernel.normalised()
 
@@ -157,9 +157,6 @@ def test_a_label_aware_kernel_takes_the_end_of_the_cube():
     assert kernel.normalised()(images(), torch.ones(4, 3)).isfinite().all()
 
 
-# one delta for all
-
-
 SHARED = [
     [Brightness((0, 5)), Contrast((0, 4))], [Rotation(30), Brightness(0.4), Gamma((0, 1))],
     [Contrast((0, 4)), MnistC("motion_blur")], [LinfBall(0.1, clamp=True), ImpulseNoise(0.1)],
@@ -168,8 +165,8 @@ SHARED = [
 
 
 @pytest.mark.parametrize("parts", SHARED, ids=repr)
-def test_one_delta_goes_to_kernels_of_different_ranges(parts):
-    """R equation 6.1: G_1(G_2(x, delta), delta), each with the delta of its own range that lies as far along."""
+def test_kernels_with_different_ranges_share_one_delta(parts):
+    """R equation 6.1: G_1(G_2(x, delta), delta), each with the delta at the same relative position in its own range."""
     kernel, x = Compose(parts, shared=True), images()
     shape = tuple(x.shape[1:])
     q = parts[0].dim_for(shape)
@@ -197,6 +194,6 @@ def test_the_gradient_of_one_delta_against_finite_differences():
     assert kernel.dim == 1 and kernel.normalised().dim == 1
 
 
-def test_parts_of_one_law_keep_their_range():
+def test_parts_with_equal_distributions_keep_their_range():
     kernel = Compose([Brightness((0, 5)), Contrast((0, 5))], shared=True)
     assert kernel.bounds_for(None).tolist() == [[0.0], [5.0]]

@@ -1,4 +1,4 @@
-"""Colour and light: what each kernel makes of colours that one can work out by hand."""
+"""Colour and light: each kernel on colours whose result is known by hand."""
 
 import math
 
@@ -64,7 +64,7 @@ def test_a_range_beyond_the_limits(kernel, wrong, limits):
         kernel(wrong)
 
 
-def test_a_number_is_cut_to_what_makes_sense():
+def test_a_number_is_limited_to_the_valid_range():
     for kernel, lowest in ((Brightness(2), -1), (Gamma(3.0), -1), (Decolourise(0.5), 0), (Blur(2), 0), (Fog(1), 0)):
         delta = kernel.sample(0, torch.arange(2000), 1)[..., 0]
         assert lowest <= delta.min() < lowest + 0.01
@@ -120,14 +120,14 @@ def test_blur_spreads_a_point_as_a_gaussian():
     close(under(Blur(), torch.full((1, 3, 8, 9), 0.7), 1.5), torch.full((1, 3, 8, 9), 0.7))
 
 
-def test_blur_wants_images_larger_than_its_radius():
+def test_blur_needs_images_larger_than_its_radius():
     assert under(Blur(1.5), noise(1, 1, 6, 6), 1.0).shape == (1, 1, 6, 6)
     with pytest.raises(ValueError, match="x: blur expected images larger than the blur's radius 5"):
         under(Blur(1.5), noise(1, 1, 5, 6), 1.0)
     assert under(Blur(0.3), noise(1, 1, 2, 2), 0.3).shape == (1, 1, 2, 2)
 
 
-def test_fog_veils_towards_the_brightest_value():
+def test_fog_blends_towards_the_brightest_value():
     x = noise(2, 3, 16, 16)
     kernel = Fog(0.8)
     delta = kernel.sample(0, torch.arange(2), 1)[0]
@@ -161,9 +161,9 @@ def digits():
     return x
 
 
-def on(colours, share):
+def on(colours, weight):
     """Digits [B, 1, H, W] in white on backgrounds [B, 3]."""
-    return share + (1 - share) * colours[:, :, None, None]
+    return weight + (1 - weight) * colours[:, :, None, None]
 
 
 def test_a_grey_digit_on_a_colour(digits):
@@ -194,14 +194,14 @@ def test_blue_becomes_reds():
     assert (colours[:, 0] >= 0.5).all() and (colours[:, 1:] <= 0.3).all()
 
 
-def test_a_background_that_is_told(digits):
+def test_a_given_background_colour(digits):
     blue = torch.tensor([[0.0, 0.0, 1.0]])
-    told, seen = BackgroundColour(source=(0, 0, 1)), BackgroundColour(source="corner")
-    coloured, colours = on(blue, digits), told.sample(0, torch.arange(40), 2)
-    close(told(coloured, colours), seen(coloured, colours))
+    given, found = BackgroundColour(source=(0, 0, 1)), BackgroundColour(source="corner")
+    coloured, colours = on(blue, digits), given.sample(0, torch.arange(40), 2)
+    close(given(coloured, colours), found(coloured, colours))
     covered = coloured.clone()
     covered[..., 0, 0] = 1  # a digit over the corner
-    close(told(covered, colours)[..., 1:, 1:], told(coloured, colours)[..., 1:, 1:])
+    close(given(covered, colours)[..., 1:, 1:], given(coloured, colours)[..., 1:, 1:])
 
 
 def test_channels_may_be_fixed(digits):
@@ -233,7 +233,7 @@ def test_errors_of_background_colour(arguments, message):
         BackgroundColour(*arguments)
 
 
-def test_a_background_wants_the_images_that_its_source_has(digits):
+def test_a_background_needs_the_channels_of_its_source(digits):
     with pytest.raises(ValueError, match="expected RGB images, 3 channels"):
         BackgroundColour.any_to_any()(digits, torch.rand(40, 3))
     with pytest.raises(ValueError, match="expected grey images, 1 channel"):

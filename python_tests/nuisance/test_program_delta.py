@@ -42,7 +42,7 @@ def test_dim(name, dim):
 
 
 @pytest.mark.parametrize("name", IMAGE_WIDE)
-def test_dim_of_those_with_a_component_for_each_value(name):
+def test_dim_with_a_component_for_each_value(name):
     kernel = KERNELS[name](0.5)
     assert kernel.dim_for((3, *WIDE)) == 3 * 9 * 11
     missing = f"shape: {name} has a component of delta for each value of the image: expected \\(C, H, W\\), got None"
@@ -107,7 +107,7 @@ def test_nan_is_not_in_delta(kernel, channels):
 
 
 @those(lambda kernel, channels: is_box(kernel))
-def test_what_is_outside_delta_is_refused_and_projected(kernel, channels):
+def test_values_outside_delta_are_rejected_and_projected(kernel, channels):
     x = images(channels)
     shape = tuple(x.shape[1:])
     delta = kernel.sample(1, INDEX, 2, shape=shape)
@@ -161,7 +161,7 @@ def test_projection_is_the_nearest_point(kernel, channels, dtype):
     assert torch.equal(kernel.project(outside[1], shape), projected[1])
 
 
-def test_projection_wants_its_shape():
+def test_projection_checks_the_shape():
     for wrong in (torch.zeros(3, 5), torch.zeros(2), torch.zeros(1, 1, 1, 2)):
         with pytest.raises(ValueError, match="delta: expected shape"):
             Translation().project(wrong)
@@ -178,7 +178,7 @@ def test_projection_wants_its_shape():
     (LinfBall(0.25), [0.25] * 99),
     (L2Ball(2.0), [2.0] * 99),
     (ImpulseNoise(), [0.5] * 99),
-    (GaussianNoise(0.25), [1.0] * 99),  # no end
+    (GaussianNoise(0.25), [1.0] * 99),  # unbounded
 ], ids=repr)  # fmt: skip
 def test_radius(kernel, radius):
     found = kernel.radius_for((1, *WIDE))
@@ -190,14 +190,14 @@ def test_radius(kernel, radius):
         assert torch.equal(kernel.radius_for(None), found)
 
 
-def leaves_alone(kernel, channels):
-    """Whether 0 is in Delta and said to change nothing."""
+def contains_the_identity(kernel, channels):
+    """Whether 0 is in Delta and documented to be the identity."""
     zero = torch.zeros(1, kernel.dim_for((channels, *WIDE)))
-    said = kernel.program.steps[0].name not in ("background_colour", "impulse_noise", "shot_noise")
-    return said and torch.equal(kernel.project(zero, (channels, *WIDE)), zero)
+    documented = kernel.program.steps[0].name not in ("background_colour", "impulse_noise", "shot_noise")
+    return documented and torch.equal(kernel.project(zero, (channels, *WIDE)), zero)
 
 
-@those(leaves_alone)
+@those(contains_the_identity)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_zero_changes_nothing(kernel, channels, dtype):
     zero = torch.zeros(6, kernel.dim_for((channels, *WIDE)), dtype=dtype)

@@ -6,6 +6,7 @@ import pickle
 import pytest
 import torch
 
+from python_tests.support.kernels import gradient_of_draw
 from python_tests.support.program_kernels import (
     EPS,
     INDEX,
@@ -62,16 +63,16 @@ def test_a_draw_is_the_call_with_the_sample(kernel, channels, dtype):
 
 
 @every_kernel
-def test_a_draw_depends_on_nothing_but_key_index_and_number(kernel, channels):
+def test_a_draw_depends_on_key_id_and_draw_index_only(kernel, channels):
     x = images(channels)
-    whole = kernel.draw(x, key=1, index=INDEX, draws=4)
+    full = kernel.draw(x, key=1, index=INDEX, draws=4)
     order = torch.tensor([3, 5, 0, 2, 1, 4])
-    assert torch.equal(kernel.draw(x[order], key=1, index=INDEX[order], draws=4), whole[:, order])
+    assert torch.equal(kernel.draw(x[order], key=1, index=INDEX[order], draws=4), full[:, order])
     split = [kernel.draw(x[part], key=1, index=INDEX[part], draws=4) for part in (slice(0, 1), slice(1, 6))]
-    assert torch.equal(torch.cat(split, 1), whole)
-    chunks = [kernel.draw(x, key=1, index=INDEX, draws=torch.tensor(numbers)) for numbers in ([0], [1, 2], [3])]
-    assert torch.equal(torch.cat(chunks), whole)
-    assert torch.equal(kernel.draw(x, key=1, index=INDEX, draws=torch.tensor([3, 1])), whole[[3, 1]])
+    assert torch.equal(torch.cat(split, 1), full)
+    chunks = [kernel.draw(x, key=1, index=INDEX, draws=torch.tensor(chunk)) for chunk in ([0], [1, 2], [3])]
+    assert torch.equal(torch.cat(chunks), full)
+    assert torch.equal(kernel.draw(x, key=1, index=INDEX, draws=torch.tensor([3, 1])), full[[3, 1]])
     samples = kernel.sample(1, INDEX, 4, shape=x.shape[1:])
     some = kernel.sample(1, INDEX[order], torch.tensor([2, 0]), shape=x.shape[1:])
     assert torch.equal(some, samples[[2, 0]][:, order])
@@ -91,20 +92,17 @@ def test_a_draw_may_be_written_into_a_tensor(kernel, channels):
 
 @every_kernel
 def test_gradients_flow_through_a_draw(kernel, channels):
-    x = images(channels).requires_grad_()
+    x = images(channels)
     delta = kernel.sample(1, INDEX, 2, shape=x.shape[1:])
-    drawn, called = kernel.draw(x, key=1, index=INDEX, draws=2), kernel(x, delta)
-    assert torch.equal(drawn, called)
-    weights = torch.linspace(-1, 1, drawn.numel()).view(drawn.shape)
-    (through_draw,), (through_call,) = (torch.autograd.grad((out * weights).sum(), x) for out in (drawn, called))
-    assert torch.equal(through_draw, through_call) and through_draw.isfinite().all()
-    assert through_draw.any() != (kernel.program.steps[0].name == "shot_noise")  # its counts jump
+    gradient, _ = gradient_of_draw(kernel, x, delta, INDEX)
+    assert gradient.isfinite().all()
+    assert gradient.any() != (kernel.program.steps[0].name == "shot_noise")  # its counts are piecewise constant
     with torch.no_grad():
-        assert torch.equal(kernel.draw(x, key=1, index=INDEX, draws=2), drawn)
+        assert torch.equal(kernel.draw(x.requires_grad_(), key=1, index=INDEX, draws=2), kernel(x, delta))
 
 
 @every_kernel
-def test_every_backend_can_be_asked_for(kernel, channels):
+def test_every_backend(kernel, channels):
     x = images(channels)
     drawn, defined = (kernel.draw(x, key=1, index=INDEX, draws=2, backend=name) for name in (None, "reference"))
     torch.testing.assert_close(drawn, defined, atol=1e-5, rtol=0)
@@ -113,7 +111,7 @@ def test_every_backend_can_be_asked_for(kernel, channels):
 
 
 @every_kernel
-def test_pixels_outside_0_1_are_refused(kernel, channels):
+def test_pixels_outside_0_1_are_rejected(kernel, channels):
     x = images(channels)
     delta = kernel.sample(0, INDEX, 1, shape=x.shape[1:])
     for value in (-0.01, 1.01, math.nan, math.inf):
@@ -128,7 +126,7 @@ def test_pixels_outside_0_1_are_refused(kernel, channels):
 
 
 @every_kernel
-def test_a_kernel_goes_to_other_processes(kernel, channels):
+def test_a_kernel_can_be_pickled(kernel, channels):
     x = images(channels)
     arrived = pickle.loads(pickle.dumps(kernel))
     assert torch.equal(arrived.draw(x, key=0, index=INDEX), kernel.draw(x, key=0, index=INDEX))
@@ -150,7 +148,7 @@ def test_a_kernel_in_a_compiled_function(kernel):
 
 
 @every_kernel
-def test_no_image_is_fine(kernel, channels):
+def test_an_empty_batch(kernel, channels):
     x = images(channels)[:0]
     assert kernel.draw(x, key=0, index=INDEX[:0], draws=2).shape == (2, 0, *kernel.shape_after(tuple(x.shape[1:])))
 
@@ -186,7 +184,7 @@ def test_any_number_of_channels(kernel, shape):
     ("blur", (1, 5, 40), "x: blur expected images larger than the blur's radius 5, got [1, 5, 40]"),
     ("rotation", (1, 0, 5), "x: expected images with pixels, got shape [2, 1, 0, 5]"),
 ])  # fmt: skip
-def test_images_that_a_kernel_cannot_take(name, shape, message):
+def test_images_of_a_wrong_shape(name, shape, message):
     x, kernel = torch.zeros(2, *shape), KERNELS[name]()
     for call in (lambda: kernel(x, torch.zeros(2, kernel.dim)), lambda: kernel.draw(x, key=0, index=torch.arange(2))):
         with pytest.raises(ValueError) as caught:
@@ -223,6 +221,6 @@ def test_repr(kernel, text):
 
 
 @every_kernel
-def test_the_command_line_reads_a_repr_back(kernel, channels):
+def test_repr_is_valid_on_the_command_line(kernel, channels):
     (same,) = build_sum(repr(kernel), KERNELS)
     assert same.program == kernel.program

@@ -9,8 +9,8 @@ from scipy.special import ndtri
 
 from python_tests.support.philox import plain_philox
 from robustperf.ops import draws
+from robustperf.ops.philox import philox as reference_philox
 from robustperf.ops.reference.draws import _normal
-from robustperf.ops.reference.philox import philox as reference_philox
 
 OP = "draws"
 M = 0xFFFFFFFF

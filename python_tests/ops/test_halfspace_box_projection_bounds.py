@@ -27,11 +27,11 @@ def problem(dim, dtype, seed=0, batch=6, free=False):
     x = torch.lerp(lower, upper, torch.rand(batch, dim, generator=g, dtype=torch.float64))
     w = torch.randn(batch, dim, generator=g, dtype=torch.float64)
     room = (w.abs() * torch.where(w > 0, upper - x, x - lower)).sum(1)
-    share = 0.05 + 0.9 * torch.rand(batch, generator=g, dtype=torch.float64)
+    fraction = 0.05 + 0.9 * torch.rand(batch, generator=g, dtype=torch.float64)
     if free:
         upper[::3], lower[1::3] = inf, -inf
     lower, upper, x, w = (value.to(dtype) for value in (lower, upper, x, w))
-    return x.clamp(lower, upper), w, share * room, lower, upper
+    return x.clamp(lower, upper), w, fraction * room, lower, upper
 
 
 def least(x, w, c, norm, lower, upper):

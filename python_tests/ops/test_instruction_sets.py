@@ -1,5 +1,4 @@
-"""One instruction set's results are another's, bit for bit; each runs in a process of its own, which ROBUSTPERF_CPU
-tells what to take."""
+"""All instruction sets give the same bits. Each runs in a process of its own, where ROBUSTPERF_CPU selects it."""
 
 import os
 import subprocess
@@ -13,7 +12,7 @@ native = pytest.importorskip("robustperf._native", exc_type=ImportError)
 INPUTS = """
 import math, sys, torch
 from robustperf import _native, nuisance, ops
-from robustperf.ops.line_search_step import FIELD, new_search
+from robustperf.ops.search_state import FIELD, new_search
 
 given = torch.load(sys.argv[1], weights_only=True)
 out = {}
@@ -61,7 +60,7 @@ for dtype in (torch.float32, torch.float64):
         rows, places = rows[going], places[going]
         if not len(rows):
             break
-        # a model in Python, so that torch's own choice of instructions has no part in it
+        # a model in Python, so that torch's own choice of instructions makes no difference
         place = state[rows, FIELD["step"]]
         root = given["roots"][rows, state[rows, FIELD["line"]].long()]
         logits = torch.stack([root - place + (root - place) ** 3, torch.zeros_like(place)], 1).to(dtype)
@@ -85,7 +84,7 @@ for name, (channels, kernels) in given["kernels"].items():
 torch.save({"isa": _native.isa(), "isas": _native.isas(), "out": out, "near": near}, sys.argv[2])
 """
 
-# what the script makes a program of: channels, and the calls of robustperf.nuisance
+# of each program: channels, and the calls of robustperf.nuisance that it is composed of
 KERNELS = {
     **{call: (channels, [call]) for channels, calls in {
         3: ["Brightness(0.6)", "Contrast(0.6)", "Saturation(0.6)", "Decolourise()", "Hue(0.5)", "Gamma(0.7)",
@@ -154,7 +153,7 @@ def results(tmp_path_factory):
     return found
 
 
-def test_the_forced_one_is_the_one_in_use(results):
+def test_the_selected_one_is_in_use(results):
     assert native.isas()[0] == "baseline" and native.isa() in native.isas()
     if not os.environ.get("ROBUSTPERF_CPU"):
         assert native.isa() == native.isas()[-1], "the widest one by default"
@@ -164,13 +163,13 @@ def test_the_forced_one_is_the_one_in_use(results):
 
 def test_all_agree_bit_for_bit(results):
     if len(results) < 2:
-        pytest.skip(f"this processor has {', '.join(results)} alone")
+        pytest.skip(f"this processor has only {', '.join(results)}")
     baseline = results["baseline"]["out"]
     assert len(baseline) > 100
     for isa, found in results.items():
         assert found["out"].keys() == baseline.keys()
-        parted = [name for name, value in found["out"].items() if not torch.equal(bits(value), bits(baseline[name]))]
-        assert not parted, f"{isa} differs from the baseline"
+        different = [name for name, value in found["out"].items() if not torch.equal(bits(value), bits(baseline[name]))]
+        assert not different, f"{isa} differs from the baseline"
 
 
 def test_gradients_of_a_nuisance_agree_but_for_the_order_of_sums(results):
@@ -201,14 +200,14 @@ def test_what_they_agree_on_is_not_trivial(results):
     assert out["closest torch.float64"].isfinite().all(1).sum() > 20
 
 
-def test_a_name_that_is_none_is_an_error_of_the_import():
+def test_an_unknown_name_fails_the_import():
     run = start("nonsense", "-c", "import robustperf")
-    assert run.returncode != 0, "the reference would have taken over in silence"
+    assert run.returncode != 0, "the reference would have replaced it silently"
     assert "ROBUSTPERF_CPU" in run.stderr and "'nonsense'" in run.stderr
     assert all(isa in run.stderr for isa in native.isas())
 
 
-def test_an_empty_name_is_no_name():
+def test_an_empty_name_selects_the_widest():
     code = (
         "import sys\nfrom importlib.util import module_from_spec, spec_from_file_location\n"
         "spec = spec_from_file_location('_native', sys.argv[1])\n"

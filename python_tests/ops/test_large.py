@@ -1,5 +1,5 @@
-"""Tensors of more than 2^31 elements: places are counted in 64 bits. Memory that nobody writes to is not there, so that
-the few numbers that count stand in zeros that cost nothing."""
+"""Tensors of more than 2^31 elements, which need indices of 64 bits. The system allocates only the pages that are
+written, so the zeros around the few numbers that matter cost nothing."""
 
 import math
 
@@ -7,18 +7,18 @@ import numpy as np
 import torch
 
 from robustperf import ops
-from robustperf.ops.line_search_step import FIELD, new_search
+from robustperf.ops.search_state import FIELD, new_search
 
 MANY = 2**31
 
 
 def zeros(*shape, dtype=torch.float32):
-    """Zeros of the system, which takes memory for those that are written to."""
+    """Zeros whose pages are allocated when they are written."""
     size = math.prod(shape) * torch.finfo(dtype).bits // 8
     return torch.from_numpy(np.zeros(size, dtype=np.uint8)).view(dtype).view(shape)
 
 
-def test_best_of_k_sees_the_last_of_many_logits():
+def test_best_of_k_reads_the_last_of_many_logits():
     draws, batch, classes = 2, 4, MANY // 8 + 16
     logits = zeros(draws, batch, classes, dtype=torch.bfloat16)
     assert logits.numel() > MANY

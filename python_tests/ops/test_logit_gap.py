@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from robustperf.ops import logit_gap
-from robustperf.ops.logit_gap import rounding_allowance
+from robustperf.ops.logit_gap import rounding_tolerance_of
 
 OP = "logit_gap"
 UNIT = {torch.float32: 2.0**-23, torch.float64: 2.0**-52, torch.bfloat16: 2.0**-7, torch.float16: 2.0**-10}
@@ -101,7 +101,7 @@ def test_by_hand(backend, device, row, label, gap):
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_a_crossing_counts_beyond_the_allowance(backend, device, dtype):
+def test_a_crossing_counts_beyond_the_rounding_tolerance(backend, device, dtype):
     one, label, allowed = 1.0, torch.tensor([0], device=device), ALLOWED[dtype]
     for units, crossed in ((0, False), (allowed - 1, False), (allowed + 1, True), (allowed + 4, True)):
         # 1 is the largest logit: below it the spacing is half a unit, which is exact in every dtype
@@ -110,7 +110,7 @@ def test_a_crossing_counts_beyond_the_allowance(backend, device, dtype):
         assert (logit_gap(logits, label, backend=backend).item() < 0) is crossed
 
 
-def test_an_infinite_logit_leaves_the_allowance_to_the_finite_ones(backend, device):
+def test_an_infinite_logit_leaves_the_tolerance_to_the_finite_ones(backend, device):
     logits = torch.tensor([[5.0, 5.0, -inf]], device=device)
     gap = logit_gap(logits, torch.tensor([0], device=device), backend=backend)
     assert gap.item() == 32 * 5 * 2.0**-23
@@ -173,7 +173,7 @@ def test_errors_name_the_argument_and_what_it_got(logits, label, wanted, error, 
         logit_gap(logits, label, backend=wanted)
 
 
-def test_the_allowance_is_of_the_precision_that_convolutions_may_have():
+def test_the_rounding_tolerance_is_of_the_precision_that_convolutions_may_have():
     class OnGpu:
         is_cuda, dtype = True, torch.float32
 
@@ -181,9 +181,9 @@ def test_the_allowance_is_of_the_precision_that_convolutions_may_have():
     try:
         for allowed, units in ((True, 4 * 2.0**-10), (False, 32 * 2.0**-23)):
             torch.backends.cudnn.allow_tf32 = allowed
-            assert rounding_allowance(OnGpu()) == units
-            assert rounding_allowance(torch.zeros(1, 2)) == 32 * 2.0**-23
+            assert rounding_tolerance_of(OnGpu()) == units
+            assert rounding_tolerance_of(torch.zeros(1, 2)) == 32 * 2.0**-23
     finally:
         torch.backends.cudnn.allow_tf32 = before
     OnGpu.dtype = torch.float64
-    assert rounding_allowance(OnGpu()) == 32 * 2.0**-52
+    assert rounding_tolerance_of(OnGpu()) == 32 * 2.0**-52

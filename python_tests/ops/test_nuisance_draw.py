@@ -1,4 +1,4 @@
-"""Draws on the way through an image: those of `nuisance_sample` put through `nuisance`, bit for bit."""
+"""Draws within one pass over an image: those of `nuisance_sample` put through `nuisance`, bit for bit."""
 
 import math
 
@@ -60,7 +60,7 @@ BRIGHTER = program_of("brightness")
 
 
 def images(name, height=6, width=7, batch=5):
-    """With a corner that is not white, in front of which anything can be told apart."""
+    """With a corner that is not white, which differs from every foreground."""
     channels = 1 if name in ("background of grey", "from grey") else 3
     x = torch.rand(batch, channels, height, width, generator=torch.Generator().manual_seed(0))
     x[:, :, 0, 0] *= 0.5

@@ -298,8 +298,8 @@ def test_balls_are_uniform(backend, device, dim):
     delta = sample(backend, device, BALL, count // 10, 10, dim)
     radius = np.linalg.norm(delta, axis=1)
     assert radius.max() <= eps * (1 + 1e-6)
-    share, first = (radius / eps) ** dim, delta[:, 0] / radius
-    assert kstest(share, uniform.cdf).pvalue > LEAST and kstest(share[::10] ** 1.1, uniform.cdf).pvalue < 1e-6
+    fraction, first = (radius / eps) ** dim, delta[:, 0] / radius
+    assert kstest(fraction, uniform.cdf).pvalue > LEAST and kstest(fraction[::10] ** 1.1, uniform.cdf).pvalue < 1e-6
     if dim == 1:
         assert kstest(delta[:, 0], uniform(-eps, 2 * eps).cdf).pvalue > LEAST
         assert set(np.round(first, 6)) == {-1, 1}
@@ -308,7 +308,7 @@ def test_balls_are_uniform(backend, device, dim):
         assert kstest((1 + first[: 10**5]) / 2, law.cdf).pvalue > LEAST
         assert kstest((1 + (delta[:, -1] / radius)[: 10**5]) / 2, law.cdf).pvalue > LEAST
     deviation = 1 / math.sqrt(count)
-    assert abs(np.corrcoef(share, first)[0, 1]) < 5 * deviation and abs(first.mean()) < 5 * deviation
+    assert abs(np.corrcoef(fraction, first)[0, 1]) < 5 * deviation and abs(first.mean()) < 5 * deviation
 
 
 # ---- errors

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.utils._pytree import tree_map
 
-from python_tests.ops.test_registry import samples
+from python_tests.ops.test_dispatch import samples
 from robustperf import ops, random
 from robustperf.nuisance import Affine, Compose, Contrast, Fog, GaussianNoise, Hue
 from robustperf.ops import registry
@@ -78,7 +78,7 @@ def same(got, want, exact=True):
         torch.testing.assert_close(mine, other, rtol=0 if exact else 1e-4, atol=0 if exact else 1e-4, equal_nan=True)
 
 
-# sums that Triton's way back adds up by atomics, in the order in which they come
+# sums that Triton's backward pass adds by atomics, in an arbitrary order
 INEXACT = ("triton", "nuisance_backward")
 
 
@@ -140,7 +140,7 @@ def test_keys_below_and_above_two_to_the_63_draw_what_the_cpu_draws(name):
         assert torch.equal(ops.draws(key, index.to(GPU), draw.to(GPU), 37, normal=True, backend=name).cpu(), want)
 
 
-@pytest.mark.parametrize("op", registry.OPS)
+@pytest.mark.parametrize("op", registry.ops())
 def test_opcheck(op, name):
     for operation, args in samples(name):
         if operation is getattr(torch.ops.robustperf, op):
@@ -151,7 +151,7 @@ def test_opcheck(op, name):
 def test_the_best_backend_serves_a_gpu():
     if registry.missing("cuda") is not None:
         pytest.skip(f"cuda: {registry.missing('cuda')}")
-    assert all(registry.default(op, "cuda") == "cuda" for op in registry.OPS)
+    assert all(registry.default(op, "cuda") == "cuda" for op in registry.ops())
 
 
 def test_tensors_on_two_gpus_are_refused():

@@ -1,4 +1,5 @@
-"""The decision function of RBF machines on every backend against plain loops in float64 and against scikit-learn."""
+"""The decision function of RBF support vector machines on every backend against plain loops in float64 and against
+scikit-learn."""
 
 import math
 from types import SimpleNamespace
@@ -34,9 +35,9 @@ def loops(x, support, dual, intercept, gamma):
     return torch.tensor(decision, dtype=torch.float64), torch.tensor(gradient, dtype=torch.float64)
 
 
-def sample(batch, supports, dim, machines, dtype=torch.float32, seed=0):
+def sample(batch, supports, dim, classifiers, dtype=torch.float32, seed=0):
     g = torch.Generator().manual_seed(seed)
-    sizes = (batch, dim), (supports, dim), (machines, supports), (machines,)
+    sizes = (batch, dim), (supports, dim), (classifiers, supports), (classifiers,)
     return [torch.randn(size, generator=g, dtype=torch.float64).to(dtype) for size in sizes]
 
 
@@ -59,18 +60,18 @@ def scale(dual):
 
 
 @every_dtype
-@pytest.mark.parametrize("batch, supports, dim, machines", [
+@pytest.mark.parametrize("batch, supports, dim, classifiers", [
     (1, 1, 1, 1), (5, 7, 3, 1), (3, 16, 2, 45), (2, 15, 9, 3), (4, 17, 5, 2), (7, 33, 4, 6), (3, 40, 0, 2),
 ])  # fmt: skip
 @pytest.mark.parametrize("gamma", [0.05, 1, 7.5])
-def test_the_formula_and_its_gradient(backend, device, batch, supports, dim, machines, gamma, dtype):
-    operands = sample(batch, supports, dim, machines, dtype)
+def test_the_formula_and_its_gradient(backend, device, batch, supports, dim, classifiers, gamma, dtype):
+    operands = sample(batch, supports, dim, classifiers, dtype)
     want, slopes = loops(*operands, gamma)
-    grad = sample(batch, 1, machines, 1, dtype, seed=1)[0]
+    grad = sample(batch, 1, classifiers, 1, dtype, seed=1)[0]
     decision, gradient = run(*operands, gamma, backend, device, grad)
     tolerance = TOLERANCE[dtype] * scale(operands[2])
     torch.testing.assert_close(decision.double(), want, rtol=0, atol=tolerance)
-    want = (grad.double()[..., None] * slopes.view(batch, machines, dim)).sum(1)
+    want = (grad.double()[..., None] * slopes.view(batch, classifiers, dim)).sum(1)
     torch.testing.assert_close(gradient.double(), want, rtol=0, atol=10 * (1 + gamma) * tolerance)
 
 
@@ -202,7 +203,7 @@ def test_operands_that_are_not_numbers_spoil_what_they_touch(backend, device):
 @every_dtype
 @pytest.mark.parametrize("batch", [3, 200])
 def test_columns_without_a_support_and_machines_without_a_vector_count(backend, device, batch, dtype):
-    """Zeros are left out of the sums; x may be anything there, and is NaN for every machine where it is NaN."""
+    """Zeros are left out of the sums; x may be anything there, and is NaN for every classifier where it is NaN."""
     x, support, dual, intercept = sample(batch, 600, 12, 4, dtype)
     support[:, ::3] = 0
     dual[:, :300], dual[2] = dual[:, :300] * torch.tensor([[0.0], [1.0], [0.0], [1.0]], dtype=dtype), 0

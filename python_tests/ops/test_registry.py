@@ -1,8 +1,8 @@
-"""Which backend a call takes and why another one is missing; the operations inside torch.library and torch.compile."""
+"""Which operations and backends there are, which backend a call takes and why another one is missing."""
 
-import copy
+import ast
 import json
-import math
+import threading
 import warnings
 from pathlib import Path
 
@@ -10,33 +10,39 @@ import pytest
 import torch
 
 import robustperf
-from robustperf import ops
-from robustperf.nuisance import Compose, Contrast, Gamma, GaussianNoise, Hue, Rotation
+from robustperf import _native, ops
 from robustperf.ops import registry
 from robustperf.ops.cuda.launch import launch
-from robustperf.ops.line_search_step import new_search
 
-HERE = [name for name in ("reference", "native") if registry.missing(name) is None]
 FOLDER = Path(robustperf.__file__).parent / "ops"
 
-on_every_op = pytest.mark.parametrize("op", registry.OPS)
-on_every_cpu_backend = pytest.mark.parametrize("name", HERE)
+on_every_op = pytest.mark.parametrize("op", registry.ops())
 
 
 # ---- what there is
 
 
-HELPERS = {"__init__", "elementary", "launch", "philox", "transforms", "transforms_backward"}
+def test_the_operations_are_those_that_registered_themselves():
+    assert list(registry.ops()) == sorted(registry.ops())
+    assert all(hasattr(torch.ops.robustperf, op) for op in registry.ops())
+    public = set(ops.__all__) - {"preferring"}
+    assert set(registry.ops()) == public | {"nuisance_backward", "rbf_decision_backward"}  # autograd's alone
 
 
-def test_the_folders_are_the_backends_and_the_files_are_the_operations():
-    public = {path.stem for path in FOLDER.glob("*.py")} - {"__init__", "program", "registry"}
-    backward = {"nuisance_backward", "rbf_decision_backward"}  # autograd's alone
-    assert public == set(ops.__all__) == set(registry.OPS) - backward
-    public |= backward
+def test_each_operation_has_its_file_in_every_backend():
+    for op in registry.ops():
+        assert registry.implemented(op) == registry.BACKENDS, op
+    for op in set(ops.__all__) - {"preferring"}:
+        assert (FOLDER / f"{op}.py").is_file() and getattr(ops, op).__module__ == f"robustperf.ops.{op}"
+
+
+def test_backends_do_not_import_from_each_other():
     for name in registry.BACKENDS:
-        assert {path.stem for path in (FOLDER / name).glob("*.py")} - HELPERS <= public
-    assert {path.stem for path in (FOLDER / "reference").glob("*.py")} >= public
+        for path in (FOLDER / name).glob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("robustperf.ops."):
+                    *_, folder = node.module.split(".")[:3]
+                    assert folder == name or folder not in registry.BACKENDS, f"{path} imports from {node.module}"
 
 
 @on_every_op
@@ -142,18 +148,18 @@ def test_on_the_meta_device_shapes_are_worked_out():
 def gpu_with(monkeypatch, **reasons):
     """The registry as it is on a machine with a GPU whose backends are missing for these reasons."""
     monkeypatch.setattr(registry, "missing", lambda backend: reasons.get(backend))
-    for function in (registry.missing_op, registry.default, registry._tell_of_a_substitute):
+    for function in (registry.missing_op, registry.default, registry._warn_of_a_substitute):
         function.cache_clear()
 
 
 @pytest.fixture
 def clear_caches():
     yield
-    for function in (registry.missing_op, registry.default, registry._tell_of_a_substitute):
+    for function in (registry.missing_op, registry.default, registry._warn_of_a_substitute):
         function.cache_clear()
 
 
-def test_a_gpu_without_a_gpu_backend_is_served_by_the_reference_and_told_what_to_install(monkeypatch, clear_caches):
+def test_a_gpu_without_a_gpu_backend_is_served_by_the_reference_and_a_warning_says_why(monkeypatch, clear_caches):
     gpu_with(monkeypatch, cuda="no CUDA compiler (nvcc) was found", triton="pip install 'robustperf[triton]'")
     with pytest.warns(
         RuntimeWarning,
@@ -162,7 +168,7 @@ def test_a_gpu_without_a_gpu_backend_is_served_by_the_reference_and_told_what_to
     ):
         assert registry.default("best_of_k", "cuda") == "reference"
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # told once
+        warnings.simplefilter("error")  # one warning is enough
         assert registry.default("logit_gap", "cuda") == "reference"
     with pytest.raises(ValueError, match=r"backend: 'cuda' cannot run draws here: no CUDA compiler"):
         registry.choose("draws", "cuda", torch.device("cuda"))
@@ -181,7 +187,7 @@ def test_triton_takes_over_with_a_warning_where_the_module_was_built(monkeypatch
             assert registry.default("best_of_k", "cuda") == "triton"
 
 
-def test_a_driver_older_than_the_runtime_is_found_out():
+def test_a_driver_older_than_the_runtime_is_reported():
     pytest.importorskip("robustperf._native_cuda", reason="cuda: the GPU module was not built")
     reason = registry._no_driver()
     if torch.cuda.is_available():
@@ -204,172 +210,81 @@ def test_tensors_on_two_devices_are_refused():
         launch(None, here.device, here, 1, None, there)
 
 
-# ---- torch.library
+# ---- a preferred backend
 
 
-def line_search_arguments(dtype, logits):
-    g = torch.Generator().manual_seed(0)
-    points, ensemble, dim = 4, 2, 6
-    active = 3
-    lines, state = new_search(
-        torch.ones(points, dtype=torch.float64),
-        torch.ones(points, ensemble, dtype=torch.float64),
-        torch.full((points, ensemble), math.nan, dtype=torch.float64),
-    )
-    rows, label = torch.tensor([2, 0, 1]), torch.zeros(points, dtype=torch.int64)
-    x = torch.rand(points, dim, generator=g).to(dtype)
-    candidates = torch.rand(ensemble, points, dim, generator=g).to(dtype)
-    args = (
-        None,
-        rows,
-        label,
-        x,
-        candidates,
-        lines,
-        state,
-        torch.zeros(active, dim, dtype=dtype),
-        torch.zeros(points, dim, dtype=dtype),
-    )
-    if logits is None:
-        return args
-    ops.line_search_step(*args, tol=2.0**-6)
-    return (torch.randn(active, 3, generator=g).to(logits), *args[1:])
+CPU, META = torch.device("cpu"), torch.device("meta")
+LOGITS, LABEL = torch.tensor([[1.0, 2.0, 0.5]]), torch.tensor([0])
 
 
-def samples(name):
-    """(operation, arguments) of torch.ops.robustperf, over dtypes, layouts and empty batches."""
-    library = torch.ops.robustperf
-    g = torch.Generator().manual_seed(0)
-    for dtype in (torch.float32, torch.float64, torch.bfloat16, torch.float16):
-        logits = torch.randn(4, 6, generator=g).to(dtype)
-        for z in (logits, logits[:, ::2], logits[:0]):
-            yield library.logit_gap, (z, torch.zeros(len(z), dtype=torch.int64), 1e-7, name)
-    for dtype in (torch.float32, torch.float64):
-        x, w = torch.rand(3, 5, generator=g).to(dtype), torch.randn(3, 5, generator=g).to(dtype)
-        c = torch.rand(3, generator=g, dtype=torch.float64)
-        for code in (1, 2, 3):
-            yield library.halfspace_box_projection, (x, w, c, code, 0.0, 1.0, name)
-        yield library.halfspace_box_projection, (x.t().contiguous().t(), w, c, 2, 0.0, 1.0, name)
-        yield library.halfspace_box_projection, (x[:0], w[:0], c[:0], 2, 0.0, 1.0, name)
-    for dtype in (torch.float32, torch.float64, torch.bfloat16, torch.float16):
-        logits, target = torch.randn(3, 4, 6, generator=g).to(dtype), torch.arange(4)
-        loss = torch.zeros(4, dtype=dtype if dtype == torch.float64 else torch.float32)
-        for whole_batch in (False, True):
-            yield library.best_of_k, (logits, target, loss, target.clone(), 2, True, whole_batch, 0.1, -100, name)
-        yield library.best_of_k, (logits[:, :0], target[:0], loss[:0], target[:0], 0, False, False, 0.0, -100, name)
-    for dtype in (torch.float32, torch.float64):
-        x, index, draw = torch.rand(2, 3, 5, 4, generator=g).to(dtype), torch.arange(2), torch.arange(3)
-        for kernels in ([Rotation(30), Contrast(0.4)], [Hue(0.1), GaussianNoise(0.1)], [Gamma(0.3)]):
-            program = Compose(kernels).parts[0].program
-            layout = program.layout((3, 5, 4))
-            how = layout.codes, layout.parameters
-            delta = ops.nuisance_sample(1, index, draw, program, (3, 5, 4)).to(dtype)
-            yield library.nuisance, (x, delta, *how, name)
-            yield library.nuisance_backward, (torch.rand(3, 2, 3, 5, 4, generator=g).to(dtype), x, delta, *how, name)
-            out = torch.zeros(3, 2, 3, 5, 4, dtype=dtype)
-            for key in ((7, None), (0, torch.tensor(7))):
-                yield library.nuisance_draw, (out, x, index, draw, *how, *key, name)
-                yield library.nuisance_sample, (index, draw, *how, *key, name)
-    for normal in (False, True):
-        for key in ((7, None), (-7, None), (0, torch.tensor(-7))):
-            yield library.draws, (*key, torch.arange(3), torch.arange(2), 5, normal, name)
-        yield library.draws, (7, None, torch.arange(6)[::2], torch.arange(0), 5, normal, name)
-    for dtype in (torch.float32, torch.float64):
-        x, support, dual = (torch.randn(size, generator=g).to(dtype) for size in ((4, 3), (6, 3), (2, 6)))
-        for points in (x, x.t().contiguous().t(), x[:0]):
-            yield library.rbf_decision, (points, support, dual, dual[:, 0], 0.5, name)
-            yield library.rbf_decision, (points.clone().requires_grad_(), support, dual, dual[:, 0], 0.5, name)
-            yield library.rbf_decision_backward, (points[:, :2], points, support, dual, 0.5, name)
-    for dtype in (torch.float32, torch.float64):
-        for logits in (None, torch.float32, torch.float64, torch.bfloat16):
-            args = line_search_arguments(dtype, logits)
-            yield library.line_search_step, (*args, 1e-7, 2.0**-6, False, 0, 12, name)
+@pytest.fixture
+def native_calls(monkeypatch):
+    """The arguments of each call of the compiled logit_gap."""
+    calls, compiled = [], _native.logit_gap
+    monkeypatch.setattr(_native, "logit_gap", lambda *args: calls.append(args) or compiled(*args))
+    return calls
 
 
-@on_every_cpu_backend
-@on_every_op
-def test_opcheck(op, name):
-    mine = [(operation, args) for operation, args in samples(name) if operation is getattr(torch.ops.robustperf, op)]
-    assert len(mine) >= 6
-    for operation, args in mine:
-        torch.library.opcheck(operation.default, args)
+def test_the_preferred_backend_serves_calls_without_one(native_calls):
+    ops.logit_gap(LOGITS, LABEL)
+    assert len(native_calls) == 1
+    with ops.preferring("reference"):
+        ops.logit_gap(LOGITS, LABEL)
+        assert len(native_calls) == 1
+        ops.logit_gap(LOGITS, LABEL, backend="native")
+        assert len(native_calls) == 2, "an explicit backend wins"
+    ops.logit_gap(LOGITS, LABEL)
+    assert len(native_calls) == 3
 
 
-def test_the_arguments_that_an_operation_writes_to():
-    written = {
-        op: [
-            argument.name
-            for argument in getattr(torch.ops.robustperf, op).default._schema.arguments
-            if argument.is_write
-        ]
-        for op in registry.OPS
-    }
-    want = {op: [] for op in registry.OPS}
-    want |= {"best_of_k": ["loss", "index"], "line_search_step": ["lines", "state", "next", "closest"],
-             "nuisance_draw": ["out"]}  # fmt: skip
-    assert written == want
+def test_preferences_nest_and_end_with_an_error():
+    with ops.preferring("reference"):
+        with ops.preferring("native"):
+            assert registry.choose("draws", None, CPU) == "native"
+        assert registry.choose("draws", None, CPU) == "reference"
+        with pytest.raises(KeyError), ops.preferring("native"):
+            raise KeyError
+        assert registry.choose("draws", None, CPU) == "reference"
+    assert registry.choose("draws", None, CPU) == "native"
 
 
-@on_every_cpu_backend
-@pytest.mark.parametrize("op", ["logit_gap", "halfspace_box_projection"])
-def test_opcheck_where_an_input_asks_for_gradients(op, name):
-    operation = getattr(torch.ops.robustperf, op)
-    args = next(args for one, args in samples(name) if one is operation)
-    args = [a.clone().requires_grad_() if isinstance(a, torch.Tensor) and a.is_floating_point() else a for a in args]
-    torch.library.opcheck(operation.default, tuple(args))
-    outputs = operation(*args)
-    assert not any(out.requires_grad for out in (outputs if isinstance(outputs, tuple) else [outputs]))
+def test_a_device_that_the_preferred_backend_does_not_serve_takes_its_default():
+    with ops.preferring("native"):
+        assert registry.choose("draws", None, META) == "reference"
 
 
-# ---- torch.compile
+def test_each_thread_has_a_preference_of_its_own():
+    chosen, both = {}, threading.Barrier(2)
+
+    def choose(name):
+        with ops.preferring(name):
+            both.wait()
+            chosen[name] = registry.choose("draws", None, CPU)
+            both.wait()
+
+    threads = [threading.Thread(target=choose, args=(name,)) for name in ("reference", "native")]
+    with ops.preferring("reference"):
+        new = threading.Thread(target=lambda: chosen.update(new=registry.choose("draws", None, CPU)))
+        for thread in (*threads, new):
+            thread.start()
+        for thread in (*threads, new):
+            thread.join()
+    assert chosen == {"reference": "reference", "native": "native", "new": "native"}
 
 
-def gap(logits, label, name):
-    return ops.logit_gap(logits * 2, label, backend=name) + 1
+def test_a_preferred_backend_that_is_unknown_or_missing_is_an_error():
+    with pytest.raises(ValueError, match="backend: expected one of .* got 'fast'"), ops.preferring("fast"):
+        pass
+    if reason := registry.missing("cuda"):
+        with pytest.raises(ValueError) as error, ops.preferring("cuda"):
+            pass
+        assert str(error.value) == f"backend: 'cuda' is missing here: {reason}"
 
 
-def step_into_the_halfspace(x, w, c, name):
-    delta, feasible = ops.halfspace_box_projection(x, -w, c, norm=1, backend=name)
-    return x + delta, feasible
-
-
-def worst(logits, target, name):
-    return ops.best_of_k(logits * 2, target, selection="batch", backend=name)
-
-
-def jitter(index, numbers, name):
-    return ops.draws(2**63 + 5, index, numbers, 7, normal=True, backend=name) * 0.1
-
-
-def search_step(*args):
-    ops.line_search_step(*args[:-1], tol=2.0**-6, backend=args[-1])
-    return [args[i] + 0 for i in (5, 6, 7, 8)]
-
-
-@pytest.mark.parametrize("name", [None, *HERE])
-@pytest.mark.parametrize("function, arguments", [
-    (gap, (torch.randn(4, 3), torch.tensor([0, 1, 2, 0]))),
-    (step_into_the_halfspace, (torch.rand(3, 5), torch.randn(3, 5), torch.full((3,), 0.3))),
-    (worst, (torch.randn(5, 4, 3), torch.tensor([0, 1, 2, 0]))),
-    (jitter, (torch.arange(3), torch.arange(2))),
-    (search_step, line_search_arguments(torch.float32, torch.float32)),
-], ids=["logit_gap", "halfspace_box_projection", "best_of_k", "draws", "line_search_step"])  # fmt: skip
-def test_a_compiled_function_equals_the_eager_one(function, arguments, name):
+def test_a_compiled_function_keeps_the_backend_that_it_was_traced_with(native_calls):
     torch.compiler.reset()
-    want = function(*copy.deepcopy(arguments), name)
-    got = torch.compile(function, fullgraph=True, backend="aot_eager")(*copy.deepcopy(arguments), name)
-    torch.testing.assert_close(got, want, rtol=0, atol=0, equal_nan=True)
-
-
-def test_a_compiled_function_takes_other_batch_sizes():
-    torch.compiler.reset()
-    compiled = torch.compile(gap, fullgraph=True, backend="aot_eager", dynamic=True)
-    for batch in (2, 5, 9):
-        logits, label = torch.randn(batch, 4), torch.arange(batch) % 4
-        assert torch.equal(compiled(logits, label, None), gap(logits, label, None))
-
-
-def test_a_compiled_call_refuses_an_unknown_backend():
-    torch.compiler.reset()
-    with pytest.raises(Exception, match="backend: expected one of"):
-        torch.compile(gap, backend="aot_eager")(torch.randn(4, 3), torch.zeros(4, dtype=torch.int64), "fast")
+    compiled = torch.compile(lambda logits: ops.logit_gap(logits, LABEL), fullgraph=True, backend="aot_eager")
+    with ops.preferring("reference"):
+        compiled(LOGITS)
+    compiled(LOGITS)
+    assert not native_calls

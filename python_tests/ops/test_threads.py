@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from robustperf import nuisance, ops
-from robustperf.ops.line_search_step import FIELD, new_search
+from robustperf.ops.search_state import FIELD, new_search
 
 pytest.importorskip("robustperf._native", exc_type=ImportError)
 
 
 @pytest.fixture(autouse=True)
 def two_threads(one_thread):
-    """Even where there is one core; `one_thread` puts back what was set."""
+    """Even on one core; `one_thread` restores the setting."""
     torch.set_num_threads(2)
 
 
@@ -29,11 +29,11 @@ def project(norm, seed=0):
 
 
 def draw(normal):
-    index, numbers = torch.arange(97), torch.arange(5)
-    return lambda: (ops.draws(3, index, numbers, 1001, normal=normal, backend="native"),)
+    index, draws = torch.arange(97), torch.arange(5)
+    return lambda: (ops.draws(3, index, draws, 1001, normal=normal, backend="native"),)
 
 
-def look():
+def search():
     g = torch.Generator().manual_seed(0)
     points, dim = 101, 2003
     x, ends = torch.rand(points, dim, generator=g), torch.rand(2, points, dim, generator=g)
@@ -71,31 +71,32 @@ def worst(selection, dtype):
     ]
 
 
-def vary(way, kernel, images=29):
-    """A nuisance on images enough for three threads, with few of which their draws are shared out."""
+def vary(op, kernel, images=29):
+    """An op of a nuisance, on enough images for three threads or, with few images, enough draws."""
     g = torch.Generator().manual_seed(0)
-    x, index, numbers = torch.rand(images, 3, 33, 31, generator=g), torch.arange(images), torch.arange(2 + 60 // images)
+    x, index, draws = torch.rand(images, 3, 33, 31, generator=g), torch.arange(images), torch.arange(2 + 60 // images)
     program = nuisance.Compose(kernel).parts[0].program
     shape = tuple(x.shape[1:])
-    delta = ops.nuisance_sample(3, index, numbers, program, shape, backend="native")
-    grad, layout = torch.randn(len(numbers), *x.shape, generator=g), program.layout(shape)
+    delta = ops.nuisance_sample(3, index, draws, program, shape, backend="native")
+    grad, layout = torch.randn(len(draws), *x.shape, generator=g), program.layout(shape)
     return {
-        "forth": lambda: (ops.nuisance(x, delta, program, backend="native"),),
-        "drawn": lambda: (ops.nuisance_draw(x, 3, index, numbers, program, backend="native"),),
-        "sample": lambda: (ops.nuisance_sample(3, index, numbers, program, shape, backend="native"),),
-        "back": lambda: torch.ops.robustperf.nuisance_backward(grad, x, delta, *layout[:2], "native"),
-    }[way]
+        "forward": lambda: (ops.nuisance(x, delta, program, backend="native"),),
+        "drawn": lambda: (ops.nuisance_draw(x, 3, index, draws, program, backend="native"),),
+        "sample": lambda: (ops.nuisance_sample(3, index, draws, program, shape, backend="native"),),
+        "backward": lambda: torch.ops.robustperf.nuisance_backward(grad, x, delta, *layout[:2], "native"),
+    }[op]
 
 
-MUCH = [nuisance.Rotation(), nuisance.Contrast(), nuisance.L2Ball(1.0), nuisance.Blur(1.0), nuisance.Hue(),
+MANY_STEPS = [nuisance.Rotation(), nuisance.Contrast(), nuisance.L2Ball(1.0), nuisance.Blur(1.0), nuisance.Hue(),
         nuisance.Fog()]  # fmt: skip
 
 JOBS = {"projection 1": project(1), "projection 2": project(2), "projection inf": project(math.inf),
-        "uniform": draw(False), "normal": draw(True), "line search": look(), "gap": gap(),
+        "uniform": draw(False), "normal": draw(True), "line search": search(), "gap": gap(),
         "worst of each": worst("sample", torch.float32), "worst of all": worst("batch", torch.bfloat16),
-        "nuisance of one step": vary("forth", [nuisance.Saturation()]), "nuisance": vary("forth", MUCH),
-        "nuisance of few images": vary("forth", MUCH, images=2), "nuisance drawn": vary("drawn", MUCH),
-        "nuisance drawn of few images": vary("drawn", MUCH, images=2), "nuisance back": vary("back", MUCH),
+        "nuisance of one step": vary("forward", [nuisance.Saturation()]), "nuisance": vary("forward", MANY_STEPS),
+        "nuisance of few images": vary("forward", MANY_STEPS, images=2), "nuisance drawn": vary("drawn", MANY_STEPS),
+        "nuisance drawn of few images": vary("drawn", MANY_STEPS, images=2),
+        "nuisance backward": vary("backward", MANY_STEPS),
         "nuisance sample": vary("sample", [nuisance.L2Ball(1.0), nuisance.Fog(), nuisance.Rotation()])}  # fmt: skip
 
 
@@ -131,22 +132,22 @@ torch.set_num_threads(2)
 g = torch.Generator().manual_seed(0)
 x, w = torch.rand(101, 3001, generator=g), torch.randn(101, 3001, generator=g)
 c = torch.linspace(-1, 900, 101, dtype=torch.float64)
-index, numbers = torch.arange(97), torch.arange(5)
+index, draws = torch.arange(97), torch.arange(5)
 
 images, grad = torch.rand(20, 3, 32, 32, generator=g), torch.randn(4, 20, 3, 32, 32, generator=g)
 program = nuisance.Compose([nuisance.Rotation(), nuisance.Contrast(), nuisance.GaussianNoise()]).parts[0].program
 layout = program.layout((3, 32, 32))
 
 def work():
-    given = index[:20], numbers[:4], program
+    given = index[:20], draws[:4], program
     delta = ops.nuisance_sample(1, *given, (3, 32, 32), backend="native")
     varied = [delta, ops.nuisance(images, delta, program, backend="native"),
               ops.nuisance_draw(images, 1, *given, backend="native"),
               *torch.ops.robustperf.nuisance_backward(grad, images, delta, *layout[:2], "native")]
     steps = [ops.halfspace_box_projection(x, w, c, norm=norm, backend="native")[0] for norm in (1, 2, math.inf)]
-    return [*varied, *steps, ops.draws(3, index, numbers, 1001, normal=True, backend="native")]
+    return [*varied, *steps, ops.draws(3, index, draws, 1001, normal=True, backend="native")]
 
-want = [t.numpy() for t in work()]  # by two threads
+want = [t.numpy() for t in work()]  # on two threads
 children = []
 for generation in range(2):
     child = os.fork()
@@ -159,7 +160,7 @@ for generation in range(2):
             same = os.waitstatus_to_exitcode(os.waitpid(grandchild, 0)[1]) == 0
         os._exit(0 if same else 1)
     children.append(child)
-    assert all(np.array_equal(t.numpy(), before) for t, before in zip(work(), want))  # the parent goes on
+    assert all(np.array_equal(t.numpy(), before) for t, before in zip(work(), want))  # the parent still works
 for child in children:
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     assert status == 0, f"the child ended with {status}"

@@ -2,6 +2,7 @@
 arithmetic on the CPU, and every kernel compiled ahead of time. Processes of their own, for the interpreter is chosen
 when Triton is imported."""
 
+import itertools
 import os
 import re
 import subprocess
@@ -10,19 +11,20 @@ from pathlib import Path
 
 import pytest
 
+from python_tests.support.op_files import files_of
 from robustperf.ops import registry
 
 pytest.importorskip("triton", reason="triton is not installed: pip install 'robustperf[triton]'")
 
 HERE = Path(__file__).parent
 
-GROUPS = {
-    "draws, gaps and searches": ("test_draws", "triton_philox", "test_logit_gap", "test_best_of_k",
-                                 "test_best_of_k_gradient", "test_halfspace_box_projection",
-                                 "test_halfspace_box_projection_bounds", "test_line_search_step", "triton_searches",
-                                 "test_rbf_decision"),
-    "nuisances": ("test_nuisance_sample", "test_nuisance_draw", "test_nuisance"),
-}  # fmt: skip
+GROUPS = {  # operations, and files of tests for Triton alone
+    "draws, gaps and searches": ["triton_philox", "triton_searches"],
+    "nuisances": [],
+}
+for _op in registry.ops():
+    if files_of(_op):
+        GROUPS["nuisances" if _op.startswith("nuisance") else "draws, gaps and searches"].append(_op)
 
 # Kernels whose bits are those of csrc/core. Of the others some take a function of float64 from the device's library,
 # whose products and sums are contracted as they come.
@@ -40,8 +42,8 @@ def run(*command, **environment):
 
 @pytest.mark.parametrize("group", GROUPS)
 def test_under_the_interpreter(group, note_backend):
-    files = [f"{name}.py" for name in GROUPS[group]]
-    told = run(
+    files = {name: [f"{stem}.py" for stem in files_of(name) or [name]] for name in GROUPS[group]}
+    output = run(
         "-m",
         "pytest",
         "-v",
@@ -49,22 +51,22 @@ def test_under_the_interpreter(group, note_backend):
         "python_tests.ops.triton_interpreted",
         "-p",
         "no:cacheprovider",
-        *files,
+        *itertools.chain(*files.values()),
         TRITON_INTERPRET="1",
     )
-    for file in files:
-        assert re.search(rf"{file}::\S+ PASSED", told), f"no test of {file} passed:\n{told}"
-    assert "SKIPPED" not in told, told
+    for name, of_name in files.items():
+        assert re.search(rf"({'|'.join(of_name)})::\S+ PASSED", output), f"no test of {name} passed:\n{output}"
+    assert "SKIPPED" not in output, output
     note_backend("triton-interpreted")
 
 
 def test_every_kernel_compiles_ahead_of_time(tmp_path):
-    ops = [op for op in registry.OPS if "triton" in registry.implemented(op)]
-    assert ops == list(registry.OPS)
+    ops = [op for op in registry.ops() if "triton" in registry.implemented(op)]
+    assert ops == list(registry.ops())
     lines = run("triton_ahead_of_time.py", *ops, TRITON_CACHE_DIR=str(tmp_path)).splitlines()
     for op in ops:
         for target in ("sm_80", "sm_90"):
-            # a draw is a sample put through, and the way back of a machine has its kernel's values too
+            # a draw runs the nuisance kernel, and the backward pass of an SVM needs its kernel's values too
             kernel = {"nuisance_draw": "nuisance_kernel", "rbf_decision_backward": "rbf_decision_kernel"}.get(op, op)
             assert any(re.match(rf"{target} \d+ fused {kernel}", line) for line in lines), f"{op} for {target}"
     fused = [line for line in lines if line.split()[3].startswith(EXACT) and line.split()[1] != "0"]

@@ -12,8 +12,8 @@ from triton.runtime.jit import JITFunction, mangle_type
 
 from python_tests.cli.test_nuisance import STEPS
 from robustperf.ops import registry
-from robustperf.ops.line_search_step import new_search
 from robustperf.ops.program import Distribution, Program, channels_out
+from robustperf.ops.search_state import new_search
 
 TARGETS = 80, 90
 _done = set()

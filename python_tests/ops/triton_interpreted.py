@@ -6,35 +6,41 @@ import re
 
 from triton.runtime import interpreter
 
+from python_tests.support.op_files import op_of
 from robustperf.ops import registry
 
 if os.environ.get("TRITON_INTERPRET") != "1":
     raise RuntimeError("TRITON_INTERPRET: expected 1 before Triton is imported")
 
-# Patterns of the tests' names.
+# Patterns of the tests' names, by file or by operation.
 WANTED = {
     "test_draws": ["counter_layout", "in_a_tensor.*triton-(1|9223372036854775808)",
                    r"agree_bit_for_bit\[triton-(1|5|65)-", "least_word", "greatest_word", "empty"],
     "triton_philox": [""],
     "test_logit_gap": ["random_logits.*17-3-", "every_label", "nan_inf", "by_hand"],
-    "test_best_of_k": [r"random_logits\[triton-(1-1-1|7-17-3|3-9-65)-", "by_hand", "selections_differ", "nan_never",
+    "best_of_k": [r"random_logits\[triton-(1-1-1|7-17-3|3-9-65)-", "by_hand", "selections_differ", "nan_never",
                        "all_rows_ignored", "empty", "no_probability", "first_draw", "bits.*17-3-sample-torch.float32",
                        "bits.*17-3-batch-torch.bfloat16"],
     "test_best_of_k_gradient": ["ignored_rows", "first_and"],
-    "test_halfspace_box_projection": [r"odd_dimensions\[triton-17-.*float32", "closed_forms", "infeasible.*float64",
+    "halfspace_box_projection": [r"odd_dimensions\[triton-17-.*float32", "closed_forms", "infeasible.*float64",
                                       "nothing_to_do", "equal_weights.*float32", r"faults.*triton-0\.5-.*float64"],
     "test_halfspace_box_projection_bounds": [r"least_norm\[triton-9-.*float32", "closed_forms.*float64", "scale_and"],
-    "test_line_search_step": ["straight_line", "identical", "not_active", "wrong", "allowance.*16", "nothing_to_search",
-                              "just_below"],
+    "line_search_step": ["straight_line", "identical", "not_active", "wrong", "rounding_tolerance.*16",
+                              "nothing_to_search", "just_below"],
     "triton_searches": [""],
     "test_rbf_decision": ["formula_and_its_gradient.*(0.05-1-1-1-1|7.5)", "block.*257-2049.*float32", "far_from",
                           "nothing_to_look", "not_finite", "far_away"],
     "test_nuisance_sample": [r"law_by_word.*-0\]", r"in_a_tensor.*-5\]", "shared", "least", "greatest_word.*5237"],
     "test_nuisance_draw": ["empty.*brightness", "written_into.*brightness", "shared"],
-    "test_nuisance": [r"small_images\[triton-(shot|hue|contrast|gamma).*float32", "compositions_in_float64.*6-5",
+    "nuisance": [r"small_images\[triton-(shot|hue|contrast|gamma).*float32", "compositions_in_float64.*6-5",
                       "small_images.*some of affine.*float64", "shared_delta", "divided_by_zero", "clamp_passes",
                       "hue_leaves", "have_gradients", "negated"],
 }  # fmt: skip
+
+
+def wanted_of(stem):
+    return WANTED[stem if stem in WANTED else op_of(stem)]
+
 
 _missing = registry.missing
 registry.missing = lambda backend: None if backend == "triton" else _missing(backend)
@@ -61,7 +67,7 @@ def pytest_plugin_registered(plugin):
 
 def pytest_collection_modifyitems(config, items):
     wanted = [
-        item for item in items if "triton" in item.nodeid and re.search("|".join(WANTED[item.path.stem]), item.name)
+        item for item in items if "triton" in item.nodeid and re.search("|".join(wanted_of(item.path.stem)), item.name)
     ]
     config.hook.pytest_deselected(items=[item for item in items if item not in wanted])
     items[:] = wanted

@@ -4,7 +4,7 @@ interpreter."""
 import pytest
 import torch
 
-from python_tests.ops.test_line_search_step import COARSE, SINGLE, WILD, Problem, Run, bits, check, inf, zoo
+from python_tests.support.line_search import COARSE, SINGLE, WILD, Problem, Run, bits, check, inf, zoo
 
 
 @pytest.mark.parametrize("dtype, known, method, probes", [

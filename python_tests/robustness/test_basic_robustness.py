@@ -63,7 +63,7 @@ def labels_by_hand(net, kernel, samples, key=3):
     return own, torch.tensor(drawn)
 
 
-def test_rho_is_the_share_of_draws_that_keep_the_label(net, kernel):
+def test_rho_is_the_fraction_of_draws_that_keep_the_label(net, kernel):
     own, drawn = labels_by_hand(net, kernel, 23)
     before = {name: value.clone() for name, value in net.state_dict().items()}
     found = basic_robustness(net, X, kernel, samples=23, key=3, index=INDEX, batch_size=4)
@@ -112,27 +112,27 @@ def test_the_intervals_hold_the_truth(rule):
     held = ((found.lower <= truth(GREYS)) & (truth(GREYS) <= found.upper)).double()
     certain = truth(GREYS) == 1
     assert held[certain].all() and (found.rho[certain] == 1).all()
-    # five standard deviations of a share of 0.9
+    # five standard deviations of a fraction of 0.9
     assert held[~certain].mean() > 0.9 - 5 * math.sqrt(0.09 / int((~certain).sum()))
-    # and they are no wider than they must be
+    # and they are not much wider than necessary
     assert held[~certain].mean() < (0.995 if rule else 0.95)
     if not rule:
         assert (found.rho - truth(GREYS)).abs().max() < 5 * 0.5 / math.sqrt(400)
 
 
-def test_draws_go_on_until_the_interval_is_narrow():
+def test_sampling_continues_until_the_interval_is_narrow():
     width = 0.12
     found = basic_robustness(threshold, GREYS, LinfBall(RADIUS), samples=4000, width=width, batch_size=3001)
     assert (found.upper - found.lower <= width).all()
     assert interim_stages(4000, width, 0.95)[:-1] == [32, 64, 128, 256, 512]
-    assert found.draws.unique().tolist() == [64, 128, 256, 512]  # 32 would do for one look, but not for all of them
+    assert found.draws.unique().tolist() == [64, 128, 256, 512]  # 32 would suffice for one analysis, not for all five
     short = basic_robustness(threshold, GREYS[1400:1500], LinfBall(RADIUS), samples=100, width=width, batch_size=3001)
     assert (short.upper - short.lower > width).all() and (short.draws == 100).all()
 
 
-def test_when_it_is_looked_at():
+def test_stages_of_the_interim_analyses():
     assert interim_stages(1000, None, 0.95) == [1000]
-    # half of 256 draws give an interval of 0.129, of 512 one of 0.090, at any level that six looks leave below 0.17
+    # half of 256 draws give an interval of 0.129, of 512 one of 0.090, below 0.17 at the level of any six analyses
     assert interim_stages(10**6, 0.17, 0.95) == interim_stages(2000, 0.17, 0.95) == [32, 64, 128, 256, 512]
     # 1 - 0.025^(1/n) for n = 32, 64: 0.109, 0.056
     assert interim_stages(300, 0.11, 0.95) == [32, 64, 128, 256, 300]

@@ -104,7 +104,7 @@ def test_wrong_norm(norm):
 def test_wrong_gaps():
     net, x, x_adv = mlp(3, seed=1), uniforms(4, 3, seed=2), uniforms(4, 3, seed=3)
     labels, gap = net(x).argmax(1), torch.ones(4, dtype=torch.float64)
-    with pytest.raises(ValueError, match="gaps: a gap at x is the gap of a label"):
+    with pytest.raises(ValueError, match="gaps: expected labels beside a gap at x"):
         line_search(net, x, x_adv, gaps=(gap, None))
     for wrong, error in (
         (gap.float(), TypeError),
@@ -123,15 +123,15 @@ def test_wrong_gaps():
     ):
         with pytest.raises(error, match=r"gaps\[1\]: "):
             closest_boundary(net, x, torch.stack([x_adv, x_adv]), gaps=(None, wrong))
-    with pytest.raises(ValueError, match="gaps: expected numbers at x, got NaN"):
+    with pytest.raises(ValueError, match="gaps: expected known gaps at x, got NaN"):
         line_search(net, x, x_adv, gaps=(gap * math.nan, None), labels=labels)
 
 
 def test_labels_out_of_range_with_known_gaps(backend, device):
-    """Also where x is not looked at again, a label that the model does not have is an error and no crossing."""
+    """A label that the model does not have is an error, not a crossing, also where x is not evaluated again."""
     net, x, x_adv = mlp(3, seed=1).to(device), uniforms(4, 3, seed=2).to(device), uniforms(4, 3, seed=3).to(device)
     if device.type != "cpu":
-        pytest.skip("labels are looked at on the CPU only: a GPU is not waited for")
+        pytest.skip("labels are checked on the CPU only: no host-device synchronisation")
     for label in (4, 11, -1):
         with pytest.raises(ValueError, match=r"labels: expected labels in 0\.\.3"):
             line_search(

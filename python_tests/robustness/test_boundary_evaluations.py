@@ -20,15 +20,15 @@ OP = "line_search_step"  # for the `backend` fixture
 
 
 class Tagged(nn.Module):
-    """Counts what it saw of each point: its first pixel is the point's number, the same all along the lines."""
+    """Counts the evaluations of each point: its first pixel is the point's sample id, constant along the lines."""
 
     def __init__(self, net, count):
         super().__init__()
-        self.net, self.seen = net, [0] * count
+        self.net, self.evaluated = net, [0] * count
 
     def forward(self, x):
         for tag in x.flatten(1)[:, 0].tolist():
-            self.seen[int(tag)] += 1
+            self.evaluated[int(tag)] += 1
         return self.net(x.flatten(1)[:, 1:])
 
 
@@ -36,7 +36,7 @@ class Tagged(nn.Module):
 @pytest.mark.parametrize("probes", [0, 4])
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("lines", [1, 4])
-def test_evaluations_are_the_images_that_the_model_saw(lines, method, probes, known):
+def test_evaluations_are_the_images_that_the_model_evaluated(lines, method, probes, known):
     count = 25
     model = Tagged(mlp(5, seed=8, gain=8.0), count)
     x, candidates = uniforms(count, 6, seed=9), 2 * normals(lines, count, 6, seed=10)
@@ -51,17 +51,17 @@ def test_evaluations_are_the_images_that_the_model_saw(lines, method, probes, kn
             torch.stack([ops.logit_gap(model.net(c[:, 1:]), labels) for c in candidates]),
         )
     found = closest_boundary(model, x, candidates, labels=labels, gaps=gaps, method=method, probes=probes)
-    assert found.evaluations.tolist() == model.seen and found.evaluations.dtype == torch.int64
-    assert len(set(model.seen)) > 1
+    assert found.evaluations.tolist() == model.evaluated and found.evaluations.dtype == torch.int64
+    assert len(set(model.evaluated)) > 1
     if lines == 1:
-        model.seen = [0] * count
+        model.evaluated = [0] * count
         gaps = None if gaps is None else (gaps[0], gaps[1][0])
         found = line_search(model, x, candidates[0], labels=labels, gaps=gaps, method=method, probes=probes)
-        assert found.evaluations.tolist() == model.seen
+        assert found.evaluations.tolist() == model.evaluated
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_known_gaps_save_looks(method):
+def test_known_gaps_save_evaluations(method):
     net, x, x_adv = mlp(6, seed=1), uniforms(40, 6, seed=2), uniforms(40, 6, seed=3)
     labels = net(x).argmax(1)
     gap_x, gap_end = ops.logit_gap(net(x), labels), ops.logit_gap(net(x_adv), labels)
@@ -76,7 +76,7 @@ def test_known_gaps_save_looks(method):
     assert (far.evaluations == plain.evaluations - 1).all() and (near.evaluations == plain.evaluations - 1).all()
 
 
-def test_pruning_looks_less_than_searching_every_line():
+def test_pruning_evaluates_less_than_searching_every_line():
     net, x, candidates = mlp(6, seed=1), uniforms(40, 6, seed=2), uniforms(5, 40, 6, seed=3)
     every = sum(line_search(net, x, ends).evaluations for ends in candidates)
     found = closest_boundary(net, x, candidates)

@@ -1,4 +1,4 @@
-"""Shapes, strides, modes and batches; what is given is left as it was."""
+"""Shapes, strides, modes and batches; arguments are left unchanged."""
 
 import math
 
@@ -46,9 +46,9 @@ def test_labels_that_are_not_contiguous():
     assert torch.equal(line_search(net, x, candidates[0], labels=labels).step, line_search(net, x, candidates[0]).step)
 
 
-def test_an_empty_batch_does_not_trouble_the_model():
+def test_an_empty_batch_is_not_evaluated():
     def model(x):
-        raise AssertionError("nothing to look at")
+        raise AssertionError("there are no images to evaluate")
 
     for shape in ((5,), (1, 3, 3)):
         x = torch.empty(0, *shape)
@@ -61,14 +61,14 @@ def test_an_empty_batch_does_not_trouble_the_model():
 
 def test_a_point_does_not_depend_on_the_others_in_its_batch():
     net, x, candidates = mlp(6, seed=1), uniforms(20, 6, seed=2), 2 * normals(3, 20, 6, seed=3)
-    whole = closest_boundary(net, x, candidates)
+    together = closest_boundary(net, x, candidates)
     for b in range(20):
         alone = closest_boundary(net, x[b : b + 1], candidates[:, b : b + 1])
-        torch.testing.assert_close(alone.distance, whole.distance[b : b + 1], rtol=1e-9, atol=1e-12)
-        assert alone.candidate == whole.candidate[b] and alone.evaluations == whole.evaluations[b]
+        torch.testing.assert_close(alone.distance, together.distance[b : b + 1], rtol=1e-9, atol=1e-12)
+        assert alone.candidate == together.candidate[b] and alone.evaluations == together.evaluations[b]
 
 
-def test_the_model_runs_in_eval_mode_and_is_left_as_it_was():
+def test_the_model_runs_in_eval_mode_and_is_left_unchanged():
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Tanh(), nn.Linear(8, 3)).double()
     x, x_adv = normals(30, 6, seed=1), 2 * normals(30, 6, seed=2)
@@ -96,7 +96,7 @@ def test_the_model_runs_in_eval_mode_and_is_left_as_it_was():
     assert [m.training for m in net.modules()] == [True, True, False, True, True, True]
 
 
-def test_nothing_returned_carries_a_graph():
+def test_results_carry_no_graph():
     net = mlp(4, seed=1).requires_grad_(True)
     x, candidates = normals(6, 4, seed=2).requires_grad_(), normals(2, 6, 4, seed=3).requires_grad_()
     for result in (line_search(net, x, candidates[0]), closest_boundary(net, x, candidates)):
@@ -104,7 +104,7 @@ def test_nothing_returned_carries_a_graph():
     assert x.grad is None and all(p.grad is None for p in net.parameters())
 
 
-def test_the_arguments_are_left_as_they_were():
+def test_arguments_are_left_unchanged():
     net, x, candidates = mlp(4, seed=1), normals(6, 4, seed=2), normals(2, 6, 4, seed=3)
     labels, gaps = net(x).argmax(1), (None, torch.full((2, 6), math.nan, dtype=torch.float64))
     copies = [value.clone() for value in (x, candidates, labels)]

@@ -51,7 +51,7 @@ def nearest_in_box(x, w, g, norm, lower, upper):
 @pytest.mark.parametrize("known", [False, True])
 @pytest.mark.parametrize("norm", NORMS)
 def test_linear_classifier_without_a_box(norm, method, known):
-    """Two classes: the margin is g / ‖w‖ in the dual norm, and the step is what the overshoot leaves of the line."""
+    """Two classes: the margin is g / ‖w‖ in the dual norm, and the step is 1 / overshoot."""
     model, x, labels, w, g = linear_case(0, classes=2)
     for overshoot in (1.05, 1.5, 40.0):
         delta, _ = ops.halfspace_box_projection(x, w, overshoot * g, norm=norm, lower=-1e4, upper=1e4)
@@ -72,9 +72,9 @@ def test_linear_classifier_without_a_box(norm, method, known):
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize(("lower", "upper"), [(0.0, 1.0), (-0.0625, 1.125)])
 def test_linear_classifier_in_a_box(norm, lower, upper):
-    """Two classes, box bounds active: a candidate a hair beyond the boundary gives the margin itself."""
+    """Two classes, box bounds active: a candidate just beyond the boundary gives the margin itself."""
     model, x, labels, w, g = linear_case(10, classes=2, count=40)
-    model.bias[labels[0]] += 1.6  # far from the boundary, so that the box is in the way
+    model.bias[labels[0]] += 1.6  # far from the boundary, so that the box is active
     logits = model(x)
     labels = logits.argmax(1)
     w, g = model.weight[1 - labels] - model.weight[labels], (logits[:, 0] - logits[:, 1]).abs()
@@ -82,7 +82,7 @@ def test_linear_classifier_in_a_box(norm, lower, upper):
         [nearest_in_box(*row, norm, lower, upper) for row in zip(x, w, g.tolist(), strict=True)], dtype=torch.float64
     )
     free = g / torch.linalg.vector_norm(w, {1: math.inf, 2: 2, math.inf: 1}[norm], dim=1)
-    assert truth.isfinite().all() and (truth > free + 1e-6).sum() >= 3  # the box matters
+    assert truth.isfinite().all() and (truth > free + 1e-6).sum() >= 3  # the box is active
     for overshoot in (1 + 1e-10, 1.2):
         delta, _ = ops.halfspace_box_projection(x, w, overshoot * g, norm=norm, lower=lower, upper=upper)
         found = closest_boundary(model, x, (x + delta)[None], norm=norm, tol=FINE)

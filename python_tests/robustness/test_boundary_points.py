@@ -21,8 +21,8 @@ from robustperf.robustness.search import TOL
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("probes", [0, 5])
 def test_points_are_verified_one_by_one_and_in_any_batch(dtype, method, probes):
-    """Another label alone, in the whole batch and in parts; a step of `tol` back it is the old one, up to the
-    rounding allowance."""
+    """Another label, evaluated alone, in the whole batch and in parts; the old one at a step of `tol` less, up to the
+    rounding tolerance."""
     torch.manual_seed(0)
     net = (
         nn.Sequential(
@@ -64,7 +64,7 @@ def test_points_that_do_not_cross_and_points_that_do_not_move():
             assert found.crossed.tolist() == [True, False, False, True]
             assert found.step[1:3].tolist() == [math.inf, math.inf] and found.point[1:3].isnan().all()
             assert found.step[[0, 3]].tolist() == pytest.approx([0.3, 0.3], abs=TOL)
-            assert found.evaluations[2] == 1  # where there is no line, there is nothing to look at but x
+            assert found.evaluations[2] == 1  # where there is no line, only x is evaluated
             nearest = closest_boundary(threshold(0.3), x, x_adv[None], probes=probes)
             assert nearest.distance[1:3].tolist() == [math.inf, math.inf] and nearest.point[1:3].isnan().all()
             assert nearest.candidate.tolist() == [0, -1, -1, 0]
@@ -86,7 +86,7 @@ def test_misclassified_points_have_no_margin():
 
 
 def test_a_point_misclassified_by_less_than_rounding():
-    """Wrong by one unit in the last place: its margin is 0 all the same."""
+    """Wrong by one unit in the last place: its margin is still 0."""
 
     def model(x):
         return torch.stack([torch.ones_like(x[:, 0]), torch.full_like(x[:, 0], 1 + 2**-52)], 1)
@@ -97,7 +97,7 @@ def test_a_point_misclassified_by_less_than_rounding():
 
 
 def test_a_tie_is_no_crossing():
-    """Equal logits at x', or a difference within rounding: not another label for sure."""
+    """Equal logits at x', or a difference within rounding, are not certainly another label."""
     x, x_adv = segment()
     for other in (1.0, 1 + 2**-51):
 
@@ -121,8 +121,8 @@ def test_nan_logits_at_x_name_the_points():
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("hole", [(0.1, 0.2), (0.25, 0.35), (0.28, 0.8), (0.45, 0.55), (0.0, 0.999), (0.9, 1.0)])
-def test_nan_logits_on_the_way_still_give_a_verified_point(method, hole):
-    """Label 0 up to 0.3, label 1 beyond it, and no answer at all strictly within the hole."""
+def test_nan_logits_on_the_line_still_give_a_verified_point(method, hole):
+    """Label 0 up to 0.3, label 1 beyond it, and NaN logits strictly within the hole."""
     nan_at = []
 
     def model(x):
@@ -136,15 +136,15 @@ def test_nan_logits_on_the_way_still_give_a_verified_point(method, hole):
         logits = threshold(0.3)(found.point)
         assert found.crossed.all() and logits.argmax() == 1 and not hole[0] < found.point.item() < hole[1]
         assert found.evaluations.item() <= 12 + 3 * 20
-        assert 0.3 <= found.step.item() <= max(0.3, hole[1]) + TOL  # no answer counts as the old label
+        assert 0.3 <= found.step.item() <= max(0.3, hole[1]) + TOL  # NaN counts as the old label
     assert nan_at or method == "chandrupatla" or not hole[0] < 0.5 < hole[1]
-    # where x' itself gives no answer, nothing is promised to cross there
+    # where the logits at x' are NaN, no crossing is known
     lost = line_search(lambda x: threshold(0.3)(x).masked_fill(x > 0.4, math.nan), x, x_adv, method=method)
     assert not lost.crossed.any() and lost.point.isnan().all()
 
 
 def test_infinite_logits():
-    """-inf for the other class and for the label's own are answers like others."""
+    """-inf for the other class or for the label are logits like others."""
 
     def model(x):
         gap = torch.where(x[:, 0] < 0.3, math.inf, -math.inf)
@@ -156,11 +156,11 @@ def test_infinite_logits():
         assert 0.3 <= found.step.item() <= 0.3 + TOL
 
 
-@pytest.mark.parametrize("answer", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize("logits_dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_logits_of_another_precision_than_the_images(dtype, answer):
+def test_logits_of_another_precision_than_the_images(dtype, logits_dtype):
     x, x_adv = (end.to(dtype) for end in segment(3))
-    found = line_search(lambda x: threshold(0.25)(x).to(answer), x, x_adv)
+    found = line_search(lambda x: threshold(0.25)(x).to(logits_dtype), x, x_adv)
     assert found.point.dtype == dtype and found.crossed.all()
-    # logits (gap, 0): the allowance is 32 eps |gap|, below |gap| itself
+    # logits (gap, 0): the rounding tolerance is 32 eps |gap|, below |gap| itself
     assert found.step.tolist() == pytest.approx([0.25] * 3, abs=2e-6)

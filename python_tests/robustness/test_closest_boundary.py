@@ -34,8 +34,8 @@ EXAMPLES = settings(max_examples=25, deadline=None, derandomize=True, database=N
     st.sampled_from(METHODS),
 )
 def test_what_holds_on_every_line(seed, batch, lines, dim, probes, norm, known, method):
-    """Also where a line crosses many boundaries: a verified point on its line, and none of the places that every
-    search looks at, the probes and the ends, is crossed and nearer."""
+    """Also where a line crosses many boundaries: the point is verified and on its line, and none of the steps that
+    every search evaluates, the probes and the ends, is a nearer crossing."""
     net = mlp(dim, seed, gain=25.0)
     x, candidates = normals(batch, dim, seed=seed), 2 * normals(lines, batch, dim, seed=seed + 1)
     labels = net(x).argmax(1)
@@ -68,7 +68,8 @@ def test_what_holds_on_every_line(seed, batch, lines, dim, probes, norm, known, 
 
 
 def exhaustive(net, x, candidates, labels, norm):
-    """[A, B]: the distance of the crossing on each line by 60 halvings, a line at a time; inf where the end is not."""
+    """[A, B]: the distance of each line's crossing by 60 bisections, one line at a time; inf where the end has not
+    crossed."""
     distance = torch.full(candidates.shape[:2], math.inf, dtype=torch.float64)
     for a in range(candidates.shape[0]):
         for b in range(x.shape[0]):
@@ -128,7 +129,7 @@ def test_closest_boundary_against_exhaustive_bisection(seed, batch, lines, dim, 
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_the_order_of_the_candidates_plays_no_part_and_more_of_them_never_harm(norm):
+def test_the_order_of_candidates_has_no_effect_and_more_of_them_are_never_worse(norm):
     net, x, candidates = mlp(5, seed=4, gain=2.0), uniforms(40, 5, seed=5), 3 * normals(6, 40, 5, seed=6)
     plain = (crossings(net, x, candidates) <= 1).all(0)
     assert plain.sum() > 10
@@ -142,12 +143,12 @@ def test_the_order_of_the_candidates_plays_no_part_and_more_of_them_never_harm(n
     assert (found.distance <= fewer.distance + slack).all() and (found.distance < fewer.distance - slack).any()
 
 
-def test_a_line_that_is_no_nearer_is_dropped_after_one_look():
+def test_a_line_that_is_no_nearer_is_dropped_after_one_evaluation():
     """Lines along the axes of a plane: the label changes at 0.2 on the first one and at 0.5 on the other."""
-    seen = []
+    evaluated = []
 
     def model(x):
-        seen.append(x.clone())
+        evaluated.append(x.clone())
         gap = 1 - 5 * x[:, 0] - 2 * x[:, 1]
         return torch.stack([gap, torch.zeros_like(gap)], 1)
 
@@ -155,15 +156,15 @@ def test_a_line_that_is_no_nearer_is_dropped_after_one_look():
     alone = line_search(model, x, ends[0:1])
     labels = torch.tensor([0])
     gaps = (ops.logit_gap(model(x), labels), ops.logit_gap(model(ends), torch.tensor([0, 0]))[:, None])
-    seen.clear()
+    evaluated.clear()
     found = closest_boundary(model, x, ends[:, None], gaps=gaps, labels=labels)
     assert found.candidate.item() == 0 and found.distance.item() == pytest.approx(0.2, abs=TOL)
-    on_the_other = torch.cat(seen)[torch.cat(seen)[:, 1] > 0]
+    on_the_other = torch.cat(evaluated)[torch.cat(evaluated)[:, 1] > 0]
     assert on_the_other.shape[0] == 1 and on_the_other[0, 1].item() == pytest.approx(0.2, abs=TOL)
     assert found.evaluations.item() == alone.evaluations.item() - 2 + 1
 
 
-def test_the_norm_decides():
+def test_the_norm_decides_which_is_closest():
     """A diagonal line crosses at (0.4, 0.4), one along an axis at (0.5, 0)."""
 
     def model(x):

@@ -1,4 +1,4 @@
-"""What makes margins doubtful is counted, warned of once, kept and named: on models that are made to mislead."""
+"""What makes margins doubtful is counted, warned about once, saved and described: on models that mislead attacks."""
 
 import math
 import warnings
@@ -14,12 +14,6 @@ from robustperf.robustness.margin_run import load_margins, save_margins
 from robustperf.robustness.margins import Margins
 
 PUBLISHED = [FGSM(), PGD(norm=2), BG()]
-
-
-@pytest.fixture
-def net():
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Flatten(), nn.Linear(12, 10), nn.Tanh(), nn.Linear(10, 4)).double()
 
 
 @pytest.fixture
@@ -40,7 +34,7 @@ def found_by(model, x, attacks, match=None, **arguments):
 
 
 class Nearby(Attack):
-    """One whose point is given."""
+    """An attack whose points are given."""
 
     def __init__(self, point, gap=None):
         self.point, self.gap = point, gap
@@ -50,17 +44,17 @@ class Nearby(Attack):
         return point, problem.gap(point)
 
 
-def test_nothing_to_tell(net, x):
+def test_nothing_to_report(net, x):
     found = found_by(net, x, PUBLISHED)
-    told = found.diagnostics
-    assert told == Diagnostics(points=32, flat={"FGSM": 0, "PGD": 0, "BG": 0}, repeated=8)
-    assert not told.messages and not told.captions and not any(told.fractions.values())
+    reported = found.diagnostics
+    assert reported == Diagnostics(points=32, flat={"FGSM": 0, "PGD": 0, "BG": 0}, repeated=8)
+    assert not reported.messages and not reported.captions and not any(reported.fractions.values())
 
 
 @pytest.mark.parametrize("attack", [FGSM(), PGD(norm=2), PGD(), FGSM(loss="dlr"), PGD(norm=2, loss="dlr")], ids=repr)
 @pytest.mark.parametrize("scale", [1e-6, 1e4])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_the_scale_of_the_logits_plays_no_part(net, x, attack, scale, dtype):
+def test_the_scale_of_the_logits_has_no_effect(net, x, attack, scale, dtype):
     net, x = net.to(dtype), x.to(dtype)
     plain = margins(net, x, attacks=[attack])
     scaled = margins(lambda images: net(images) * scale, x, attacks=[attack])
@@ -70,31 +64,31 @@ def test_the_scale_of_the_logits_plays_no_part(net, x, attack, scale, dtype):
     assert not sum(scaled.diagnostics.flat.values())
 
 
-def test_a_cross_entropy_that_is_zero_is_told(net, x):
+def test_a_cross_entropy_that_is_zero_is_reported(net, x):
     attacks = [FGSM(loss="cross_entropy")]
     found = found_by(lambda images: net(images.float().double()) * 1e6, x, attacks, "FGSM had a zero")
     assert found.diagnostics.flat["FGSM"] > 16
 
 
-def test_probabilities_are_told(net, x):
+def test_probabilities_are_reported(net, x):
     found = found_by(lambda images: (200 * net(images)).softmax(1), x, PUBLISHED, "look like probabilities at 100.00%")
     assert found.diagnostics.probabilities == 32 and found.diagnostics.fractions["probabilities"] == 1
     assert any("probabilities" in caption for caption in found.diagnostics.captions)
 
 
-def test_a_quantised_input_is_told(net, x):
+def test_a_quantised_input_is_reported(net, x):
     found = found_by(
         lambda images: net((images * 8).round() / 8),
         x,
         PUBLISHED,
         "FGSM had a zero or non-finite gradient at 100.00% of the points.*BG had",
     )
-    told = found.diagnostics.flat
-    # a random start may have crossed already, and asks for no way out
-    assert told["FGSM"] == told["BG"] == 32 and 10 < told["PGD"] < 32
+    flat = found.diagnostics.flat
+    # a random start may have crossed already; then no direction is needed
+    assert flat["FGSM"] == flat["BG"] == 32 and 10 < flat["PGD"] < 32
 
 
-def test_a_noisy_model_is_told(net, x):
+def test_a_noisy_model_is_reported(net, x):
     noise = torch.Generator().manual_seed(3)
 
     def model(images):
@@ -104,8 +98,8 @@ def test_a_noisy_model_is_told(net, x):
     assert found.diagnostics.repeated == 8 and 1 <= found.diagnostics.changed <= 8
 
 
-def test_noise_at_x_is_told_though_the_adversarial_example_keeps_its_label(x):
-    """Among dark images, where x is, a coin decides: 0 or 1. Bright ones are 2."""
+def test_noise_at_x_is_reported_though_the_adversarial_example_keeps_its_label(x):
+    """A dark image, such as x, has the label 0 or 1 at random. A bright one has 2."""
     coin = torch.Generator().manual_seed(3)
 
     def model(images):
@@ -170,7 +164,7 @@ def test_infinite_logits(net, x, wrong):
     assert both.diagnostics.undefined == 1 and both.distance[3].isnan() and both.distance[4].isfinite()
 
 
-def test_points_that_are_not_finite_never_reach_the_search(net, x):
+def test_points_that_are_not_finite_are_not_searched(net, x):
     point = x.flip(0).clone()
     point[4, 0, 1, 1], point[9, 0, 0, 0] = math.nan, math.inf
     found = found_by(net, x, [Nearby(point), BG()], "Nearby had a zero or non-finite gradient at 6.25%")
@@ -184,7 +178,7 @@ def test_no_adversarial_example(net, x):
 
 
 def test_undercut():
-    """Two boundaries at right angles: one attack sees the far one alone."""
+    """Two boundaries at right angles: one attack finds only the far one."""
     x = torch.full((40, 2), 0.2, dtype=torch.float64)
 
     def model(images):  # another label beyond 0.9 in the first value, or beyond 0.4 in the second
@@ -195,7 +189,7 @@ def test_undercut():
     near[:, 1] = 0.6
     found = found_by(model, x, [BG(), Nearby(near)], "100.00% of 10 points found by other attacks are more than 10% ")
     assert found.diagnostics.compared == found.diagnostics.undercut == 10
-    # one that is hardly nearer than the published ones undercuts nothing: the line to FGSM's point goes on to 0.9
+    # one that is hardly nearer than the published ones undercuts nothing: the line to FGSM's point ends at 0.9
     same = x.clone()
     same[:, 0] = 0.95
     found = found_by(model, x, [Nearby(same), FGSM(eps=0.3), BG()])
@@ -219,14 +213,14 @@ def test_points_without_a_label_are_left_out_of_the_curve(net, x, tmp_path):
         MarginCurve.from_margins(nothing)
 
 
-def test_parts_add_up_and_are_kept(net, x, tmp_path):
+def test_parts_add_up_and_are_saved(net, x, tmp_path):
     model = lambda images: (200 * net(images)).softmax(1)  # noqa: E731
-    whole = found_by(model, x, PUBLISHED, "probabilities")
+    together = found_by(model, x, PUBLISHED, "probabilities")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         parts = [margins(model, x[rows], attacks=PUBLISHED, index=rows) for rows in torch.arange(32).split(7)]
-    assert Margins.concatenate(parts).diagnostics == whole.diagnostics
-    save_margins(tmp_path / "margins.npz", whole)
-    assert load_margins(tmp_path / "margins.npz").diagnostics == whole.diagnostics
-    assert MarginCurve.from_margins(whole).notes == whole.diagnostics.captions
+    assert Margins.concatenate(parts).diagnostics == together.diagnostics
+    save_margins(tmp_path / "margins.npz", together)
+    assert load_margins(tmp_path / "margins.npz").diagnostics == together.diagnostics
+    assert MarginCurve.from_margins(together).notes == together.diagnostics.captions
     assert Diagnostics.merge([]) == Diagnostics()

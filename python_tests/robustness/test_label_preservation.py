@@ -1,4 +1,4 @@
-"""Label preservation and Proposition 6 on a problem where everything is known."""
+"""Label preservation and Proposition 6 on a problem with closed forms."""
 
 import math
 
@@ -25,7 +25,7 @@ def classifier(place):
 
 
 @pytest.mark.parametrize("radius, place", [(0.1, 0.5), (0.1, 0.6), (0.2, 0.55), (0.25, 0.7)])
-def test_the_bound_holds_where_everything_is_known(radius, place):
+def test_the_bound_holds_in_closed_form(radius, place):
     # x' = x + u, u uniform in ± radius: a threshold t with [t - radius, t + radius] in [0, 1] is crossed by radius / 2
     # of all pairs
     kernel, shift = LinfBall(radius), place - 0.5
@@ -73,7 +73,7 @@ def test_the_bound_holds_for_any_kernel_between_a_few_points(problem):
     assert shifted >= accuracy_bound(accuracy, eps, delta) - 1e-12
 
 
-def test_each_points_share():
+def test_the_fraction_of_each_point():
     x = torch.tensor([0.5001, 0.55, 0.9])[:, None, None, None]
     found = label_preservation(LinfBall(0.1), true_labels, x, samples=4000, confidence=0.99, batch_size=4000)
     assert found.points.label.tolist() == [1, 1, 1] and found.confidence == found.points.confidence == 0.99

@@ -30,7 +30,7 @@ from robustperf.robustness.search import TOL
     ids=["line", "cube", "root", "step", "exp", "tiny"],
 )
 def test_gaps_of_every_form(method, place, bend):
-    """One crossing at a known place, whatever the gap looks like around it; the search ends in a bounded time."""
+    """One crossing at a known step, whatever the shape of the gap around it; the number of evaluations is bounded."""
 
     def model(x):
         gap = bend(place - x[:, 0])
@@ -38,7 +38,7 @@ def test_gaps_of_every_form(method, place, bend):
 
     x, x_adv = segment()
     found = line_search(model, x, x_adv, method=method)
-    # a gap within the rounding allowance of zero has not crossed; with logits (gap, 0) the allowance is relative
+    # a gap within the rounding tolerance of zero has not crossed; with logits (gap, 0) the tolerance is relative
     assert found.crossed.all()
     assert place <= found.step.item() <= place + TOL
     assert found.evaluations.item() <= 2 + 3 * 20
@@ -46,7 +46,7 @@ def test_gaps_of_every_form(method, place, bend):
     assert model(found.point).argmax(1).item() == 1
 
 
-def test_the_methods_agree_and_interpolation_looks_less():
+def test_the_methods_agree_and_interpolation_evaluates_less():
     net, x, x_adv = mlp(6, seed=1), uniforms(60, 6, seed=2), uniforms(60, 6, seed=3)
     single = crossings(net, x, x_adv[None])[0] == 1
     fast, slow = (line_search(net, x[single], x_adv[single], method=method) for method in METHODS)
@@ -87,7 +87,7 @@ def test_probes_find_the_first_of_several_crossings(method):
     # 3 probes: 0.25 lies in the first; 1 probe: 0.5 has the old label, the end has another: a crossing between them
     assert line_search(model, x, x_adv, probes=3, method=method).step.item() == pytest.approx(0.21, abs=TOL)
     assert 0.5 < line_search(model, x, x_adv, probes=1, method=method).step.item()
-    # without the end's help
+    # where the end has not crossed
     even = threshold(0.21, 0.38)
     assert not line_search(even, x, x_adv, method=method).crossed.any()
     assert line_search(even, x, x_adv, probes=3, method=method).step.item() == pytest.approx(0.21, abs=TOL)
@@ -96,17 +96,17 @@ def test_probes_find_the_first_of_several_crossings(method):
     assert line_search(even, x, x_adv, probes=3, method=method, gaps=known).step.item() == pytest.approx(0.21, abs=TOL)
 
 
-def test_probes_look_from_the_near_end_on_and_stop_at_the_first_crossing():
-    seen = []
+def test_probes_begin_near_x_and_stop_at_the_first_crossing():
+    evaluated = []
 
     def model(x):
-        seen.extend(x[:, 0].tolist())
+        evaluated.extend(x[:, 0].tolist())
         return threshold(0.55, 0.65)(x)
 
     x, x_adv = segment()
     line_search(model, x, x_adv, probes=4)
-    assert seen[:4] == pytest.approx([0.0, 0.2, 0.4, 0.6])
-    assert all(0.4 < place < 0.6 for place in seen[4:])
-    seen.clear()
+    assert evaluated[:4] == pytest.approx([0.0, 0.2, 0.4, 0.6])
+    assert all(0.4 < place < 0.6 for place in evaluated[4:])
+    evaluated.clear()
     found = line_search(model, x, x_adv, probes=1)
-    assert seen == pytest.approx([0.0, 0.5, 1.0]) and not found.crossed.any() and found.evaluations.item() == 3
+    assert evaluated == pytest.approx([0.0, 0.5, 1.0]) and not found.crossed.any() and found.evaluations.item() == 3

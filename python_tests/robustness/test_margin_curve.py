@@ -1,4 +1,4 @@
-"""Margin curves against closed forms, counting by hand, dense numerical integrals and the exact Kolmogorov law."""
+"""Margin curves against closed forms, counts by hand, dense numerical integrals and the Kolmogorov distribution."""
 
 import dataclasses
 import math
@@ -34,7 +34,7 @@ def test_a_curve_by_hand():
     assert (curve.count, curve.missing, curve.clipped, curve.median) == (4, 1, 0, 1.0)
 
 
-def test_the_classifier_x_below_one_half_has_the_margin_curve_of_a_uniform_law():
+def test_the_classifier_x_below_one_half_has_the_margin_curve_of_a_uniform_distribution():
     # T Ex. 3 on [0, 1] with p = 1 and f(x) = [x > 1/2]: margin |x - 1/2|, curve 1 - 2 eps, R = 1/4
     x = (np.arange(1000) + 0.5) / 1000
     curve = MarginCurve.from_margins(np.abs(x - 0.5), upper=1.0)
@@ -67,7 +67,7 @@ def test_curve_counts_points_and_area_is_the_mean_of_clipped_margins(margins, up
 
 @settings(deadline=None)
 @given(MARGINS)
-def test_median_is_the_first_eps_that_at_most_half_of_the_points_survive(margins):
+def test_median_is_the_first_eps_that_at_most_half_of_the_margins_exceed(margins):
     median = MarginCurve.from_margins(margins, 1.0).median
     assert median in margins
     assert by_hand(margins, median) <= 0.5
@@ -108,13 +108,13 @@ def test_band_area_by_hand():
 
 @pytest.mark.parametrize("count", [5, 50, 500])
 @pytest.mark.parametrize("confidence", [0.9, 0.95, 0.99])
-def test_half_width_covers_by_the_exact_law_and_wastes_little(count, confidence):
+def test_half_width_covers_by_the_exact_distribution_and_is_not_much_too_wide(count, confidence):
     half_width = MarginCurve.from_margins(torch.rand(count), 1.0).band(confidence).half_width
     # Massart's constant is the right one in the limit, approached as 1 / sqrt(N)
     assert confidence <= kstwo.cdf(half_width, count) < confidence + 2 / math.sqrt(count) * (1 - confidence)
 
 
-def test_band_holds_the_true_curve_as_often_as_promised():
+def test_the_band_covers_the_true_curve_at_its_confidence():
     runs, count, confidence = 1500, 40, 0.9
     draws = np.random.default_rng(7).random((runs, count))
     held = 0
@@ -134,7 +134,7 @@ def test_an_object_with_distances_and_diameter_needs_no_upper():
     assert MarginCurve.from_margins(margins, upper=1.5).area == 1.25
 
 
-def test_containers_come_back_as_they_went_in():
+def test_results_are_of_the_arguments_type():
     curve = MarginCurve.from_margins(np.array([1.0, 2.0], dtype=np.float32)[::-1], upper=3)
     assert isinstance(curve.at(1.5), float)
     tensor = curve.at(torch.tensor([[0, 1], [2, 3]]).T)

@@ -19,17 +19,6 @@ def images(count, *shape, seed=1, dtype=torch.float64):
     return torch.rand(count, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)).to(dtype)
 
 
-@pytest.fixture
-def net():
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Flatten(), nn.Linear(12, 10), nn.Tanh(), nn.Linear(10, 4)).double()
-
-
-@pytest.fixture
-def x():
-    return images(30, 1, 3, 4)
-
-
 @dataclasses.dataclass(frozen=True)
 class Towards(Attack):
     """An attack of the user's own: x' is the same corner of the box for all points."""
@@ -44,7 +33,7 @@ class Towards(Attack):
 
 @dataclasses.dataclass(frozen=True)
 class Corner(Attack):
-    """Another corner of the box for each point, by its number."""
+    """Another corner of the box for each point, by its sample id."""
 
     seed: int
 
@@ -88,7 +77,7 @@ def test_the_closest_point_of_all_attacks(net, x, norm):
     assert torch.equal(found.attack[clear], distance.argmin(0)[clear]) and len(found.attack[clear].unique()) > 2
     assert torch.equal(found.attack_evaluations, torch.cat([part.attack_evaluations for part in alone]))
     assert found.norm == norm and found.attacks == ("Corner 1", "Towards", "Corner 2", "Corner 3", "Corner 4")
-    # the kept points are where they are said to be, and the model says so
+    # the points kept are at these distances and have another label
     labels = net(x).argmax(1)
     assert all(
         net(point[None]).argmax(1) != label for point, label in zip(found.point[some], labels[some], strict=True)
@@ -111,7 +100,7 @@ def test_linear_classifier(norm):
 
 
 def test_it_is_the_attacks_and_then_the_closest_boundary(net, x):
-    """Attack number i draws under `fold_in(key, i)`; the gaps that the attacks know are used."""
+    """Attack i draws under `fold_in(key, i)`; the gaps that the attacks know are used."""
     found = margins(net, x, attacks=ENSEMBLE, key=5)
     labels = net(x).argmax(1)
     tried = [attack(net, x, labels, key=random.fold_in(5, place)) for place, attack in enumerate(ENSEMBLE)]
@@ -126,10 +115,10 @@ def test_it_is_the_attacks_and_then_the_closest_boundary(net, x):
     assert found.attack_evaluations.shape == (4, 30) and found.evaluations.dtype == torch.int64
 
 
-def test_evaluations_and_those_of_the_attacks_are_all_that_the_model_sees(net, x):
+def test_evaluations_are_all_that_the_model_sees(net, x):
     model = Recorded(net)
     found = margins(model, x, attacks=ENSEMBLE, batch_size=8)
-    # one more for each point: the look at x itself, which the search is spared
+    # one more for each point: x itself, which the search does not evaluate again
     assert sum(model.batches) == found.evaluations.sum() + found.attack_evaluations.sum() + len(x)
 
 
@@ -143,26 +132,26 @@ def test_the_model_never_sees_more_than_a_batch(net, x, batch_size):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_results_do_not_depend_on_the_batch_size(net, x, dtype):
     net, x = net.to(dtype), x.to(dtype)
-    whole = margins(net, x, attacks=ENSEMBLE, keep_points=True, key=2)
+    together = margins(net, x, attacks=ENSEMBLE, keep_points=True, key=2)
     for batch_size in (1, 7, 29):
         parts = margins(net, x, attacks=ENSEMBLE, keep_points=True, key=2, batch_size=batch_size)
-        torch.testing.assert_close(parts.distance, whole.distance, rtol=1e-5, atol=1e-6)
-        torch.testing.assert_close(parts.point, whole.point, rtol=0, atol=1e-4, equal_nan=True)
-        assert torch.equal(parts.found, whole.found)
+        torch.testing.assert_close(parts.distance, together.distance, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(parts.point, together.point, rtol=0, atol=1e-4, equal_nan=True)
+        assert torch.equal(parts.found, together.found)
         if dtype == torch.float64:
-            torch.testing.assert_close(parts.distance, whole.distance, rtol=1e-9, atol=1e-12)
-            assert torch.equal(parts.attack, whole.attack) and torch.equal(parts.evaluations, whole.evaluations)
-            assert torch.equal(parts.attack_evaluations, whole.attack_evaluations)
+            torch.testing.assert_close(parts.distance, together.distance, rtol=1e-9, atol=1e-12)
+            assert torch.equal(parts.attack, together.attack) and torch.equal(parts.evaluations, together.evaluations)
+            assert torch.equal(parts.attack_evaluations, together.attack_evaluations)
 
 
 def test_results_do_not_depend_on_the_order(net, x):
     index = torch.arange(100, 130)
-    whole = margins(net, x, attacks=ENSEMBLE, index=index, batch_size=8)
+    together = margins(net, x, attacks=ENSEMBLE, index=index, batch_size=8)
     order = torch.randperm(30, generator=torch.Generator().manual_seed(3))
     shuffled = margins(net, x[order], attacks=ENSEMBLE, index=index[order], batch_size=11)
-    torch.testing.assert_close(shuffled.distance, whole.distance[order], rtol=1e-9, atol=1e-12)
-    assert torch.equal(shuffled.attack, whole.attack[order])
-    # the draws are those of the points' numbers, and of the key
+    torch.testing.assert_close(shuffled.distance, together.distance[order], rtol=1e-9, atol=1e-12)
+    assert torch.equal(shuffled.attack, together.attack[order])
+    # the draws depend on the points' sample ids and on the key
     start = [PGD(norm=2, eps=1.5, steps=1)]
     a = margins(net, x, attacks=start, index=index).distance
     assert not torch.equal(a, margins(net, x, attacks=start).distance)
@@ -206,32 +195,32 @@ def test_nothing_found(net, x):
     assert all(math.isnan(fraction) for fraction in found.fractions.values())
 
 
-def test_shares(net, x):
+def test_fractions(net, x):
     found = margins(net, x, attacks=[FGSM(0.3), Nowhere(), BG()])
     assert list(found.fractions) == ["FGSM", "Nowhere", "BG"] and sum(found.fractions.values()) == pytest.approx(1)
     assert found.fractions["Nowhere"] == 0
     assert found.fractions["FGSM"] == pytest.approx((found.attack == 0).double().sum() / found.found.sum())
 
 
-def test_shares_of_two_attacks_of_one_kind(net, x):
-    """The share of none is lost, though both have one name."""
+def test_fractions_of_two_attacks_of_one_kind(net, x):
+    """Each has its own fraction, though both have one name."""
     found = margins(net, x, attacks=[Corner(1), Corner(2), Towards()])
     assert len(found.attack.unique()) > 1 and (found.attack < 2).any()
     assert len(found.fractions) == 3 and sum(found.fractions.values()) == pytest.approx(1)
 
 
-def test_stream_gives_the_parts(net, x):
+def test_stream_yields_the_parts(net, x):
     parts = list(MarginSearch(net, ENSEMBLE, batch_size=8, keep_points=True).stream(x, labels=net(x).argmax(1)))
     assert [len(part.distance) for part in parts] == [8, 8, 8, 6]
     assert [part.attack_evaluations.shape for part in parts] == [(4, 8)] * 3 + [(4, 6)]
-    joined, whole = Margins.concatenate(parts), margins(net, x, attacks=ENSEMBLE, batch_size=8, keep_points=True)
+    joined, together = Margins.concatenate(parts), margins(net, x, attacks=ENSEMBLE, batch_size=8, keep_points=True)
     for field in dataclasses.fields(Margins):
-        ours, theirs = getattr(joined, field.name), getattr(whole, field.name)
+        ours, theirs = getattr(joined, field.name), getattr(together, field.name)
         assert torch.equal(ours, theirs) if isinstance(ours, torch.Tensor) else ours == theirs, field.name
     assert Margins.concatenate(parts[:1]).distance.tolist() == parts[0].distance.tolist()
 
 
-def test_stream_works_a_batch_at_a_time(net, x):
+def test_stream_evaluates_one_batch_at_a_time(net, x):
     model = Recorded(net)
     parts = MarginSearch(model, [FGSM()], batch_size=10).stream(x)
     next(parts)
@@ -293,14 +282,14 @@ def test_norms_are_ordered(net, x):
     assert (by_norm[0] >= by_norm[1] - 1e-5)[some].all() and (by_norm[1] >= by_norm[2] - 1e-5)[some].all()
 
 
-def test_more_attacks_never_harm(net, x):
+def test_more_attacks_are_never_worse(net, x):
     few = margins(net, x, attacks=ENSEMBLE[:1]).distance
     more = margins(net, x, attacks=ENSEMBLE).distance
     assert (more <= few + 1e-5).all() and (more < few - 1e-3).any()
 
 
 def test_probes_reach_the_search(x):
-    """Label 1 between 0.3 and 0.4 on the way to a corner that has label 0 again: one probe in there finds it."""
+    """Label 1 between 0.3 and 0.4 on the line to a corner that has label 0 again: a probe in there finds it."""
 
     def model(x):
         t = x.flatten(1)[:, 1]
@@ -313,7 +302,7 @@ def test_probes_reach_the_search(x):
     assert found.distance.tolist() == pytest.approx([0.3, 0.3], abs=1e-5)
 
 
-def test_the_model_is_left_as_it_was(x):
+def test_the_model_is_left_unchanged(x):
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(1, 3, 2), nn.BatchNorm2d(3), nn.Dropout(), nn.Flatten(), nn.Linear(18, 3)).double()
     expected = margins(net.eval(), x, attacks=ENSEMBLE).distance
@@ -328,13 +317,13 @@ def test_the_model_is_left_as_it_was(x):
     assert torch.equal(torch.get_rng_state(), rng)
 
 
-def test_nothing_returned_carries_a_graph(net, x):
+def test_results_carry_no_graph(net, x):
     found = margins(net, x.requires_grad_(), attacks=[FGSM(), BG()], keep_points=True)
     assert not any(v.requires_grad for v in vars(found).values() if isinstance(v, torch.Tensor))
     assert x.grad is None
 
 
-def test_nan_logits_cost_their_points_and_no_others(net, x):
+def test_nan_logits_affect_their_points_alone(net, x):
     def model(images):
         return net(images).masked_fill((images[:, 0, 0, :1] == 0.5), math.nan)
 
@@ -342,79 +331,12 @@ def test_nan_logits_cost_their_points_and_no_others(net, x):
     with pytest.warns(RuntimeWarning, match="margins: 6.67% of the points have NaN logits: no label"):
         found = margins(model, x, attacks=ENSEMBLE, batch_size=8, keep_points=True, index=torch.arange(100, 130))
     assert found.distance.isnan().nonzero()[:, 0].tolist() == [13, 14] and found.diagnostics.undefined == 2
-    curve, told = MarginCurve.from_margins(found), found.summary()
-    assert (told["median"], told["not_found"], told["undefined"]) == (curve.median, curve.missing, 2)
-    assert told["area"] == pytest.approx(curve.area) and f"median={curve.median:.3g}" in repr(found)
+    curve, summary = MarginCurve.from_margins(found), found.summary()
+    assert (summary["median"], summary["not_found"], summary["undefined"]) == (curve.median, curve.missing, 2)
+    assert summary["area"] == pytest.approx(curve.area) and f"median={curve.median:.3g}" in repr(found)
     assert not found.found[13:15].any() and (found.attack[13:15] == -1).all() and found.point[13:15].isnan().all()
     assert (found.evaluations[13:15] == 0).all() and (found.attack_evaluations[:, 13:15] == 0).all()
     others = torch.arange(30)[~found.distance.isnan()]
     alone = margins(net, x[others], attacks=ENSEMBLE, index=100 + others)
     torch.testing.assert_close(found.distance[others], alone.distance, rtol=1e-9, atol=1e-12)
     assert torch.equal(found.attack[others], alone.attack)
-
-
-@pytest.mark.parametrize(
-    ("value", "match"),
-    [
-        (math.nan, "x: expected finite pixels, got nan at"),
-        (math.inf, "x: expected finite pixels, got inf at"),
-        (1.5, r"x: expected pixels within \[0, 1\], got 1.5 at"),
-        (-0.5, r"x: expected pixels within \[0, 1\], got -0.5 at"),
-    ],
-)
-def test_wrong_pixels_are_named_by_their_place_in_x(net, x, value, match):
-    x[13, 0, 1, 2] = value
-    with pytest.raises(ValueError, match=match + r" \[13, 0, 1, 2\]"):
-        margins(net, x, attacks=[FGSM()])
-    with pytest.raises(ValueError, match=match + r" \[13, 0, 1, 2\]"):  # not its place in the second batch
-        margins(net, x, attacks=[FGSM()], batch_size=8)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "error", "match"),
-    [
-        ({"attacks": []}, ValueError, "attacks: expected at least one, got none"),
-        ({"attacks": [3]}, TypeError, "attacks: expected instances of Attack or their names, got 3"),
-        ({"attacks": [FGSM(), None]}, TypeError, "attacks: expected instances of Attack or their names, got None"),
-        ({"norm": 3}, ValueError, "norm: "),
-        ({"bounds": (1, 0)}, ValueError, "bounds: "),
-        ({"bounds": None}, TypeError, "bounds: "),
-        ({"batch_size": 0}, ValueError, "batch_size: expected an integer above 0, got 0"),
-        ({"batch_size": 2.5}, ValueError, "batch_size: "),
-        ({"labels": torch.zeros(29, dtype=torch.int64)}, ValueError, r"labels: expected shape \[30\], got \[29\]"),
-        ({"labels": torch.zeros(30)}, TypeError, "labels: expected torch.int64"),
-        ({"labels": torch.full((30,), 4)}, ValueError, r"labels: expected labels in 0\.\.3, got 4"),
-        ({"labels": torch.full((30,), -1)}, ValueError, r"labels: expected labels in 0\.\.3, got -1"),
-        ({"index": torch.arange(29)}, ValueError, r"index: expected shape \[30\]"),
-        ({"index": torch.zeros(30)}, TypeError, "index: expected torch.int64"),
-        ({"key": -1}, ValueError, "seed|key"),
-        ({"tol": 0.0}, ValueError, "tol: "),
-        ({"probes": -1}, ValueError, "probes: "),
-    ],
-)
-def test_wrong_arguments(net, x, arguments, error, match):
-    with pytest.raises(error, match=match):
-        margins(net, x, **{"attacks": [FGSM()], **arguments})
-
-
-@pytest.mark.parametrize(
-    ("change", "error", "match"),
-    [
-        (lambda x: x.mul(255).byte(), TypeError, "x: expected .*, got torch.uint8"),
-        (lambda x: x.half(), TypeError, "x: expected .*, got torch.float16"),
-        (lambda x: x.flatten(), ValueError, r"x: expected a batch of shape \[B, ...\]"),
-        (lambda x: x.tolist(), TypeError, "x: expected a tensor, got list"),
-    ],
-)
-def test_wrong_images(net, x, change, error, match):
-    with pytest.raises(error, match=match):
-        margins(net, change(x), attacks=[FGSM()], batch_size=1000)
-
-
-def test_wrong_models(net, x):
-    with pytest.raises(TypeError, match="model: "):
-        margins(None, x, attacks=[FGSM()])
-    with pytest.raises(ValueError, match="at least two classes"):
-        margins(lambda x: net(x)[:, :1], x, attacks=[FGSM()])
-    with pytest.raises(ValueError, match=r"model\(x\): expected shape"):
-        margins(lambda x: net(x)[:3], x, attacks=[FGSM()])

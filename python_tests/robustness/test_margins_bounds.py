@@ -1,4 +1,4 @@
-"""Margins in boxes of any kind: scaled, with bounds per channel or feature, infinite; lines that go on to the edge."""
+"""Margins in boxes of any kind: scaled, with bounds per channel or feature, infinite; lines extended to the edge."""
 
 import math
 
@@ -42,7 +42,7 @@ def test_a_linear_classifier_in_the_box_is_exact(norm, dtype):
     found = margins(net.to(dtype), x.to(dtype), attacks=[BG(norm=norm)], norm=norm)
     known = least.isfinite()
     assert known.sum() > 100
-    # in float32 a crossing must be seen beyond the model's rounding, however near it is
+    # in float32 a crossing must exceed the model's rounding, however near it is
     rtol, atol = (1e-6, 0) if dtype == torch.float64 else (1e-5, 1e-4)
     torch.testing.assert_close(found.distance[known], least[known], rtol=rtol, atol=atol)
     assert dtype == torch.float32 or (found.evaluations[known] <= 4).all()
@@ -147,7 +147,7 @@ def test_bounds_that_fit_and_others(net, bounds, error, match):
 
 
 def step_at(place):
-    """A classifier of one number, with another label from `place` on."""
+    """A classifier of one value, with another label from `place` on."""
     return lambda x: torch.stack([place - x[:, 0], x[:, 0] - place], 1)
 
 
@@ -162,7 +162,7 @@ def step_at(place):
         (0.2 + 33 * 0.1, (0.0, math.inf), math.inf),
     ],
 )
-def test_a_line_goes_on_to_the_edge_of_the_box(place, bounds, distance):
+def test_a_line_is_extended_to_the_edge_of_the_box(place, bounds, distance):
     """T section 3.2: the smallest positive ε, also beyond x'."""
     x = torch.tensor([[0.2]], dtype=torch.float64)
     found = margins(step_at(place), x, attacks=[FGSM(eps=0.1)], bounds=bounds)
@@ -183,29 +183,29 @@ def test_the_line_ends_where_its_first_value_leaves_the_box():
 
 @pytest.mark.parametrize("known", [False, True])
 @pytest.mark.parametrize("norm", NORMS)
-def test_lines_that_go_on_among_others(net, norm, known):
+def test_extended_lines_among_others(net, norm, known):
     """The nearest over an ensemble, some of whose ends have not crossed, is that of every line to the edge."""
     x = 0.3 + 0.4 * images(60, 1, 3, 4)
     ends = torch.stack([x + 0.12 * (images(60, 1, 3, 4, seed=seed) - 0.5) for seed in (2, 3, 4)])
     label = net(x).argmax(1)
     gaps = (ops.logit_gap(net(x).detach(), label), torch.stack([ops.logit_gap(net(e).detach(), label) for e in ends]))
-    seen = []
+    batches = []
 
     def model(x):
-        seen.append(len(x))
+        batches.append(len(x))
         return net(x)
 
     found = closest_boundary(model, x, ends, norm=norm, bounds=(0, 1), labels=label, gaps=gaps if known else None)
-    assert found.evaluations.sum() == sum(seen)
+    assert found.evaluations.sum() == sum(batches)
     edge = []
     for end in ends:
         direction = (end - x).flatten(1)
         room = torch.where(direction > 0, 1 - x.flatten(1), x.flatten(1)) / direction.abs()
         edge.append((x.flatten(1) + room.amin(1, keepdim=True) * direction).view_as(x).clamp(0, 1))
-    whole = closest_boundary(net, x, torch.stack(edge), norm=norm)
-    assert torch.equal(found.distance.isfinite(), whole.distance.isfinite()) and found.distance.isfinite().sum() > 15
-    some = whole.distance.isfinite()
-    torch.testing.assert_close(found.distance[some], whole.distance[some], rtol=1e-4, atol=1e-5)
+    expected = closest_boundary(net, x, torch.stack(edge), norm=norm)
+    assert torch.equal(found.distance.isfinite(), expected.distance.isfinite()) and found.distance.isfinite().sum() > 15
+    some = expected.distance.isfinite()
+    torch.testing.assert_close(found.distance[some], expected.distance[some], rtol=1e-4, atol=1e-5)
     length = torch.linalg.vector_norm((found.point - x)[some].flatten(1), norm, dim=1)
     torch.testing.assert_close(length, found.distance[some])
     assert not torch.equal(net(found.point[some]).argmax(1), label[some])
@@ -214,7 +214,7 @@ def test_lines_that_go_on_among_others(net, norm, known):
     assert plain.sum() < some.sum()
 
 
-def test_nothing_goes_on_where_it_cannot_win(net):
+def test_lines_that_cannot_be_nearest_are_not_extended(net):
     """Lines whose ends are farther than the crossing found cost nothing."""
     x = images(30, 1, 3, 4)
     label = net(x).argmax(1)

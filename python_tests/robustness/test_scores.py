@@ -79,8 +79,8 @@ def test_the_integral_over_data(net):
         total = torch.zeros(9, dtype=torch.float64)
         for number, (node, weight) in enumerate(zip([-math.sqrt(0.6), 0, math.sqrt(0.6)], [5, 8, 5], strict=True)):
             kernel = L2Ball(1.6 + 1.4 * node)
-            shares = rp.basic_robustness(net, X, kernel, samples=30, key=random.fold_in(7, number), index=index).rho
-            values = torch.tensor([function(r) for r in shares.tolist()], dtype=torch.float64)
+            fractions = rp.basic_robustness(net, X, kernel, samples=30, key=random.fold_in(7, number), index=index).rho
+            values = torch.tensor([function(r) for r in fractions.tolist()], dtype=torch.float64)
             assert found.at[number].item() == pytest.approx(values.mean().item())
             total += weight / 18 * values
         torch.testing.assert_close(found.points, total)
@@ -90,7 +90,7 @@ def test_the_integral_over_data(net):
         assert found.lam[1].item() == pytest.approx(1.6)
 
 
-def test_a_density_weighs_the_family():
+def test_a_density_weights_the_family():
     rising = rp.Family(LinfBall, (0.1, 0.3), density=lambda lam: 25 * lam[:, 0])
     found = Score(rising, nodes=6)(threshold, shape=SHAPE, points=1000, samples=20, batch_size=20_000)
     # R of one radius is 1 - eps / 2
@@ -132,7 +132,7 @@ def test_too_few_draws_of_several_variables():
 
 
 @pytest.mark.parametrize("h", ["identity", "certain"])
-def test_a_score_is_one_at_most(h):
+def test_a_score_is_at_most_one(h):
     score = Score(ball_family(1.7), h, G="empirical", nodes=7)
     found = score(lambda x: torch.eye(2)[0].expand(len(x), 2), X, samples=3)
     assert found.value == 1 and (found.points == 1).all()
@@ -187,13 +187,13 @@ def test_points_without_a_kernel():
         )
 
 
-def test_batches_and_the_model_are_left_alone(net):
+def test_batches_have_no_effect_and_the_model_is_left_unchanged(net):
     score = Score(ball_family(3), G="uniform", nodes=3)
-    whole = score(net.double().train(), shape=(1, 4, 5), points=20, samples=15)
+    together = score(net.double().train(), shape=(1, 4, 5), points=20, samples=15)
     assert net.training
     other = score(net, shape=(1, 4, 5), points=20, samples=15, batch_size=3)
-    assert torch.equal(whole.points, other.points) and whole.value == other.value
-    assert score(net, shape=(1, 4, 5), points=20, samples=15, key=1).value != whole.value
+    assert torch.equal(together.points, other.points) and together.value == other.value
+    assert score(net, shape=(1, 4, 5), points=20, samples=15, key=1).value != together.value
 
 
 @pytest.mark.parametrize("h, error", [
@@ -205,12 +205,12 @@ def test_batches_and_the_model_are_left_alone(net):
     (lambda r: r[:-1], r"values of shape \[1025\], got \[1024\]"),
     (lambda r: 1.0, r"values of shape \[1025\], got \[\]"),
 ])  # fmt: skip
-def test_what_is_no_h(h, error):
+def test_invalid_h(h, error):
     with pytest.raises(ValueError, match=f"H: expected {error}"):
         Score(L2Ball(1), H=h)
 
 
-def test_h_is_looked_at_where_it_will_be_used(net):
+def test_h_is_checked_at_the_fractions_that_occur(net):
     def dip(r):
         return r.where((r - 1 / 3).abs() > 1e-6, 0)
 

@@ -1,5 +1,5 @@
 """Scores of H = certain over norm balls from margins (T equations 6 and 7), where margins are known in closed form; and
-balls that look outside the unit cube."""
+balls that reach outside the unit cube."""
 
 import math
 
@@ -111,7 +111,7 @@ def test_other_families_are_integrated_by_their_nodes(linear):
         assert found.value == pytest.approx(average.item(), abs=0.005)
 
 
-# balls that look outside the unit cube
+# balls that reach outside the unit cube
 
 
 def constant_in_the_cube(x):
@@ -122,7 +122,7 @@ def constant_in_the_cube(x):
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_a_classifier_that_is_constant_in_the_cube_has_the_largest_score_there(norm):
-    """T postulate P1; with balls as printed, which look outside, it has not."""
+    """T postulate P1; balls as printed, which reach outside the cube, do not satisfy it."""
     data = {"shape": (1, 2, 2), "points": 100, "samples": 50}
     for certain in ("draws", "margins"):
         found = Score(ball_family(2.0, norm), H="certain", nodes=8, certain=certain)(constant_in_the_cube, **data)

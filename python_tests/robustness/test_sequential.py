@@ -1,5 +1,5 @@
-"""The unbiased estimate after a stopping rule: against all paths counted one by one, its mean over the exact law of the
-rule, and the estimates of `basic_robustness` with `width=`."""
+"""The unbiased estimate after a stopping rule: against all paths, its mean over the exact distribution of
+the rule, and the estimates of `basic_robustness` with `width=`."""
 
 from itertools import product
 
@@ -80,7 +80,7 @@ def test_its_mean_is_the_probability(samples, width, confidence):
 
 
 def test_many_trials():
-    """Windows of the sums, not whole rows of 100,000."""
+    """The sums are taken over windows, not over rows of 100,000."""
     stages, n = [20_000, 50_000, 100_000], 100_000
     continues = [torch.ones(20_001, dtype=torch.bool), torch.ones(50_001, dtype=torch.bool)]
     k = torch.tensor([0, 1, 777, 50_000, 99_999, n])
@@ -94,7 +94,7 @@ def threshold(x):
     return torch.stack([torch.zeros_like(x[:, 0, 0, 0]), x[:, 0, 0, 0] - 0.5], 1)
 
 
-def test_the_estimates_of_points_are_right_on_average():
+def test_the_estimates_of_points_are_unbiased():
     """3,000 points whose rho is 0.95: with the fraction itself the mean is 0.0046 higher, 14 standard errors."""
     x, ball = torch.full((3000, 1, 1, 1), 0.5 + 0.9 * 0.25), LinfBall(0.25)
     found = basic_robustness(threshold, x, ball, samples=1000, width=0.1, key=random.key(5), batch_size=60_000)

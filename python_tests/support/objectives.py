@@ -16,7 +16,7 @@ X = torch.rand(4, 1, 6, 7, dtype=torch.float64, generator=torch.Generator().manu
 
 
 class Fade(rp.Kernel):
-    """x (1 - delta_1) + delta_2 delta_1, delta in [0, 1/2]^2: a kernel of one's own."""
+    """x (1 - delta_1) + delta_2 delta_1, delta in [0, 1/2]^2: a custom kernel."""
 
     def dim_for(self, shape):
         return 2
@@ -25,8 +25,8 @@ class Fade(rp.Kernel):
         return 0.5 * random.uniform(key, index, draws, 2, backend=backend)
 
     def transform(self, x, delta, *, backend=None):
-        share, grey = (part[..., None, None] for part in delta[..., None].unbind(2))
-        return x * (1 - share) + share * grey
+        opacity, grey = (part[..., None, None] for part in delta[..., None].unbind(2))
+        return x * (1 - opacity) + opacity * grey
 
     def project(self, delta, shape=None):
         return delta.clamp(0, 0.5)

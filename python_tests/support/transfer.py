@@ -12,7 +12,7 @@ def small(shape=(1, 8, 8), seed=0):
 
 
 def quick(estimator=None, **options):
-    """A map that takes a moment to learn."""
+    """f∘T with a map that is trained in a moment."""
     return TransferClassifier(
         estimator or SVC(), options.pop("autoencoder", small()), **{"epochs": 1, "random_state": 0, **options}
     )

@@ -1,4 +1,4 @@
-"""A run's checkpoint that somebody or something has changed, and its folder by other names."""
+"""Checkpoints that were damaged or changed, and a folder given with ~."""
 
 import json
 import os
@@ -32,7 +32,7 @@ def train(out, **kwargs):
 
 
 @pytest.fixture
-def state(tmp_path):
+def checkpoint(tmp_path):
     """(path, tensors, header) of a run's checkpoint."""
     train(tmp_path / "run")
     path = tmp_path / "run/checkpoint.safetensors"
@@ -40,18 +40,20 @@ def state(tmp_path):
         return path, load_file(path), file.metadata()
 
 
-def refused(state, tensors=None, header=None):
-    path, before, told = state
-    save_file(before | (tensors or {}), path, metadata=told | (header or {}))
+def refused(checkpoint, tensors=None, header=None):
+    path, before, metadata = checkpoint
+    save_file(before | (tensors or {}), path, metadata=metadata | (header or {}))
     with pytest.raises(ValueError, match="checkpoint: .*checkpoint.safetensors cannot be resumed from: ") as caught:
         train(path.parent, resume=True)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 700
     return str(caught.value)
 
 
-def test_integers_in_the_place_of_weights(state):
+def test_integers_in_place_of_weights(checkpoint):
     name = "model.1.weight"
-    assert "1.weight: expected torch.float32, found torch.int32" in refused(state, {name: state[1][name].int()})
+    assert "1.weight: expected torch.float32, found torch.int32" in refused(
+        checkpoint, {name: checkpoint[1][name].int()}
+    )
 
 
 @pytest.mark.parametrize(
@@ -66,31 +68,31 @@ def test_integers_in_the_place_of_weights(state):
         '{"epochs": [{}], "best": 1, "scaler": null}',
     ],
 )
-def test_facts_that_are_none(state, facts):
-    refused(state, header={"facts": facts})
+def test_facts_of_another_form(checkpoint, facts):
+    refused(checkpoint, header={"facts": facts})
 
 
-@pytest.mark.parametrize("numbers", ["[" * 100_000, "[]", '{"a.b": 1}'])
-def test_an_optimizers_numbers_that_are_none(state, numbers):
-    refused(state, header={"optimizer": numbers})
+@pytest.mark.parametrize("scalars", ["[" * 100_000, "[]", '{"a.b": 1}'])
+def test_optimizer_scalars_of_another_form(checkpoint, scalars):
+    refused(checkpoint, header={"optimizer": scalars})
 
 
-def test_tensors_of_something_else(state):
-    assert "else" in refused(state, {"else.weight": torch.ones(1)})
+def test_tensors_of_an_unknown_group(checkpoint):
+    assert "else" in refused(checkpoint, {"else.weight": torch.ones(1)})
 
 
-def test_a_fifo_in_its_place(state):
-    state[0].unlink()
-    os.mkfifo(state[0])
+def test_a_fifo_in_place_of_the_checkpoint(checkpoint):
+    checkpoint[0].unlink()
+    os.mkfifo(checkpoint[0])
     with pytest.raises(ValueError, match="cannot be resumed from: .* expected a file, found a FIFO"):
-        train(state[0].parent, resume=True)
+        train(checkpoint[0].parent, resume=True)
 
 
-def test_settings_cut_short(state):
-    settings = state[0].parent / "settings.json"
+def test_truncated_settings(checkpoint):
+    settings = checkpoint[0].parent / "settings.json"
     settings.write_text(settings.read_text()[:40])
     with pytest.raises(ValueError, match=f"out: {settings} is damaged"):
-        train(state[0].parent, resume=True)
+        train(checkpoint[0].parent, resume=True)
 
 
 def test_home_is_expanded(tmp_path, monkeypatch):

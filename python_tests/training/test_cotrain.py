@@ -56,7 +56,7 @@ def by_hand_10(f, g, weight):
 
 
 def by_hand_9(f, g):
-    """The loss, the mean distance, and how many images have the label of theirs."""
+    """The loss, the mean distance, and how many generated images keep the label."""
     total, distance, same = 0, 0, 0
     for x in X:
         made = g(x[None])[0]
@@ -103,7 +103,7 @@ def everything(model):
     }
 
 
-def test_each_loss_touches_its_own_model_only():
+def test_each_loss_changes_its_own_model_only():
     f, g = models(norm=True)
     f[0].bias.requires_grad_(False)
     objective = CoTrain(f, g, 0.5)
@@ -112,7 +112,7 @@ def test_each_loss_touches_its_own_model_only():
     assert_same(everything(g), before)
     assert all(parameter.grad is None for parameter in g.parameters())
     assert all((parameter.grad is not None) == parameter.requires_grad for parameter in f.parameters())
-    assert f[1].num_batches_tracked == 1  # one forward pass, of the images and their adversarial ones
+    assert f[1].num_batches_tracked == 1  # one forward pass of the clean and the adversarial images
     f.zero_grad()
     before, asked = everything(f), [parameter.requires_grad for parameter in f.parameters()]
     objective.generator_loss(X, key=KEY, index=INDEX)[0].backward()
@@ -123,7 +123,7 @@ def test_each_loss_touches_its_own_model_only():
     assert g[1].num_batches_tracked == 1
 
 
-def test_batch_norm_links_no_generated_images():
+def test_generated_images_do_not_depend_on_each_other_through_batch_norm():
     f, g = models(norm=True)
     f.eval()
     whole = CoTrain(f, g, 0.5)(f, X, Y, key=KEY, index=INDEX)
@@ -131,7 +131,7 @@ def test_batch_norm_links_no_generated_images():
     torch.testing.assert_close(whole, torch.stack(parts).mean())
 
 
-def test_the_generators_dropout_belongs_to_the_samples():
+def test_the_dropout_of_the_generator_depends_on_the_sample():
     f, g = models()
     g = nn.Sequential(nets.Dropout(0.5), g)
     objective = CoTrain(f, g, 0.5)
@@ -142,13 +142,13 @@ def test_the_generators_dropout_belongs_to_the_samples():
     assert objective.generator_loss(X, key=KEY + 1, index=INDEX)[1] != distance
 
 
-def both(seed=0, kind=Net, **kwargs):
+def pair(seed=0, kind=Net, **kwargs):
     model = net(seed, kind, **kwargs)
     return model, TiboGenerator(1, 4, 1)
 
 
-def test_a_loop_of_ones_own_finds_the_same_weights(digits):
-    (f, g), (own, own_g) = (both(kind=nets.SmallCNN, size=8, width=4) for _ in range(2))
+def test_a_plain_loop_finds_the_same_weights(digits):
+    (f, g), (own, own_g) = (pair(kind=nets.SmallCNN, size=8, width=4) for _ in range(2))
     fitted = train(f, digits, CoTrain(f, g, 0.5, lr={0: 1e-2, 1: 1e-3}), validation=None, optimizer="adam")
     objective = CoTrain(own, own_g, 0.5)
     key = rp.random.key(5)
@@ -180,7 +180,7 @@ def test_a_loop_of_ones_own_finds_the_same_weights(digits):
 def test_the_folder_and_tensorboard(digits, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    f, g = both()
+    f, g = pair()
     fitted = train(f, digits, CoTrain(f, g, 0.5), out=tmp_path, log_with="tensorboard", epochs=3, optimizer="adam")
     assert_same(load_file(tmp_path / "model.safetensors"), weights_of(f))
     assert_same(load_file(tmp_path / "generator.safetensors"), weights_of(g))
@@ -201,10 +201,10 @@ def test_the_folder_and_tensorboard(digits, tmp_path):
 
 
 def test_both_have_the_weights_of_the_best_epoch(digits, tmp_path):
-    f, g = both()
+    f, g = pair()
     fitted = train(f, digits, CoTrain(f, g, 0.5), out=tmp_path, epochs=6, optimizer="adam", lr=0.05)
     assert fitted.best < 6
-    at_best, g_at_best = both()
+    at_best, g_at_best = pair()
     train(
         at_best, digits, CoTrain(at_best, g_at_best, 0.5), epochs=fitted.best, validation=0.1, optimizer="adam", lr=0.05
     )
@@ -213,7 +213,7 @@ def test_both_have_the_weights_of_the_best_epoch(digits, tmp_path):
 
 
 def test_the_generator_comes_closer_and_the_classifier_learns(digits):
-    f, g = both(kind=nets.SmallCNN, size=8)
+    f, g = pair(kind=nets.SmallCNN, size=8)
     fitted = train(f, digits, CoTrain(f, g, 0.5), epochs=10, batch_size=20, optimizer="adam", lr=5e-3)
     first, last = fitted.epochs[0], fitted.epochs[-1]
     assert last["generator_distance"] < 0.8 * first["generator_distance"]
@@ -226,7 +226,7 @@ sys.path.insert(0, {folder!r})
 import torch
 import robustperf as rp
 from python_tests.support.training import train
-from python_tests.training.test_cotrain import both
+from python_tests.training.test_cotrain import pair
 from robustperf.training import CoTrain
 
 torch.set_num_threads(1)
@@ -240,14 +240,14 @@ def generator_step(*arguments, **named):  # after the classifier's update
     return inner(*arguments, **named)
 
 CoTrain._generator_step = generator_step
-f, g = both()
+f, g = pair()
 train(f, rp.data.load("digits", "train").limit(200), CoTrain(f, g, 0.5), out=sys.argv[2], resume=True,
       checkpoint_steps=2, optimizer="adam", epochs=3)
 """
 
 
 def test_killed_runs_are_resumed_to_the_same_bits(digits, tmp_path):
-    (f, g), (resumed, resumed_g) = both(), both()
+    (f, g), (resumed, resumed_g) = pair(), pair()
     fitted = train(f, digits, CoTrain(f, g, 0.5), optimizer="adam", epochs=3)
     script = KILLED.format(folder=str(Path(__file__).parents[2]))
     for steps in (7, 5):
@@ -271,7 +271,7 @@ def test_killed_runs_are_resumed_to_the_same_bits(digits, tmp_path):
 
 
 def test_another_number_of_epochs_is_refused_where_the_generators_rate_is_a_line(digits, tmp_path):
-    f, g = both()
+    f, g = pair()
     objective = CoTrain(f, g, 0.5, lr=(0.1, 0.001))
     train(f, digits, objective, out=tmp_path, epochs=1, optimizer="adam")
     with pytest.raises(ValueError, match="epochs was 1 and is 2"):
@@ -285,7 +285,7 @@ def test_another_number_of_epochs_is_refused_where_the_generators_rate_is_a_line
     ({"generator": TiboGenerator(1, 4, 2)}, "generator was 'TiboGenerator of"),
 ])  # fmt: skip
 def test_another_run_in_the_folder_is_refused(digits, tmp_path, change, message):
-    f, g = both()
+    f, g = pair()
     train(f, digits, CoTrain(f, g, 0.5), out=tmp_path, epochs=1, optimizer="adam")
     with pytest.raises(ValueError, match=message):
         train(
@@ -301,14 +301,14 @@ def test_another_run_in_the_folder_is_refused(digits, tmp_path, change, message)
 
 @pytest.mark.parametrize("precision, clip", [("bf16", None), ("no", 1e-3)])
 def test_mixed_precision_and_clipping_reach_the_generator(digits, precision, clip):
-    f, g = both()
-    plain, plain_g = both()
+    f, g = pair()
+    plain, plain_g = pair()
     attributes = set(vars(g))
     train(f, digits, CoTrain(f, g, 0.5), epochs=1, mixed_precision=precision, clip=clip, optimizer="sgd")
     train(plain, digits, CoTrain(plain, plain_g, 0.5), epochs=1, optimizer="sgd")
     assert set(vars(g)) == attributes and all(parameter.dtype == torch.float32 for parameter in g.parameters())
     moved, moved_plain = (
-        torch.stack([(a - b).norm() for a, b in zip(after.parameters(), both()[1].parameters(), strict=True)]).norm()
+        torch.stack([(a - b).norm() for a, b in zip(after.parameters(), pair()[1].parameters(), strict=True)]).norm()
         for after in (g, plain_g)
     )
     if clip is not None:
@@ -318,16 +318,16 @@ def test_mixed_precision_and_clipping_reach_the_generator(digits, precision, cli
         assert moved != moved_plain
 
 
-class Spoilt(TiboGenerator):
-    """Without numbers in the second step of its own."""
+class NanInSecondStep(TiboGenerator):
+    """A generator whose images are NaN in its second step."""
 
     def forward(self, x):
-        spoilt = self.training and self.layers[1].num_batches_tracked == 1
-        return super().forward(x) * (math.nan if spoilt else 1)
+        second = self.training and self.layers[1].num_batches_tracked == 1
+        return super().forward(x) * (math.nan if second else 1)
 
 
-def test_a_generators_loss_that_is_no_number(digits, tmp_path):
-    f, g = net(), Spoilt(1, 4, 1)
+def test_a_generator_loss_that_is_not_finite(digits, tmp_path):
+    f, g = net(), NanInSecondStep(1, 4, 1)
     with pytest.raises(FloatingPointError, match="^generator_loss: expected a finite number, got nan at step 2 "):
         train(f, digits, CoTrain(f, g, 0.5), out=tmp_path, optimizer="adam")
     assert all(parameter.isfinite().all() for parameter in g.parameters())
@@ -367,7 +367,7 @@ def test_errors(digits):
 
 
 def test_errors_of_fit(digits):
-    f, g = both()
+    f, g = pair()
     with pytest.raises(ValueError, match="classifier: expected the model that is trained"):
         train(net(), digits, CoTrain(f, g, 1))
     with pytest.raises(ValueError, match="optimizer: expected one of the generator's own, in the objective"):
@@ -383,4 +383,4 @@ def test_errors_of_fit(digits):
         optimizer=torch.optim.SGD(f.parameters(), lr=0.1),
         progress=False,
     )
-    fit(f, ERM(), digits, epochs=1, batch_size=100, progress=False)  # of two columns, as before
+    fit(f, ERM(), digits, epochs=1, batch_size=100, progress=False)  # an objective of one learner again

@@ -61,7 +61,7 @@ def test_pooling_and_a_batch_of_one():
     check_equal(network(), X[:1], torch.tensor([2]), 2.0)
 
 
-def test_more_images_than_are_looked_at_at_once():
+def test_more_images_than_one_chunk():
     x = torch.rand(70, 2, 6, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     y, index = torch.arange(70) % 4, torch.arange(70)
     loss = CrossLipschitz(0.5)(network(), x, y, key=KEY, index=index)
@@ -88,12 +88,12 @@ class Squared(nn.Module):
         return NoVmap.apply(x)
 
 
-def test_an_operation_that_vmap_does_not_know():
+def test_an_operation_that_vmap_does_not_support():
     model = nn.Sequential(network()[0], Squared(), nn.Flatten(), network()[3])
     check_equal(model, X, torch.tensor([0, 1, 2, 3, 0]), 2.0)
 
 
-def test_memory_that_runs_out_is_no_such_operation(monkeypatch):
+def test_running_out_of_memory_is_not_taken_for_such_an_operation(monkeypatch):
     def grad(*arguments, is_grads_batched=False, **named):
         assert is_grads_batched
         raise torch.OutOfMemoryError("out of memory")
@@ -112,7 +112,7 @@ def test_a_linear_classifier_in_closed_form():
     torch.testing.assert_close(loss - cross_entropy(model(X), y), 1.5 * want)
 
 
-def test_batch_norm_links_the_samples():
+def test_batch_norm_couples_the_samples():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.Tanh(), nn.Flatten(), nn.Linear(60, 3)).double()
     y, x = torch.tensor([0, 1, 2, 0, 1]), X.clone().requires_grad_()
@@ -127,7 +127,7 @@ def test_batch_norm_links_the_samples():
     assert model[1].num_batches_tracked == 2  # one forward pass each
 
 
-def test_dropout_belongs_to_the_samples():
+def test_dropout_depends_on_the_sample():
     torch.manual_seed(0)
     model, y = RobeyCNN(2, 12, 3, width=4).double(), torch.tensor([0, 1, 2, 0, 1])
     x = torch.rand(5, 2, 12, 12, dtype=torch.float64)
@@ -137,7 +137,7 @@ def test_dropout_belongs_to_the_samples():
     assert CrossLipschitz(0.1)(model, x, y, key=KEY + 1, index=INDEX) != whole
 
 
-def test_without_gradients_around_it_and_without_touching_any():
+def test_within_no_grad_and_without_changing_any_grad():
     model, y = network(), torch.tensor([0, 1, 2, 3, 0])
     want = CrossLipschitz(1.0)(model, X, y, key=KEY, index=INDEX)
     with torch.no_grad():

@@ -10,7 +10,7 @@ from robustperf.training import evaluate
 
 
 class Table(nn.Module):
-    """Logits that are the images' first column."""
+    """Returns the first column of the images as logits."""
 
     def forward(self, x):
         return x[:, 0, :, 0]
@@ -23,7 +23,7 @@ def data(seed=0, samples=50, classes=7):
 
 
 def before(logits, label):
-    """How many labels a stable sort puts before this one."""
+    """The position of this label in a stable sort by logit."""
     return sorted(range(len(logits)), key=lambda other: (-logits[other], other)).index(label)
 
 
@@ -42,7 +42,7 @@ def test_against_a_plain_loop(batch_size):
     assert found.top(1) == (logits.argmax(1) == dataset.y).double().mean()
 
 
-def test_a_torch_data_set_and_what_is_left_alone():
+def test_a_torch_data_set_and_the_modes_of_the_modules():
     dataset, model = data(), nn.Sequential(nn.Dropout(0.5), Table())
     model[1].eval()
     found = evaluate(model, TensorDataset(dataset.x, dataset.y), workers=1)

@@ -18,7 +18,7 @@ from robustperf.training.batches import held_out
     [ERM(), MRT(KERNEL, k=3), training.MAT(KERNEL, k=2), training.MDA(KERNEL, k=2), training.AugMix()],
     ids=lambda objective: type(objective).__name__,
 )
-def test_a_loop_of_ones_own_finds_the_same_weights(digits, objective):
+def test_a_plain_loop_finds_the_same_weights(digits, objective):
     model, own = (net(kind=nets.SmallCNN, size=8, width=4) for _ in range(2))
     fitted = train(model, digits, objective, validation=None)
     key, optimizer, losses = rp.random.key(5), torch.optim.Adadelta(own.parameters(), lr=1.0), []
@@ -38,12 +38,12 @@ def test_it_learns_and_keeps_the_best_epoch(digits):
     fitted = train(model, digits, ERM(), epochs=8, validation=0.2, optimizer="adam", lr=5e-3)
     accuracies = [row["validation_accuracy"] for row in fitted.epochs]
     assert fitted.best == 1 + accuracies.index(max(accuracies)) and max(accuracies) > 0.5
-    numbers, held = held_out(200, 0.2, key=rp.random.key(5))
+    trained, held = held_out(200, 0.2, key=rp.random.key(5))
     assert training.evaluate(model, digits.rows(held)).top(1) == max(accuracies)
-    assert sorted([*numbers.tolist(), *held.tolist()]) == list(range(200)) and len(held) == 40
+    assert sorted([*trained.tolist(), *held.tolist()]) == list(range(200)) and len(held) == 40
 
 
-def test_a_validation_set_of_its_own(digits):
+def test_a_separate_validation_set(digits):
     test, model = rp.data.load("digits", "test").limit(64), net()
     fitted = train(model, digits, validation=test)
     assert len(fitted.steps) == 2 * (200 // 32)  # nothing is held out
@@ -69,15 +69,15 @@ def test_it_leaves_the_model_and_the_random_state_as_they_were(digits):
 def test_mixed_precision_trains_in_bfloat16(digits):
     seen = []
 
-    class Looks(Net):
+    class Recording(Net):
         def forward(self, x):
             out = super().forward(x)
             seen.append(out.dtype)
             return out
 
-    model = net(kind=Looks)
+    model = net(kind=Recording)
     train(model, digits, ERM(), epochs=1, mixed_precision="bf16", validation=None)
-    assert seen[0] == torch.float32  # a check, before accelerate has the model
+    assert seen[0] == torch.float32  # the check before accelerate prepares the model
     assert len(seen) >= 7 and set(seen[1:]) == {torch.bfloat16}
     assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
 
@@ -85,16 +85,16 @@ def test_mixed_precision_trains_in_bfloat16(digits):
 def test_gradients_are_clipped(digits):
     norms = []
 
-    class Looks(torch.optim.SGD):
+    class Recording(torch.optim.SGD):
         def step(self, *arguments):
             gradients = [p.grad.flatten() for group in self.param_groups for p in group["params"]]
             norms.append(torch.cat(gradients).norm().item())
             return super().step(*arguments)
 
-    train(net(), digits, ERM(), epochs=1, optimizer=lambda parameters: Looks(parameters, lr=0.1))
+    train(net(), digits, ERM(), epochs=1, optimizer=lambda parameters: Recording(parameters, lr=0.1))
     most = 0.5 * min(norms)
     norms.clear()
-    train(net(), digits, ERM(), epochs=1, optimizer=lambda parameters: Looks(parameters, lr=0.1), clip=most)
+    train(net(), digits, ERM(), epochs=1, optimizer=lambda parameters: Recording(parameters, lr=0.1), clip=most)
     assert norms == pytest.approx([most] * len(norms), rel=1e-4)
 
 
@@ -105,13 +105,13 @@ def test_gradients_are_clipped(digits):
 def test_learning_rates(digits, lr, expected):
     rates = []
 
-    class Looks(torch.optim.SGD):
+    class Recording(torch.optim.SGD):
         def step(self, *arguments):
             rates.append(self.param_groups[0]["lr"])
             return super().step(*arguments)
 
     model = net()
-    train(model, digits, ERM(), optimizer=Looks(model.parameters(), lr=0.05), lr=lr, validation=None)
+    train(model, digits, ERM(), optimizer=Recording(model.parameters(), lr=0.05), lr=lr, validation=None)
     assert rates == pytest.approx(expected)
 
 

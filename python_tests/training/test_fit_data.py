@@ -1,4 +1,4 @@
-"""What `fit` takes as data, and the random numbers of a torch data set."""
+"""The kinds of data that `fit` takes, and the random numbers of a torch data set."""
 
 import random
 
@@ -73,7 +73,7 @@ def halved(samples):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_data_loader_gives_its_data_set_and_how_it_is_read(workers):
+def test_the_data_set_and_the_settings_of_a_data_loader_are_used(workers):
     loader = DataLoader(TensorDataset(X, Y), 20, shuffle=True, num_workers=workers, collate_fn=halved)
     got, fitted = trained(loader, validation=0.2, batch_size=None)
     want, _ = trained((X / 2, Y), validation=0.2, batch_size=20)
@@ -91,7 +91,7 @@ def test_a_data_loader_gives_its_data_set_and_how_it_is_read(workers):
     ({"shuffle": True, "worker_init_fn": print}, "train: expected a DataLoader without a worker_init_fn"),
     ({"shuffle": True, "generator": torch.Generator()}, "train: expected a DataLoader without a generator"),
 ])  # fmt: skip
-def test_what_a_data_loader_cannot_have_of_its_own(settings, message):
+def test_settings_of_a_data_loader_that_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         trained(DataLoader(TensorDataset(X, Y), **settings), batch_size=None)
     assert isinstance(DataLoader(TensorDataset(X, Y)).sampler, SequentialSampler)
@@ -108,7 +108,7 @@ class Noisy(torch.utils.data.Dataset):
         return (X[number] + 0.2 * noise).clamp(0, 1), int(Y[number])
 
 
-def ambient(seed):
+def seed_globally(seed):
     torch.manual_seed(seed)
     np.random.seed(seed)
     random.seed(seed)
@@ -119,32 +119,32 @@ def state():
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_samples_random_numbers_are_those_of_its_key_and_number(workers):
-    numbers = torch.arange(40).split(16)
+def test_the_random_numbers_of_a_sample_depend_on_its_key_and_id(workers):
+    rows = torch.arange(40).split(16)
 
     def images(parts, keys, seed):
-        ambient(seed)
+        seed_globally(seed)
         before = state()
         found = [x for x, _, _ in load_batches(Noisy(), parts, torch.device("cpu"), workers=workers, keys=keys)]
         assert state() == before
         return found
 
-    found = images(numbers, [3, 4, 3], 1)
-    # other batches of the same samples under the same keys, as other processes have them
-    again = images([numbers[0].flip(0), numbers[1][:5], numbers[2]], [3, 4, 3], 2)
+    found = images(rows, [3, 4, 3], 1)
+    # other batches of the same samples under the same keys, as in other processes
+    again = images([rows[0].flip(0), rows[1][:5], rows[2]], [3, 4, 3], 2)
     assert torch.equal(found[0].flip(0), again[0]) and torch.equal(found[1][:5], again[1])
     assert torch.equal(found[2], again[2])
-    (other,) = images(numbers[:1], [4], 1)
+    (other,) = images(rows[:1], [4], 1)
     assert (other != found[0]).any()
     noise = found[0] - X[:16]
-    assert len({tuple(row.flatten().tolist()) for row in noise}) == 16  # no two samples have the same
+    assert len({tuple(row.flatten().tolist()) for row in noise}) == 16  # they differ between samples
 
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_the_seed_gives_a_data_sets_random_numbers(workers):
     def run(seed, outside):
         model = net()
-        ambient(outside)
+        seed_globally(outside)
         before = state()
         fitted = train(model, Noisy(), ERM(), epochs=2, batch_size=16, validation=0.2, seed=seed, workers=workers)
         assert state() == before
@@ -160,7 +160,7 @@ class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("workers, after", [(0, 1), (0, 2), (2, 3)])  # 2 is an epoch's end
+@pytest.mark.parametrize("workers, after", [(0, 1), (0, 2), (2, 3)])  # 2 is the end of an epoch
 def test_a_random_data_set_is_resumed_to_the_same_bits(tmp_path, workers, after):
     steps = []
 
@@ -176,12 +176,12 @@ def test_a_random_data_set_is_resumed_to_the_same_bits(tmp_path, workers, after)
     with pytest.raises(Killed):
         train(net(), Noisy(), objective, out=tmp_path, checkpoint_steps=1, **settings)
     after = -1
-    ambient(9)
+    seed_globally(9)
     train(resumed, Noisy(), objective, out=tmp_path, checkpoint_steps=1, resume=True, **settings)
     assert_same(weights_of(whole), weights_of(resumed))
 
 
-def test_fit_names_an_objective_that_is_none():
+def test_errors_of_objective_and_model():
     for objective, message in (
         (rp.training.MRT, r"objective: expected an Objective.*got the class MRT itself; create one: MRT\(\.\.\.\)"),
         (torch.nn.CrossEntropyLoss, r"got the class CrossEntropyLoss itself; ERM\(\) is the cross-entropy"),

@@ -1,4 +1,4 @@
-"""What `fit` refuses to take a step on, or to save."""
+"""Losses, gradients and weights that are not finite: no update is made and nothing is saved."""
 
 import math
 
@@ -19,8 +19,8 @@ DATA = rp.data.Dataset(
 )
 
 
-class SlopeOfNan(nn.Module):
-    """Zero, with a gradient that is NaN in the images whose first pixel says so."""
+class NanGradient(nn.Module):
+    """A linear model whose gradient is NaN for a batch with an image whose first pixel is 1."""
 
     def __init__(self):
         super().__init__()
@@ -38,7 +38,7 @@ def with_bad_rows(*rows):
 
 
 def times(factor):
-    """ERM, as steep as that."""
+    """ERM, multiplied by a factor."""
 
     def objective(model, x, y, *, key, index):
         return factor * ERM()(model, x, y, key=key, index=index)
@@ -66,7 +66,7 @@ def test_gradient_accumulation_is_refused(fresh_accelerator, monkeypatch):
     ):
         with pytest.raises(ValueError, match=message):
             train(model, DATA, ERM(), accelerator=own)
-    # one of `fit`'s own neither takes the caller's setting over nor changes it
+    # an accelerator of `fit` neither takes over the caller's setting nor changes it
     train(net(), DATA, ERM(), epochs=1)
     assert own.gradient_accumulation_steps == 4
     monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
@@ -77,11 +77,11 @@ def test_gradient_accumulation_is_refused(fresh_accelerator, monkeypatch):
 
 @pytest.mark.parametrize("clip", [None, 1.0])
 @pytest.mark.parametrize("bad, where", [(None, 1), (0, 1), (2, 3)], ids=["all", "first batch", "last batch"])
-def test_a_gradient_that_is_no_number_stops_it_before_the_step(tmp_path, clip, bad, where):
+def test_a_gradient_that_is_not_finite_stops_the_run_before_the_update(tmp_path, clip, bad, where):
     """`bad`: in which batch of the epoch."""
     batches = rp.training.batches(96, 32, key=rp.random.key(5), epoch=0)
     data = with_bad_rows(*(range(96) if bad is None else [int(batches[bad][0])]))
-    model, steps = SlopeOfNan(), []
+    model, steps = NanGradient(), []
 
     class Counted(torch.optim.SGD):
         def step(self, *arguments):
@@ -108,8 +108,8 @@ def test_a_gradient_that_is_no_number_stops_it_before_the_step(tmp_path, clip, b
     assert not list(tmp_path.glob("*.safetensors"))
 
 
-def test_a_large_gradient_is_a_number():
-    """Its norm's square is beyond float32."""
+def test_a_large_gradient_is_finite():
+    """The square of its norm overflows float32."""
     model = net(kind=lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 10)))
     train(model, DATA, times(1e25), epochs=1, optimizer="sgd", lr=1e-25)
     plain = net(kind=lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 10)))
@@ -118,7 +118,7 @@ def test_a_large_gradient_is_a_number():
         torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-6)
 
 
-def test_an_update_that_is_no_number_is_never_saved(tmp_path):
+def test_weights_that_are_not_finite_are_never_saved(tmp_path):
     """Finite losses and gradients, and a rate that takes the weights to inf at the epoch's last step."""
     rates = {0: 1e-6, 1: 3e38}
     model = net(kind=lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 10)))
@@ -135,12 +135,12 @@ def test_an_update_that_is_no_number_is_never_saved(tmp_path):
         assert all(value.isfinite().all() for value in weights.values())
     with pytest.raises(FloatingPointError, match="model: expected finite weights"):  # without a folder too
         train(net(), DATA, times(1e5), epochs=2, batch_size=96, optimizer="sgd", lr=rates, validation=None)
-    # in the midst of an epoch it is the next loss that shows it, and the message does not blame that batch
+    # within an epoch the next loss shows it, and the message does not blame that batch
     with pytest.raises(FloatingPointError, match=r"loss: .*got \w+, where \S+ is not finite since the step before, at"):
         train(net(), DATA, times(1e5), epochs=1, batch_size=32, optimizer="sgd", lr=3e38, validation=None)
 
 
-def test_buffers_that_were_never_finite_are_no_fault():
+def test_buffers_that_were_never_finite_are_accepted():
     model = net()
     model.register_buffer("mask", torch.tensor([0.0, -math.inf]))
     train(model, DATA, ERM(), epochs=1)
@@ -160,7 +160,7 @@ def test_sparse_gradients():
 
 
 class BadGenerator(nn.Module):
-    """Images whose gradient is NaN from the second step on."""
+    """A generator whose gradient is NaN from the second step on."""
 
     def __init__(self):
         super().__init__()
@@ -172,7 +172,7 @@ class BadGenerator(nn.Module):
 
 
 @pytest.mark.parametrize("clip", [None, 1.0])
-def test_the_generators_gradient_is_looked_at_too(clip):
+def test_the_gradient_of_the_generator_is_checked_too(clip):
     model, generator = net(), BadGenerator()
     with pytest.raises(FloatingPointError, match="gradient of generator_loss: .* in shift at step 2 "):
         train(model, DATA, CoTrain(model, generator, 1.0), epochs=1, clip=clip)
@@ -180,8 +180,8 @@ def test_the_generators_gradient_is_looked_at_too(clip):
 
 
 @pytest.mark.parametrize("clip", [None, 1.0])
-def test_a_scaler_may_leave_out_steps(fresh_accelerator, clip):
-    """As with fp16: a scale that is too large is halved until the gradients are finite; without end, it is an error."""
+def test_a_gradient_scaler_may_skip_updates(fresh_accelerator, clip):
+    """As in fp16: too large a scale is halved until the gradients are finite; below a limit that is an error."""
     accelerator = Accelerator(cpu=True)
     accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**126)
     model = net()
@@ -189,13 +189,13 @@ def test_a_scaler_may_leave_out_steps(fresh_accelerator, clip):
     assert len(fitted.steps) == 12 and 2.0**114 <= accelerator.scaler.get_scale() < 2.0**126
     assert all(value.isfinite().all() for value in model.state_dict().values())
     accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**-14)
-    bad = SlopeOfNan()
+    bad = NanGradient()
     with pytest.raises(FloatingPointError, match="gradient of loss: .* in scale at step 4 "):
         train(bad, with_bad_rows(*range(96)), ERM(), epochs=3, accelerator=accelerator, optimizer="sgd", clip=clip)
     assert all(parameter.isfinite().all() for parameter in bad.parameters())
 
 
-def test_a_loss_that_is_no_number_is_named_before_its_gradient():
+def test_a_loss_that_is_not_finite_is_named_before_its_gradient():
     with pytest.raises(FloatingPointError, match=r"^loss: expected a finite number, got nan at step 2 "):
         train(net(), DATA, fails_at(1, math.nan))
 

@@ -21,7 +21,7 @@ from robustperf.training import ERM, MRT
 
 def test_the_folder(digits, tmp_path):
     model = net()
-    model.architecture = ("a net of ours", {})
+    model.architecture = ("custom", {})
     fitted = train(model, digits, out=tmp_path, epochs=3)
     assert {path.name for path in tmp_path.iterdir()} == {
         ".lock",
@@ -58,7 +58,7 @@ def test_a_tracker_that_is_not_installed_is_no_silence(digits, tmp_path, monkeyp
         train(net(), digits, out=tmp_path, log_with="tensorboard")
 
 
-def test_a_run_that_is_done_is_read_and_can_be_prolonged(digits, tmp_path):
+def test_a_finished_run_is_read_and_can_be_extended(digits, tmp_path):
     model, again, longer, at_once = (net() for _ in range(4))
     fitted = train(model, digits, out=tmp_path)
     same = train(again, digits, out=tmp_path, resume=True)
@@ -94,7 +94,7 @@ train(net(), rp.data.load("digits", "train").limit(200), killed, out=sys.argv[2]
 
 
 def killed(model, x, y, *, key, index):
-    """The same objective, and the same name, as that of the process that is killed."""
+    """The same objective, of the same name, as in the process that is killed."""
     return MRT(KERNEL, k=3)(model, x, y, key=key, index=index)
 
 
@@ -102,21 +102,21 @@ def test_killed_runs_are_resumed_to_the_same_bits(digits, tmp_path):
     straight, resumed = net(), net()
     fitted = train(straight, digits, killed, optimizer="adam", epochs=3)
     script = KILLED.format(folder=str(Path(__file__).parents[2]))
-    for steps in random.Random(2021).sample(range(1, 9), 2):  # so many, and the process is gone
+    for steps in random.Random(2021).sample(range(1, 9), 2):  # the steps before the process is killed
         command = [sys.executable, "-c", script, str(steps), str(tmp_path)]
         process = subprocess.run(command, capture_output=True, text=True)
         assert process.returncode == -signal.SIGKILL, process.stderr
     again = train(resumed, digits, killed, out=tmp_path, resume=True, checkpoint_steps=2, optimizer="adam", epochs=3)
     assert_same(weights_of(straight), weights_of(resumed))
     assert torch.equal(again.steps, fitted.steps) and again.best == fitted.best
-    told = ("images_per_second", "seconds")  # of the last part only
-    assert [{k: v for k, v in row.items() if k not in told} for row in again.epochs] == [
-        {k: v for k, v in row.items() if k not in told} for row in fitted.epochs
+    timing = ("images_per_second", "seconds")  # of the last process only
+    assert [{k: v for k, v in row.items() if k not in timing} for row in again.epochs] == [
+        {k: v for k, v in row.items() if k not in timing} for row in fitted.epochs
     ]
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf])
-def test_a_loss_that_is_no_number_stops_it_and_keeps_the_checkpoint(digits, tmp_path, loss):
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(digits, tmp_path, loss):
     good, model = net(), net()
     train(good, digits, fails_at(-1), out=tmp_path / "good", epochs=1)
     with pytest.raises(FloatingPointError, match=rf"got {loss} at step 8 \(epoch 2, batch 3, samples .*step 5"):

@@ -1,4 +1,4 @@
-"""What `fit` makes of the modules and the optimizer it is given: wrappers, modes, rates."""
+"""How `fit` treats the modules and the optimizer it is given: wrappers, modes, rates."""
 
 import pytest
 import torch
@@ -31,13 +31,13 @@ def parts_wrapped(model):
 
 
 WRAPPERS = {"compile": compiled, "DataParallel": nn.DataParallel, "both": lambda m: compiled(nn.DataParallel(m)),
-            "both, the other way": lambda m: nn.DataParallel(compiled(m)), "parts": parts_wrapped,
+            "both, reversed": lambda m: nn.DataParallel(compiled(m)), "parts": parts_wrapped,
             "parts and whole": lambda m: nn.DataParallel(parts_wrapped(m))}  # fmt: skip
 every_wrapper = pytest.mark.parametrize("wrap", WRAPPERS.values(), ids=WRAPPERS)
 
 
 @every_wrapper
-def test_files_have_the_networks_own_names(tmp_path, wrap):
+def test_files_have_the_names_of_the_network(tmp_path, wrap):
     plain = small()
     train(plain, DATA, ERM(), out=tmp_path / "plain")
     model = wrap(small())
@@ -51,7 +51,7 @@ def test_files_have_the_networks_own_names(tmp_path, wrap):
             assert wrapped == header and set(want) == set(small().state_dict())
     x = DATA.x[:4]
     assert torch.equal(weights_file.load(tmp_path / "wrapped" / "model.safetensors").eval()(x), plain.eval()(x))
-    # a wrapped network goes on with the run of a plain one, and the other way round
+    # a wrapped network resumes the run of a plain one, and vice versa
     again, longer = wrap(small()), small()
     train(again, DATA, ERM(), out=tmp_path / "plain", resume=True, epochs=3)
     train(longer, DATA, ERM(), out=tmp_path / "wrapped", resume=True, epochs=3)
@@ -77,7 +77,7 @@ def test_files_of_a_wrapped_network_are_read(tmp_path, wrap):
 
 
 class Named(nn.Module):
-    """A network with a part that is called as a wrapper's is."""
+    """A network with a submodule that has the name a wrapper uses."""
 
     def __init__(self):
         super().__init__()
@@ -88,7 +88,7 @@ class Named(nn.Module):
 
 
 @pytest.mark.parametrize("wrap", [lambda m: m, nn.DataParallel, compiled])
-def test_a_part_may_be_called_module(tmp_path, wrap):
+def test_a_submodule_may_be_called_module(tmp_path, wrap):
     model = wrap(net(kind=Named))
     weights_file.save(tmp_path / "model.safetensors", model)
     assert set(weights_file.read(tmp_path / "model.safetensors")[0]) == {"module.weight", "module.bias"}
@@ -116,7 +116,7 @@ class Normed(nn.Module):
 
 
 @pytest.mark.parametrize("objective", [ERM(), MRT(rp.nuisance.Brightness(0.2), k=2)], ids=lambda o: type(o).__name__)
-def test_modules_in_eval_mode_stay_there(objective):
+def test_modules_in_eval_mode_stay_in_it(objective):
     model = net(kind=Normed)
     model.frozen.eval()
     model.drop.eval()
@@ -152,7 +152,7 @@ class Overrides(Normed):
         return self
 
 
-def test_a_train_method_of_its_own_is_called():
+def test_an_overridden_train_method_is_called():
     model = net(kind=Overrides)
     train(model, DATA, ERM())
     assert model.frozen.num_batches_tracked == 0 and model.free.num_batches_tracked > 0
@@ -200,7 +200,7 @@ def test_a_first_group_without_a_rate_is_refused_under_a_schedule():
         train(model, DATA, ERM(), optimizer=optimizer, lr=0.1)
 
 
-def test_evaluation_leaves_modes_alone():
+def test_evaluation_restores_the_modes():
     model = net(kind=Normed)
     model.frozen.eval()
     evaluate(model, DATA)

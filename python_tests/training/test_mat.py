@@ -1,4 +1,4 @@
-"""Where MAT starts, what it does where there is no gradient, and which kernels it refuses."""
+"""Where MAT starts, what it does without a gradient, and which kernels it refuses."""
 
 import math
 
@@ -28,6 +28,7 @@ from robustperf.nuisance import (
     ShotNoise,
 )
 from robustperf.training import MAT
+from robustperf.training.run_folder import describe  # a repr without addresses: ids are the same in each process
 
 X = torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 Y = torch.arange(6) % 4
@@ -42,11 +43,11 @@ def network(scale=1.0):
 
 
 def start_of(kernel, start):
-    """Where the ascent of a flat loss stays."""
+    """The delta that the ascent of a flat loss does not leave."""
     return MAT(kernel, k=2, start=start).ascend(network(0.0), X, Y)
 
 
-CENTRES = [  # the kernel, the centre of its Delta by hand, and the point of it nearest to what changes nothing
+CENTRES = [  # the kernel, the centre of its Delta by hand, and the point of Delta nearest to the identity
     (Contrast((0, 4)), [2.0], [0.0]),
     (Brightness((-0.5, 1.0)), [0.25], [0.0]),
     (Brightness((1.0, 3.0)), [2.0], [1.0]),
@@ -85,7 +86,7 @@ def test_a_saturated_batch_is_no_error():
 
 
 class Steps(rp.Kernel):
-    """x clamped at a third, two thirds or 1: a kernel of one's own that says nothing of its gradient."""
+    """x clamped at a third, two thirds or 1: a custom kernel that does not declare that it has no gradient."""
 
     def dim_for(self, shape):
         return 1
@@ -105,7 +106,7 @@ class Detached(Steps):
 @pytest.mark.parametrize(
     "kernel", [Steps(), Detached(), Compose([Detached(), Detached()])], ids=["steps", "detached", "composed"]
 )
-def test_a_kernel_of_ones_own_without_a_gradient_is_found_out(kernel):
+def test_a_custom_kernel_without_a_gradient_is_detected(kernel):
     with pytest.raises(ValueError, match="kernel: expected one with a gradient in delta, got .*(Steps|Detached)"):
         MAT(kernel, 2).ascend(network(), X, Y)
 
@@ -119,7 +120,7 @@ WITHOUT = [
     *[MnistC(name) for name in ("shot_noise", "impulse_noise", "glass_blur", "motion_blur", "shear", "rotate",
                                 "translate", "spatter", "dotted_line", "zigzag", "canny_edges", "brightness")],
     Compose([ImpulseNoise(), ShotNoise()]), Compose([MnistC("zigzag"), AugMix()]), Compose([ImpulseNoise(), AugMix()]),
-    # what comes later lets no gradient pass
+    # the last kernel blocks the gradient
     Compose([Brightness(), ShotNoise()]), Compose([Brightness(), MnistC("canny_edges")]),
     Compose([Rotation(), OnManifold(X, 1.0)]), ImpulseNoise().normalised(), MnistC("translate").normalised(),
 ]  # fmt: skip
@@ -130,15 +131,15 @@ WITH = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("kernel", WITHOUT, ids=repr)
+@pytest.mark.parametrize("kernel", WITHOUT, ids=describe)
 def test_kernels_without_a_gradient_are_refused_by_name(kernel):
     with pytest.raises(ValueError, match=r"kernel: expected one with a gradient in delta, got .*\w+"):
         MAT(kernel, 2)
 
 
-@pytest.mark.parametrize("kernel", WITH, ids=repr)
+@pytest.mark.parametrize("kernel", WITH, ids=describe)
 def test_a_gradient_in_some_components_is_enough(kernel):
-    x = X[:, :1].repeat(1, 1, 4, 4)[..., :28, :28]  # of a size that every corruption takes
+    x = X[:, :1].repeat(1, 1, 4, 4)[..., :28, :28]  # a size that every corruption takes
     torch.manual_seed(0)
     net = nn.Sequential(nn.Flatten(), nn.Linear(784, 4))
     objective = MAT(kernel, k=2, step=5.0)
@@ -146,7 +147,7 @@ def test_a_gradient_in_some_components_is_enough(kernel):
     assert delta.isfinite().all() and (delta != start.to(delta)).any(1).all()
 
 
-def test_the_start_is_the_ascents_only_difference():
+def test_only_the_start_of_the_ascent_differs():
     """The centre of a range about the identity is the identity; elsewhere the ascent sees other gradients."""
     net = network()
     for kernel, same in ((Rotation(30), True), (Brightness((0, 5)), False)):

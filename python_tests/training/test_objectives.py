@@ -35,7 +35,7 @@ def ball(eps):
 
 @dataclass
 class Case:
-    """A kernel with what MAT has to know of it, written by hand: Delta's projection, radii and centre."""
+    """A kernel with what MAT needs of it, by hand: the projection onto Delta, its radii and its centre."""
 
     kernel: rp.Kernel
     project: Callable
@@ -54,7 +54,7 @@ CASES = {
     ),
     "own": Case(Fade(), box((0, 0.5), (0, 0.5)), [1, 1], [0, 0]),
     "ball": Case(L2Ball(0.5), ball(0.5), [0.5] * SIZE, [0] * SIZE),
-    # 0 is no colour of this Delta, and the images become RGB
+    # 0 is not in this Delta, and the images become RGB
     "background": Case(
         BackgroundColour((0.25, 0.5, 0), (0.75, 1, 0.5)),
         box((0.25, 0.75), (0.5, 1), (0, 0.5)),
@@ -117,7 +117,7 @@ def test_erm():
 
 
 def worst_of_each_sample(losses):
-    """[B] numbers of the draws of the highest loss, from losses [k][B]."""
+    """[B] indices of the draws of the highest loss, from losses [k][B]."""
     return [max(range(len(losses)), key=lambda i: losses[i][j]) for j in range(len(losses[0]))]
 
 
@@ -138,7 +138,7 @@ def test_mrt(case, k):
     with torch.no_grad():
         losses = [[loss_by_hand(model, image, y).item() for image, y in zip(row, Y, strict=True)] for row in drawn]
     by_sample, by_batch = worst_of_each_sample(losses), worst_of_the_batch(losses)
-    assert k < 7 or by_sample != by_batch  # else the test cannot tell them apart
+    assert k < 7 or by_sample != by_batch  # otherwise the test could not tell them apart
     for selection, chosen in (("sample", by_sample), ("batch", by_batch)):
         images_of = [[drawn[i][j]] for j, i in enumerate(chosen)]
         for weight in WEIGHTS if drawn[0][0].shape == X[0].shape else (0,):
@@ -190,7 +190,7 @@ def test_mat_ascends_also_without_gradients():
     torch.testing.assert_close(loss, objective(model, X, Y, key=KEY, index=INDEX).detach())
 
 
-def test_mat_is_content_with_a_gradient_in_some_components():
+def test_mat_takes_a_gradient_in_some_components_only():
     case = Case(Compose([Cut(), Brightness(0.5)]), box((0, 0.5), (0, 0.5), (-0.5, 0.5)), [1, 1, 0.5], [0, 0, 0])
     model = network()
     check_equal(MAT(case.kernel, 3, 0.5), model, ascent_by_hand(model, case, 3, 0.5), 1)

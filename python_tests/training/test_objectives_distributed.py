@@ -20,8 +20,8 @@ HALVES = slice(0, 4), slice(4, 8)
 KERNEL = Compose([Rotation(), Brightness()])
 
 
-class Spoilt(rp.Kernel):
-    """x shifted by a third of the draw's number delta_1, without numbers where draw 3 meets sample 7."""
+class NanInOneDraw(rp.Kernel):
+    """x plus a third of the draw index delta_1; NaN in draw 3 of sample 7."""
 
     def dim_for(self, shape):
         return 2
@@ -30,13 +30,13 @@ class Spoilt(rp.Kernel):
         return torch.stack([draws[:, None].expand(-1, len(index)), index.expand(len(draws), -1)], 2).float()
 
     def transform(self, x, delta, *, backend=None):
-        spoilt = (delta == delta.new_tensor([3, 7])).all(2)
-        return x + torch.where(spoilt, math.nan, delta[..., 0] / 3)[..., None, None, None]
+        nan = (delta == delta.new_tensor([3, 7])).all(2)
+        return x + torch.where(nan, math.nan, delta[..., 0] / 3)[..., None, None, None]
 
 
 OBJECTIVES = {
     "sample": MRT(KERNEL, 6), "sample-chunk": MRT(KERNEL, 6, chunk=4), "batch": MRT(KERNEL, 6, selection="batch"),
-    "batch-chunk": MRT(KERNEL, 6, 0.5, "batch", chunk=1), "batch-nan": MRT(Spoilt(), 4, selection="batch"),
+    "batch-chunk": MRT(KERNEL, 6, 0.5, "batch", chunk=1), "batch-nan": MRT(NanInOneDraw(), 4, selection="batch"),
     "mat": MAT(KERNEL, 3), "mda": MDA(KERNEL, 2), "adversarial": AdversarialTraining(PGD(steps=3)),
 }  # fmt: skip
 
@@ -45,7 +45,7 @@ def network():
     """With dropout, whose masks belong to the samples."""
     torch.manual_seed(0)
     net = RobeyCNN(1, size=12, width=8, classes=3).double().train()
-    net.head[-1].weight.data *= 10  # else all draws are about as bad
+    net.head[-1].weight.data *= 10  # otherwise all draws have about the same loss
     return net
 
 
@@ -65,7 +65,7 @@ def run(rank, folder):
         model, passes = DistributedDataParallel(network()), []
         model.register_forward_pre_hook(lambda *arguments, passes=passes: passes.append(arguments))
         steps[name] = step(objective, model, HALVES[rank])
-        assert len(passes) == 1  # the wrapper counts on a backward pass after each forward pass
+        assert len(passes) == 1  # the wrapper expects a backward pass after each forward pass
     groups = [distributed.new_group([each]) for each in (0, 1)]
     alone = DistributedDataParallel(network(), process_group=groups[rank])
     steps["alone"] = step(OBJECTIVES["batch"], alone, HALVES[rank])
@@ -75,14 +75,14 @@ def run(rank, folder):
 
 @pytest.fixture(scope="module")
 def of_two(tmp_path_factory):
-    """What each of two processes found."""
+    """The results of each of two processes."""
     folder = tmp_path_factory.mktemp("distributed")
     multiprocessing.spawn(run, (folder,), nprocs=2)
     return [torch.load(folder / str(rank)) for rank in (0, 1)]
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_two_processes_are_one(of_two, name):
+def test_two_processes_compute_what_one_does(of_two, name):
     (loss, *gradients), (other_loss, *other_gradients) = (steps[name] for steps in of_two)
     expected_loss, *expected = step(OBJECTIVES[name], network())
     torch.testing.assert_close((loss + other_loss) / 2, expected_loss)
@@ -92,7 +92,7 @@ def test_two_processes_are_one(of_two, name):
 
 
 def test_the_draw_of_the_whole_batch_is_not_that_of_each_half():
-    """Else the test above could not tell the one from the other."""
+    """Otherwise the test above could not tell them apart."""
     for name in ("batch", "batch-chunk", "batch-nan"):
         whole = OBJECTIVES[name].worst(network(), X, Y, key=KEY, index=INDEX)
         halves = [OBJECTIVES[name].worst(network(), X[rows], Y[rows], key=KEY, index=INDEX[rows]) for rows in HALVES]

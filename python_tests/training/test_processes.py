@@ -1,4 +1,4 @@
-"""Two processes on gloo find what one finds."""
+"""Two processes on gloo compute what one computes."""
 
 import os
 import subprocess
@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 import robustperf as rp
+from python_tests.training.test_learners import Imitation
 from robustperf import nets
 from robustperf.kernel import Kernel
 from robustperf.nuisance import Brightness
@@ -27,7 +28,7 @@ torch.save(found, {out!r} + "/" + str(torch.distributed.get_rank()) + ".pt")
 
 
 class Recorded(Kernel):
-    """Brightness that remembers every delta by step, sample and draw."""
+    """Brightness that records every delta by step, sample and draw."""
 
     inner = Brightness(0.4)
 
@@ -89,6 +90,16 @@ def work():
         "weights": {**model.state_dict(), **{f"generator {name}": value for name, value in
                                              generator.state_dict().items()}},
     }  # fmt: skip
+    peer = nn.Sequential(nets.Dropout(0.1), nets.SmallCNN(1, 12, width=2)).double()
+    learners = network(torch.float64), peer, nn.Sequential(nn.Linear(10, 1)).double()
+    fitted = fit(
+        learners[0], Imitation(*learners), data, epochs=2, batch_size=32, optimizer="adam", progress=False, seed=1
+    )
+    found["three learners"] = {
+        "steps": fitted.steps, "epochs": [row["validation_accuracy"] for row in fitted.epochs],
+        "weights": {f"{place} {name}": value for place, learner in enumerate(learners)
+                    for name, value in learner.state_dict().items()},
+    }  # fmt: skip
     model = network(torch.float32)
     seen = evaluate(model, digits, batch_size=50)
     found["evaluation"] = {"rank": seen.rank, "loss": seen.loss, "label": seen.label}
@@ -97,7 +108,7 @@ def work():
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory):
-    """What one process finds, and each of two."""
+    """The results of one process, and of each of two."""
     out = str(tmp_path_factory.mktemp("processes"))
     script = f"{out}/script.py"
     with open(script, "w") as file:
@@ -112,9 +123,10 @@ def both(tmp_path_factory):
     return one, [torch.load(f"{out}/{place}.pt", weights_only=True) for place in range(2)]
 
 
-@pytest.mark.parametrize(
-    "name, tolerance", [("MRT sample", 2e-5), ("MRT batch", 2e-5), ("MDA", 1e-9), ("MRT", 1e-9), ("CoTrain", 1e-9)]
-)
+@pytest.mark.parametrize("name, tolerance", [
+    ("MRT sample", 2e-5), ("MRT batch", 2e-5), ("MDA", 1e-9), ("MRT", 1e-9), ("CoTrain", 1e-9),
+    ("three learners", 1e-9),
+])  # fmt: skip
 def test_losses_and_weights_are_those_of_one(both, name, tolerance):
     one, two = both
     for of_one_of_two in two:

@@ -1,4 +1,4 @@
-"""What looks at the model before the training pass - MRT's selection, MAT's ascent, an attack - and leaves it alone."""
+"""Model evaluations before the training pass (selection of MRT, ascent of MAT, attacks) leave the model unchanged."""
 
 import weakref
 from copy import deepcopy
@@ -30,8 +30,8 @@ OBJECTIVES = {
     "adversarial-l2": AdversarialTraining(PGD(2, eps=1.0, steps=2, early_stop=True), 1.0),
 }  # fmt: skip
 every_objective = pytest.mark.parametrize("objective", OBJECTIVES.values(), ids=OBJECTIVES)
-looking = [name for name in OBJECTIVES if name not in ("erm", "mda", "gaussian", "mrt-1")]
-those_that_look = pytest.mark.parametrize("objective", [OBJECTIVES[name] for name in looking], ids=looking)
+EVALUATING = {name: each for name, each in OBJECTIVES.items() if name not in ("erm", "mda", "gaussian", "mrt-1")}
+those_that_evaluate = pytest.mark.parametrize("objective", EVALUATING.values(), ids=EVALUATING)
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_the_network_is_as_after_one_training_pass(net, objective, modes):
     mix(net, modes)
     given, trained_on = [module.training for module in net.modules()], []
 
-    def look(module, inputs):
+    def record(module, inputs):
         now = [each.training for each in module.modules()]
         if torch.is_grad_enabled() and now == given and not inputs[0].requires_grad:
             trained_on.append(inputs[0])
@@ -87,7 +87,7 @@ def test_the_network_is_as_after_one_training_pass(net, objective, modes):
             assert not any(now)
 
     before, copy = state(net), deepcopy(net)
-    net.register_forward_pre_hook(look)
+    net.register_forward_pre_hook(record)
     loss = objective(net, X, Y, key=KEY, index=INDEX)
     assert state(net) == before
     (images,) = trained_on
@@ -100,7 +100,7 @@ class Broken(Exception):
     pass
 
 
-@those_that_look
+@those_that_evaluate
 @pytest.mark.parametrize("passes", [0, 1, 2])
 def test_the_network_is_as_before_after_an_error(net, objective, passes):
     mix(net, "mixed")
@@ -121,7 +121,7 @@ def test_the_network_is_as_before_after_an_error(net, objective, passes):
     torch.manual_seed(1)
     dropped = dropout(X)
     torch.manual_seed(1)
-    assert torch.equal(dropped, functional.dropout(X))  # and dropout is torch's again
+    assert torch.equal(dropped, functional.dropout(X))  # dropout is torch's again
     hook.remove()
     net.eval()
     expected = objective(deepcopy(net), X, Y, key=KEY, index=INDEX)
@@ -130,7 +130,7 @@ def test_the_network_is_as_before_after_an_error(net, objective, passes):
 
 @every_objective
 @pytest.mark.parametrize("outer", [None, torch.bfloat16])
-def test_every_parameter_gets_a_gradient_also_within_autocast(net, objective, outer):
+def test_every_parameter_gets_a_gradient_within_autocast_too(net, objective, outer):
     for _ in range(2):  # the first time that a network is seen, and later
         net.zero_grad()
         with torch.autocast("cpu", outer, enabled=outer is not None):
@@ -145,7 +145,7 @@ def test_every_parameter_gets_a_gradient_also_within_autocast(net, objective, ou
 @pytest.mark.parametrize("chunk", [None, 1, 4])
 @pytest.mark.parametrize("selection", ["sample", "batch"])
 def test_selection_in_half_precision(dtype, rounding, chunk, selection):
-    """The draws that it chooses are the worst within its rounding, and what is trained on is float32."""
+    """The selected draws are the worst within the rounding, and the training pass is in float32."""
     torch.manual_seed(0)
     net, k, passes = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Tanh(), nn.Flatten(), nn.Linear(400, 3)), 9, []
     net[-1].weight.data *= 20
@@ -154,10 +154,10 @@ def test_selection_in_half_precision(dtype, rounding, chunk, selection):
     objective = MRT(KERNEL, k, 0, selection, dtype, chunk)
     objective(net, X, Y, key=KEY, index=INDEX)  # the first time, the layout is tried
 
-    def look(module, inputs, logits):
+    def record(module, inputs, logits):
         passes.append((inputs[0], logits.dtype))
 
-    with net.register_forward_hook(look):
+    with net.register_forward_hook(record):
         loss = objective(net, X, Y, key=KEY, index=INDEX)
     assert [each for _, each in passes] == [dtype or torch.float32] * -(-k // (chunk or k)) + [torch.float32]
     images = passes[-1][0]
@@ -168,11 +168,11 @@ def test_selection_in_half_precision(dtype, rounding, chunk, selection):
         assert found.unique().numel() == 1
         own, losses = own.mean(), losses.mean(1)
     assert (own >= losses.amax(0) - rounding).all()
-    assert (losses.amax(0) - losses.mean(0)).mean() > 4 * rounding  # else any draw would do
+    assert (losses.amax(0) - losses.mean(0)).mean() > 4 * rounding  # otherwise any draw would pass
 
 
 class Counted(rp.Kernel):
-    """x delta / 100 for the draw's number delta; counts the images of its making that are alive."""
+    """x delta / 100 for the draw's number delta; counts the images it has made that are alive."""
 
     def __init__(self):
         self.made, self.most = [], 0
@@ -225,8 +225,8 @@ def slope(x):
     return functional.pad(x.flatten(1).sum(1, keepdim=True), (1, 0))
 
 
-def chosen(kernel, draws, samples, **settings):
-    """(the numbers of the chosen draws [B], the loss)."""
+def selected(kernel, draws, samples, **settings):
+    """(the indices of the selected draws [B], the loss)."""
     objective = MRT(kernel, draws, 0, **settings)
     arguments = torch.zeros(samples, 1, 2, 2), torch.zeros(samples, dtype=torch.int64)
     worst = objective.worst(slope, *arguments, key=0, index=torch.arange(samples))
@@ -237,11 +237,11 @@ every_chunk = pytest.mark.parametrize("chunk", [None, 1, 2])
 
 
 @every_chunk
-def test_a_nan_loss_is_not_chosen_for_a_sample_that_has_another(chunk):
+def test_a_nan_loss_is_not_selected_for_a_sample_that_has_another(chunk):
     bad = [[True, False, True, False], [False, False, True, False], [False, True, False, False],
            [True, True, True, False]]  # fmt: skip
-    numbers, loss = chosen(Numbered(bad), 4, 4, selection="sample", chunk=chunk)
-    assert numbers == [2, 1, 2, 3]
+    indices, loss = selected(Numbered(bad), 4, 4, selection="sample", chunk=chunk)
+    assert indices == [2, 1, 2, 3]
     # four pixels of each number; log(1 + e^z)
     assert loss == pytest.approx(torch.tensor([8.0, 4, 8, 12]).exp().log1p().mean().item(), rel=1e-6)
 
@@ -249,7 +249,7 @@ def test_a_nan_loss_is_not_chosen_for_a_sample_that_has_another(chunk):
 @every_chunk
 @pytest.mark.parametrize("dtype", [None, torch.bfloat16])
 def test_a_sample_of_nan_losses_only(chunk, dtype):
-    numbers, loss = chosen(
+    indices, loss = selected(
         Numbered([[False, True], [False, True], [False, True]]),
         3,
         2,
@@ -257,25 +257,27 @@ def test_a_sample_of_nan_losses_only(chunk, dtype):
         chunk=chunk,
         selection_dtype=dtype,
     )
-    assert numbers == [2, 0] and loss != loss
+    assert indices == [2, 0] and loss != loss
 
 
 @every_chunk
-def test_a_draw_with_a_nan_loss_is_not_chosen_for_a_batch_that_has_another(chunk):
+def test_a_draw_with_a_nan_loss_is_not_selected_for_a_batch_that_has_another(chunk):
     bad = [[False, True], [False, False], [False, False], [True, False]]
-    numbers, loss = chosen(Numbered(bad), 4, 2, chunk=chunk, selection="batch")
-    assert numbers == [2, 2] and loss == pytest.approx(torch.tensor(8.0).exp().log1p().item(), rel=1e-6)
+    indices, loss = selected(Numbered(bad), 4, 2, chunk=chunk, selection="batch")
+    assert indices == [2, 2] and loss == pytest.approx(torch.tensor(8.0).exp().log1p().item(), rel=1e-6)
 
 
 @every_chunk
 def test_a_batch_with_a_nan_loss_in_each_draw(chunk):
-    numbers, loss = chosen(Numbered([[False, True], [True, False], [True, True]]), 3, 2, chunk=chunk, selection="batch")
-    assert numbers == [0, 0] and loss != loss
+    indices, loss = selected(
+        Numbered([[False, True], [True, False], [True, True]]), 3, 2, chunk=chunk, selection="batch"
+    )
+    assert indices == [0, 0] and loss != loss
 
 
 @every_chunk
 @pytest.mark.parametrize("selection", ["sample", "batch"])
-def test_of_equal_draws_the_first_is_chosen(chunk, selection):
+def test_of_equal_draws_the_first_is_selected(chunk, selection):
     objective = MRT(Numbered([[False] * 3] * 4), 4, 0, selection, chunk=chunk)
     worst = objective.worst(
         lambda x: torch.zeros(len(x), 2),
@@ -305,7 +307,7 @@ def test_the_worst_images_are_those_of_the_draw_itself(net, chunk, selection):
     assert torch.equal(same.int().argmax(0), expected)
 
 
-def test_a_kernel_without_gradients_and_a_plain_function_will_do():
+def test_a_kernel_without_gradients_and_a_plain_function():
     weight = nn.Parameter(torch.randn(3, 144, generator=torch.Generator().manual_seed(0)))
     objective = MRT(rp.nuisance.ShotNoise(), 3)
     objective(lambda x: x.flatten(1) @ weight.T, X, Y, key=KEY, index=INDEX).backward()
@@ -314,7 +316,7 @@ def test_a_kernel_without_gradients_and_a_plain_function_will_do():
 
 @pytest.mark.parametrize("chunk, together", [(None, 6), (4, 4), (1, 1)])
 @pytest.mark.parametrize("selection", ["sample", "batch"])
-def test_draws_are_evaluated_chunk_by_chunk_and_no_memory_is_passed_on(net, selection, chunk, together, monkeypatch):
+def test_draws_are_evaluated_in_chunks_and_an_error_names_a_smaller_one(net, selection, chunk, together, monkeypatch):
     """By default as many as make 64 images, which is six of 8 draws with 10 images; an error changes no setting."""
     x, y, index, k, sizes = torch.rand(10, 1, 12, 12), torch.arange(10) % 3, torch.arange(10), 8, []
 
@@ -332,12 +334,14 @@ def test_draws_are_evaluated_chunk_by_chunk_and_no_memory_is_passed_on(net, sele
     assert sizes == [min(together, k - first) for first in range(0, k, together)]
     hook.remove()
     net.register_forward_pre_hook(fail)
-    with pytest.raises(torch.OutOfMemoryError, match="CUDA out of memory. Tried to allocate 1 GiB") as told:
+    with pytest.raises(torch.OutOfMemoryError, match="CUDA out of memory. Tried to allocate 1 GiB") as caught:
         objective(net, x, y, key=KEY, index=index)
-    assert (f"chunk={together}" in str(told.value) and f"chunk={together // 2})" in str(told.value)) == (together > 1)
+    assert (f"chunk={together}" in str(caught.value) and f"chunk={together // 2})" in str(caught.value)) == (
+        together > 1
+    )
 
 
-def test_a_compiled_selection_chooses_the_same(net, monkeypatch):
+def test_a_compiled_selection_selects_the_same(net, monkeypatch):
     modes, compiling = [], torch.compile
 
     def compile_quickly(model, mode):

@@ -76,8 +76,8 @@ def test_any_size_divisible_by_four(shape):
 def test_each_image_has_the_decoder_of_its_source(x, source):
     model = small()
     made = model(x[:5], torch.tensor(source))
-    for row, number in enumerate(source):
-        decoder = model.shifted if number else model.clean
+    for row, label in enumerate(source):
+        decoder = model.shifted if label else model.clean
         torch.testing.assert_close(made[row], decoder(model.encoder(x[row : row + 1]))[0])
     torch.testing.assert_close(model(x[:5]), model.clean(model.encoder(x[:5])), rtol=0, atol=0)
 
@@ -88,8 +88,8 @@ def test_the_loss_is_the_mean_square_and_so_are_its_gradients(x):
     loss = Reconstruction()(model, x[:4].double(), source, key=0, index=torch.arange(4))
     loss.backward()
     total = torch.zeros((), dtype=torch.float64)
-    for image, number in zip(x[:4].double(), source.tolist(), strict=True):
-        decoder = own.shifted if number else own.clean
+    for image, label in zip(x[:4].double(), source.tolist(), strict=True):
+        decoder = own.shifted if label else own.clean
         total = total + ((decoder(own.encoder(image[None]))[0] - image) ** 2).sum()
     (total / (4 * 64)).backward()
     torch.testing.assert_close(loss, total / (4 * 64))
@@ -98,7 +98,7 @@ def test_the_loss_is_the_mean_square_and_so_are_its_gradients(x):
 
 
 def test_a_plain_loop_finds_the_same_weights(x):
-    """Of unequal numbers, so that batches without a shifted image are among them."""
+    """Many more clean images, so that some batches have no shifted image."""
     clean, shifted, model, own = x[:50], 1 - x[50:54], small(), small()
     fitted = train(model, clean, shifted, seed=3)
     both, source = torch.cat([clean, shifted]), torch.tensor([0] * 50 + [1] * 4)
@@ -136,9 +136,9 @@ def test_it_learns_to_reconstruct_both():
     torch.manual_seed(0)
     model = PairedAutoencoder((1, 8, 8), code=32, width=16, hidden=128)
     train(model, clean, shifted, epochs=12, batch_size=32, lr=3e-3)
-    for images, number in ((clean, 0), (shifted, 1)):
+    for images, label in ((clean, 0), (shifted, 1)):
         with torch.no_grad():
-            error = functional.mse_loss(model(images, torch.full((400,), number)), images)
+            error = functional.mse_loss(model(images, torch.full((400,), label)), images)
         assert error < 0.6 * images.var(0, correction=0).mean()  # of what the mean image leaves
 
 
@@ -152,12 +152,12 @@ def test_transfer_is_d1_of_e_in_parts_and_leaves_the_model_as_it_was(x, monkeypa
     assert model.transfer(x[:0]).shape == (0, 1, 8, 8)
 
 
-def test_it_goes_on_where_it_stopped(x, tmp_path):
-    whole, parts = small(), small()
-    train(whole, x, 1 - x, epochs=3, out=tmp_path / "whole")
+def test_training_resumes_where_it_stopped(x, tmp_path):
+    uninterrupted, parts = small(), small()
+    train(uninterrupted, x, 1 - x, epochs=3, out=tmp_path / "uninterrupted")
     train(parts, x, 1 - x, epochs=1, out=tmp_path / "parts")
     train(parts, x, 1 - x, epochs=3, out=tmp_path / "parts", resume=True)
-    for now, then in zip(whole.parameters(), parts.parameters(), strict=True):
+    for now, then in zip(uninterrupted.parameters(), parts.parameters(), strict=True):
         assert torch.equal(now, then)
 
 
@@ -176,7 +176,7 @@ def processes_work():
     return train(small(), x[:57], 1 - x[57:]).steps[:, 0], train(small(), x).steps[:, 0]
 
 
-def test_two_processes_find_what_one_finds(tmp_path):
+def test_two_processes_agree_with_one(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(SCRIPT.format(folder=str(Path(__file__).parents[2]), out=str(tmp_path)))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
@@ -194,7 +194,7 @@ def test_an_objective_that_does_not_classify_has_no_validation(x):
     data = rp.data.Dataset("x", x, torch.zeros(len(x), dtype=torch.int64), 2)
     with pytest.raises(ValueError, match=r"validation: expected None for Reconstruction\(\).*got 0.1"):
         fit(small(), Reconstruction(), data, progress=False)
-    with pytest.raises(ValueError, match=r"model\(x\): expected shape"):  # and one that does wants logits
+    with pytest.raises(ValueError, match=r"model\(x\): expected shape"):  # and one that does needs logits
         fit(small(), ERM(), data, batch_size=16, progress=False)
 
 
@@ -229,7 +229,7 @@ def test_bad_images(clean, shifted, error, message):
         train(small(), clean, shifted)
 
 
-def test_transfer_refuses_what_is_no_image(x):
+def test_transfer_rejects_other_input(x):
     for wrong, message in ((2 * x, "within"), (x[:, 0], "expected shape"), (x.long(), "expected torch.float32")):
         with pytest.raises((ValueError, TypeError), match=message):
             small().transfer(wrong)

@@ -45,7 +45,7 @@ def logits(module, points):
     LogisticRegression(), LogisticRegressionCV(cv=3), OneVsRestClassifier(LogisticRegression(solver="liblinear")),
     OneVsRestClassifier(LinearSVC(fit_intercept=False)), make_pipeline(StandardScaler(), LogisticRegression()),
 ], ids=repr)  # fmt: skip
-def test_linear_ones(estimator, classes):
+def test_linear_classifiers(estimator, classes):
     x, y = data(classes)
     estimator.fit(x, y)
     module = module_from_sklearn(estimator)
@@ -87,8 +87,8 @@ def test_perceptrons(activation, classes):
 ], ids=repr)  # fmt: skip
 def test_pipelines(scalers, classes):
     x, y = data(classes)
-    for machine in (SVC(decision_function_shape="ovo"), LinearSVC()):
-        estimator = make_pipeline(*scalers, machine).fit(x, y)
+    for classifier in (SVC(decision_function_shape="ovo"), LinearSVC()):
+        estimator = make_pipeline(*scalers, classifier).fit(x, y)
         module = module_from_sklearn(estimator)
         assert np.array_equal(module.predict(WITHIN), estimator.predict(WITHIN))
         outputs = logits(module, WITHIN)
@@ -97,13 +97,13 @@ def test_pipelines(scalers, classes):
             np.testing.assert_allclose(outputs[:, 1], estimator.decision_function(WITHIN), rtol=1e-10, atol=1e-10)
 
 
-def test_rows_of_zeros_are_normalised_as_they_are():
+def test_rows_of_zeros_stay_zero():
     estimator = make_pipeline(Normalizer(), LinearSVC()).fit(X, Y)
     zeros = np.zeros((1, 4))
     np.testing.assert_allclose(logits(module_from_sklearn(estimator), zeros), estimator.decision_function(zeros))
 
 
-def test_what_holds_an_estimator():
+def test_estimators_that_contain_others():
     grid = GridSearchCV(make_pipeline(StandardScaler(), SVC()), {"svc__C": [0.1, 10]}, cv=3).fit(X, Y)
     drawn = RandomizedSearchCV(LogisticRegression(max_iter=300), {"C": [0.1, 10]}, n_iter=2, cv=3).fit(X, Y)
     inside = make_pipeline(StandardScaler(), GridSearchCV(SVC(), {"C": [1, 10]}, cv=3)).fit(X, Y)
@@ -118,7 +118,7 @@ def test_what_holds_an_estimator():
     np.array([1, 2, 9], np.uint16),
 ])  # fmt: skip
 @pytest.mark.parametrize("estimator", [SVC(), LinearSVC(), LogisticRegression(max_iter=300)], ids=repr)
-def test_labels_in_kind(estimator, labels):
+def test_labels_keep_their_kind(estimator, labels):
     estimator.fit(X, labels[Y])
     module, expected = module_from_sklearn(estimator), estimator.predict(WITHIN)
     of_array, of_tensor = module.predict(WITHIN), module.predict(torch.tensor(WITHIN))
@@ -183,7 +183,7 @@ def test_gradients_lead_through_scalers():
     (torch.nn.Linear(2, 2), TypeError, "expected a fitted scikit-learn classifier, got Linear"),
 ], ids=lambda value: type(value).__name__)  # fmt: skip
 @pytest.mark.filterwarnings("ignore:Stochastic Optimizer")
-def test_others_are_refused(estimator, error, message):
+def test_other_estimators_are_rejected(estimator, error, message):
     with pytest.raises(error, match=message):
         module_from_sklearn(estimator)
     if error is TypeError and not isinstance(estimator, torch.nn.Module):
@@ -191,7 +191,7 @@ def test_others_are_refused(estimator, error, message):
             rp.margins(estimator, X)
 
 
-def test_wrong_points():
+def test_wrong_input():
     module = module_from_sklearn(make_pipeline(StandardScaler(), LinearSVC()).fit(X, Y))
     with pytest.raises(ValueError, match="x: expected images of 4 values, got 3"):
         module.predict(WITHIN[:, :3])

@@ -30,9 +30,9 @@ def test_digits(split_digits, settings, dtype):
     svc = SVC(**settings).fit(x, y)
     module = SVMModule.from_sklearn(svc, dtype=dtype)
     images = torch.tensor(test, dtype=dtype).view(-1, 1, 8, 8)
-    got, want = module.decisions(images), decided(svc, test)
-    assert got.shape == (len(test), 45) and got.dtype == dtype
-    torch.testing.assert_close(got.double(), want, rtol=0, atol=1e-5 if dtype == torch.float32 else 1e-10)
+    found, expected = module.decisions(images), decided(svc, test)
+    assert found.shape == (len(test), 45) and found.dtype == dtype
+    torch.testing.assert_close(found.double(), expected, rtol=0, atol=1e-5 if dtype == torch.float32 else 1e-10)
     outputs = module(images)
     assert outputs.shape == (len(test), 10) and outputs.dtype == dtype
     assert np.array_equal(outputs.argmax(1).numpy(), svc.predict(test))
@@ -63,7 +63,7 @@ def votes_of(decisions, classes):
     return votes
 
 
-def test_signs_that_float32_cannot_tell():
+def test_signs_that_float32_cannot_resolve():
     """Decision values moved to within 1e-6 of 0, on both sides of it, where float32's rounding is far larger."""
     x, y = random_labels(2)
     svc = SVC(gamma=0.05, C=1000, max_iter=5000).fit(x, y)
@@ -80,7 +80,7 @@ def test_signs_that_float32_cannot_tell():
 
 
 def test_support_vectors_that_float32_cannot_hold():
-    """At 2^20 its numbers are 1/8 apart: the first vector's would be 0.5 from the point, nearer than the second."""
+    """float32 values near 2^20 are 1/8 apart: the first vector would be 0.5 from the point, nearer than the second."""
     point = np.full((1, 8), 2.0**20)
     vectors = np.concatenate([point + 0.53, point - 0.5])
     vectors[1, 0] -= 0.125
@@ -91,10 +91,10 @@ def test_support_vectors_that_float32_cannot_hold():
 
 @pytest.mark.parametrize("settings", [{}, {"break_ties": True}], ids=["first", "break_ties"])
 @pytest.mark.parametrize("classes", [2, 3, 4, 7])
-@pytest.mark.parametrize("machine", [SVC, NuSVC])
-def test_split_votes_and_ties(machine, classes, settings):
-    kind = {"nu": 0.3} if machine is NuSVC else {}
-    svc = machine(gamma=0.05, **kind, **settings).fit(*random_labels(classes))
+@pytest.mark.parametrize("svc_class", [SVC, NuSVC])
+def test_split_votes_and_ties(svc_class, classes, settings):
+    kind = {"nu": 0.3} if svc_class is NuSVC else {}
+    svc = svc_class(gamma=0.05, **kind, **settings).fit(*random_labels(classes))
     x = overlapping(classes, 1000, seed=1)[0]
     module = SVMModule.from_sklearn(svc, dtype=torch.float64)
     assert np.array_equal(module(torch.tensor(x)).argmax(1).numpy(), svc.predict(x))
@@ -117,23 +117,23 @@ def test_labels_are_kept(labels):
     svc = SVC().fit(x, np.array(labels)[y])
     module = SVMModule.from_sklearn(svc)
     assert np.array_equal(module.classes_, svc.classes_)
-    got, want = module.predict(x.astype(np.float32)), svc.predict(x)
-    assert got.dtype == want.dtype and np.array_equal(got, want)
+    found, expected = module.predict(x.astype(np.float32)), svc.predict(x)
+    assert found.dtype == expected.dtype and np.array_equal(found, expected)
     of_tensor = module.predict(torch.tensor(x))  # float64, of a module of float32
     assert isinstance(of_tensor, np.ndarray if isinstance(labels[0], str) else torch.Tensor)
-    assert np.array_equal(of_tensor, want)
+    assert np.array_equal(of_tensor, expected)
 
 
 def test_two_classes_are_the_decision_value_and_its_negative():
     x, y = overlapping(2)
     svc = SVC(gamma=0.05).fit(x, y)
     outputs = SVMModule.from_sklearn(svc, dtype=torch.float64)(torch.tensor(x))
-    want = torch.tensor(svc.decision_function(x))
-    torch.testing.assert_close(outputs, torch.stack([-want, want], 1), rtol=0, atol=1e-12)
+    expected = torch.tensor(svc.decision_function(x))
+    torch.testing.assert_close(outputs, torch.stack([-expected, expected], 1), rtol=0, atol=1e-12)
 
 
 def test_a_decision_value_of_zero_is_a_vote_as_in_scikit_learn():
-    """Points on a plane between classes; numbers so round that float64 is exact."""
+    """Points on a plane between classes; with values that float64 represents exactly."""
     x, y = np.array([[-1.0, 0.0], [1.0, 0.0]]), np.array([0, 1])
     svc = SVC(kernel="linear").fit(x, y)
     between = np.array([[0.0, 3.0], [0.0, -1.0], [0.5, 0.0], [-0.5, 0.0]])
@@ -185,7 +185,7 @@ def altered(**changes):
     (altered(intercept_=FITTED.intercept_[:2]), ValueError, r"svc.intercept_: expected 3 values, got 2"),
     (altered(break_ties=True, decision_function_shape="ovo"), ValueError, r"svc: expected break_ties=False with"),
 ])  # fmt: skip
-def test_what_is_no_such_machine(svc, error, message):
+def test_other_estimators_are_rejected(svc, error, message):
     with pytest.raises(error, match=message):
         SVMModule.from_sklearn(svc)
 

@@ -16,8 +16,8 @@ from robustperf.attacks import BG, FGSM, PGD
 from robustperf.transfer import SVMModule
 
 
-def machine_of(classes, break_ties=False):
-    """A linear machine whose decision values are its inputs."""
+def identity_svm(classes, break_ties=False):
+    """A linear SVM whose decision values are its inputs."""
     pairs = classes * (classes - 1) // 2
     eye, nothing = torch.eye(pairs, dtype=torch.float64), torch.zeros(pairs, dtype=torch.float64)
     return SVMModule(
@@ -53,11 +53,11 @@ def plain_outputs(decisions, classes):
 def test_the_outputs_are_how_far_the_decision_values_must_move(classes):
     g = torch.Generator().manual_seed(classes)
     pairs = classes * (classes - 1) // 2
-    module = machine_of(classes)
+    module = identity_svm(classes)
     decisions = torch.randn(40, pairs, generator=g, dtype=torch.float64)
     outputs = module(decisions)
-    want = [plain_outputs(row, classes) for row in decisions.tolist()]
-    torch.testing.assert_close(outputs, torch.tensor(want, dtype=torch.float64), rtol=0, atol=1e-12)
+    expected = [plain_outputs(row, classes) for row in decisions.tolist()]
+    torch.testing.assert_close(outputs, torch.tensor(expected, dtype=torch.float64), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("break_ties", [False, True])
@@ -68,7 +68,7 @@ def test_the_outputs_are_continuous(classes, break_ties):
     begin, end = torch.randn(2, 30, pairs, generator=g, dtype=torch.float64)
     steps = torch.linspace(0, 1, 2001, dtype=torch.float64)[:, None]
     for a, b in zip(begin, end, strict=True):
-        outputs = machine_of(classes, break_ties)(a + steps * (b - a))
+        outputs = identity_svm(classes, break_ties)(a + steps * (b - a))
         # a class's summed values change by at most 2 (C - 1) times as much as one value
         most = (b - a).abs().max() / 2000 * (2 * (classes - 1) if break_ties else 1)
         assert (outputs.diff(dim=0).abs() <= most * (1 + 1e-9)).all()
@@ -88,10 +88,10 @@ def test_every_pattern_of_votes(break_ties):
         confidence[:, j] -= decisions[:, p]
     score = votes + confidence / (3 * (confidence.abs() + 1)) if break_ties else votes
     clear = (score.topk(2).values.diff().abs() > 1e-9)[:, 0] | (not break_ties)
-    machine = machine_of(4, break_ties)
-    got = machine(decisions).argmax(1)
-    assert (machine.predict(decisions) == got.numpy())[clear].all()
-    assert torch.equal(got[clear], score.argmax(1)[clear]) and clear.sum() > 600
+    svm = identity_svm(4, break_ties)
+    found = svm(decisions).argmax(1)
+    assert (svm.predict(decisions) == found.numpy())[clear].all()
+    assert torch.equal(found[clear], score.argmax(1)[clear]) and clear.sum() > 600
 
 
 @every_kernel
@@ -119,35 +119,35 @@ def test_margins(split_digits, settings):
     assert (svc.predict(margins.point.flatten(1).double().numpy()) != own).all()
 
 
-def test_the_margin_of_a_linear_machine_of_two_classes_is_the_distance_to_the_plane():
+def test_the_margin_of_a_linear_svm_of_two_classes_is_the_distance_to_the_plane():
     x, y = make_blobs(100, n_features=3, centers=[[0.3] * 3, [0.7] * 3], cluster_std=0.05, random_state=0)
     svc = SVC(kernel="linear", C=100).fit(x, y)
     images = torch.tensor(x[:20], dtype=torch.float64)
     margins = rp.margins(SVMModule.from_sklearn(svc, dtype=torch.float64), images, attacks=[BG(norm=2)])
-    want = np.abs(svc.decision_function(x[:20])) / np.linalg.norm(svc.coef_)
-    np.testing.assert_allclose(margins.distance.numpy(), want, rtol=1e-5)
+    expected = np.abs(svc.decision_function(x[:20])) / np.linalg.norm(svc.coef_)
+    np.testing.assert_allclose(margins.distance.numpy(), expected, rtol=1e-5)
 
 
-def test_its_state_moves_and_is_kept():
+def test_state_dict_devices_and_dtypes():
     module = SVMModule.from_sklearn(SVC().fit(*overlapping(3)))
     assert set(module.state_dict()) == {"support", "dual", "intercept"} and not list(module.parameters())
     x = torch.tensor(overlapping(3, 20)[0])
     with pytest.raises(TypeError, match="x: expected torch.float32, got torch.float64"):
         module(x)
     assert module.double()(x).dtype == torch.float64 and module.dtype == torch.float64
-    want = module(x)
-    module.float()  # the machine itself is not rounded
+    expected = module(x)
+    module.float()  # the parameters are not rounded
     assert module(x.float()).dtype == torch.float32
     assert {value.dtype for value in module.state_dict().values()} == {torch.float64}
-    assert torch.equal(module.double()(x), want)
+    assert torch.equal(module.double()(x), expected)
     other = SVMModule.from_sklearn(SVC().fit(*overlapping(3)), dtype=torch.float64)
     other.load_state_dict({name: value + 0 for name, value in module.state_dict().items()})
-    assert torch.equal(other(x), want) and torch.equal(copy.deepcopy(module)(x), want)
+    assert torch.equal(other(x), expected) and torch.equal(copy.deepcopy(module)(x), expected)
     assert module.to("meta").intercept.device.type == "meta"
 
 
-def test_labels_follow_the_machine():
-    """What `predict` keeps between calls is made anew for another state, on another device or in another precision."""
+def test_labels_follow_the_state():
+    """The cache of `predict` is recomputed for another state, device or precision."""
     points, labels = overlapping(3)
     first, second = SVC(gamma=0.05).fit(points, labels), SVC(gamma=0.05).fit(points, (labels + 1) % 3)
     module = SVMModule.from_sklearn(first)

@@ -37,7 +37,7 @@ def test_estimator_checks(estimator, check):
     check(estimator)
 
 
-def test_until_it_is_adapted_it_is_the_estimator(digits):
+def test_before_adapt_it_equals_the_estimator(digits):
     X, y = digits
     plain, model = SVC().fit(X[:300], y[:300]), quick().fit(X[:300], y[:300])
     np.testing.assert_array_equal(model.predict(X), plain.predict(X))
@@ -46,7 +46,7 @@ def test_until_it_is_adapted_it_is_the_estimator(digits):
     assert model.score(X, y) == plain.score(X, y) and not hasattr(model, "autoencoder_")
 
 
-def test_then_it_is_the_estimator_of_what_the_map_makes(digits):
+def test_after_adapt_it_is_the_estimator_of_the_maps_output(digits):
     X, y = digits
     given = small()
     model = quick(autoencoder=given).fit(X[:300], y[:300]).adapt(1 - X[300:400])
@@ -81,7 +81,7 @@ def test_it_adapts_to_a_shift_without_labels():
     assert before < 0.6 and after > 0.75
 
 
-def test_it_goes_on_from_the_weights_it_has(digits):
+def test_adapt_continues_from_the_current_weights(digits):
     X, y = digits
     model = quick().fit(X[:200], y[:200]).adapt(1 - X[200:300])
     first = model.autoencoder_
@@ -94,7 +94,7 @@ def test_it_goes_on_from_the_weights_it_has(digits):
     own.fit(clean, shifted, epochs=1, seed=rp.random.fold_in(model._key, 1), progress=False)
     for now, then in zip(model.autoencoder_.parameters(), own.parameters(), strict=True):
         assert torch.equal(now, then)
-    model.fit(X[:200], y[:200])  # anew
+    model.fit(X[:200], y[:200])  # starts again
     assert model.adaptations_ == 0 and not hasattr(model, "autoencoder_")
 
 
@@ -108,7 +108,7 @@ def test_an_adaptation_that_fails_changes_nothing(digits):
     np.testing.assert_array_equal(model.transform(X), before)
 
 
-def test_without_images_it_learns_from_the_clean_alone(digits):
+def test_without_images_it_learns_from_the_clean_images_only(digits):
     X, y = digits
     model = quick().fit(X[:200], y[:200]).adapt()
     for now, then in zip(model.autoencoder_.shifted.parameters(), small().shifted.parameters(), strict=True):
@@ -183,7 +183,7 @@ def test_pixels_from_0_to_255(digits):
         ("svc", "str"),
     ],
 )
-def test_what_is_no_classifier(digits, estimator, name):
+def test_other_estimators_are_rejected(digits, estimator, name):
     X, y = digits
     message = f"estimator: expected a scikit-learn classifier or a torch.nn.Module, got {name}"
     with pytest.raises(TypeError, match=message):
@@ -198,7 +198,7 @@ def test_bounds_from_the_data(digits):
     assert made.min() >= -1 and made.max() <= 2
 
 
-def test_probabilities_and_decisions_are_there_where_the_estimator_has_them(digits):
+def test_probabilities_and_decisions_exist_where_the_estimator_has_them(digits):
     X, y = digits
     for estimator, has in (
         (SVC(), "decision_function"),

@@ -28,9 +28,9 @@ def test_a_network_gets_pixels_from_0_to_1(digits):
             for model in (one, many, own, frozen):
                 low, high = model.bounds_
                 model.adapt(high - (high - low) * X[200:300])
-        want = one.predict_proba(X)
+        expected = one.predict_proba(X)
         for model, images in ((many, 256 * X), (frozen, 256 * X), (own, 256 * X - 99)):
-            np.testing.assert_allclose(model.predict_proba(images), want, atol=1e-3)
+            np.testing.assert_allclose(model.predict_proba(images), expected, atol=1e-3)
             np.testing.assert_array_equal(model.predict(images), model.classes_[model.predict_proba(images).argmax(1)])
 
 
@@ -63,7 +63,7 @@ def test_a_network_is_trained_by_fit(digits):
     np.testing.assert_array_equal(done.predict(X), model.estimator_.predict(X))
 
 
-def test_a_network_given_itself(digits, monkeypatch):
+def test_a_network_without_a_module_classifier(digits, monkeypatch):
     X, y = digits
     monkeypatch.setattr(
         ModuleClassifier.__init__, "__kwdefaults__", {**ModuleClassifier.__init__.__kwdefaults__, "epochs": 1}

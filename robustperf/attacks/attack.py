@@ -93,7 +93,7 @@ class Attack(check.Settings):
         """Searches for x' near each point that the model labels differently from `labels`.
 
         Args:
-            model: a classifier; run in eval mode, left as it was.
+            model: a classifier; run in eval mode and left unchanged.
             x: [B, ...] float32 or float64, within `bounds`; a pixel beyond them by rounding is clamped.
             labels: [B] int64, the labels that x' must not have.
             key, index: of the random start: its 64-bit key and [B] int64, the points' sample ids (0..B-1 by default).
@@ -106,8 +106,10 @@ class Attack(check.Settings):
         another shape or dtype, or points outside the bounds; RuntimeError inside `torch.inference_mode()` and for a
         model whose logits have no gradient in x, where the attack needs one.
 
-        >>> PGD(norm=2)(model, x, labels)
-        Adversarial(n=200, crossed=198)
+        >>> from robustperf.attacks import FGSM
+        >>> model = lambda images: torch.stack([images.sum(1), torch.ones(len(images))], 1)  # label 0 above a sum of 1
+        >>> FGSM(eps=0.2)(model, torch.tensor([[0.6, 0.7], [0.9, 0.9]]), torch.tensor([0, 0]))
+        Adversarial(n=2, crossed=1)
         """
         check.tensor("x", x, ("B", ...))
         bounds = check.box(bounds, x.shape[1:], x.dtype, x.device)

@@ -8,7 +8,7 @@ import torch
 from robustperf import check, ops
 from robustperf.attacks.attack import Attack
 from robustperf.attacks.problem import Nearest, Problem
-from robustperf.ops.logit_gap import rounding_allowance
+from robustperf.ops.logit_gap import rounding_tolerance_of
 
 
 @dataclass(frozen=True)
@@ -21,10 +21,10 @@ class BG(Attack):
     right-hand side is scaled up by s until the network's label changes. The steps of all classes and scales above 1 are
     tried from the shortest on: the first that crosses is the closest of them.
 
-    Before them the nearest class's step of scale 1 is tried. It leads as little beyond the linear model's boundary as a
-    crossing must (`ops.logit_gap`'s allowance, twice), so that the point found for a linear classifier is the nearest
-    there is, in the box too. Where it has not crossed, scales that are too small for that class, by the secant through
-    the gaps at x and there, are tried last.
+    Before them the nearest class's step of scale 1 is tried. It passes the linear model's boundary by no more than a
+    crossing needs (twice the rounding tolerance of `ops.logit_gap`), so that the point found for a linear classifier is
+    the nearest one, in the box too. Where it has not crossed, scales that are too small for that class, by the secant
+    through the gaps at x and there, are tried last.
 
     `steps` above 1 goes beyond the publication: the network is linearised again at the point found, x is projected
     onto the new halfspaces, and the closest crossing of all steps is kept.
@@ -77,9 +77,9 @@ class BG(Attack):
         if at is not x:
             distance = distance + torch.einsum("bjd,bd->bj", normal.double(), (at - x).flatten(1).double())
 
-        # what a step must reach at least, to count as a crossing of the linear model's boundary
+        # the least offset that counts as a crossing of the linear model's boundary
         scale_of_logits = logits.abs().masked_fill(~logits.isfinite(), 0.0).amax(1).double()
-        least = distance + 2 * rounding_allowance(logits) * scale_of_logits[:, None]
+        least = distance + 2 * rounding_tolerance_of(logits) * scale_of_logits[:, None]
         lower, upper = (b.expand(x.shape[1:]).flatten() if isinstance(b, torch.Tensor) else b for b in problem.bounds)
 
         def step(rows: torch.Tensor, j: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
@@ -93,7 +93,7 @@ class BG(Attack):
         rows, every = batch.repeat_interleave(count), torch.arange(count, device=x.device).repeat(x.shape[0])
         lengths = [self.length(step(rows, every, scale.expand(len(rows)))) for scale in scales]
         lengths = torch.stack(lengths, -1).reshape(x.shape[0], count, len(scales))
-        # no plan without a gradient: a step that is none, or not finite
+        # without a gradient, where the step is zero or not finite, there is no plan
         still = (lengths == 0) & (least[:, :, None] > 0)
         problem.mark_flat((~lengths.isfinite()).any(2).any(1) | still.all(2).all(1))
         lengths = lengths.masked_fill(still | ~lengths.isfinite(), math.inf)

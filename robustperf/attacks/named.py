@@ -1,4 +1,4 @@
-"""Ensembles of attacks by their names."""
+"""Ensembles of attacks from their names."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def attacks_of(attacks: Attacks, norm: float) -> list[Attack]:
     """The attacks that `attacks` names or holds; an attack with a norm takes `norm` unless its
     name gives another (PGD has no L1: it takes L2).
 
-    Raises ValueError that points at the place in a text, or for no attack at all; TypeError for what is neither.
+    Raises ValueError, which shows the position in a text, or for no attack; TypeError for another type.
     """
     found = []
     for item in attacks if isinstance(attacks, Iterable) and not isinstance(attacks, str) else [attacks]:

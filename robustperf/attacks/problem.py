@@ -30,6 +30,16 @@ class Problem:
         flat: [B] bool, where a gradient was zero or not finite though the label had not changed.
     """
 
+    x: torch.Tensor
+    model: Classifier
+    labels: torch.Tensor
+    bounds: Box
+    key: int
+    index: torch.Tensor
+    flat: torch.Tensor
+    evaluations: torch.Tensor
+    backward: torch.Tensor
+
     def __init__(
         self,
         model: Classifier,
@@ -39,7 +49,7 @@ class Problem:
         bounds: Box,
         key: int,
         index: torch.Tensor,
-    ):
+    ) -> None:
         """The arguments must have been checked, as `Attack.__call__` and `margins` do."""
         # an inference tensor takes no gradients, its copy does
         self.x = x.clone() if x.is_inference() else x.detach()
@@ -124,7 +134,11 @@ class Nearest:
         distance: [B] of x's dtype, ‖point - x‖ where the gap is negative, inf where it is not; NaN before.
     """
 
-    def __init__(self, problem: Problem, norm: float):
+    point: torch.Tensor
+    gap: torch.Tensor
+    distance: torch.Tensor
+
+    def __init__(self, problem: Problem, norm: float) -> None:
         """`norm`: 1, 2 or inf, of the distance."""
         self._x, self._norm = problem.x, norm
         self.point, self.gap = problem.x.clone(), problem.unknown()

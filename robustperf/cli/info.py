@@ -35,7 +35,7 @@ def info() -> None:
 
     devices = ["cpu"] + ["cuda"] * bool(gpus)
     table = Table("operation", *(f"default on {device}" for device in devices), "available backends")
-    for op in registry.OPS:
+    for op in registry.ops():
         able = [backend for backend in registry.BACKENDS if registry.missing_op(op, backend) is None]
         table.add_row(op, *(registry.default(op, device) for device in devices), ", ".join(able))
     console.print(table)

@@ -36,7 +36,9 @@ class L2Ball(ProgramKernel):
 
     def __init__(self, eps: float, clamp: bool = False) -> None:
         eps = check.number("eps", eps, above=0)
-        self.program = Program((Step(Transform.ADD, Distribution.BALL, (0.0,), (eps,), (bool(clamp),), "l2_ball"),))
+        self.program: Program = Program(
+            (Step(Transform.ADD, Distribution.BALL, (0.0,), (eps,), (bool(clamp),), "l2_ball"),)
+        )
 
 
 class LinfBall(ProgramKernel):
@@ -51,7 +53,7 @@ class LinfBall(ProgramKernel):
 
     def __init__(self, eps: float, clamp: bool = False) -> None:
         eps = check.number("eps", eps, above=0)
-        self.program = Program(
+        self.program: Program = Program(
             (Step(Transform.ADD, Distribution.EVERYWHERE, (-eps,), (eps,), (bool(clamp),), "linf_ball"),)
         )
 
@@ -68,6 +70,9 @@ class L1Ball(Kernel):
 
     Raises ValueError for another eps.
     """
+
+    eps: float
+    clamp: bool
 
     def __init__(self, eps: float, clamp: bool = False) -> None:
         self.eps, self.clamp = check.number("eps", eps, above=0), bool(clamp)

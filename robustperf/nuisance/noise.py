@@ -18,7 +18,9 @@ class GaussianNoise(ProgramKernel):
 
     def __init__(self, std: float = 0.1) -> None:
         std = check.number("std", std, above=0)
-        self.program = Program((Step(Transform.ADD, Distribution.NORMAL, (0.0,), (std,), (1,), "gaussian_noise"),))
+        self.program: Program = Program(
+            (Step(Transform.ADD, Distribution.NORMAL, (0.0,), (std,), (1,), "gaussian_noise"),)
+        )
 
 
 class ImpulseNoise(ProgramKernel):
@@ -33,7 +35,7 @@ class ImpulseNoise(ProgramKernel):
 
     def __init__(self, fraction: float = 0.1) -> None:
         fraction = check.number("fraction", fraction, above=0, most=1)
-        self.program = Program(
+        self.program: Program = Program(
             (Step(Transform.IMPULSE, Distribution.EVERYWHERE, (0.0,), (1.0,), (fraction,), "impulse_noise"),)
         )
 
@@ -49,4 +51,6 @@ class ShotNoise(ProgramKernel):
 
     def __init__(self, rate: float = 25.0) -> None:
         rate = check.number("rate", rate, above=0, most=500)
-        self.program = Program((Step(Transform.SHOT, Distribution.EVERYWHERE, (0.0,), (1.0,), (rate,), "shot_noise"),))
+        self.program: Program = Program(
+            (Step(Transform.SHOT, Distribution.EVERYWHERE, (0.0,), (1.0,), (rate,), "shot_noise"),)
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable
 from functools import lru_cache
 
 import torch
@@ -201,12 +201,15 @@ def _norm(part: torch.Tensor) -> torch.Tensor:
     return part.double().norm(dim=-1, keepdim=True)
 
 
-def _slices(program: Program, shape: Shape | None) -> Iterator[tuple[Step, slice]]:
+@lru_cache(64)
+def _slices(program: Program, shape: Shape | None) -> tuple[tuple[Step, slice], ...]:
     """Each step that draws, with the slice of its components of delta."""
     layout = program.layout(shape)
-    for step, encoded in zip(program.steps, steps_of(layout.codes, layout.parameters), strict=True):
-        if encoded.distribution != Distribution.SHARED:
-            yield step, slice(encoded.offset, encoded.offset + encoded.dim)
+    return tuple(
+        (step, slice(encoded.offset, encoded.offset + encoded.dim))
+        for step, encoded in zip(program.steps, steps_of(layout.codes, layout.parameters), strict=True)
+        if encoded.distribution != Distribution.SHARED
+    )
 
 
 def _drawing(program: Program) -> list[Step]:

@@ -1,9 +1,15 @@
-"""The accelerated operations. Each takes `backend=None | "reference" | "native" | "cuda" | "triton"`; None is the best
-one for the tensors' device, as `robustperf info` prints it.
+"""The accelerated operations.
 
-On the `cuda` backend an operation can be captured in a CUDA graph. Call it once before the capture, on the same device
-and with the same dtypes and kind of program: the first call loads the kernel, and the driver may wait for the device
-then, which a capture forbids. `torch.cuda.graph` asks for such a warm-up of everything that it captures."""
+Each takes `backend=None | "reference" | "native" | "cuda" | "triton"`. None means the preferred backend (`preferring`),
+else the best one for the tensors' device, as `robustperf info` prints it:
+
+    with ops.preferring("reference"):
+        gap = ops.logit_gap(logits, label)
+
+On the `cuda` backend a CUDA graph can capture an operation. Call it once before the capture, on the same device and
+with the same dtypes and kind of program: the first call loads the kernel, and the driver may synchronise then, which a
+capture forbids. `torch.cuda.graph` asks for such a warm-up of everything that it captures.
+"""
 
 from robustperf.ops.best_of_k import best_of_k
 from robustperf.ops.draws import draws
@@ -14,6 +20,7 @@ from robustperf.ops.nuisance import nuisance
 from robustperf.ops.nuisance_draw import nuisance_draw
 from robustperf.ops.nuisance_sample import nuisance_sample
 from robustperf.ops.rbf_decision import rbf_decision
+from robustperf.ops.registry import preferring
 
 __all__ = [
     "best_of_k",
@@ -24,5 +31,6 @@ __all__ = [
     "nuisance",
     "nuisance_draw",
     "nuisance_sample",
+    "preferring",
     "rbf_decision",
 ]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch.autograd import forward_ad
 from torch.compiler import is_compiling
@@ -15,7 +13,9 @@ from robustperf.ops import registry
 
 SELECTIONS = ("sample", "batch")
 
-_DEFAULTS = ("sample", 0.0, -100, 0)  # of the settings: they need no look
+_FLOAT32, _FLOAT64 = check.REAL
+
+_DEFAULTS = ("sample", 0.0, -100, 0)  # of the settings, which need no check
 
 
 def best_of_k(
@@ -52,10 +52,10 @@ def best_of_k(
         ignore_index: rows with this target have loss 0 and index 0.
         running: what an earlier call returned, with the same target and settings: updated in place. A loss of NaN and
             an index of 0 are those of no draw at all. Both contiguous.
-        first: the number of the draw logits[0].
+        first: the index of the draw logits[0].
 
     Returns (loss [B], index [B] int64), in float64 for float64 logits and else in float32; those of `running` where it
-    is given. Where the logits ask for a gradient, the loss has that of the draws chosen, softmax(z) minus the smoothed
+    is given. Where the logits require a gradient, the loss has that of the draws chosen, softmax(z) minus the smoothed
     target in their rows and 0 in all others (the choice itself has none), so that R Algorithm 2, line 12 follows:
 
         loss, index = best_of_k(model(draws).unflatten(0, (k, -1)), target)
@@ -64,75 +64,64 @@ def best_of_k(
     Draws in chunks are for choosing alone: they take logits without a gradient (`with torch.no_grad():`).
 
     Raises TypeError for a wrong dtype, ValueError for a wrong shape, device, target, setting or backend, and for
-    `running` beside logits that ask for a gradient.
+    `running` beside logits that require a gradient.
     """
     if (selection, label_smoothing, ignore_index, first) != _DEFAULTS:
         label_smoothing, ignore_index, first = check.plain((label_smoothing, ignore_index, first))
         _check_settings(selection, label_smoothing, ignore_index, first)
-    if running is not None and torch.is_grad_enabled():
-        _check_no_gradient(logits, running)
-    settings = first, running is None, selection == "batch", label_smoothing, ignore_index
-    plain = type(logits) is torch.Tensor and not is_compiling()
-    native = registry.native("best_of_k", backend, logits.device) if plain else None
-    if native is not None:
-        # It looks at its tensors itself, in a tenth of the time. What it refuses, the checks below put in words.
-        try:
-            loss, index = _new_state(logits, target) if running is None else running
-            native(logits, target, loss, index, *settings)
-        except (AttributeError, IndexError, TypeError, ValueError):
-            pass
-        except RuntimeError:  # tensors without memory, those of torch.func: by the registered operator
-            plain = False
-        else:
-            return _with_gradient(logits, target, loss, index, *settings) if _differentiated(logits) else (loss, index)
-    _check_tensors(logits, target, running)
+    loss, index = _new_state(logits, target) if running is None else _running_state(logits, running)
     backend = registry.choose("best_of_k", backend, logits.device)
-    loss, index = _new_state(logits, target) if running is None else running
-    if plain:
-        if backend != "native" and logits.device.type == "cpu":  # native looks itself, and a GPU is not waited for
-            check.labels("target", target[target != ignore_index], logits.shape[2])
-        registry.implementation("best_of_k", backend)(logits, target, loss, index, *settings)
-    else:
-        _best_of_k(logits, target, loss, index, *settings, backend)
-    return _with_gradient(logits, target, loss, index, *settings) if _differentiated(logits) else (loss, index)
-
-
-def _differentiated(logits):
-    """Whether a gradient is asked for, or a tangent comes along (forward mode, `torch.func.jvp`)."""
-    return logits.requires_grad or (
-        not is_compiling() and forward_ad._current_level >= 0 and forward_ad.unpack_dual(logits).tangent is not None
-    )
-
-
-def _with_gradient(logits, target, loss, index, first, fresh, whole_batch, label_smoothing, ignore_index):
-    """(loss, index) with the gradient of the draws chosen: torch's cross-entropy of their rows, a K-th of all."""
-    if not (fresh and torch.is_grad_enabled()):
-        return loss, index
-    draws, batch, _ = logits.shape
-    draw = (index - first).clamp(0, draws - 1)  # an ignored row's index is 0
-    rows = logits.flatten(0, 1).index_select(0, draw * batch + torch.arange(batch, device=draw.device))
-    rows = rows.to(loss.dtype).masked_fill((target == ignore_index)[:, None], 0.0)  # a NaN there is ignored too
-    once_more = cross_entropy(
-        rows, target, reduction="none", label_smoothing=label_smoothing, ignore_index=ignore_index
-    )
-    # where a batch's sums are all NaN, the loss of each sample is one
-    return once_more * torch.where(loss.isnan(), torch.nan, 1.0), index
-
-
-def _check_no_gradient(logits, running):
-    for name, value in (("logits", logits), ("running loss", running[0] if isinstance(running, Sequence) else None)):
-        if isinstance(value, torch.Tensor) and value.requires_grad:
-            raise ValueError(
-                f"{name}: expected a tensor that requires no gradient beside running, which is updated in "
-                "place, got one that does: choose among chunks under torch.no_grad()"
-            )
+    batch = selection == "batch"
+    _best_of_k(backend, logits, target, loss, index, first, running is None, batch, label_smoothing, ignore_index)
+    if running is None and _is_differentiated(logits):
+        loss = _with_gradient(logits, target, loss, index - first, label_smoothing, ignore_index)
+    return loss, index
 
 
 def _new_state(logits, target):
-    batch = logits.shape[1]
-    half = logits.dtype in check.HALF
-    loss = logits.new_empty(batch, dtype=torch.float32) if half else logits.new_empty(batch)
-    return loss, torch.empty_like(target)
+    try:
+        batch, dtype = logits.size(1), logits.dtype
+        full = dtype is _FLOAT32 or dtype is _FLOAT64
+        loss = logits.new_empty(batch) if full else logits.new_empty(batch, dtype=_FLOAT32)
+        return loss, torch.empty_like(target)
+    except (AttributeError, IndexError, TypeError):
+        _check_operands(logits, target)
+        raise
+
+
+def _running_state(logits, running):
+    try:
+        loss, index = running
+    except (TypeError, ValueError):
+        raise TypeError(f"running: expected (loss, index), got {running!r}") from None
+    if torch.is_grad_enabled():
+        for name, value in (("logits", logits), ("running loss", loss)):
+            if isinstance(value, torch.Tensor) and value.requires_grad:
+                raise ValueError(
+                    f"{name}: expected a tensor that requires no gradient beside running, which is updated in "
+                    "place, got one that does: choose among chunks under torch.no_grad()"
+                )
+    return loss, index
+
+
+def _is_differentiated(logits):
+    """Whether a gradient is wanted, or a tangent comes along (forward mode, `torch.func.jvp`)."""
+    if logits.requires_grad:
+        return True
+    return forward_ad._current_level >= 0 and not is_compiling() and forward_ad.unpack_dual(logits).tangent is not None
+
+
+def _with_gradient(logits, target, loss, draw, label_smoothing, ignore_index):
+    """The loss with the gradient of the draws chosen: torch's cross-entropy of their rows, a K-th of all rows."""
+    if not torch.is_grad_enabled():
+        return loss
+    draws, batch, _ = logits.shape
+    draw = draw.clamp(0, draws - 1)  # an ignored row's index is 0, whatever the first draw's number
+    rows = logits.flatten(0, 1).index_select(0, draw * batch + torch.arange(batch, device=draw.device))
+    rows = rows.to(loss.dtype).masked_fill((target == ignore_index)[:, None], 0.0)  # a NaN there is ignored too
+    again = cross_entropy(rows, target, reduction="none", label_smoothing=label_smoothing, ignore_index=ignore_index)
+    # where a batch's sums are all NaN, the loss of each sample is NaN
+    return again * torch.where(loss.isnan(), torch.nan, 1.0)
 
 
 def _check_settings(selection, label_smoothing, ignore_index, first):
@@ -142,23 +131,22 @@ def _check_settings(selection, label_smoothing, ignore_index, first):
     check.integer("first", first, 0, 2**62 - 1)
 
 
-def _check_tensors(logits, target, running):
+def _check_operands(logits, target):
     check.tensor("logits", logits, ("K", "B", "C"), dtypes=check.REAL + check.HALF)
     draws, batch, classes = logits.shape
     if draws < 1 or classes < 1:
         raise ValueError(f"logits: expected at least one draw and one class, got shape {list(logits.shape)}")
     check.tensor("target", target, (batch,), dtypes=(torch.int64,), device=logits.device)
-    if running is None:
-        return
-    try:
-        loss, index = running
-    except (TypeError, ValueError):
-        raise TypeError(f"running: expected (loss, index), got {running!r}") from None
-    dtype = torch.float32 if logits.dtype in check.HALF else logits.dtype
-    for name, value, wanted in (("running loss", loss, dtype), ("running index", index, torch.int64)):
-        check.tensor(name, value, (batch,), dtypes=(wanted,), device=logits.device)
-        if not value.is_contiguous():
-            raise ValueError(f"{name}: expected a contiguous tensor, got strides {value.stride()}")
+
+
+def _check(logits, target, loss, index, first, first_chunk, whole_batch, label_smoothing, ignore_index):
+    _check_operands(logits, target)
+    if not first_chunk:
+        dtype = torch.float32 if logits.dtype in check.HALF else logits.dtype
+        for name, value, wanted in (("running loss", loss, dtype), ("running index", index, torch.int64)):
+            check.tensor(name, value, target.shape, dtypes=(wanted,), device=logits.device)
+            if not value.is_contiguous():
+                raise ValueError(f"{name}: expected a contiguous tensor, got strides {value.stride()}")
 
 
 def _fake(*args):
@@ -167,7 +155,8 @@ def _fake(*args):
 
 _best_of_k = registry.register(
     "best_of_k",
-    "(Tensor logits, Tensor target, Tensor(a!) loss, Tensor(b!) index, int first, bool fresh, bool whole_batch, "
+    "(Tensor logits, Tensor target, Tensor(a!) loss, Tensor(b!) index, int first, bool first_chunk, bool whole_batch, "
     "float label_smoothing, int ignore_index, str backend) -> ()",
     _fake,
+    check=_check,
 )

@@ -21,13 +21,16 @@ def draws(
     (j // 4, d, i mod 2^32, i // 2^32): the same bits on every backend, whatever the batch, the chunk or the order.
 
     A word u becomes (u >> 8) 2^-24, or the standard normal quantile of (2 (u >> 8) + 1) 2^-25 (accurate to 2e-6).
-    `robustperf.random` is the way in for users.
+    `robustperf.random` is the interface for users.
+
+        delta = ops.draws(random.key(0), torch.arange(8), torch.arange(3), 5)  # [3, 8, 5]
 
     Args:
         key: 64 bits, see `Key`.
-        index: [B] int64 >= 0, the samples' indices.
-        draw: [K] int64 in 0..2^32-1, the draws' numbers.
+        index: [B] int64 >= 0, the samples' ids.
+        draw: [K] int64 in 0..2^32-1, the draws' indices.
         dim: components of a draw, up to 2^34.
+        normal: standard normals instead of uniforms.
 
     Returns [K, B, dim] float32 on index's device.
 
@@ -43,7 +46,7 @@ def draws_unchecked(
     key: Key, index: torch.Tensor, draw: torch.Tensor, dim: int, *, normal: bool = False, backend: str | None = None
 ) -> torch.Tensor:
     """`draws` of arguments that passed `check_draws`."""
-    return _draws(*key_arguments(key), index, draw, dim, normal, registry.choose("draws", backend, index.device))
+    return _draws(registry.choose("draws", backend, index.device), *key_arguments(key), index, draw, dim, normal)
 
 
 def check_draws(

@@ -10,7 +10,7 @@ from robustperf import check
 from robustperf.ops import registry
 
 NORM_CODES = {1.0: 1, 2.0: 2, float("inf"): 3}
-"""The norms as csrc/core/projection.hpp counts them."""
+"""The codes of the norms in the operation's schema, those of csrc/core."""
 
 
 def halfspace_box_projection(
@@ -51,9 +51,9 @@ def halfspace_box_projection(
     backend = registry.choose("halfspace_box_projection", backend, x.device)
     if isinstance(lower, torch.Tensor) or isinstance(upper, torch.Tensor) or lower == -math.inf or upper == math.inf:
         lower, upper = _each("lower", lower, x), _each("upper", upper, x)
-        return _in_own_room(x, w, c.double(), code, lower, upper, backend)
+        return _within_bounds_of_each(backend, x, w, c.double(), code, lower, upper)
     lower, upper = check.bounds((lower, upper))
-    return _projection(x, w, c.double(), code, lower, upper, backend)
+    return _projection(backend, x, w, c.double(), code, lower, upper)
 
 
 def _each(name: str, bound: float | torch.Tensor, x: torch.Tensor) -> torch.Tensor:
@@ -63,18 +63,18 @@ def _each(name: str, bound: float | torch.Tensor, x: torch.Tensor) -> torch.Tens
     return x.new_tensor(float(bound))
 
 
-def _in_own_room(x, w, c, code, lower, upper, backend):
-    """For bounds that differ, or are infinite. A coordinate moves one way only, along the sign of w, and all that the
-    box does is to leave it the room h there. So it is put at h in the box [0, max h] with the weight -|w|, whose room
-    is h too, and the move is turned round."""
+def _within_bounds_of_each(backend, x, w, c, code, lower, upper):
+    """For bounds that differ by coordinate, or are infinite. A coordinate moves in one direction only, that of w's
+    sign, and the box limits its move to h. So the problem is mirrored: the coordinate starts at h in the box [0, max h]
+    with the weight -|w|, where its move is limited to h too, and the move changes its sign afterwards."""
     room = torch.where(w > 0, upper - x, x - lower)
-    room = room.where((x >= lower) & (x <= upper) & x.isfinite(), math.nan)  # which makes the row a fault
-    # No coordinate moves farther than c / max |w| over those without a bound: these could do it alone.
+    room = room.where((x >= lower) & (x <= upper) & x.isfinite(), math.nan)  # a NaN makes the whole row NaN
+    # No coordinate moves farther than c / max |w| over those without a bound, for that one alone could reach c.
     free = room.isinf()
     largest = w.abs().where(free, 0.0).amax(1) if x.shape[1] else c.new_zeros(len(x))
     enough = (2 * c.clamp_min(0) / largest).clamp_max(torch.finfo(x.dtype).max / 2)
     room = torch.where(free, enough.nan_to_num(0).to(x.dtype)[:, None], room)
-    move, feasible = _projection(room, -w.abs(), c, code, 0.0, torch.finfo(x.dtype).max, backend)
+    move, feasible = _projection(backend, room, -w.abs(), c, code, 0.0, torch.finfo(x.dtype).max)
     return -move * w.sign(), feasible
 
 

@@ -3,69 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
 
 import torch
 
 from robustperf import check
 from robustperf.names import check_name
 from robustperf.ops import registry
-from robustperf.ops.logit_gap import rounding_allowance
+from robustperf.ops.logit_gap import rounding_tolerance_of
+from robustperf.ops.search_state import FIELD, LINE_FIELD
 
 METHODS = ("chandrupatla", "bisection")
-
-
-@dataclass
-class Line:
-    """What is known of the line to one candidate; the fields and their order are those of csrc/core/bracket.hpp."""
-
-    length: float
-    gap_end: float
-    a: float
-    gap_a: float
-    b: float
-    gap_b: float
-    c: float
-    gap_c: float
-    looks: float
-    probe: float
-    stage: float
-
-
-@dataclass
-class Search:
-    """One point's search; the fields and their order are those of csrc/core/bracket.hpp."""
-
-    gap_x: float
-    step: float
-    line: float
-    radius: float
-    best_step: float
-    best_line: float
-    evaluations: float
-
-
-FIELD = {field.name: place for place, field in enumerate(fields(Search))}
-"""The column of each field of Search in the state tensor."""
-
-UNSEEN, OPEN, CLOSED = range(3)
-"""The values of a line's `stage`."""
-
-
-def new_search(gap_x: torch.Tensor, length: torch.Tensor, gap_end: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Searches that have looked at nothing: (lines [B, A, fields], state [B, fields]), float64.
-
-    Args:
-        gap_x: [B] float64, `logit_gap` at x.
-        length: [B, A] float64, ‖x' - x‖ in the norm of interest; inf where there is nothing to search.
-        gap_end: [B, A] float64, `logit_gap` at x', NaN where unknown.
-    """
-    lines = torch.full((*length.shape, len(fields(Line))), math.nan, dtype=torch.float64, device=length.device)
-    lines[..., 0], lines[..., 1], lines[..., 8:] = length, gap_end, 0.0
-    nothing_yet = [math.nan, math.nan, -1.0, math.inf, math.inf, -1.0, 0.0]
-    state = torch.tensor(nothing_yet, dtype=torch.float64, device=length.device).repeat(length.shape[0], 1)
-    state[:, 0] = gap_x
-    return lines, state
 
 
 def line_search_step(
@@ -82,36 +29,44 @@ def line_search_step(
     tol: float,
     method: str = "chandrupatla",
     probes: int = 0,
-    allowance: float | None = None,
+    rounding_tolerance: float | None = None,
     backend: str | None = None,
 ) -> None:
-    """Takes the logits seen at each active point's place, moves its search on and writes where to look next: gap,
+    """Takes the logits at each active point's place, advances its search and writes the point to evaluate next: gap,
     bracket update and next point in one pass (T section 3.2). `robustness.closest_boundary` drives it.
 
-    Works in place on `lines`, `state`, `next` and `closest`. A search with nothing left to look at (its `line` is -1)
-    leaves its row of `next` as it was. All tensors contiguous and on one device.
+    Updates `lines`, `state`, `next` and `closest` in place. A search that has ended (its `line` is -1) leaves its row
+    of `next` unchanged. All tensors but the logits are contiguous; all are on one device.
+
+        lines, state = new_search(gap_x, length, gap_end)
+        line_search_step(None, rows, label, x, candidates, lines, state, next, closest, tol=2**-20)
+        while (active := state[rows, FIELD["line"]] >= 0).any():
+            rows, next = rows[active], next[active]
+            line_search_step(model(next), rows, label, x, candidates, lines, state, next, closest, tol=2**-20)
 
     Args:
-        logits: [M, C] float32 or float64, the model's answers at `next`; None starts the searches of `rows`.
+        logits: [M, C] float32, float64, bfloat16 or float16, the model's output at `next`; None starts the searches of
+            `rows`.
         rows: [M] int64, which of the B points each row belongs to, without repetition.
-        label: [B] int64, the labels to get away from.
+        label: [B] int64 in 0..C-1, the labels to leave.
         x: [B, D] float32 or float64, the points.
-        candidates: [A, B, D] of x's dtype, the far ends x' of the lines.
-        lines, state: from `new_search`.
-        next: [M, D] of x's dtype, the places x + step (x' - x) to look at next.
-        closest: [B, D] of x's dtype, the nearest point seen by the model under another label.
-        tol: the widest bracket, as a share of the segment, that ends a search.
+        candidates: [A, B, D] of x's dtype, the ends x' of the lines.
+        lines, state: [B, A, 11] and [B, 7] float64, from `search_state.new_search`.
+        next: [M, D] of x's dtype, the points x + step (x' - x) to evaluate next.
+        closest: [B, D] of x's dtype, the nearest evaluated point with another label.
+        tol: the widest bracket that ends a search, as a fraction of the line; in (0, 1).
         method: "chandrupatla" or "bisection".
-        probes: equally spaced places to look at first on each line.
-        allowance: for rounding, as in `logit_gap`; None takes theirs.
+        probes: equally spaced places to evaluate first on each line.
+        rounding_tolerance: of the gap, relative to the row's largest |logit|; None takes `logit_gap`'s.
 
-    Raises ValueError for a wrong argument (the reference, an inner loop's definition, does not look at its tensors).
+    Raises TypeError for a wrong dtype, ValueError for a wrong shape, device, setting or backend, and, on the native
+    backend, for a row or a label out of range.
     """
     check_search(tol, method, probes)
-    if allowance is None:
-        allowance = 0.0 if logits is None else rounding_allowance(logits)
-    backend = registry.choose("line_search_step", backend, x.device)
-    arguments = (
+    if rounding_tolerance is None:
+        rounding_tolerance = 0.0 if logits is None else rounding_tolerance_of(logits)
+    _line_search_step(
+        registry.choose("line_search_step", backend, x.device),
         logits,
         rows,
         label,
@@ -121,17 +76,12 @@ def line_search_step(
         state,
         next,
         closest,
-        allowance,
+        rounding_tolerance,
         tol,
         method == "bisection",
         probes,
-        patience(tol),
+        max_iterations(tol),
     )
-    if torch.compiler.is_compiling():
-        _step(*arguments, backend)
-    else:  # an inner loop: straight to the implementation
-        with torch.no_grad():
-            registry.implementation("line_search_step", backend)(*arguments)
 
 
 def check_search(tol: float, method: str, probes: int) -> None:
@@ -141,19 +91,41 @@ def check_search(tol: float, method: str, probes: int) -> None:
     check.integer("probes", probes, 0)
 
 
-def patience(tol: float) -> int:
-    """Looks in one bracket after which it is halved, whatever the method: it bounds the whole by three bisections."""
+def max_iterations(tol: float) -> int:
+    """The iteration cap: after so many evaluations in one bracket it is halved, whatever the method. So a search takes
+    at most as many as three bisections."""
     return 2 * math.ceil(-math.log2(tol))
+
+
+def _check(logits, rows, label, x, candidates, lines, state, next, closest, *settings):
+    """A wrong shape would read or write other memory."""
+
+    def contiguous(name, value, shape, *dtypes):
+        if not check.tensor(name, value, shape, dtypes=dtypes, device=x.device).is_contiguous():
+            raise ValueError(f"{name}: expected a contiguous tensor, got one with strides {value.stride()}")
+
+    contiguous("x", x, ("B", "D"), *check.REAL)
+    contiguous("candidates", candidates, ("A", *x.shape), x.dtype)
+    contiguous("rows", rows, ("M",), torch.int64)
+    (points, dim), (active,), double = x.shape, rows.shape, torch.float64
+    if logits is not None:
+        check.tensor("logits", logits, (active, "C"), dtypes=check.REAL + check.HALF, device=x.device)
+    contiguous("label", label, (points,), torch.int64)
+    contiguous("lines", lines, (points, candidates.shape[0], len(LINE_FIELD)), double)
+    contiguous("state", state, (points, len(FIELD)), double)
+    contiguous("next", next, (active, dim), x.dtype)
+    contiguous("closest", closest, (points, dim), x.dtype)
 
 
 def _fake(*args):
     return None
 
 
-_step = registry.register(
+_line_search_step = registry.register(
     "line_search_step",
     "(Tensor? logits, Tensor rows, Tensor label, Tensor x, Tensor candidates, Tensor(a!) lines, "
-    "Tensor(b!) state, Tensor(c!) next, Tensor(d!) closest, float allowance, float tol, bool bisection, "
-    "int probes, int patience, str backend) -> ()",
+    "Tensor(b!) state, Tensor(c!) next, Tensor(d!) closest, float rounding_tolerance, float tol, bool bisection, "
+    "int probes, int max_iterations, str backend) -> ()",
     _fake,
+    check=_check,
 )

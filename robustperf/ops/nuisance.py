@@ -1,4 +1,4 @@
-"""A nuisance program on a batch of images, with the way back for gradients in the images and in delta."""
+"""A nuisance program on a batch of images, with gradients in the images and in delta."""
 
 from __future__ import annotations
 
@@ -12,10 +12,14 @@ from robustperf.ops.program import Layout, Program, channels_out
 def nuisance(x: torch.Tensor, delta: torch.Tensor, program: Program, *, backend: str | None = None) -> torch.Tensor:
     """G(x, delta) of R section 4 for every delta: the program's steps, in one pass over each image.
 
-    `robustperf.nuisance` holds the kernels that write programs; delta's range is theirs to check.
+    `robustperf.nuisance` holds the kernels that write programs and check delta's range.
+
+        program = nuisance.Hue(0.1).program
+        y = ops.nuisance(x, ops.nuisance_sample(key, index, draw, program), program)
 
     Args:
-        x: [B, C, H, W] float32 or float64 in [0, 1] (looked at on the CPU; a GPU is not waited for).
+        x: [B, C, H, W] float32 or float64 in [0, 1]; checked on the CPU only, for on a GPU
+            the check would synchronise.
         delta: [K, B, q] of x's dtype, finite, q = `program.layout((C, H, W)).dim`.
 
     Returns [K, B, C', H, W] of x's dtype; C' is 3 after a background, C otherwise. Gradients in x and in delta, once.
@@ -35,11 +39,11 @@ def nuisance_unchecked(
     layout = layout_of(x, program)
     backend = registry.choose("nuisance", backend, x.device)
     x = check_range(x, backend, delta)
-    return _nuisance(x, delta, layout.codes, layout.parameters, backend)
+    return _nuisance(backend, x, delta, layout.codes, layout.parameters)
 
 
 def check_images(x: torch.Tensor, program: Program) -> Layout:
-    """The program for x's shape, after a look at that shape and at x's dtype."""
+    """The program for x's shape, after a check of x's shape and dtype."""
     check.tensor("x", x, ("B", "C", "H", "W"))
     return layout_of(x, program)
 
@@ -53,7 +57,7 @@ def layout_of(x: torch.Tensor, program: Program) -> Layout:
 
 def check_range(x: torch.Tensor, backend: str, delta: torch.Tensor | None = None) -> torch.Tensor:
     """x, clamped where it is beyond [0, 1] by rounding; ValueError for pixels outside and a delta that is not finite.
-    Where the backend looks itself, or a GPU would have to be waited for, x as it is."""
+    x itself on a GPU, where the check would synchronise, and on a backend that checks."""
     if backend == "reference" and x.device.type == "cpu" and not torch.compiler.is_compiling():
         x = check.images("x", x, (0.0, 1.0))
         if delta is not None:
@@ -73,7 +77,7 @@ def _setup(ctx, inputs, output):
 def _backward(ctx, grad):
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (grad, *ctx.saved_tensors)):
         raise NotImplementedError("nuisance: has no gradient of its gradient (create_graph=True)")
-    return *_nuisance_backward(grad, *ctx.saved_tensors, ctx.codes, ctx.parameters, ctx.backend), None, None, None
+    return *_nuisance_backward(ctx.backend, grad, *ctx.saved_tensors, ctx.codes, ctx.parameters), None, None, None
 
 
 def _backward_fake(grad, x, delta, codes, parameters, backend):

@@ -1,4 +1,4 @@
-"""A nuisance program with delta drawn on the way."""
+"""A nuisance program that draws its delta."""
 
 from __future__ import annotations
 
@@ -21,15 +21,17 @@ def nuisance_draw(
     out: torch.Tensor | None = None,
     backend: str | None = None,
 ) -> torch.Tensor:
-    """`nuisance(x, nuisance_sample(key, index, draw, ...))` in one pass, bit for bit; all draws of a sample are made
-    while it is in the cache, and delta is never written out.
+    """`nuisance(x, nuisance_sample(key, index, draw, ...))` in one pass, bit for bit. All draws of a sample are
+    computed while it is in the cache, and delta is never stored.
+
+        y = ops.nuisance_draw(x, random.key(0), torch.arange(len(x)), torch.arange(10), program)  # [10, B, C', H, W]
 
     Args:
         x: [B, C, H, W] as in `nuisance`.
         key, draw: as in `draws`.
-        index: [B] int64 >= 0, the samples' indices in their data set.
-        out: [K, B, C', H, W] of x's dtype, contiguous and apart from x, to write into: in a loop it spares the
-            system new memory.
+        index: [B] int64 >= 0, the samples' ids in their data set.
+        out: [K, B, C', H, W] of x's dtype, contiguous, not overlapping x, to write into: in a loop it saves
+            allocations.
 
     Returns [K, B, C', H, W] of x's dtype, `out` if given. No gradient: where one is wanted, draw delta with
     `nuisance_sample`.
@@ -63,7 +65,7 @@ def nuisance_draw_unchecked(
         raise ValueError("out: expected a contiguous tensor, got one with strides " + str(out.stride()))
     elif out.requires_grad:
         raise ValueError("out: expected a tensor that requires no gradient, got one that does")
-    _nuisance_draw(out, x, index, draw, layout.codes, layout.parameters, *key_arguments(key), backend)
+    _nuisance_draw(backend, out, x, index, draw, layout.codes, layout.parameters, *key_arguments(key))
     return out
 
 

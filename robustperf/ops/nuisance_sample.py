@@ -21,14 +21,17 @@ def nuisance_sample(
 ) -> torch.Tensor:
     """delta ~ P(Delta) of R section 4: what `nuisance_draw` takes, for each draw of each sample.
 
-    The words are those of `draws`: a step takes one for each component of its delta (the L2 ball one more, for the
-    radius), the next step those that follow.
+    The words are those of `draws`, in the order that `program.steps_of` gives.
+
+        delta = ops.nuisance_sample(random.key(0), torch.arange(8), torch.arange(3), program)
 
     Args:
         key, index, draw: as in `draws`.
         shape: [C, H, W] of the images; None where the program has no component for each of their values.
 
-    Returns [K, B, q] float32 on index's device, q = `program.layout(shape).dim`. Errors as in `draws`.
+    Returns [K, B, q] float32 on index's device, q = `program.layout(shape).dim`.
+
+    Raises the errors of `draws`, and ValueError for a shape that a step cannot take.
     """
     check_draws(key, index, draw)
     shape = None if shape is None else check.image_shape("shape", shape)
@@ -46,14 +49,8 @@ def nuisance_sample_unchecked(
 ) -> torch.Tensor:
     """`nuisance_sample` of arguments that passed `check_draws` and `check.image_shape`."""
     layout = program.layout(shape)
-    return _nuisance_sample(
-        index,
-        draw,
-        layout.codes,
-        layout.parameters,
-        *key_arguments(key),
-        registry.choose("nuisance_sample", backend, index.device),
-    )
+    backend = registry.choose("nuisance_sample", backend, index.device)
+    return _nuisance_sample(backend, index, draw, layout.codes, layout.parameters, *key_arguments(key))
 
 
 def _fake(index, draw, codes, parameters, key, device_key, backend):

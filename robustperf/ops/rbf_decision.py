@@ -17,22 +17,25 @@ def rbf_decision(
     *,
     backend: str | None = None,
 ) -> torch.Tensor:
-    """sum_s dual[p, s] exp(-gamma |x - s|²) + intercept[p] for every point and every one of P machines: scikit-learn's
-    `SVC(kernel="rbf")` as T section 4 uses it (`transfer.SVMModule` makes the operands of a fitted one).
+    """sum_s dual[p, s] exp(-gamma |x - s|²) + intercept[p] for every point and each of P one-vs-one
+    classifiers: scikit-learn's `SVC(kernel="rbf")` as T section 4 uses it (`transfer.SVMModule` makes the operands of a
+    fitted one).
+
+        decision = ops.rbf_decision(x, svc_support, svc_dual, svc_intercept, gamma=0.02)
 
     Memory beyond the result grows with B and with S, not with B S (the reference: with B S, in float64).
 
     Args:
         x: [B, D] float32 or float64. A row that is not finite, or too large to be squared, gives NaN.
         support: [S, D] of x's dtype, the support vectors.
-        dual: [P, S] of x's dtype, 0 where a vector is not one of that machine's.
+        dual: [P, S] of x's dtype, 0 where a vector is not one of that classifier's.
         intercept: [P] of x's dtype.
         gamma: above 0.
 
     Returns [B, P] of x's dtype. Gradients in x, once.
 
     Raises TypeError for a wrong dtype, ValueError for a wrong shape, device, gamma or backend, and for another argument
-    than x that asks for gradients.
+    than x that requires a gradient. NotImplementedError for a gradient of the gradient.
     """
     check.tensor("x", x, ("B", "D"))
     like_x = {"dtypes": (x.dtype,), "device": x.device}
@@ -43,9 +46,9 @@ def rbf_decision(
     if torch.is_grad_enabled():
         for name, value in (("support", support), ("dual", dual), ("intercept", intercept)):
             if value.requires_grad:
-                raise ValueError(f"{name}: expected a tensor without requires_grad, for gradients go to x alone")
+                raise ValueError(f"{name}: expected a tensor without requires_grad, for only x has a gradient")
     backend = registry.choose("rbf_decision", backend, x.device)
-    return _rbf_decision(x, support, dual, intercept, float(gamma), backend)
+    return _rbf_decision(backend, x, support, dual, intercept, float(gamma))
 
 
 def _fake(x, support, dual, intercept, gamma, backend):
@@ -60,7 +63,7 @@ def _setup(ctx, inputs, output):
 def _backward(ctx, grad):
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (grad, *ctx.saved_tensors)):
         raise NotImplementedError("rbf_decision: has no gradient of its gradient (create_graph=True)")
-    return _rbf_decision_backward(grad, *ctx.saved_tensors, ctx.gamma, ctx.backend), None, None, None, None, None
+    return _rbf_decision_backward(ctx.backend, grad, *ctx.saved_tensors, ctx.gamma), None, None, None, None, None
 
 
 def _backward_fake(grad, x, support, dual, gamma, backend):

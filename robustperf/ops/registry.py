@@ -1,4 +1,4 @@
-"""Which backends exist here, why one is missing, and which one a call takes."""
+"""Which backends exist here, why one is missing, which one a call takes, and how a call reaches it."""
 
 from __future__ import annotations
 
@@ -6,32 +6,24 @@ import importlib
 import importlib.util
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from importlib import resources
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.autograd import profiler
+from torch.compiler import is_compiling
 
 from robustperf.names import did_you_mean
 
 BACKENDS = ("reference", "native", "cuda", "triton")
-"""Every backend's name; `ops/<name>/` holds its implementations, one file an operation."""
+"""Every backend's name. `ops/<backend>/<op>.py` holds its implementation of an operation."""
 
-OPS = (
-    "best_of_k",
-    "draws",
-    "halfspace_box_projection",
-    "line_search_step",
-    "logit_gap",
-    "nuisance",
-    "nuisance_backward",
-    "nuisance_draw",
-    "nuisance_sample",
-    "rbf_decision",
-    "rbf_decision_backward",
-)
-"""Every operation's name; `ops/<name>.py` is its public face."""
+_operators: dict[str, Callable] = {}  # what `register` returned, by the operation's name
 
 # The best backend first. The reference is plain PyTorch and runs on any device.
 _PREFERRED = {"cpu": ("native", "reference"), "cuda": ("cuda", "triton", "reference")}
@@ -40,6 +32,10 @@ OLDEST_GPU = (8, 0)
 """The compute capability that the GPU module needs; CMakeLists.txt names the architectures."""
 
 _library = torch.library.Library("robustperf", "DEF")
+
+_transforms_active = torch._C._are_functorch_transforms_active
+_dispatch_modes = torch._C._len_torch_dispatch_stack
+_is_tracing = torch._C._is_tracing
 
 
 @cache
@@ -71,29 +67,62 @@ def missing_op(op: str, backend: str) -> str | None:
     return missing(backend) or (None if backend in implemented(op) else f"the {backend} backend has no {op}")
 
 
+def ops() -> tuple[str, ...]:
+    """The names of all operations: those that registered themselves when `robustperf.ops` was imported."""
+    return tuple(sorted(_operators))
+
+
 @cache
 def default(op: str, device: str) -> str:
     """The backend that `backend=None` means for `op` on tensors of this device type."""
     for backend in _PREFERRED.get(device, ("reference",)):
         if missing_op(op, backend) is None:
             if device == "cuda":
-                _tell_of_a_substitute(backend)
+                _warn_of_a_substitute(backend)
             return backend
     raise RuntimeError(f"{op}: no backend for tensors on {device}")  # never: the reference serves every device
 
 
-@cache  # a device is quicker to look up than its type is to read
-def _default_on(op: str, device: torch.device) -> str:
+_preference: ContextVar[str | None] = ContextVar("robustperf_backend", default=None)
+
+
+@contextmanager
+def preferring(backend: str) -> Iterator[None]:
+    """Within the context, `backend=None` means `backend` wherever that one serves the tensors' device.
+
+    For code that calls operations without handing on their `backend` argument: kernels, margins, training. Tensors on
+    another device take their default backend, and an explicit `backend=` argument wins. Contexts nest. Each thread, and
+    each asynchronous task, has a preference of its own: a new thread starts without one. A function that torch.compile
+    traces within the context keeps the backend afterwards.
+
+        with ops.preferring("triton"):
+            result = rp.margins(model, x, attacks=[rp.attacks.BG()])
+
+    Raises ValueError for an unknown backend, and for one that is missing here, with the reason.
+    """
+    if (reason := missing(backend)) is not None:
+        raise ValueError(f"backend: {backend!r} is missing here: {reason}")
+    token = _preference.set(backend)
+    try:
+        yield
+    finally:
+        _preference.reset(token)
+
+
+@cache  # looking a device up takes less time than reading its type
+def _default_on(op: str, preferred: str | None, device: torch.device) -> str:
+    if preferred in _PREFERRED.get(device.type, ("reference",)) and missing_op(op, preferred) is None:
+        return preferred
     return default(op, device.type)
 
 
 def choose(op: str, backend: str | None, device: torch.device) -> str:
-    """The backend for a call of `op` on `device`: `backend`, checked, or the default.
+    """The backend for a call of `op` on `device`: `backend`, checked; else the preferred one; else the default.
 
     Raises ValueError when the backend is unknown, missing here (with the reason), or not for this device.
     """
     if backend is None:
-        return _default_on(op, device)
+        return _default_on(op, _preference.get(), device)
     reason = missing_op(op, backend)
     if reason is not None:
         raise ValueError(f"backend: {backend!r} cannot run {op} here: {reason}")
@@ -109,14 +138,11 @@ choose._dynamo_marked_constant = True
 
 @cache
 def implementation(op: str, backend: str) -> Callable[..., Any]:
+    """The function of `ops/<backend>/<op>.py`; imports that file."""
     return getattr(importlib.import_module(f"robustperf.ops.{backend}.{op}"), op)
 
 
-@cache
-def native(op: str, backend: str | None, device: torch.device) -> Callable[..., Any] | None:
-    """The native implementation if that is what a call takes, else None; raises as `choose` does. One look-up, for
-    operations that take a few microseconds themselves."""
-    return implementation(op, "native") if choose(op, backend, device) == "native" else None
+_SELF_CHECKING = ("native", "cuda")  # the bindings of the compiled modules check every tensor before they read it
 
 
 def register(
@@ -126,28 +152,87 @@ def register(
     backward: Callable | None = None,
     setup_context: Callable | None = None,
     arguments: Callable[[tuple], tuple] | None = None,
+    check: Callable[..., None] | None = None,
 ) -> Callable:
-    """Defines `torch.ops.robustperf.<op>`; the last argument of `schema` is the backend's name.
+    """Defines `torch.ops.robustperf.<op>` and returns the function that calls it: `call(backend, *arguments)`.
 
-    One entry per device for all backends, so that the choice survives torch.compile. `arguments` makes those of the
-    implementations of the schema's, which have them as they are without it. `backward` and `setup_context` are
-    torch.library.register_autograd's; without them the operation has no gradient: what it returns is constant to
-    autograd, whatever comes in.
+    There is one kernel per device for all backends, so that the choice of the backend survives torch.compile. `call`
+    goes to the implementation directly where torch's dispatcher, which takes longer than a small operation, has nothing
+    to do: with ordinary tensors that nothing transforms, traces, profiles or differentiates.
+
+    Args:
+        op: the operation's name.
+        schema: of its arguments, all positional; the last one is the backend's name.
+        fake: the operation's shapes and dtypes, as torch.library.register_fake takes it.
+        backward, setup_context: those of torch.library.register_autograd. Without them the operation has no gradient:
+            its results are constants to autograd, so its implementations (the reference apart) must write them through
+            pointers.
+        arguments: makes the implementations' arguments of the schema's; None where they are the same.
+        check: called with the schema's arguments, raises the public function's errors. A compiled module checks its
+            tensors itself, faster: there `check` runs only after the module has refused a call, to report why.
     """
 
-    def run(*args):
+    def kernel(*args):
+        *args, backend = args
         with torch.no_grad():
-            return implementation(op, args[-1])(*(args[:-1] if arguments is None else arguments(args[:-1])))
+            return implementation(op, backend)(*(args if arguments is None else arguments(args)))
 
     _library.define(f"{op}{schema}", tags=(torch.Tag.pt2_compliant_tag,))
     for key in ("CPU", "CUDA"):
-        _library.impl(op, run, key)
+        _library.impl(op, kernel, key)
     if backward is None:
         _library.impl(op, torch.library.fallthrough_kernel, "Autograd")
     else:
         torch.library.register_autograd(f"robustperf::{op}", backward, setup_context=setup_context, lib=_library)
     torch.library.register_fake(f"robustperf::{op}", fake, lib=_library)
-    return getattr(torch.ops.robustperf, op).default
+    operator = getattr(torch.ops.robustperf, op).default
+    inputs = [
+        place
+        for place, argument in enumerate(operator._schema.arguments)
+        if "Tensor" in str(argument.type) and not argument.is_write
+    ]
+    implementations: dict[str, Callable] = {}
+
+    def dispatched(backend, args):
+        if check is not None:
+            check(*args)
+        return operator(*args, backend)
+
+    def call(backend, *args):
+        if (
+            backend == "reference"
+            or is_compiling()
+            or _transforms_active()
+            or _dispatch_modes()
+            or _is_tracing()
+            or profiler._is_profiler_enabled
+        ):
+            return dispatched(backend, args)
+        for place in inputs:
+            if type(args[place]) is not Tensor and args[place] is not None:  # a subclass may do anything with a call
+                return dispatched(backend, args)
+        if backward is not None and _is_differentiated(args[place] for place in inputs):
+            return dispatched(backend, args)
+        if check is not None and backend not in _SELF_CHECKING:
+            check(*args)
+        try:
+            run = implementations[backend]
+        except KeyError:
+            run = implementations[backend] = implementation(op, backend)
+        try:
+            return run(*args) if arguments is None else run(*arguments(args))
+        except (TypeError, ValueError):
+            if check is not None:
+                check(*args)
+            raise
+
+    _operators[op] = call
+    return call
+
+
+def _is_differentiated(tensors: Iterable[torch.Tensor | None]) -> bool:
+    """Whether autograd has to see a call."""
+    return torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors)
 
 
 def _import_error(module: str, hint: str | None = None) -> str | None:
@@ -178,9 +263,9 @@ def _no_driver() -> str | None:
 
 
 @cache
-def _tell_of_a_substitute(backend: str) -> None:
-    """A warning, once, where `backend` serves tensors on a GPU for want of a better one. Triton in place of a module
-    that was not built is as it should be."""
+def _warn_of_a_substitute(backend: str) -> None:
+    """Warns, once, where `backend` serves tensors on a GPU because a better one is missing. Triton is the expected
+    backend where the CUDA module was not built."""
     built = importlib.util.find_spec("robustperf._native_cuda") is not None
     if backend == "reference" or (backend == "triton" and built):
         better = _PREFERRED["cuda"][: _PREFERRED["cuda"].index(backend)]

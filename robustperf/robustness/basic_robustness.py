@@ -26,9 +26,9 @@ class BasicRobustness(Result):
     Attributes:
         rho: [N] float64, the fraction of the draws that f labels as it labels x, corrected for the stopping rule where
             `width` was given; NaN where Q(. | x) does not exist.
-        lower, upper: [N] float64, each point's own confidence interval; NaN where rho is.
-        agreed: [N] int64, the draws with the label of x.
-        draws: [N] int64, those that were evaluated.
+        lower, upper: [N] float64, a confidence interval for each point; NaN where rho is.
+        agreed: [N] int64, the number of draws with the label of x.
+        draws: [N] int64, the number that were evaluated.
         label: [N] int64, f(x).
         confidence: of the intervals.
     """
@@ -69,10 +69,10 @@ def basic_robustness(
     The label is the model's own: robustness is not accuracy (T postulate P1).
 
     Args:
-        model: a classifier on the points' device; run in eval mode and left as it was.
+        model: a classifier on the points' device; run in eval mode and left unchanged.
         x: [N, C, H, W] float32 or float64, finite.
         kernel: Q.
-        samples: draws of each point, at most.
+        samples: draws of each point, at most, >= 1.
         confidence: of each point's interval.
         width: stop at a point once its interval is no wider. The interim analyses are after 32, 64, 128, ... draws.
             With L of them the intervals are those of 1 - (1 - confidence) / L, so that they hold at all analyses
@@ -84,13 +84,17 @@ def basic_robustness(
             H = 1 needs (T section 2). The intervals are exact for this rule; `rho`, then (n - 1) / n for n
             draws, is the maximum likelihood estimate, biased low.
         key: 64 bits, of the draws.
-        batch_size: images in one forward pass; neither it nor the order or the division of the points changes a draw. A
-            label may change where the model itself rounds differently in another batch.
+        batch_size: images in one forward pass; neither it nor the order of the points changes a draw. A label may
+            change where the model itself rounds differently in another batch.
         index: [N] int64, the points' sample ids in their data set, which the draws depend on; 0..N-1 by default.
         progress: show a bar on standard error; or a function that is called with the number of points newly done.
 
-    Raises TypeError or ValueError for a wrong argument, a kernel that does not take these images, or logits that hold
-    a NaN.
+    Raises TypeError or ValueError for a wrong argument, a kernel that does not take these images, or NaN logits.
+
+    >>> from robustperf.nuisance import LinfBall
+    >>> model = lambda images: torch.cat([0.5 - images, images - 0.5], 1).flatten(1)  # of one pixel
+    >>> basic_robustness(model, torch.full((1, 1, 1, 1), 0.4), LinfBall(0.2), samples=10_000)
+    BasicRobustness(n=1, mean rho=0.75, draws=10000, confidence=0.95)
     """
 
     def label_of(images, ids):

@@ -18,8 +18,8 @@ from robustperf.robustness.search import TOL, BoundarySearch, Gaps, distances
 @dataclass(frozen=True, eq=False, repr=False)
 class LineSearch(Result):
     """Attributes:
-    step: [B] float64, the smallest ε found with f(x + ε (x' - x)) ≠ f(x), in (0, 1], above 1 where the line was
-        extended to the edge of the box; inf where not `crossed`, 0 where the label given is not the model's at x.
+    step: [B] float64, the smallest ε found with f(x + ε (x' - x)) ≠ f(x), in (0, 1], or above 1 where the line was
+        extended into the box; inf where not `crossed`, 0 where the label given is not the model's at x.
     point: [B, ...] the image there, which the model itself labels differently; NaN where not `crossed`.
     crossed: [B] bool.
     evaluations: [B] int64, images that the model evaluated.
@@ -70,12 +70,12 @@ def line_search(
     of the images, up to the edge of their box.
 
     Searches the logit gap z_label - max of the others, which is continuous along the segment, with Chandrupatla's
-    bracketed inverse quadratic interpolation started by a secant. The model has evaluated the point
-    returned and gives it another label, by a gap beyond rounding (`ops.logit_gap`); at a point at most `tol` below, it
-    has not.
+    bracketed inverse quadratic interpolation (Chandrupatla, Advances in Engineering Software 28, 1997), started by a
+    secant. The model has evaluated the point returned and gives it another label, by a gap beyond rounding
+    (`ops.logit_gap`); at a point at most `tol` nearer to x it keeps the label.
 
     Args:
-        model: a classifier; run in eval mode and left as it was.
+        model: a classifier; run in eval mode and left unchanged.
         x: [B, ...] float32 or float64, finite.
         x_adv: x', of x's shape and dtype. Where f(x') = f(x), `crossed` is False without `bounds`.
         labels: [B] int64; None takes the model's own predictions at x (T postulate P2).
@@ -87,9 +87,13 @@ def line_search(
             at x needs `labels`.
         bounds: (lower, upper) as in `margins`: a line that has not crossed at x' is extended until its first value
             leaves the box, or to 32 times its length where none does. None ends all lines at x'.
-        backend: of the step; None takes the best one.
+        backend: of `ops.line_search_step`; None takes the best one.
 
-    Raises TypeError or ValueError for a wrong argument, or logits that hold a NaN at x.
+    Raises TypeError or ValueError for a wrong argument, or NaN logits at x.
+
+    >>> model = lambda images: torch.cat([0.25 - images, images - 0.25], 1)  # another label from 0.25 on
+    >>> line_search(model, torch.zeros(1, 1), torch.ones(1, 1)).step
+    tensor([0.2500], dtype=torch.float64)
     """
     x, box = _in_box(x, bounds)
     check.tensor("x_adv", x_adv, tuple(x.shape), dtypes=(x.dtype,), device=x.device)
@@ -119,10 +123,10 @@ def closest_boundary(
 ) -> Boundary:
     """The nearest boundary point on the lines from x to any of the candidates (T section 3.2 and Fig. 2).
 
-    Every line is evaluated at the distance of the nearest crossing known so far, if its end is farther (not where
-    `gaps` give its end), and is dropped if it has not crossed by then. Then the line whose secant estimate is nearest
-    is refined, step by step, until its crossing is located; the others are evaluated once at that distance and are
-    dropped, or searched further. Where a line crosses one boundary, the paper's assumption, the answer is, within the
+    Each line is evaluated at its end, or at the distance of the nearest crossing so far if that is nearer (not where
+    `gaps` gives its end), and is dropped if it has not crossed there. Then the line whose secant estimate is nearest
+    is refined until its crossing is located. Each other line is evaluated once at that distance, and is dropped or
+    refined in turn. Where every line crosses one boundary, which is the paper's assumption, the result is, within the
     tolerance, that of searching every line to the end. Given `bounds`, lines that have not crossed and end nearer than
     the crossing found are extended that far, within the box.
 
@@ -134,6 +138,10 @@ def closest_boundary(
         model, x, labels, tol, method, probes, bounds, backend: as in `line_search`.
 
     Raises as `line_search`.
+
+    >>> model = lambda images: torch.cat([0.25 - images, images - 0.25], 1)  # another label from 0.25 on
+    >>> closest_boundary(model, torch.zeros(1, 1), torch.tensor([[[-1.0]], [[1.0]]])).candidate
+    tensor([1])
     """
     norm = check.norm(norm)
     x, box = _in_box(x, bounds)

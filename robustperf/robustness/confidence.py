@@ -12,21 +12,24 @@ from robustperf import check
 def clopper_pearson(
     successes: torch.Tensor, trials: torch.Tensor, confidence: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(lower, upper) float64 of the probability of success, which they hold with probability >= `confidence`, whatever
-    it is (Clopper and Pearson 1934: the quantiles of two beta distributions). Without trials it is (0, 1).
+    """(lower, upper) float64, an interval that covers the probability of success with probability >= `confidence`,
+    whatever it is (Clopper and Pearson 1934: quantiles of two beta distributions); (0, 1) without trials.
 
     Args:
         successes, trials: int64 of one shape, 0 <= successes <= trials; the number of trials was fixed beforehand.
         confidence: strictly between 0 and 1.
 
-    Raises TypeError for a wrong dtype, ValueError for a wrong number, shape or device.
+    Raises TypeError for a wrong dtype, ValueError for a wrong count, shape or device.
+
+    >>> clopper_pearson(torch.tensor([10]), torch.tensor([10]), 0.95)
+    (tensor([0.6915], dtype=torch.float64), tensor([1.], dtype=torch.float64))
     """
-    from scipy.special import betaincinv  # takes as long to import as this package
+    from scipy.special import betaincinv  # its import takes as long as this package's
 
     check.tensor("trials", trials, dtypes=(torch.int64,))
     check.tensor("successes", successes, tuple(trials.shape), dtypes=(torch.int64,), device=trials.device)
     if not ((successes >= 0) & (successes <= trials)).all():
-        raise ValueError("successes: expected numbers in 0..trials, got others")
+        raise ValueError("successes: expected counts in 0..trials, got others")
     tail = (1 - check_confidence(confidence)) / 2
     k, n = successes.double().cpu().numpy(), trials.double().cpu().numpy()
     # a beta distribution has no parameter 0: those ends are set below
@@ -36,8 +39,8 @@ def clopper_pearson(
 
 
 def hoeffding(values: torch.Tensor, confidence: float) -> tuple[float, float]:
-    """(lower, upper) of the mean of a population in [0, 1] from independent `values` [N] of it, which they hold with
-    probability >= `confidence`: the mean ± `half_width`, cut to [0, 1] (Hoeffding 1963)."""
+    """(lower, upper), an interval that covers the mean of a population in [0, 1] with probability >= `confidence`, from
+    independent `values` [N] of it: their mean ± `half_width`, clipped to [0, 1] (Hoeffding 1963)."""
     mean, half = values.mean().item(), half_width(len(values), confidence)
     return max(0.0, mean - half), min(1.0, mean + half)
 

@@ -1,4 +1,4 @@
-"""What makes margins doubtful: missing gradients, outputs that are no logits, a noisy model."""
+"""What makes margins doubtful: missing gradients, outputs that are not logits, a noisy model."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _UNDERCUT = 0.1  # the fraction of the points compared from which on it is repor
 
 @dataclass(frozen=True)
 class Diagnostics:
-    """Warning signs that margins may be wrong, as numbers of points.
+    """Warning signs that margins may be wrong, as counts of points.
 
     Attributes:
         points: N.
-        flat: for each attack the points where a gradient was zero or not finite. There the attack had no direction to
-            follow, and the distance is probably too large. Attacks that use no gradient have 0.
+        flat: for each attack the points where a gradient was zero or not finite. There the attack had no direction,
+            and the distance is probably too large. Attacks without gradients have 0.
         probabilities: points whose outputs are in [0, 1] and add up to 1: the model seems to end in a softmax or
             sigmoid, whose gradients vanish where it is confident.
         missing: points for which no adversarial example was found.
@@ -31,7 +31,7 @@ class Diagnostics:
         changed: those of `repeated` where the second evaluation gave another label to x, or gave the adversarial
             example the label of x: the model is noisy, or its outputs depend on the batch.
         compared: those of `repeated` whose nearest adversarial example came from an attack other than the published
-            three (FGSM, PGD and BG with the settings of their publications), where one of these ran too.
+            three (FGSM, PGD and BG with the settings of their publications), if one of these ran too.
         undercut: those of `compared` where it is more than 10 % nearer than what the published attacks found: none of
             their lines has crossed a boundary at 1.1 times its distance (one evaluation for each longer line).
     """

@@ -1,4 +1,4 @@
-"""From robustness to accuracy: kernels that keep the true label, and what follows (T Definition 5, Proposition 6)."""
+"""Bounds of the accuracy from robustness: label preserving kernels (T Definition 5, Proposition 6)."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class LabelPreservation:
     """How often a kernel changes the label of points drawn from P.
 
     Attributes:
-        eps: the estimate of the least eps for which Q is (P, eps)-label preserving: the mean fraction of draws that
-            lose the label; NaN where Q(. | x) does not exist for some point.
+        eps: the estimate of the least eps for which Q is (P, eps)-label preserving, the mean fraction of draws with
+            another label; NaN where Q(. | x) does not exist for some point.
         lower, upper: the confidence interval of eps over P, Hoeffding's, for points drawn independently.
         confidence: of that interval, and of those of `points`.
-        points: for each point the fraction of draws that keep its label.
+        points: the fraction of draws that keep the label, for each point.
     """
 
     eps: float
@@ -44,17 +44,24 @@ def label_preservation(
     batch_size: int = 64,
     index: torch.Tensor | None = None,
 ) -> LabelPreservation:
-    """For which eps Q is (P, eps)-label preserving (T Definition 5): the integral of Q({x' : Y(x') = Y(x)} | x) p(x)
-    is 1 - eps.
+    """The eps for which Q is (P, eps)-label preserving (T Definition 5), from draws: the integral of
+    Q({x' : Y(x') = Y(x)} | x) p(x) is 1 - eps.
 
     Args:
         kernel: Q.
         labeller: Y, from images [B, C, H, W] to labels [B] int64.
         x: [N, C, H, W], N >= 1 points drawn from P.
-        samples: draws of each point.
+        samples: draws of each point, >= 1.
         confidence, key, batch_size, index: as in `basic_robustness`.
 
-    Raises TypeError or ValueError for wrong arguments.
+    Raises TypeError or ValueError for a wrong argument.
+
+    >>> from robustperf.nuisance import LinfBall
+    >>> found = label_preservation(
+    ...     LinfBall(0.1), lambda images: (images.mean((1, 2, 3)) > 0.5).long(), torch.full((9, 1, 1, 1), 0.45)
+    ... )
+    >>> abs(found.eps - 0.25) < 0.05  # a draw is above 0.5 with probability 1/4
+    True
     """
     check.tensor("x", x, ("N", "C", "H", "W"))
     if not len(x):
@@ -67,7 +74,7 @@ def label_preservation(
 
 
 def accuracy_bound(accuracy: float, eps: float, delta: float) -> float:
-    """The least accuracy that a classifier has on data of Q∘P: accuracy - eps - delta, at least 0 (T Proposition 6).
+    """A lower bound of the accuracy on data of Q∘P: accuracy - eps - delta, at least 0 (T Proposition 6).
 
     Args:
         accuracy: on data of P.
@@ -75,7 +82,10 @@ def accuracy_bound(accuracy: float, eps: float, delta: float) -> float:
             with that confidence.
         delta: 1 - R with R the score of H = identity and G = empirical, see `Score`.
 
-    Raises ValueError for a value that is no number in [0, 1].
+    Raises ValueError for a value that is not a number in [0, 1].
+
+    >>> accuracy_bound(0.9, 0.1, 0.3)
+    0.5
     """
     for name, value in (("accuracy", accuracy), ("eps", eps), ("delta", delta)):
         check.number(name, value, least=0, most=1)

@@ -28,13 +28,17 @@ class MarginCurve(Result):
         at(ε) = #{i : m_i > ε} / N,        R = ∫_0^d at(ε) dε = (1/N) Σ_i min(m_i, d).
 
     Margins from attacks are distances to adversarial examples that were *found*, so they bound the true margins from
-    above, and so do the curve and R (section 3.2). Make one with `from_margins`.
+    above, and so do the curve and R (section 3.2). Create one with `from_margins`.
 
     Attributes:
         distances: [N] float64 on the CPU, ascending, in the units of the norm that measured them; inf where no
             adversarial example was found. Such a point counts as a margin of at least d.
         upper: d, where the integral ends; the diameter of the input space, √m for the L2 norm on [0, 1]^m.
         notes: what makes the margins doubtful, as short captions for a figure.
+
+    >>> curve = MarginCurve.from_margins([0.1, 0.4, 0.2], upper=1.0)
+    >>> curve.at(0.2), curve
+    (0.3333333333333333, MarginCurve(n=3, area=0.233, median=0.2, not found=0))
     """
 
     distances: torch.Tensor
@@ -117,7 +121,7 @@ class MarginCurve(Result):
         return _level(self, eps, shift=0.0)
 
     def band(self, confidence: float = 0.95) -> Band:
-        """The band that holds the population's curve with probability >= `confidence`, simultaneously at all ε.
+        """The band that covers the population's curve with probability >= `confidence`, simultaneously at all ε.
 
         Dvoretzky-Kiefer-Wolfowitz with Massart's constant: P(sup_ε |at(ε) - truth(ε)| > t) <= 2 exp(-2 N t²), for
         points drawn independently. It does not cover how far attacks overestimate margins.
@@ -149,11 +153,11 @@ class MarginCurve(Result):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Band(Result):
-    """A simultaneous confidence band around a margin curve, at(ε) ± half_width cut to [0, 1]; from `MarginCurve.band`.
+    """A simultaneous confidence band, at(ε) ± half_width clipped to [0, 1], of a margin curve; from `MarginCurve.band`.
 
     Attributes:
         curve: the curve in the middle.
-        confidence: the probability with which the band holds the population's curve, at least.
+        confidence: the least probability with which the band covers the population's curve.
         half_width: as `confidence.half_width` has it.
     """
 
@@ -171,7 +175,7 @@ class Band(Result):
 
     @property
     def area(self) -> tuple[float, float]:
-        """(low, high): the areas under the lower and the upper curve over [0, d], which hold R together; exact."""
+        """(low, high): the areas under the lower and the upper curve over [0, d], which R lies between; exact."""
         return self._area_below(-self.half_width), self._area_below(self.half_width)
 
     def _facts(self) -> dict[str, Any]:
@@ -201,7 +205,7 @@ def _level(curve: MarginCurve, eps: Any, shift: float) -> Any:
 
 
 def _checked_distances(margins) -> torch.Tensor:
-    """[N] float64 on the CPU, ascending: a copy, so that a later change of `margins` cannot reach the curve."""
+    """[N] float64 on the CPU, ascending: a copy, so that a later change of `margins` does not change the curve."""
     values = _real("margins", margins)
     if values.dim() != 1 or values.numel() == 0:
         raise ValueError(f"margins: expected shape [N] with N >= 1, got {list(values.shape)}")

@@ -1,4 +1,4 @@
-"""Margins on disk: a run saves each finished part, so that a killed run can resume."""
+"""Margins on disk: a run saves each finished part, so that it can be resumed after an interruption."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def save_margins(path: str | os.PathLike[str], margins: Margins) -> None:
 
 
 def load_margins(path: str | os.PathLike[str]) -> Margins:
-    """What `save_margins` wrote. Raises ValueError for a damaged file or one of something else."""
+    """What `save_margins` wrote. Raises ValueError for a damaged file or one of another kind."""
     arrays = read_npz(path)
     try:
         attacks = tuple(json.loads(arrays.pop("attacks").tobytes()))

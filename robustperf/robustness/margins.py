@@ -38,11 +38,11 @@ class Margins(Result):
         evaluations: [N] int64, images that the model evaluated in the line search and for the diagnostics, without
             those of the attacks.
         found: [N] bool, whether any adversarial example was found.
-        point: [N, ...] those nearest points, NaN where not found; None unless they were kept.
+        point: [N, ...] those nearest points, NaN where not found; None without `keep_points`.
         attack_evaluations: [A, N] int64, forward passes of each attack for each point.
         attacks: the attacks' names, in their order; numbered where several have the same.
         norm: 1, 2 or inf.
-        diameter: of the box that the points live in, in this norm: the d of T Ex. 3; inf where the box is infinite.
+        diameter: of the box of the points, in this norm: the d of T Ex. 3; inf where the box is infinite.
         diagnostics: what makes these margins doubtful; None where it is not known.
     """
 
@@ -144,10 +144,10 @@ def margins(
     after a line search towards each (T section 3.2).
 
     Args:
-        model: a classifier on the points' device; run in eval mode and left as it was. Or a fitted scikit-learn
-            classifier that `transfer.module_from_sklearn` makes a module of.
-        x: [N, ...] float32 or float64, within `bounds` (beyond them by rounding is clamped); on any device. Beside an
-            estimator, a numpy array too.
+        model: a classifier on the points' device; run in eval mode and left unchanged. Or a fitted scikit-learn
+            classifier that `transfer.module_from_sklearn` converts to a module.
+        x: [N, ...] float32 or float64, within `bounds` (a pixel beyond them by rounding is clamped), on any device.
+            With an estimator, a NumPy array too.
         attacks: a list such as [FGSM(), PGD(norm=2), BG(norm=2)]; or their names, "fgsm,pgd(eps=2),bg", of which each
             takes `norm` unless it names another (PGD has no L1: it takes L2). By default the paper's ensemble.
         norm: 1, 2 or inf, of the distance.
@@ -159,19 +159,20 @@ def margins(
         key: 64 bits, of the attacks' random starts.
         batch_size: points per batch. It sets the memory beyond the results. The results depend on it only through the
             model's own rounding, which may differ between batches (some 1e-5 of a distance in float32).
-        keep_points: keep the nearest points themselves.
+        keep_points: return the nearest points too.
         index: [N] int64, the points' sample ids in their data set, which the draws depend on; 0..N-1 by default.
         tol, probes: of the search, as in `line_search`.
         progress: show a bar on standard error.
 
     A point where the model has no label (NaN logits), or an attack no gradient, does not affect other points. What
-    makes the margins doubtful is in `diagnostics` and in a RuntimeWarning, once a call. This needs one more evaluation
-    of every fourth point (those whose index is a multiple of 4) and of its adversarial example.
+    makes the margins doubtful is in `diagnostics` and in one RuntimeWarning for the call. For this every fourth point
+    (those whose index is a multiple of 4) and its adversarial example are evaluated once more.
 
     Raises TypeError or ValueError for a wrong argument, pixels that are not finite or out of bounds.
 
-    >>> margins(model, x)
-    Margins(n=200, norm=2, median=1.03, not found=0)
+    >>> model = lambda images: torch.stack([images[:, 0], 0.5 * torch.ones(len(images))], 1)  # the boundary is at 0.5
+    >>> margins(model, torch.tensor([[0.9, 0.3], [0.2, 0.7]]))
+    Margins(n=2, norm=2, median=0.3, not found=0)
     """
     model, x = _as_module(model, x)
     check.tensor("x", x, ("N", ...))
@@ -188,7 +189,7 @@ def margins(
 
 
 def _as_module(model: Any, x: Any) -> tuple[Classifier, torch.Tensor]:
-    """The module of a scikit-learn estimator, and its points as a tensor; anything else as it is."""
+    """The module of a scikit-learn estimator, and its points as a tensor; anything else unchanged."""
     if callable(model) or not hasattr(model, "get_params"):
         return model, x
     from robustperf.transfer import image_rows, module_from_sklearn  # a higher layer, needed for estimators only
@@ -265,7 +266,7 @@ class MarginSearch:
             labels, gap = index, index.double()
         candidates = torch.stack([a.point for a in found]) if found else x.new_empty(len(names), *x.shape)
         gap_end = torch.stack([a.gap for a in found]) if found else gap.new_empty(len(names), 0)
-        seen = torch.stack([a.evaluations for a in found]) if found else index.new_empty(len(names), 0)
+        evaluations = torch.stack([a.evaluations for a in found]) if found else index.new_empty(len(names), 0)
         boundary = nearest_crossing(search, x, candidates, labels, (gap, gap_end))
         counts = replace(counts, missing=int(boundary.distance.isinf().sum()))
         published = {place: a for place, a in enumerate(found) if self.ensemble[place].published}
@@ -277,7 +278,7 @@ class MarginSearch:
             evaluations=(boundary.evaluations + further).cpu(),
             found=boundary.distance.isfinite().cpu(),
             point=boundary.point.cpu() if self.keep_points else None,
-            attack_evaluations=seen.cpu(),
+            attack_evaluations=evaluations.cpu(),
             attacks=names,
             norm=self.norm,
             diameter=diameter(x.shape[1:], self.norm, search.box),

@@ -1,4 +1,4 @@
-"""Robustness scores: the basic measure under H, weighed by G, integrated over points and kernels (T Definitions 2 to
+"""Robustness scores: the basic measure under H, weighted by G, integrated over points and kernels (T Definitions 2 to
 4)."""
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ Function = Callable[[torch.Tensor], torch.Tensor]
 
 _NAMED = {"identity": lambda rho: rho, "certain": lambda rho: (rho == 1).double()}
 _CERTAIN = ("draws", "margins")
-_POINTS, _LAMBDA = 0x706F696E, 0x6C616D62  # folded into the key: kernels draw under the indices of the nodes
 _ROUNDING = 1e-9
 _MIN_EFFECTIVE = 8  # drawn lambdas, for a meaningful standard error
 
@@ -67,9 +66,9 @@ class Score(check.Settings):
 
     Q is a kernel or a family: of one variable it is integrated by the Gauss-Legendre rule, otherwise by draws.
 
-    rho is a fraction of draws, so for an H that is not the identity the value is off by what H makes of its scatter,
-    less with more draws. With H = certain it is too high: a point counts as certain until a draw shows otherwise, and
-    in many dimensions draws find little of what `margins` finds by searching.
+    rho is a fraction of draws, so for an H other than the identity the value is biased by H of its scatter, less with
+    more draws. With H = certain it is too high: a point counts as certain until a draw has another label, and in many
+    dimensions draws find little of what `margins` finds by searching.
 
     For balls in the unit cube (`ball_family(d)`) and H = certain, the average over eps in [0, d], times d, is the
     average margin (T equations 6 and 7, Examples 2 and 3). `certain="margins"` computes it that way: rho is 1
@@ -86,13 +85,19 @@ class Score(check.Settings):
             (type 2); or a function of images [N, C, H, W] that gives their weights [N] >= 0, on the unit cube.
         nodes: L, the number of lambda at which R_{Q_lambda} is evaluated. Where they are drawn, the effective sample
             size under the density must be at least min(8, L): (sum_l q_l)^2 / sum_l q_l^2 is Kish's effective size.
-        certain: for H = certain, what shows that rho < 1: "draws", for any kernel; or "margins", for norm balls within
+        certain: for H = certain, how rho < 1 is decided: "draws", for any kernel; or "margins", for norm balls within
             the unit cube (clamp=True) of one norm. Where lambda is the radius and uniform, as in `ball_family`, the
             average over lambda is then exact.
 
-        rp.Score(ball_family(d), H="certain", G="empirical", certain="margins")(model, x).area      # the average margin
+    Raises TypeError or ValueError for a wrong argument, an H that decreases or is negative.
 
-    Raises TypeError or ValueError for wrong arguments, an H that decreases or is negative.
+    The average margin of points whose label changes at 0.5:
+
+    >>> from robustperf.nuisance import ball_family
+    >>> model = lambda images: torch.cat([images, 0.5 * torch.ones_like(images)], 1).flatten(1)
+    >>> x = torch.tensor([0.9, 0.2]).view(2, 1, 1, 1)
+    >>> round(Score(ball_family(1.0), H="certain", G="empirical", certain="margins")(model, x).area, 4)
+    0.35
     """
 
     kernel: Kernel | Family
@@ -132,7 +137,7 @@ class Score(check.Settings):
         """The score of a classifier.
 
         Args:
-            model: run in eval mode and left as it was.
+            model: run in eval mode and left unchanged.
             x: [N, C, H, W], the data, where G is "empirical"; None otherwise.
             shape: (C, H, W) of the unit cube's images, where it is not.
             points: N, how many uniform points of the cube are drawn; 1,000 by default.
@@ -222,7 +227,7 @@ class Score(check.Settings):
         parameters = model.parameters() if isinstance(model, torch.nn.Module) else iter(())
         first = next(parameters, torch.empty(0, dtype=torch.float32))
         index = torch.arange(points, device=first.device)
-        drawn = random.uniform(random.fold_in(key, _POINTS), index, 1, math.prod(shape))[0]
+        drawn = random.uniform(random.fold_in(key, random.Salt.POINTS), index, 1, math.prod(shape))[0]
         drawn = drawn.view(points, *shape).to(first.dtype if first.dtype in check.REAL else torch.float32)
         lower, upper = check.box(bounds, shape, drawn.dtype, drawn.device)
         if not torch.as_tensor(upper - lower).isfinite().all():
@@ -242,7 +247,7 @@ class Score(check.Settings):
         if self.kernel.dim == 1:
             lam, volumes = self.kernel.nodes(self.nodes)
         else:
-            lam = self.kernel.draws(self.nodes, random.fold_in(key, _LAMBDA))
+            lam = self.kernel.draws(self.nodes, random.fold_in(key, random.Salt.FAMILY))
             volumes = torch.full((self.nodes,), self.kernel.volume / self.nodes, dtype=torch.float64)
         fractions = volumes * self.kernel.density_at(lam)
         total = fractions.sum().item()

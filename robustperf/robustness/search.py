@@ -13,7 +13,8 @@ import torch
 from robustperf import check, ops
 from robustperf.check import Box
 from robustperf.classifier import Classifier, check_no_nan, evaluating, logits_of
-from robustperf.ops.line_search_step import FIELD, check_search, new_search
+from robustperf.ops.line_search_step import check_search
+from robustperf.ops.search_state import FIELD, new_search
 
 TOL = 2.0**-20
 """The default width of the final bracket, as a fraction of the line."""
@@ -122,7 +123,7 @@ class BoundarySearch:
                 raise ValueError("gaps: expected labels beside a gap at x, which is the gap of a label, got None")
             check.tensor("gaps[0]", gap_x, (batch,), dtypes=(torch.float64,), device=x.device)
             if gap_x.isnan().any():
-                raise ValueError("gaps: expected numbers at x, got NaN")
+                raise ValueError("gaps: expected known gaps at x, got NaN")
             return labels, gap_x, gap_x < 0, torch.zeros_like(labels)
         if batch == 0:
             nothing = torch.zeros(0, dtype=torch.int64, device=x.device)
@@ -182,7 +183,7 @@ class BoundarySearch:
 
     def _lengths(self, x, candidates):
         """[B, A] float64, inf where x' = x and so there is nothing to search; 1 elsewhere where there is no norm."""
-        # The plan needs no more than x's precision, unless squares of tiny differences vanish in it.
+        # Lengths need no more than x's precision, unless squares of tiny differences underflow in it.
         length = distances(x, candidates, self.norm or 2.0, dtype=x.dtype)
         if not length.all():
             length = distances(x, candidates, self.norm or 2.0)

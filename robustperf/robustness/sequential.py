@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-_SPREAD = 10  # standard deviations of the hypergeometric law that are summed: the rest is below 1e-20
-_AT_ONCE = 1 << 21  # probabilities
+_SPREAD = 10  # standard deviations of the hypergeometric distribution that are summed: the rest is below 1e-20
+_AT_ONCE = 1 << 21  # probabilities in memory at a time
 
 
 def unbiased(
@@ -31,33 +31,33 @@ def unbiased(
         continues: [m + 1] bool for each stage m but the last, whether the rule continues after 0..m successes.
     """
     successes, trials, continues = successes.numpy(), trials.numpy(), [each.numpy() for each in continues]
-    matters = [np.zeros(n + 1, bool) for n in stages]  # the numbers of successes whose u and s are needed
-    for own, n in zip(matters, stages, strict=True):
-        own[successes[trials == n]] = True
+    needed = [np.zeros(n + 1, bool) for n in stages]  # the counts of successes whose u and s are needed
+    for at_stage, n in zip(needed, stages, strict=True):
+        at_stage[successes[trials == n]] = True
     for place in range(len(stages) - 1, 0, -1):
-        later = _window(np.flatnonzero(matters[place]), stages[place - 1], stages[place])
+        later = _window(np.flatnonzero(needed[place]), stages[place - 1], stages[place])
         for low, high in zip(*later, strict=True):
-            matters[place - 1][low : high + 1] = True
+            needed[place - 1][low : high + 1] = True
 
     estimate = np.full(len(trials), math.nan)
     u, s = np.ones(stages[0] + 1), np.arange(stages[0] + 1) / stages[0]
     for place, n in enumerate(stages):
         if place:
             continued = continues[place - 1]
-            u, s = _next(u * continued, s * continued, stages[place - 1], n, np.flatnonzero(matters[place]))
+            u, s = _next(u * continued, s * continued, stages[place - 1], n, np.flatnonzero(needed[place]))
         stopped = trials == n
         k = successes[stopped]
         estimate[stopped] = np.divide(s[k], u[k], out=k / n, where=u[k] > 0)
     return torch.from_numpy(estimate)
 
 
-def _next(u, s, m, n, numbers):
-    """u_n and s_n [n + 1] at `numbers` of successes, 0 elsewhere."""
+def _next(u, s, m, n, counts):
+    """u_n and s_n [n + 1] at the `counts` of successes, 0 elsewhere."""
     from scipy.special import gammaln
 
     found, factorials = np.zeros((2, n + 1)), gammaln(np.arange(n + 1) + 1.0)
     width = 2 * math.ceil(_SPREAD * math.sqrt(m * (n - m) / (4 * n)) + 1) + 1
-    for some in np.array_split(numbers, math.ceil(len(numbers) * width / _AT_ONCE) or 1):
+    for some in np.array_split(counts, math.ceil(len(counts) * width / _AT_ONCE) or 1):
         low, _ = _window(some, m, n)
         j = low[:, None] + np.arange(width)
         k = some[:, None]
@@ -71,7 +71,7 @@ def _next(u, s, m, n, numbers):
 
 
 def _window(k, m, n):
-    """(lowest, highest) numbers of successes among the first m of n trials that are likely where k of the n succeed."""
+    """(lowest, highest) counts of successes among the first m of n trials that are likely where k of the n succeed."""
     half = math.ceil(_SPREAD * math.sqrt(m * (n - m) / (4 * n)) + 1)
     middle = k * m // n
     return (middle - half).clip(0), (middle + half).clip(0, m)

@@ -27,8 +27,8 @@ class AccuracyMeter:
         self, model: nn.Module, x: torch.Tensor, y: torch.Tensor, *, key: int, index: torch.Tensor
     ) -> tuple[torch.Tensor, ...]:
         self._predicted.clear()
-        found = self.loss(model, x, y, key=key, index=index)
-        loss, *figures = found if isinstance(found, tuple) else (found,)
+        returned = self.loss(model, x, y, key=key, index=index)
+        loss, *figures = returned if isinstance(returned, tuple) else (returned,)
         return (loss, self._accuracy(y), *figures)
 
     @contextmanager

@@ -16,14 +16,11 @@ from torch.utils.data import Dataset as TorchDataset
 
 from robustperf import check, random
 from robustperf.data import Dataset
-from robustperf.ops.reference.philox import MASK, philox
+from robustperf.ops.philox import MASK, philox
 from robustperf.training.inputs import Arrays, LoaderData, labels
 
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 """Images [B, C, H, W], labels [B] int64 and sample ids [B] int64, on one device."""
-
-_HELD_OUT = 0x68656C64  # folded into the key for the held-out samples, as the epoch's number is for the order
-_SAMPLES = 0x73616D70  # folded into a step's key for the random numbers of a torch data set
 
 
 def batches(samples: int | torch.Tensor, batch_size: int, *, key: int, epoch: int) -> list[torch.Tensor]:
@@ -87,7 +84,7 @@ def held_out(samples: int, fraction: float, *, key: int) -> tuple[torch.Tensor, 
     out = max(1, round(samples * fraction))
     if out >= samples:
         raise ValueError(f"train: expected more samples than the {out} held out, got {samples}")
-    generator = torch.Generator().manual_seed(random.fold_in(key, _HELD_OUT))
+    generator = torch.Generator().manual_seed(random.fold_in(key, random.Salt.HELD_OUT))
     order = torch.randperm(samples, generator=generator)
     return order[out:].sort().values, order[:out].sort().values
 
@@ -142,7 +139,7 @@ def load_batches(
 
 def _with_seeds(rows: torch.Tensor, key: int) -> list[tuple[int, int]]:
     """(id, seed) of each sample of a batch."""
-    key = random.fold_in(key, _SAMPLES)
+    key = random.fold_in(key, random.Salt.SAMPLES)
     low, high, _, _ = philox([rows & MASK, rows >> 32 & MASK, 0, 1], (key & MASK, key >> 32 & MASK))
     return list(zip(rows.tolist(), (low | (high & MASK >> 1) << 32).tolist(), strict=True))
 

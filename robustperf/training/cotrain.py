@@ -13,10 +13,8 @@ from robustperf.classifier import Classifier, evaluating, laid_out, logits_of, w
 from robustperf.equality import same
 from robustperf.nets.dropout import drawing
 from robustperf.training.learner import Learner
-from robustperf.training.objective import DROPOUT, Objective, check_batch, cross_entropies, frozen
+from robustperf.training.objective import Objective, check_batch, cross_entropies, frozen
 from robustperf.training.optimizers import Optimizer, Rate, check_rate
-
-_GENERATOR = 0x67656E  # folded into the key, for the generator's order and draws
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +32,7 @@ class CoTrain(Objective):
 
     `fit(classifier, CoTrain(classifier, generator, weight), ...)` updates the classifier and then the generator in each
     step. The generator takes batches from a shuffling of its own, under the key
-    `random.fold_in(random.key(seed), 0x67656e)`. In a plain loop `generator_loss` is its loss.
+    `random.fold_in(random.key(seed), random.Salt.GENERATOR)`. In a plain loop `generator_loss` is its loss.
 
     Args:
         classifier: f, the model that `fit` or the call is given.
@@ -81,12 +79,12 @@ class CoTrain(Objective):
         self._check_classifier(model)
         generator = without_wrapper(self.generator)
         with evaluating(generator), torch.no_grad():
-            made = _images(generator, x)
-        logits = logits_of(model, laid_out(model, torch.cat([x, made])))
+            generated = _images(generator, x)
+        logits = logits_of(model, laid_out(model, torch.cat([x, generated])))
         clean = cross_entropies(logits[: len(x)], y)[0]
         log_p, log_q = logits.to(clean.dtype).log_softmax(1).split(len(x))
         different = -(log_p.exp() * log_q).sum(1)
-        return (clean + self.weight * different / (1 + _squared_norms(made - x))).mean()
+        return (clean + self.weight * different / (1 + _squared_norms(generated - x))).mean()
 
     def generator_loss(self, x: torch.Tensor, *, key: int, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The generator's loss on a batch (T equation 9), to call `backward()` on, and the mean distance.
@@ -118,7 +116,7 @@ class CoTrain(Objective):
             optimizer=self.optimizer,
             lr=self.lr,
             own_batches=True,
-            salt=_GENERATOR,
+            salt=random.Salt.GENERATOR,
         )
         return (*super().learners(model), generator)
 
@@ -126,15 +124,15 @@ class CoTrain(Objective):
         """`generator_loss` with the generator in the wrapper of `fit`."""
         check_batch(x, index=index)
         classifier = without_wrapper(self.classifier)
-        with drawing(random.fold_in(key, DROPOUT), index), evaluating(classifier):
+        with drawing(random.fold_in(key, random.Salt.DROPOUT), index), evaluating(classifier):
             with torch.no_grad():
                 label = _probabilities(classifier, x).argmax(1, keepdim=True)
-            made = _images(generator, x)
+            generated = _images(generator, x)
             with frozen(classifier):
-                p = _probabilities(classifier, made)
+                p = _probabilities(classifier, generated)
         second = p.topk(2).indices[:, 1:]
         gap = (p.gather(1, label) - p.gather(1, second))[:, 0]
-        squares = _squared_norms(made - x)
+        squares = _squared_norms(generated - x)
         return (squares / 2 + gap.relu()).mean(), squares.detach().sqrt().mean()
 
     def _check_classifier(self, model):
@@ -147,8 +145,10 @@ class CoTrain(Objective):
 
 def _images(generator, x):
     """The generator's images, of x's shape and dtype."""
-    made = generator(laid_out(generator, x))
-    return check.tensor("generator(x)", made, tuple(x.shape), dtypes=check.REAL + check.HALF, device=x.device).to(x)
+    generated = generator(laid_out(generator, x))
+    return check.tensor("generator(x)", generated, tuple(x.shape), dtypes=check.REAL + check.HALF, device=x.device).to(
+        x
+    )
 
 
 def _probabilities(classifier, x):

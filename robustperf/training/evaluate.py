@@ -67,8 +67,8 @@ def evaluate(
 
     Raises TypeError or ValueError for a wrong argument, labels that the model has no logit for, or NaN logits.
 
-    >>> found = evaluate(model, rp.data.load("digits", "test"))  # doctest: +SKIP
-    >>> found.top(1), found.loss.mean()  # doctest: +SKIP
+    >>> evaluation = evaluate(model, rp.data.load("digits", "test"))  # doctest: +SKIP
+    >>> evaluation.top(1), evaluation.loss.mean()  # doctest: +SKIP
     (0.97, tensor(0.1014, dtype=torch.float64))
     """
     batch_size = check.integer("batch_size", batch_size, 1)

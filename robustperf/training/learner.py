@@ -37,8 +37,9 @@ class Learner:
         loss: a function of (model, x, y, *, key, index), as an objective is, where `model` may be the wrapper of this
             learner's model. It returns the loss, a scalar with a gradient in this model's parameters; or a tuple of
             the loss and a scalar without a gradient for each of `figures`. Over the processes, `fit` takes the mean
-            of each. Any other model in it must be the bare module (`robustperf.classifier.without_wrapper`), in eval
-            mode (`robustperf.classifier.evaluating`) or with its parameters frozen (`objective.frozen`).
+            of each. The masks of `robustperf.nets.Dropout` depend on key and index only. Any other model in it must be
+            the bare module (`robustperf.classifier.without_wrapper`), in eval mode
+            (`robustperf.classifier.evaluating`) or with its parameters frozen (`training.objective.frozen`).
         figures: names of what the loss returns beside the loss; the columns are NAME_FIGURE.
         optimizer, lr, clip: as in `fit`; None for what `fit` was given.
         own_batches: whether its batches come from a shuffling of its own. Otherwise it takes each step on the batch

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +13,10 @@ import torch
 from torch import nn
 
 from robustperf import random
+from robustperf.nets.dropout import drawing
 from robustperf.training.batches import Batch, BatchOrder, load_batches
 from robustperf.training.learner import Learner
+from robustperf.training.objective import DROPOUT
 from robustperf.training.optimizers import build_optimizer, rate_at, rate_ratios
 
 if TYPE_CHECKING:
@@ -53,7 +56,7 @@ class LearnerTrainer:
         self.order = replace(order, key=self._key) if learner.own_batches else order
 
     def prepare(self, accelerator: Accelerator) -> None:
-        """Moves the model to its device, and puts on the wrapper and mixed precision."""
+        """Moves the model to its device, and wraps it, for mixed precision too."""
         self.accelerator = accelerator
         self._ratios = None if self.learner.lr is None else rate_ratios(self.optimizer)
         self._modes = _set_train_mode(self.model)
@@ -67,7 +70,7 @@ class LearnerTrainer:
         self._one_dtype = len({(parameter.device, parameter.dtype) for parameter in self._parameters}) == 1
 
     def release(self) -> None:
-        """Undoes what `prepare` put on the model."""
+        """Removes what `prepare` added to the model."""
         self.accelerator.unwrap_model(self.wrapped, keep_fp32_wrapper=False)
         for name in set(vars(self.model)) - self._attributes:  # a `forward` of its own, from mixed precision
             delattr(self.model, name)
@@ -104,7 +107,11 @@ class LearnerTrainer:
             rate = rate_at(self.learner.lr, number, self.order.steps_per_epoch, self.order.epochs)
             for group, ratio in zip(self.optimizer.param_groups, self._ratios, strict=True):
                 group["lr"] = rate * ratio
-        loss, *figures = self._checked(self.learner.loss(self.wrapped, x, y, key=key, index=index))
+        # an objective, as the model's loss, makes this context itself
+        masks = nullcontext() if self.learner.is_main else drawing(random.fold_in(key, DROPOUT), index)
+        with masks:
+            returned = self.learner.loss(self.wrapped, x, y, key=key, index=index)
+        loss, *figures = self._checked(returned)
         self._zero_grad()
         self.accelerator.backward(loss)
         clip = self.learner.clip
@@ -125,9 +132,9 @@ class LearnerTrainer:
             )
         return values
 
-    def _checked(self, found: torch.Tensor | tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    def _checked(self, returned: torch.Tensor | tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
         """(loss, figures ...), scalars, as many as there are columns."""
-        values = found if isinstance(found, tuple) else (found,)
+        values = returned if isinstance(returned, tuple) else (returned,)
         if len(values) != len(self.columns):
             raise ValueError(
                 f"loss of {self.name}: expected {len(self.columns)} scalars ({', '.join(self.columns)}), got "
@@ -184,7 +191,7 @@ class LearnerTrainer:
 
 
 def _set_train_mode(model: nn.Module) -> dict[str, bool]:
-    """Puts a model into train mode, except for modules in eval mode beside others that are not; returns the modes by
+    """Sets train mode, except for modules in eval mode beside others that are not; returns the modes by
     name."""
     frozen = [module for module in model.modules() if not module.training]
     everything = len(frozen) == len(list(model.modules()))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from robustperf.nets import weights_file
-from robustperf.training.batches import BatchOrder
+from robustperf.training.batches import Batch, BatchOrder
 from robustperf.training.evaluate import evaluate
 from robustperf.training.history import Fitted, History
 from robustperf.training.learner_trainer import LearnerTrainer
@@ -54,7 +54,7 @@ class TrainingLoop:
         self.history = History(tuple(column for trainer in self._in_table for column in trainer.columns))
 
     def run(self) -> Fitted:
-        """Trains from the first step, or from the checkpoint in the folder; the models have the best weights then."""
+        """Trains from the first step, or from the checkpoint in the folder; leaves the models with the best weights."""
         best_weights: list[dict[str, torch.Tensor]] = []
         with ExitStack() as stack:
             if self.log:
@@ -82,9 +82,9 @@ class TrainingLoop:
         steps = self.history.steps
         first = len(steps)  # after a resume possibly within the epoch
         # learners on the same batches share them: each batch is loaded once
-        loaded = {trainer.order.key: trainer for trainer in self.trainers}
+        by_order = {trainer.order.key: trainer for trainer in self.trainers}
         loaded = {
-            key: trainer.batches(self.data.train, epoch, first, self.data.workers) for key, trainer in loaded.items()
+            key: trainer.batches(self.data.train, epoch, first, self.data.workers) for key, trainer in by_order.items()
         }
         for trainer in self.trainers:
             trainer.begin_epoch()
@@ -105,8 +105,8 @@ class TrainingLoop:
             bar.summarise(row, better)
         return better
 
-    def _step(self, batches: dict[int, tuple]) -> list[float]:
-        """One update of each learner; the values of all columns. `batches`: by the key of their order."""
+    def _step(self, batches: dict[int, tuple[torch.Tensor, Batch]]) -> list[float]:
+        """Updates each learner, on the batch of its order's key; returns the values of all columns."""
         values = {}
         for trainer in self.trainers:
             with self._naming_the_checkpoint():
@@ -125,8 +125,8 @@ class TrainingLoop:
         }
         if self.data.validation is not None:
             device = self.accelerator.device
-            found = evaluate(self.main.model, self.data.validation, workers=self.data.workers, device=device)
-            row |= {"validation_loss": found.loss.mean().item(), "validation_accuracy": found.top(1)}
+            evaluation = evaluate(self.main.model, self.data.validation, workers=self.data.workers, device=device)
+            row |= {"validation_loss": evaluation.loss.mean().item(), "validation_accuracy": evaluation.top(1)}
         if self.log:
             logged = {f"epoch/{name}": value for name, value in row.items()}
             self.accelerator.log(logged, step=len(self.history.steps))

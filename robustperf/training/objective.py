@@ -17,7 +17,6 @@ from robustperf.nets.dropout import drawing
 from robustperf.training.learner import MODEL, Learner
 
 IGNORED = -(2**63)  # no label: torch's default, -100, is a wrong label here and must be an error
-DROPOUT = 0x64726F70  # folded into the key for dropout: kernels draw under the key itself
 
 
 class Objective(check.Settings, ABC):
@@ -62,7 +61,7 @@ class Objective(check.Settings, ABC):
         if not callable(model):
             raise TypeError(f"model: expected a module or a callable, got {type(model).__name__}")
         check_batch(x, y=y, index=index)
-        with drawing(random.fold_in(key, DROPOUT), index):
+        with drawing(random.fold_in(key, random.Salt.DROPOUT), index):
             return self.loss(model, x, y, key=key, index=index)
 
     @abstractmethod

@@ -179,7 +179,7 @@ class Reconstruction(Objective):
 class _Unflatten(nn.Module):
     """[B, H W C] -> [B, C, H, W], channels last in memory, as in the paper's Reshape: fastest on a CPU."""
 
-    def __init__(self, height: int, width: int):
+    def __init__(self, height: int, width: int) -> None:
         super().__init__()
         self.size = height, width
 

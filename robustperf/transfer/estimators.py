@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -86,7 +86,7 @@ class EstimatorModule(nn.Module):
         self.classes_ = classes
         self.layers = nn.Sequential(*layers).requires_grad_(False)
 
-    def _apply(self, fn, recurse=True):
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> EstimatorModule:
         """Moves to another device; the parameters stay float64, also under `float()` and `half()`."""
         device = fn(torch.empty(0, dtype=torch.float64, device=_device(self.layers))).device
         self.layers._apply(lambda value: value.to(device), recurse)
@@ -121,7 +121,9 @@ class EstimatorModule(nn.Module):
 class _Affine(nn.Module):
     """(x - centre) / scale, or x * scale + centre if `multiply`, as the estimator computes it; clipped to bounds."""
 
-    def __init__(self, centre: Any, scale: Any, *, multiply: bool = False, bounds: tuple[float, float] | None = None):
+    def __init__(
+        self, centre: Any, scale: Any, *, multiply: bool = False, bounds: tuple[float, float] | None = None
+    ) -> None:
         super().__init__()
         self.multiply, self.bounds = multiply, bounds
         for name, value in (("centre", centre), ("scale", scale)):
@@ -141,7 +143,7 @@ class _Affine(nn.Module):
 class _RowNormaliser(nn.Module):
     """x / ||x||; rows of norm 0 are unchanged."""
 
-    def __init__(self, norm: float):
+    def __init__(self, norm: float) -> None:
         super().__init__()
         self.norm = norm
 
@@ -153,7 +155,7 @@ class _RowNormaliser(nn.Module):
 class _Linear(nn.Module):
     """x W^T + b for W [C, D] and b [C]."""
 
-    def __init__(self, weight: Any, bias: Any):
+    def __init__(self, weight: Any, bias: Any) -> None:
         super().__init__()
         self.register_buffer("weight", _parameter("coef_", weight))
         self.register_buffer("bias", _parameter("intercept_", bias).expand(len(self.weight)).clone())

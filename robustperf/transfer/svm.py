@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -81,7 +82,7 @@ class SVMModule(torch.nn.Module):
         self.register_buffer("_pair", pair, persistent=False)
         self.register_buffer("_sign", sign.double(), persistent=False)
 
-    def _apply(self, fn, recurse=True):
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> SVMModule:
         before = dict(self.named_buffers())
         super()._apply(fn, recurse)
         self.dtype = fn(torch.empty(0, dtype=self.dtype, device=before["intercept"].device)).dtype

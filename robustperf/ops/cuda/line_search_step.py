@@ -1,6 +1,6 @@
 from robustperf import _native_cuda
 from robustperf.ops.cuda.launch import launch
-from robustperf.ops.native.logit_gap import widened
+from robustperf.ops.logit_gap import widened
 
 
 def line_search_step(logits, *args):

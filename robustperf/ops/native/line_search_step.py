@@ -1,7 +1,7 @@
 import torch
 
 from robustperf import _native
-from robustperf.ops.native.logit_gap import widened
+from robustperf.ops.logit_gap import widened
 
 
 def line_search_step(logits, *args):

@@ -1,10 +1,14 @@
 import torch
 from torch.nn.functional import cross_entropy
 
+from robustperf import check
+
 
 @torch.no_grad()
-def best_of_k(logits, target, loss, index, first, fresh, whole_batch, label_smoothing, ignore_index):
+def best_of_k(logits, target, loss, index, first, first_chunk, whole_batch, label_smoothing, ignore_index):
     draws, batch, classes = logits.shape
+    ignored = target == ignore_index
+    check.labels("target", target[~ignored], classes)
     losses = cross_entropy(
         logits.reshape(-1, classes).to(loss.dtype),
         target.repeat(draws),
@@ -12,8 +16,7 @@ def best_of_k(logits, target, loss, index, first, fresh, whole_batch, label_smoo
         label_smoothing=label_smoothing,
         ignore_index=ignore_index,
     )
-    ignored = target == ignore_index
-    if fresh:
+    if first_chunk:
         loss.fill_(torch.nan)
         index.zero_()
     loss.masked_fill_(ignored, 0.0)

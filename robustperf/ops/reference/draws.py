@@ -1,6 +1,6 @@
 import torch
 
-from robustperf.ops.reference.philox import MASK, philox
+from robustperf.ops.philox import MASK, philox
 
 
 def draws(key, index, draw, dim, normal):

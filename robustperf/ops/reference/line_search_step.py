@@ -1,19 +1,33 @@
-"""The search of one point at a time in Python's floats, which are doubles: the numbers equal the native ones' bits."""
+"""The search of one point at a time in Python's floats, which are doubles: the results equal the native ones bit for
+bit."""
 
 import math
 from dataclasses import astuple
 
 import torch
 
-from robustperf.ops.line_search_step import CLOSED, OPEN, UNSEEN, Line, Search
 from robustperf.ops.reference.logit_gap import logit_gap
+from robustperf.ops.search_state import CLOSED, OPEN, UNSEEN, Line, Search
 
 
 def line_search_step(
-    logits, rows, label, x, candidates, lines, state, next, closest, allowance, tol, bisection, probes, patience
+    logits,
+    rows,
+    label,
+    x,
+    candidates,
+    lines,
+    state,
+    next,
+    closest,
+    rounding_tolerance,
+    tol,
+    bisection,
+    probes,
+    max_iterations,
 ):
-    method = _Method(tol, bisection, probes, patience)
-    gaps = None if logits is None else logit_gap(logits, label[rows], allowance).tolist()
+    method = _Method(tol, bisection, probes, max_iterations)
+    gaps = None if logits is None else logit_gap(logits, label[rows], rounding_tolerance).tolist()
     for m, p in enumerate(rows.tolist()):
         s, ensemble = Search(*state[p].tolist()), [Line(*line) for line in lines[p].tolist()]
         if gaps is None:
@@ -46,8 +60,8 @@ def uncrossed_end(line):
     return line.b if line.gap_a < 0 else line.a
 
 
-def promise(line):
-    """Where the secant of the bracket puts the crossing, as a distance from x."""
+def secant_estimate(line):
+    """The distance from x at which the secant of the bracket crosses zero."""
     t = line.gap_a / (line.gap_a - line.gap_b)  # of opposite signs: never zero
     return line.length * (line.a + (t if math.isfinite(t) else 0.5) * (line.b - line.a))
 
@@ -61,11 +75,11 @@ def open_bracket(line, place, gap):
 
 
 class _Method:
-    def __init__(self, tol, bisection, probes, patience):
-        self.tol, self.bisection, self.probes, self.patience = tol, bisection, probes, patience
+    def __init__(self, tol, bisection, probes, max_iterations):
+        self.tol, self.bisection, self.probes, self.max_iterations = tol, bisection, probes, max_iterations
 
     def begin(self, s, lines):
-        """Before anything is looked at: lines whose far ends are known are open or closed already."""
+        """Before the first evaluation: lines whose far ends are known are open or closed already."""
         for line in lines:
             line.a, line.gap_a = 0.0, s.gap_x
             if not math.isfinite(line.length):
@@ -78,10 +92,10 @@ class _Method:
                 line.stage = CLOSED
 
     def choose(self, s, lines):
-        """Decides where to look next; True when a crossing was closed in on, nearer than any before."""
+        """Chooses the place to evaluate next; True when a bracket closed on a crossing nearer than any before."""
         nearer = False
         while True:
-            for line in lines:  # nearer than the radius by less than the tolerance is not worth a look
+            for line in lines:  # a gain over the radius below the tolerance is not worth an evaluation
                 if (
                     line.stage == OPEN
                     and not self.narrow(line)
@@ -93,14 +107,14 @@ class _Method:
             if unseen:
                 bound = min([s.radius, *(crossed_end(lines[i]) * lines[i].length for i in opened)])
                 i = min(unseen, key=lambda i: lines[i].length)
-                if self.look_ahead(s, lines[i], bound):
+                if self.advance_unseen(s, lines[i], bound):
                     s.line = i
                     return nearer
                 continue
             if not opened:
                 s.line = -1
                 return nearer
-            s.line = min(opened, key=lambda i: -1.0 if self.narrow(lines[i]) else promise(lines[i]))
+            s.line = min(opened, key=lambda i: -1.0 if self.narrow(lines[i]) else secant_estimate(lines[i]))
             line = lines[s.line]
             within = s.radius / line.length - self.tol
             s.step = within if within < crossed_end(line) else self.inside(line)
@@ -113,11 +127,11 @@ class _Method:
                 nearer = True
 
     def narrow(self, line):
-        """Closed in on: it needs no look, and comes first."""
+        """Down to the tolerance: it needs no evaluation, and comes first."""
         return abs(line.b - line.a) <= self.tol
 
-    def look_ahead(self, s, line, bound):
-        """Sets the next place on an unseen line; False when there is none or what it would show is known."""
+    def advance_unseen(self, s, line, bound):
+        """Sets the next place on an unseen line; False when there is none or its gap is known."""
         end = min(1.0, bound / line.length - self.tol)
         place = (line.probe + 1) / (self.probes + 1)
         place = place if line.probe < self.probes and place < end else end
@@ -134,12 +148,12 @@ class _Method:
         return False
 
     def advance(self, s, gap, lines):
-        """Takes the gap seen at s.step of s.line, and decides where to look next; as `choose`."""
+        """Takes the gap at s.step of s.line, and chooses the place to evaluate next; returns as `choose`."""
         s.evaluations += 1
         line = lines[int(s.line)]
         crossed = gap < 0
         if line.stage == OPEN:
-            line.looks += 1
+            line.iterations += 1
             if crossed == (line.gap_a < 0):
                 line.c, line.gap_c = line.a, line.gap_a
             else:
@@ -159,9 +173,9 @@ class _Method:
     def inside(self, s):
         t = 0.5
         margin = 0.99 * self.tol / abs(s.b - s.a)
-        trusted = not self.bisection and s.looks < self.patience
+        trusted = not self.bisection and s.iterations < self.max_iterations
         if trusted and math.isfinite(s.gap_a) and math.isfinite(s.gap_b):
-            if s.looks == 0:
+            if s.iterations == 0:
                 t = s.gap_a / (s.gap_a - s.gap_b)
             elif math.isfinite(s.gap_c):
                 t = self.chandrupatla(s)

@@ -20,7 +20,7 @@ def nuisance(x, delta, codes, parameters):
     return image.reshape(draws, batch, *image.shape[1:]).contiguous()
 
 
-def _unit(image):
+def _clamp01(image):
     return image.clamp(0, 1)
 
 
@@ -39,11 +39,11 @@ def _grey(image):
 
 
 def _blend(image, factor, other):
-    return _unit(factor * image + (1 - factor) * other)
+    return _clamp01(factor * image + (1 - factor) * other)
 
 
 def _brightness(image, delta, *_):
-    return _unit((1 + _per_image(delta)) * image)
+    return _clamp01((1 + _per_image(delta)) * image)
 
 
 def _contrast(image, delta, *_):
@@ -63,7 +63,7 @@ def _hue(image, delta, *_):
     turned = sixths + 6 * delta[..., None]
     turned = torch.where(turned < 0, turned + 6, turned)
     turned = torch.where(turned >= 6, turned - 6, turned)
-    trapezia = (_unit((turned - 3).abs() - 1), _unit(2 - (turned - 2).abs()), _unit(2 - (turned - 4).abs()))
+    trapezia = (_clamp01((turned - 3).abs() - 1), _clamp01(2 - (turned - 2).abs()), _clamp01(2 - (turned - 4).abs()))
     # a grey has no hue: it stays, and so does its gradient
     return torch.where(chroma[:, None] > 0, torch.stack([least + chroma * each for each in trapezia], 1), image)
 
@@ -71,19 +71,19 @@ def _hue(image, delta, *_):
 def _gamma(image, delta, *_):
     exponent = 1 + _per_image(delta)
     safe = image.clamp_min(2.0**-126)  # the slope at 0 may be infinite: it counts as 0
-    return torch.where(image < 2.0**-126, (exponent == 0).to(image.dtype), _unit(safe**exponent))
+    return torch.where(image < 2.0**-126, (exponent == 0).to(image.dtype), _clamp01(safe**exponent))
 
 
 def _background(image, delta, source, *colour):
     if source == Source.GREY:
-        share = image
+        blend = image
     else:
-        behind = image[:, :, :1, :1] if source == Source.CORNER else image.new_tensor(colour)[:, None, None]
-        way = 1 - behind
-        square = way.square().sum(-3, keepdim=True)
-        slope = way * torch.where(square > 0, 1 / torch.where(square > 0, square, 1), 0)
-        share = _unit((slope * (image - behind)).sum(1, keepdim=True))
-    return share + (1 - share) * _per_image(delta)
+        background = image[:, :, :1, :1] if source == Source.CORNER else image.new_tensor(colour)[:, None, None]
+        direction = 1 - background
+        square = direction.square().sum(-3, keepdim=True)
+        slope = direction * torch.where(square > 0, 1 / torch.where(square > 0, square, 1), 0)
+        blend = _clamp01((slope * (image - background)).sum(1, keepdim=True))
+    return blend + (1 - blend) * _per_image(delta)
 
 
 def _affine(image, delta, mask, outside, *_):
@@ -106,11 +106,11 @@ def _affine(image, delta, mask, outside, *_):
     y = torch.arange(height, dtype=torch.float64, device=image.device)
 
     def place(along_x, along_y, centre, most):
-        """Where the pixels come from on one axis of the padded image: the neighbour before, and how far behind it."""
+        """The source of each pixel on one axis of the padded image: the neighbour before, and the distance from it."""
         start = (centre - along_x * mid_x - along_y * mid_y)[:, None] + along_y[:, None] * y
         at = start.to(dtype)[:, :, None] + along_x.to(dtype)[:, None, None] * x
         low, high = (0, most - 1) if outside == Outside.BORDER else (-1, most)
-        # outside the bounds the place does not follow delta; clamp would, on them
+        # outside the bounds the place does not depend on delta; on them clamp would
         held = (at <= low) | (at >= high)
         at = torch.where(held, at.detach().clamp(low, high), at) + 1
         before = at.detach().to(torch.int64)
@@ -129,11 +129,11 @@ def _affine(image, delta, mask, outside, *_):
 
 def _add(image, delta, clamped, *_):
     moved = image + delta.reshape(image.shape)
-    return _unit(moved) if clamped else moved
+    return _clamp01(moved) if clamped else moved
 
 
-def _impulse(image, delta, share, *_):
-    u, half = delta.reshape(image.shape), torch.tensor(share, dtype=delta.dtype) / 2
+def _impulse(image, delta, fraction, *_):
+    u, half = delta.reshape(image.shape), torch.tensor(fraction, dtype=delta.dtype) / 2
     return torch.where(u < half, 0, torch.where(u >= 1 - half, 1, image))
 
 
@@ -147,7 +147,7 @@ def _shot(image, delta, rate, *_):
         term = torch.where(short, term * mean / n, term)
         sum_ = torch.where(short, sum_ + term, sum_)
         count = torch.where(short, n, count)
-    return _unit((count / rate).to(image.dtype))
+    return _clamp01((count / rate).to(image.dtype))
 
 
 def _blur(image, delta, radius, *_):
@@ -176,18 +176,18 @@ def _fog(image, delta, *_):
         lattice = nodes[:, begin : begin + side * side].view(-1, side, side)
         begin += side * side
         weight = 2 ** (len(LATTICES) - 1 - octave) / (2 ** len(LATTICES) - 1)
-        row, share_y = _stations(height, side - 1, image)
-        left, share_x = _stations(width, side - 1, image)
-        rows = lattice[:, row] + share_y[:, None] * (lattice[:, row + 1] - lattice[:, row])
-        field = field + weight * (rows[:, :, left] + share_x * (rows[:, :, left + 1] - rows[:, :, left]))
+        row, weight_y = _stations(height, side - 1, image)
+        left, weight_x = _stations(width, side - 1, image)
+        rows = lattice[:, row] + weight_y[:, None] * (lattice[:, row + 1] - lattice[:, row])
+        field = field + weight * (rows[:, :, left] + weight_x * (rows[:, :, left + 1] - rows[:, :, left]))
     most = image.amax((1, 2, 3), keepdim=True)
     both = most + strength
-    veil = torch.where(both > 0, most / torch.where(both > 0, both, 1), 1)
-    return _unit((image + strength * field[:, None]) * veil)
+    attenuation = torch.where(both > 0, most / torch.where(both > 0, both, 1), 1)
+    return _clamp01((image + strength * field[:, None]) * attenuation)
 
 
 def _stations(size, cells, image):
-    """For each pixel of an axis the lattice's node before it and the share of the next."""
+    """For each pixel of an axis the lattice's node before it and the weight of the next."""
     pitch = torch.tensor(cells, dtype=image.dtype) / (size - 1) if size > 1 else 0.0
     at = torch.arange(size, dtype=image.dtype, device=image.device) * pitch
     node = at.to(torch.int64).clamp_max(cells - 1)

@@ -1,1 +1,1 @@
-"""The operations in Triton, for machines with a GPU and no CUDA module. The arithmetic is that of csrc/core."""
+"""The operations in Triton, for computers with a GPU and no CUDA module. The arithmetic is that of csrc/core."""

@@ -8,7 +8,7 @@ from robustperf.ops.triton.launch import launch
 BLOCK = 1024  # rows
 
 
-def best_of_k(logits, target, loss, index, first, fresh, whole_batch, label_smoothing, ignore_index):
+def best_of_k(logits, target, loss, index, first, first_chunk, whole_batch, label_smoothing, ignore_index):
     draws, batch, classes = logits.shape
     logits, target = aligned(logits.contiguous()), target.contiguous()
     # of the classes alone: the sums of a row are added up in one order, whatever the number of draws
@@ -30,7 +30,7 @@ def best_of_k(logits, target, loss, index, first, fresh, whole_batch, label_smoo
             *of_a_row,
             ignore_index,
             first,
-            FRESH=fresh,
+            FIRST_CHUNK=first_chunk,
             **settings,
         )
         return
@@ -58,7 +58,7 @@ def best_of_k(logits, target, loss, index, first, fresh, whole_batch, label_smoo
         draws,
         batch,
         ignore_index,
-        FRESH=fresh,
+        FIRST_CHUNK=first_chunk,
         BLOCK=BLOCK,
     )
     launch(
@@ -74,7 +74,7 @@ def best_of_k(logits, target, loss, index, first, fresh, whole_batch, label_smoo
         batch,
         ignore_index,
         first,
-        FRESH=fresh,
+        FIRST_CHUNK=first_chunk,
         BLOCK=BLOCK,
     )
 
@@ -85,13 +85,13 @@ def aligned(logits):
 
 
 @triton.jit
-def losses_of(logits, draw, draws, row, label, rows, classes, label_smoothing, share,
+def losses_of(logits, draw, draws, row, label, rows, classes, label_smoothing, per_class,
               SMOOTH: tl.constexpr, CLASSES: tl.constexpr, T: tl.constexpr):  # fmt: skip
-    """The cross-entropy of some draws of a row, as in csrc/core/best_of_k.hpp; NaN for a label that there is not."""
+    """The cross-entropy of some draws of a row, as in csrc/core/best_of_k.hpp; NaN for a label out of range."""
     there = (draw < draws)[:, None]
     start = logits + ((draw.to(tl.int64) * rows + row) * classes)[:, None]
     keep = tl.full((), 1.0 - label_smoothing, T)
-    share = tl.full((), share, T)
+    per_class = tl.full((), per_class, T)
     top = tl.full(draw.shape, float("-inf"), T)
     for first in range(0, classes, CLASSES):
         j = (first + tl.arange(0, CLASSES))[None, :]
@@ -103,7 +103,7 @@ def losses_of(logits, draw, draws, row, label, rows, classes, label_smoothing, s
         z = widened(tl.load(start + j, mask=there & (j < classes), other=float("-inf")))
         powers += tl.sum(tl.exp(z - top[:, None]), 1)
         if SMOOTH:
-            smoothing += tl.sum(tl.where(j < classes, (top[:, None] - z) * share, 0.0), 1)
+            smoothing += tl.sum(tl.where(j < classes, (top[:, None] - z) * per_class, 0.0), 1)
     valid = (draw < draws) & (label >= 0) & (label < classes)
     at_label = widened(tl.load(logits + (draw.to(tl.int64) * rows + row) * classes + label, mask=valid,
                                other=float("nan")))  # fmt: skip
@@ -115,23 +115,25 @@ def losses_of(logits, draw, draws, row, label, rows, classes, label_smoothing, s
 def best_of_k_sample_kernel(
     logits,  # [draws, rows, classes]
     target,  # [rows] int64
-    loss,    # [rows] float32 or float64, the best so far; read unless FRESH
+    loss,    # [rows] float32 or float64, the best so far; read unless FIRST_CHUNK
     index,   # [rows] int64, its draw
-    draws, rows, classes, label_smoothing: tl.float64, share: tl.float64, ignore_index: tl.int64,
+    draws, rows, classes, label_smoothing: tl.float64, per_class: tl.float64, ignore_index: tl.int64,
     first: tl.int64,  # the number of the first draw
-    FRESH: tl.constexpr, SMOOTH: tl.constexpr, CLASSES: tl.constexpr, DRAWS: tl.constexpr,
+    FIRST_CHUNK: tl.constexpr, SMOOTH: tl.constexpr, CLASSES: tl.constexpr, DRAWS: tl.constexpr,
 ):  # fmt: skip
     T: tl.constexpr = loss.dtype.element_ty
     row = tl.program_id(0).to(tl.int64)
     label = tl.load(target + row)
     ignored = label == ignore_index
     best, best_draw = tl.where(ignored, 0.0, float("nan")).to(T), tl.zeros((), tl.int64)
-    if not FRESH:
+    if not FIRST_CHUNK:
         best = tl.where(ignored, best, tl.load(loss + row))
         best_draw = tl.where(ignored, best_draw, tl.load(index + row))
     for start in range(0, tl.where(ignored, 0, draws), DRAWS):
         draw = start + tl.arange(0, DRAWS)
-        losses = losses_of(logits, draw, draws, row, label, rows, classes, label_smoothing, share, SMOOTH, CLASSES, T)
+        losses = losses_of(
+            logits, draw, draws, row, label, rows, classes, label_smoothing, per_class, SMOOTH, CLASSES, T
+        )
         score = tl.where((draw < draws) & (losses == losses), losses, float("-inf"))
         worst = tl.max(score, 0)
         number = tl.min(tl.where(score == worst, draw, draws), 0)
@@ -147,26 +149,25 @@ def best_of_k_losses_kernel(
     logits,  # [draws, rows, classes]
     target,  # [rows] int64
     losses,  # [draws, rows] float32 or float64
-    draws, rows, classes, label_smoothing: tl.float64, share: tl.float64, ignore_index: tl.int64,
+    draws, rows, classes, label_smoothing: tl.float64, per_class: tl.float64, ignore_index: tl.int64,
     SMOOTH: tl.constexpr, CLASSES: tl.constexpr, DRAWS: tl.constexpr,
 ):  # fmt: skip
     program = tl.program_id(0).to(tl.int64)
     row = program % rows
     label = tl.load(target + row)
     draw = (program // rows * DRAWS).to(tl.int32) + tl.arange(0, DRAWS)
-    found = losses_of(
-        logits, draw, draws, row, label, rows, classes, label_smoothing, share, SMOOTH, CLASSES, losses.dtype.element_ty
-    )
+    T: tl.constexpr = losses.dtype.element_ty
+    found = losses_of(logits, draw, draws, row, label, rows, classes, label_smoothing, per_class, SMOOTH, CLASSES, T)
     tl.store(losses + draw.to(tl.int64) * rows + row, tl.where(label == ignore_index, 0.0, found), mask=draw < draws)
 
 
 @triton.jit(do_not_specialize=["draws"])
 def best_of_k_totals_kernel(
     losses,  # [draws, rows]
-    loss,    # [rows], the best so far; read unless FRESH
+    loss,    # [rows], the best so far; read unless FIRST_CHUNK
     target,  # [rows] int64
     totals,  # [draws + 1] float64, the last one of the best so far
-    draws, rows, ignore_index: tl.int64, FRESH: tl.constexpr, BLOCK: tl.constexpr,
+    draws, rows, ignore_index: tl.int64, FIRST_CHUNK: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     draw = tl.program_id(0).to(tl.int64)
     total = tl.zeros((BLOCK,), tl.float64)
@@ -177,7 +178,7 @@ def best_of_k_totals_kernel(
             term = tl.load(losses + draw * rows + row, mask=there, other=0.0)
         else:
             ignored = tl.load(target + row, mask=there, other=0) == ignore_index
-            so_far = float("nan") if FRESH else tl.load(loss + row, mask=there, other=0.0)
+            so_far = float("nan") if FIRST_CHUNK else tl.load(loss + row, mask=there, other=0.0)
             term = tl.where(there & ~ignored, so_far, 0.0).to(losses.dtype.element_ty)
         total += term.to(tl.float64)
     tl.store(totals + draw, tl.sum(total, 0))
@@ -190,7 +191,7 @@ def best_of_k_batch_kernel(
     target,  # [rows] int64
     loss,    # [rows]
     index,   # [rows] int64
-    draws, rows, ignore_index: tl.int64, first: tl.int64, FRESH: tl.constexpr, BLOCK: tl.constexpr,
+    draws, rows, ignore_index: tl.int64, first: tl.int64, FIRST_CHUNK: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     best, winner = tl.load(totals + draws), tl.full((), -1, tl.int32)
     for draw in range(draws):
@@ -202,6 +203,6 @@ def best_of_k_batch_kernel(
     ignored = tl.load(target + row, mask=there, other=0) == ignore_index
     won = tl.load(losses + winner.to(tl.int64) * rows + row, mask=there & (winner >= 0), other=float("nan"))
     chosen = tl.where(winner >= 0, first + winner, 0)
-    decided = ignored | (winner >= 0) | FRESH  # else they stay as they were
+    decided = ignored | (winner >= 0) | FIRST_CHUNK  # else they stay as they were
     tl.store(loss + row, tl.where(ignored, 0.0, won), mask=there & decided)
     tl.store(index + row, tl.where(ignored, 0, chosen), mask=there & decided)

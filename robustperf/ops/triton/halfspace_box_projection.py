@@ -73,7 +73,7 @@ def mass_from(t, x, w, dim, scale, lower, upper, BLOCK: tl.constexpr):
 
 @triton.jit
 def newton_root(c, slope, x, w, dim, scale, lower, upper, NORM: tl.constexpr, BLOCK: tl.constexpr):
-    """The root t of F(t) = c, as in csrc/core/projection.hpp: from below, until the saturated set repeats."""
+    """The root t of F(t) = c, as in csrc/core: from below, until the saturated set repeats."""
     t = c / slope
     going = True
     while going:
@@ -161,13 +161,13 @@ def halfspace_box_projection_kernel(
         weight, h = coordinates(x, w, first, dim, scale, lower, upper, BLOCK)
         carried += weight * h
         slopes += tl.where(h > 0.0, reach(weight, weight, NORM), 0.0)
-    whole = tl.sum(carried, 0)
-    reached = whole >= wanted
+    total = tl.sum(carried, 0)
+    reached = total >= wanted
     solve = sound & (wanted > 0.0) & reached
 
     # what moves: with min(reach(t), h), or of the weights >= high all and of those from low on the first ones
     t = tl.full((), float("inf"), tl.float64)
-    low, high, left = whole * 0.0, whole * 0.0, whole * 0.0
+    low, high, left = total * 0.0, total * 0.0, total * 0.0
     if solve:
         if NORM == ONE:
             low, high, mass = weighted_select(wanted, largest * scale, x, w, dim, scale, lower, upper, BLOCK)
@@ -175,7 +175,7 @@ def halfspace_box_projection_kernel(
         else:
             t = newton_root(wanted, tl.sum(slopes, 0), x, w, dim, scale, lower, upper, NORM, BLOCK)
 
-    before, done = whole * 0.0, tl.zeros((), tl.int32)  # the room of the equal weights so far; the last one is behind
+    before, done = total * 0.0, tl.zeros((), tl.int32)  # the room of the equal weights so far; past the last one
     for first in range(0, dim, BLOCK):
         i = first + tl.arange(0, BLOCK)
         weight, h = coordinates(x, w, first, dim, scale, lower, upper, BLOCK)

@@ -1,6 +1,6 @@
 import torch
 
-from robustperf.ops.reference.philox import MASK
+from robustperf.ops.philox import MASK
 
 
 def words_of(key):

@@ -1,26 +1,33 @@
-import dataclasses
-
-import torch
 import triton
 import triton.language as tl
 
-from robustperf import check
-from robustperf.ops.line_search_step import CLOSED as _CLOSED
-from robustperf.ops.line_search_step import OPEN as _OPEN
-from robustperf.ops.line_search_step import UNSEEN as _UNSEEN
-from robustperf.ops.line_search_step import Line, Search
+from robustperf.ops import search_state
 from robustperf.ops.triton.elementary import finite
 from robustperf.ops.triton.launch import launch
 from robustperf.ops.triton.logit_gap import class_block, gap_of
 
-UNSEEN, OPEN, CLOSED = (tl.constexpr(float(stage)) for stage in (_UNSEEN, _OPEN, _CLOSED))
-LINE, SEARCH = (tl.constexpr(len(dataclasses.fields(kind))) for kind in (Line, Search))
+UNSEEN, OPEN, CLOSED = (
+    tl.constexpr(float(stage)) for stage in (search_state.UNSEEN, search_state.OPEN, search_state.CLOSED)
+)
+LINE, SEARCH = tl.constexpr(len(search_state.LINE_FIELD)), tl.constexpr(len(search_state.FIELD))
 
 
 def line_search_step(
-    logits, rows, label, x, candidates, lines, state, next, closest, allowance, tol, bisection, probes, patience
+    logits,
+    rows,
+    label,
+    x,
+    candidates,
+    lines,
+    state,
+    next,
+    closest,
+    rounding_tolerance,
+    tol,
+    bisection,
+    probes,
+    max_iterations,
 ):
-    _check(logits, rows, label, x, candidates, lines, state, next, closest)
     active, (ensemble, points, dim) = rows.shape[0], candidates.shape
     classes = 0 if logits is None else logits.shape[1]
     launch(
@@ -40,10 +47,10 @@ def line_search_step(
         ensemble,
         dim,
         classes,
-        allowance,
+        rounding_tolerance,
         tol,
         probes,
-        patience,
+        max_iterations,
         BISECTION=bisection,
         LINES=triton.next_power_of_2(max(ensemble, 1)),
         CLASSES=class_block(max(classes, 1)),
@@ -51,33 +58,13 @@ def line_search_step(
     )
 
 
-def _check(logits, rows, label, x, candidates, lines, state, next, closest):
-    """A wrong shape would read or write other memory."""
-
-    def look(name, value, shape, *dtypes):
-        if not check.tensor(name, value, shape, dtypes=dtypes, device=x.device).is_contiguous():
-            raise ValueError(f"{name}: expected a contiguous tensor, got one with strides {value.stride()}")
-
-    look("x", x, ("B", "D"), *check.REAL)
-    look("candidates", candidates, ("A", *x.shape), x.dtype)
-    look("rows", rows, ("M",), torch.int64)
-    (points, dim), (active,), double = x.shape, rows.shape, torch.float64
-    if logits is not None:
-        check.tensor("logits", logits, (active, "C"), dtypes=check.REAL + check.HALF, device=x.device)
-    look("label", label, (points,), torch.int64)
-    look("lines", lines, (points, candidates.shape[0], LINE.value), double)
-    look("state", state, (points, SEARCH.value), double)
-    look("next", next, (active, dim), x.dtype)
-    look("closest", closest, (points, dim), x.dtype)
-
-
 @triton.jit
-def smaller(a, b):
+def min_of(a, b):
     return tl.where(b < a, b, a)
 
 
 @triton.jit
-def larger(a, b):
+def max_of(a, b):
     return tl.where(a < b, b, a)
 
 
@@ -96,16 +83,16 @@ def opened(here, place, gap, stage, a, gap_a, b, gap_b):
 
 
 @triton.jit
-def inside(a, gap_a, b, gap_b, c, gap_c, looks, tol, patience, BISECTION: tl.constexpr):
+def inside(a, gap_a, b, gap_b, c, gap_c, iterations, tol, max_iterations, BISECTION: tl.constexpr):
     """The next place inside a bracket: the secant first, then Chandrupatla's choice."""
     margin = 0.99 * tol / tl.abs(b - a)
     xi, phi = (a - b) / (c - b), (gap_a - gap_b) / (gap_c - gap_b)
     quadratic = gap_a / (gap_b - gap_a) * (gap_c / (gap_b - gap_c)) + (c - a) / (b - a) * (
         gap_a / (gap_c - gap_a)) * (gap_b / (gap_c - gap_b))  # fmt: skip
     sound = finite(gap_c) & (1.0 - tl.sqrt(1.0 - xi) < phi) & (phi < tl.sqrt(xi))
-    t = tl.where(looks == 0.0, gap_a / (gap_a - gap_b), tl.where(sound, quadratic, 0.5))
-    t = tl.where((margin < 0.5) & (t == t), larger(margin, smaller(t, 1.0 - margin)), 0.5)
-    trusted = (looks < patience) & finite(gap_a) & finite(gap_b) & (not BISECTION)
+    t = tl.where(iterations == 0.0, gap_a / (gap_a - gap_b), tl.where(sound, quadratic, 0.5))
+    t = tl.where((margin < 0.5) & (t == t), max_of(margin, min_of(t, 1.0 - margin)), 0.5)
+    trusted = (iterations < max_iterations) & finite(gap_a) & finite(gap_b) & (not BISECTION)
     t = tl.where(trusted, t, 0.5)
     place = a + t * (b - a)
     return tl.where((place == a) | (place == b), a + 0.5 * (b - a), place)
@@ -119,7 +106,7 @@ def write_along(out, x, far_end, step, dim, BLOCK: tl.constexpr):
         i = first + tl.arange(0, BLOCK)
         start = tl.load(x + i, mask=i < dim, other=0)
         end = tl.load(far_end + i, mask=i < dim, other=0)
-        between = larger(smaller(start, end), smaller(start + t * (end - start), larger(start, end)))
+        between = max_of(min_of(start, end), min_of(start + t * (end - start), max_of(start, end)))
         tl.store(out + i, tl.where(t == 1.0, end, between), mask=i < dim)
 
 
@@ -135,7 +122,7 @@ def line_search_step_kernel(
     next,        # [active, dim]
     closest,     # [points, dim]
     points, ensemble, dim, classes,
-    allowance: tl.float64, tol: tl.float64, probes: tl.int64, patience: tl.int64,
+    rounding_tolerance: tl.float64, tol: tl.float64, probes: tl.int64, max_iterations: tl.int64,
     BISECTION: tl.constexpr, LINES: tl.constexpr, CLASSES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     m = tl.program_id(0).to(tl.int64)
@@ -151,27 +138,27 @@ def line_search_step_kernel(
     a, gap_a = tl.load(lines + 2, mask=there, other=0.0), tl.load(lines + 3, mask=there, other=1.0)
     b, gap_b = tl.load(lines + 4, mask=there, other=1.0), tl.load(lines + 5, mask=there, other=1.0)
     c, gap_c = tl.load(lines + 6, mask=there, other=1.0), tl.load(lines + 7, mask=there, other=1.0)
-    looks, probe = tl.load(lines + 8, mask=there, other=0.0), tl.load(lines + 9, mask=there, other=0.0)
+    iterations, probe = tl.load(lines + 8, mask=there, other=0.0), tl.load(lines + 9, mask=there, other=0.0)
     stage = tl.load(lines + 10, mask=there, other=2.0)
     tl.debug_barrier()  # every warp has read the state before one of them writes it
 
     parts = probes.to(tl.float64) + 1.0
     if logits is None:
         a, gap_a = tl.where(there, 0.0, a), tl.where(there, gap_x, gap_a)
-        told = (probes == 0) & (gap_end == gap_end)
-        stage = tl.where(there & finite(length) & ~told, UNSEEN, CLOSED)
-        across = there & finite(length) & told & (gap_end < 0.0)
+        end_known = (probes == 0) & (gap_end == gap_end)
+        stage = tl.where(there & finite(length) & ~end_known, UNSEEN, CLOSED)
+        across = there & finite(length) & end_known & (gap_end < 0.0)
         stage, a, gap_a, b, gap_b = opened(across, 1.0, gap_end, stage, a, gap_a, b, gap_b)
         going = True
     else:
         going = line >= 0.0
-        gap = gap_of(logits + m * classes, classes, tl.load(label + p), allowance, CLASSES)
+        gap = gap_of(logits + m * classes, classes, tl.load(label + p), rounding_tolerance, CLASSES)
         seen = there & (i.to(tl.float64) == line)
         evaluations = tl.where(going, evaluations + 1.0, evaluations)
         crossed = tl.zeros_like(a) + gap < 0.0
         was_open = seen & (stage == OPEN)
         same = crossed == (gap_a < 0.0)
-        looks = tl.where(was_open, looks + 1.0, looks)
+        iterations = tl.where(was_open, iterations + 1.0, iterations)
         c, gap_c = tl.where(was_open, tl.where(same, a, b), c), tl.where(was_open, tl.where(same, gap_a, gap_b), gap_c)
         b, gap_b = tl.where(was_open & ~same, a, b), tl.where(was_open & ~same, gap_a, gap_b)
         stage, a, gap_a, b, gap_b = opened(seen & ~was_open & crossed, step, gap, stage, a, gap_a, b, gap_b)
@@ -186,30 +173,30 @@ def line_search_step_kernel(
     while going:
         width = tl.abs(b - a)
         crossed_end, other_end = tl.where(gap_a < 0.0, a, b), tl.where(gap_a < 0.0, b, a)
-        # nearer than the radius by less than the tolerance is not worth a look; a closed bracket needs none
+        # a gain over the radius below the tolerance is not worth an evaluation; a bracket down to it needs none
         drop = (stage == OPEN) & (width > tol) & (other_end >= radius / length - tol)
         stage = tl.where(drop, CLOSED, stage)
-        bound = smaller(radius, tl.min(tl.where(stage == OPEN, crossed_end * length, float("inf")), 0))
+        bound = min_of(radius, tl.min(tl.where(stage == OPEN, crossed_end * length, float("inf")), 0))
         t = gap_a / (gap_a - gap_b)
-        promise = tl.where(width <= tol, -1.0, length * (a + tl.where(finite(t), t, 0.5) * (b - a)))
-        promise = tl.where(stage == OPEN, promise, float("inf"))
-        open = tl.min(tl.where((stage == OPEN) & (promise == tl.min(promise, 0)), i, LINES), 0)
+        estimate = tl.where(width <= tol, -1.0, length * (a + tl.where(finite(t), t, 0.5) * (b - a)))
+        estimate = tl.where(stage == OPEN, estimate, float("inf"))
+        open = tl.min(tl.where((stage == OPEN) & (estimate == tl.min(estimate, 0)), i, LINES), 0)
         shortest = tl.where(stage == UNSEEN, length, float("inf"))
         unseen = tl.min(tl.where((stage == UNSEEN) & (shortest == tl.min(shortest, 0)), i, LINES), 0)
-        looks_ahead, looks_inside = unseen < LINES, (unseen == LINES) & (open < LINES)
-        at = tl.where(looks_ahead, unseen, open)
+        goes_outward, refines_open = unseen < LINES, (unseen == LINES) & (open < LINES)
+        at = tl.where(goes_outward, unseen, open)
         mine = i == at
         number = tl.where(at < LINES, at, -1).to(tl.float64)
         this_length, this_end, this_probe = pick(length, mine), pick(gap_end, mine), pick(probe, mine)
         this_a, this_b, this_width = pick(a, mine), pick(b, mine), pick(width, mine)
         this_crossed = pick(crossed_end, mine)
 
-        end = smaller(bound / this_length - tol, 1.0)
+        end = min_of(bound / this_length - tol, 1.0)
         place = (this_probe + 1.0) / parts
         place = tl.where((this_probe < parts - 1.0) & (place < end), place, end)
         known = (place == 1.0) & (this_end == this_end)
-        looks_on = looks_ahead & (end > this_a) & ~known
-        finds = looks_ahead & (end > this_a) & known & (this_end < 0.0)
+        evaluates_outward = goes_outward & (end > this_a) & ~known
+        finds = goes_outward & (end > this_a) & known & (this_end < 0.0)
 
         within = radius / this_length - tol
         refined = inside(
@@ -219,22 +206,22 @@ def line_search_step_kernel(
             pick(gap_b, mine),
             pick(c, mine),
             pick(gap_c, mine),
-            pick(looks, mine),
+            pick(iterations, mine),
             tol,
-            patience,
+            max_iterations,
             BISECTION,
         )
         refined = tl.where(within < this_crossed, within, refined)
         # a place equal to an end means that no number lies between the two
-        refines = looks_inside & (this_width > tol) & (refined != this_a) & (refined != this_b)
-        ends = looks_inside & ~refines & (this_crossed * this_length < radius)
+        refines = refines_open & (this_width > tol) & (refined != this_a) & (refined != this_b)
+        ends = refines_open & ~refines & (this_crossed * this_length < radius)
 
-        step = tl.where(looks_on, place, tl.where(looks_inside, refined, step))
-        line = tl.where(looks_ahead & ~looks_on, line, number)
+        step = tl.where(evaluates_outward, place, tl.where(refines_open, refined, step))
+        line = tl.where(goes_outward & ~evaluates_outward, line, number)
         best_step, best_line = tl.where(ends, this_crossed, best_step), tl.where(ends, number, best_line)
         radius = tl.where(ends, this_crossed * this_length, radius)
         nearer = nearer | ends
-        going = (looks_ahead & ~looks_on) | (looks_inside & ~refines)
+        going = (goes_outward & ~evaluates_outward) | (refines_open & ~refines)
         stage = tl.where(mine & going, CLOSED, stage)
         stage, a, gap_a, b, gap_b = opened(mine & finds, 1.0, gap_end, stage, a, gap_a, b, gap_b)
 
@@ -256,6 +243,6 @@ def line_search_step_kernel(
     tl.store(lines + 5, gap_b, mask=there)
     tl.store(lines + 6, c, mask=there)
     tl.store(lines + 7, gap_c, mask=there)
-    tl.store(lines + 8, looks, mask=there)
+    tl.store(lines + 8, iterations, mask=there)
     tl.store(lines + 9, probe, mask=there)
     tl.store(lines + 10, stage, mask=there)

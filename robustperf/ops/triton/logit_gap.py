@@ -6,7 +6,7 @@ from robustperf.ops.triton.elementary import finite, widened
 from robustperf.ops.triton.launch import launch
 
 
-def logit_gap(logits, label, allowance):
+def logit_gap(logits, label, rounding_tolerance):
     rows, classes = logits.shape
     gap = torch.empty(rows, dtype=torch.float64, device=logits.device)
     launch(
@@ -17,7 +17,7 @@ def logit_gap(logits, label, allowance):
         label.contiguous(),
         gap,
         classes,
-        allowance,
+        rounding_tolerance,
         BLOCK=class_block(classes),
         num_warps=1,
     )
@@ -25,13 +25,13 @@ def logit_gap(logits, label, allowance):
 
 
 def class_block(classes):
-    """How many classes a program looks at together."""
+    """How many classes a program reads at a time."""
     return min(triton.next_power_of_2(classes), 512)
 
 
 @triton.jit
-def gap_of(logits, classes, label, allowance, BLOCK: tl.constexpr):
-    """z_label - max of the others + allowance * the largest |z|, in float64; NaN for a label that there is not."""
+def gap_of(logits, classes, label, rounding_tolerance, BLOCK: tl.constexpr):
+    """z_label - max of the others + rounding_tolerance * the largest |z|, in float64; NaN for a label out of range."""
     other = tl.full((BLOCK,), float("-inf"), tl.float64)
     scale = tl.zeros((BLOCK,), tl.float64)
     for first in range(0, classes, BLOCK):
@@ -44,7 +44,7 @@ def gap_of(logits, classes, label, allowance, BLOCK: tl.constexpr):
     top = tl.max(tl.where(other != other, float("-inf"), other), 0)
     valid = (label >= 0) & (label < classes)
     at_label = widened(tl.load(logits + label, mask=valid, other=float("nan"))).to(tl.float64)
-    gap = (at_label - top) + allowance * tl.max(scale, 0)
+    gap = (at_label - top) + rounding_tolerance * tl.max(scale, 0)
     return tl.where(missing, float("nan"), gap)
 
 
@@ -53,7 +53,7 @@ def logit_gap_kernel(
     logits,  # [rows, classes]
     label,   # [rows] int64
     gap,     # [rows] float64
-    classes, allowance: tl.float64, BLOCK: tl.constexpr,
+    classes, rounding_tolerance: tl.float64, BLOCK: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0).to(tl.int64)
-    tl.store(gap + row, gap_of(logits + row * classes, classes, tl.load(label + row), allowance, BLOCK))
+    tl.store(gap + row, gap_of(logits + row * classes, classes, tl.load(label + row), rounding_tolerance, BLOCK))

@@ -15,7 +15,7 @@ TILE = 1024  # values
 
 
 class Segment(NamedTuple):
-    """Steps that run tile by tile. A head before them looks at several pixels of the image that comes in."""
+    """Steps that run tile by tile. A head before them reads several pixels of the input for each of its own."""
 
     head: tuple  # (AFFINE, outside, where delta has each parameter or -1) or (BLUR, radius, axis) or empty
     begin: int  # of the head's delta
@@ -24,8 +24,8 @@ class Segment(NamedTuple):
     channels_out: int
 
 
-def segments_of(codes, parameters, channels, whole_begins=False):
-    """The program cut where a step looks at several pixels; `whole_begins`: also where one looks at the whole image."""
+def segments_of(codes, parameters, channels, statistics_begin=False):
+    """The program, cut where a step reads several pixels; `statistics_begin`: and where it needs image statistics."""
     segments, head, begin, steps, first = [], (), 0, [], channels
 
     def cut():
@@ -43,7 +43,7 @@ def segments_of(codes, parameters, channels, whole_begins=False):
                 cut()
                 head, begin, steps, first = each, step.offset, [], channels
             continue
-        if whole_begins and looks_at_whole(transform, settings[0]):
+        if statistics_begin and needs_image_statistics(transform, settings[0]):
             cut()
             head, begin, steps, first = (), 0, [], channels
         steps += [transform, channels, step.offset, *settings]
@@ -52,7 +52,7 @@ def segments_of(codes, parameters, channels, whole_begins=False):
     return segments
 
 
-def looks_at_whole(transform, setting):
+def needs_image_statistics(transform, setting):
     return transform in (Transform.CONTRAST, Transform.FOG) or (
         transform == Transform.BACKGROUND and setting == Source.CORNER
     )
@@ -80,7 +80,7 @@ def run_segment(segment, image, delta, out=None):
     if out is None:
         out = image.new_empty(draws, batch, segment.channels_out, height, width)
     constants = constants_of(segment, height * width)
-    parts = 1 if any(constants["LOOKS"]) else triton.cdiv(height * width, constants["BLOCK"])
+    parts = 1 if any(constants["STATISTICS"]) else triton.cdiv(height * width, constants["BLOCK"])
     images = image.numel() // (channels * height * width)
     launch(
         nuisance_kernel,
@@ -104,7 +104,7 @@ def constants_of(segment, pixels):
     """What a segment's kernels are compiled for."""
     steps, channel_block = segment.steps, triton.next_power_of_2(max(segment.channels, segment.channels_out))
     return {"HEAD": segment.head, "STEPS": steps, "COUNT": len(steps) // 7, "FIRST": segment.channels,
-            "LOOKS": tuple(looks_at_whole(steps[s], steps[s + 3]) for s in range(0, len(steps), 7)),
+            "STATISTICS": tuple(needs_image_statistics(steps[s], steps[s + 3]) for s in range(0, len(steps), 7)),
             "LAST": segment.channels_out, "CHANNELS": channel_block,
             "BLOCK": min(triton.next_power_of_2(pixels), max(TILE // channel_block, 16))}  # fmt: skip
 
@@ -118,7 +118,7 @@ def parameter(delta, place: tl.constexpr):
 
 @triton.jit
 def warp_of(delta, height, width, HEAD: tl.constexpr):
-    """The way back of an affine step: xx, xy, yx, yy, mid_x, mid_y, centre_x, centre_y of csrc/core/affine.hpp, then
+    """The inverse map of an affine step: xx, xy, yx, yy, mid_x, mid_y, centre_x, centre_y of csrc/core/affine.hpp, then
     cosine, sine, zoom and the tangents of the shears; [1, 1] float64."""
     angle, zoom = parameter(delta, HEAD[2]) * DEGREE, 1.0 + parameter(delta, HEAD[5])
     cosine, sine = tl.cos(angle), tl.sin(angle)
@@ -135,8 +135,8 @@ def warp_of(delta, height, width, HEAD: tl.constexpr):
 
 @triton.jit
 def placed(along_x, along_y, mid_x, mid_y, centre, i, size, width, outside: tl.constexpr, T: tl.constexpr):
-    """Where the pixels come from on one axis, for T's rounding: the pixel before, how far behind it, and whether that
-    follows delta (not where it is held at a bound)."""
+    """Where the pixels come from on one axis, for T's rounding: the pixel before, the distance from it, and whether
+    that depends on delta (not where it is clamped to a bound)."""
     start = (centre - along_x * mid_x - along_y * mid_y) + along_y * (i // width).to(tl.float64)
     at = start.to(T) + along_x.to(T) * (i % width).to(T)
     low, high = (0.0, size - 1.0) if outside == BORDER else (-1.0, size * 1.0)
@@ -188,25 +188,25 @@ def taken(source, delta, i, height, width, channels: tl.constexpr, HEAD: tl.cons
         sigma = tl.load(delta).to(tl.float64)
         size, stride = (width, 1) if HEAD[2] == COLUMNS else (height, width)
         at = i % width if HEAD[2] == COLUMNS else i // width
-        whole = blur_weight(0, sigma)
+        weight_sum = blur_weight(0, sigma)
         for j in range(1, HEAD[1] + 1):
-            whole += 2.0 * blur_weight(j, sigma)
-        v = (1.0 / whole).to(T) * tl.load(plane + i, mask=there, other=0.0)
+            weight_sum += 2.0 * blur_weight(j, sigma)
+        v = (1.0 / weight_sum).to(T) * tl.load(plane + i, mask=there, other=0.0)
         for j in range(1, HEAD[1] + 1):
             before = tl.load(plane + i + (mirrored(at - j, size) - at) * stride, mask=there, other=0.0)
             behind = tl.load(plane + i + (mirrored(at + j, size) - at) * stride, mask=there, other=0.0)
-            v += (blur_weight(j, sigma) / whole).to(T) * (before + behind)
+            v += (blur_weight(j, sigma) / weight_sum).to(T) * (before + behind)
     return v
 
 
 @triton.jit
-def stepped(v, wholes, delta, i, pixels, height, width, s: tl.constexpr, STEPS: tl.constexpr):
-    """A tile after step s; `wholes` [CHANNELS, 32]: what each step has to know of the whole image."""
+def stepped(v, statistics, delta, i, pixels, height, width, s: tl.constexpr, STEPS: tl.constexpr):
+    """A tile after step s; `statistics` [CHANNELS, 32]: those that each step needs."""
     column = tl.arange(0, 32)[None, :]
-    whole = tl.sum(tl.where(column == s, wholes, 0.0), 1)[:, None]
+    statistic = tl.sum(tl.where(column == s, statistics, 0.0), 1)[:, None]
     return transformed(
         v,
-        whole,
+        statistic,
         delta + STEPS[7 * s + 2],
         i,
         pixels,
@@ -222,10 +222,10 @@ def stepped(v, wholes, delta, i, pixels, height, width, s: tl.constexpr, STEPS: 
 
 
 @triton.jit
-def whole_of(s: tl.constexpr, wholes, source, delta, begin, height, width, HEAD: tl.constexpr, STEPS: tl.constexpr,
-             FIRST: tl.constexpr, CHANNELS: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
-    """What step s has to know of the whole image that comes to it, [CHANNELS, 1]: the mean grey, the greatest value or
-    the corner's colour."""
+def statistic_of(s: tl.constexpr, statistics, source, delta, begin, height, width, HEAD: tl.constexpr,
+                 STEPS: tl.constexpr, FIRST: tl.constexpr, CHANNELS: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
+    """The statistic that step s needs of its input image, [CHANNELS, 1]: the mean grey, the maximum or the corner's
+    colour."""
     kind: tl.constexpr = STEPS[7 * s]
     channels: tl.constexpr = STEPS[7 * s + 1]
     pixels = height * width
@@ -235,7 +235,7 @@ def whole_of(s: tl.constexpr, wholes, source, delta, begin, height, width, HEAD:
         i = first + lane
         v = taken(source, delta + begin, i, height, width, FIRST, HEAD, CHANNELS)
         for before in tl.static_range(s):
-            v = stepped(v, wholes, delta, i, pixels, height, width, before, STEPS)
+            v = stepped(v, statistics, delta, i, pixels, height, width, before, STEPS)
         if kind == CONTRAST:
             seen += tl.where(i < pixels, grey_of(v, channels), 0.0).to(tl.float64)
         elif kind == FOG:
@@ -243,10 +243,10 @@ def whole_of(s: tl.constexpr, wholes, source, delta, begin, height, width, HEAD:
         else:
             seen = tl.where(i == 0, v.to(tl.float64), seen)
     if kind == FOG:
-        whole = tl.max(tl.max(seen, 1), 0) + tl.zeros((CHANNELS, 1), tl.float64)
+        statistic = tl.max(tl.max(seen, 1), 0) + tl.zeros((CHANNELS, 1), tl.float64)
     else:
-        whole = tl.sum(seen, 1)[:, None] / (pixels if kind == CONTRAST else 1)
-    return whole.to(source.dtype.element_ty)
+        statistic = tl.sum(seen, 1)[:, None] / (pixels if kind == CONTRAST else 1)
+    return statistic.to(source.dtype.element_ty)
 
 
 @triton.jit
@@ -256,7 +256,7 @@ def nuisance_kernel(
     out,     # [draws, batch, channels, height, width]
     images,  # batch, or draws * batch where each draw has its own
     dim, height, width, parts, begin,  # parts of an image; begin of the head's delta
-    HEAD: tl.constexpr, STEPS: tl.constexpr, LOOKS: tl.constexpr, COUNT: tl.constexpr,
+    HEAD: tl.constexpr, STEPS: tl.constexpr, STATISTICS: tl.constexpr, COUNT: tl.constexpr,
     FIRST: tl.constexpr, LAST: tl.constexpr,  # channels that come in and go out
     CHANNELS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
@@ -267,14 +267,14 @@ def nuisance_kernel(
     out += row * LAST * pixels
     delta += row * dim
     ch, lane = tl.arange(0, CHANNELS)[:, None], tl.arange(0, BLOCK)[None, :]
-    wholes = tl.zeros((CHANNELS, 32), T)
+    statistics = tl.zeros((CHANNELS, 32), T)
     for s in tl.static_range(COUNT):
-        if LOOKS[s]:
-            whole = whole_of(s, wholes, source, delta, begin, height, width, HEAD, STEPS, FIRST, CHANNELS, BLOCK)
-            wholes = tl.where(tl.arange(0, 32)[None, :] == s, whole, wholes)
+        if STATISTICS[s]:
+            this = statistic_of(s, statistics, source, delta, begin, height, width, HEAD, STEPS, FIRST, CHANNELS, BLOCK)
+            statistics = tl.where(tl.arange(0, 32)[None, :] == s, this, statistics)
     for first in range(part * BLOCK, tl.where(parts == 1, pixels, tl.minimum(part * BLOCK + BLOCK, pixels)), BLOCK):
         i = first + lane
         v = taken(source, delta + begin, i, height, width, FIRST, HEAD, CHANNELS)
         for s in tl.static_range(COUNT):
-            v = stepped(v, wholes, delta, i, pixels, height, width, s, STEPS)
+            v = stepped(v, statistics, delta, i, pixels, height, width, s, STEPS)
         tl.store(out + ch * pixels + i, v, mask=(ch < LAST) & (i < pixels))

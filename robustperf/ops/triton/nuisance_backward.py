@@ -13,10 +13,10 @@ from robustperf.ops.triton.nuisance import (
     placed,
     run_segment,
     segments_of,
+    statistic_of,
     stepped,
     taken,
     warp_of,
-    whole_of,
 )
 from robustperf.ops.triton.transforms import (
     ADD,
@@ -34,9 +34,9 @@ from robustperf.ops.triton.transforms_backward import transformed_backward
 
 
 def nuisance_backward(grad, x, delta, codes, parameters):
-    """Sums over pixels are added up in one order; those that several pixels of a warp, or of fog, send to one place are
-    added as they come."""
-    segments = segments_of(codes, parameters, x.shape[1], whole_begins=True)
+    """Sums over pixels have a fixed order. Where several pixels add to one place, in a warp or in fog's lattices, the
+    order is arbitrary."""
+    segments = segments_of(codes, parameters, x.shape[1], statistics_begin=True)
     delta, images = delta.contiguous(), [x.contiguous()]
     for segment in segments[:-1]:
         images.append(run_segment(segment, images[-1], delta))
@@ -54,17 +54,17 @@ def segment_backward(segment, image, delta, grad, grad_delta):
     sizes = (images, dim, height, width, segment.begin)
     constants = constants_of(segment, height * width)
     if segment.steps:
-        behind = grad.new_empty(shape)
-        launch(nuisance_backward_kernel, rows, image, image, delta, grad, behind, grad_delta, *sizes, **constants)
-        grad = behind
+        grad_head = grad.new_empty(shape)
+        launch(nuisance_backward_kernel, rows, image, image, delta, grad, grad_head, grad_delta, *sizes, **constants)
+        grad = grad_head
     if not segment.head:
         return grad
     constants = {name: constants[name] for name in ("HEAD", "FIRST", "CHANNELS", "BLOCK")}
     warps = segment.head[0] == Transform.AFFINE
     kernel = nuisance_backward_affine_kernel if warps else nuisance_backward_blur_kernel
-    behind = grad.new_zeros(shape) if warps else grad.new_empty(shape)
-    launch(kernel, rows, image, image, delta, grad, behind, grad_delta, *sizes, **constants)
-    return behind
+    grad_head = grad.new_zeros(shape) if warps else grad.new_empty(shape)
+    launch(kernel, rows, image, image, delta, grad, grad_head, grad_delta, *sizes, **constants)
+    return grad_head
 
 
 @triton.jit
@@ -77,10 +77,10 @@ def nuisance_backward_kernel(
     source,   # [images, channels, height, width] float32 or float64
     delta,    # [draws, batch, dim]
     grad,     # [draws, batch, channels, height, width], of the result
-    behind,   # the same of what the segment's head makes of the source
+    grad_head,  # the same of the head's output
     d_delta,  # [draws, batch, dim], added to
     images, dim, height, width, begin,
-    HEAD: tl.constexpr, STEPS: tl.constexpr, LOOKS: tl.constexpr, COUNT: tl.constexpr,
+    HEAD: tl.constexpr, STEPS: tl.constexpr, STATISTICS: tl.constexpr, COUNT: tl.constexpr,
     FIRST: tl.constexpr, LAST: tl.constexpr, CHANNELS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     T: tl.constexpr = delta.dtype.element_ty
@@ -89,16 +89,18 @@ def nuisance_backward_kernel(
     pixels = height * width
     source += row % images * FIRST * pixels
     grad += row * LAST * pixels
-    behind += row * FIRST * pixels
+    grad_head += row * FIRST * pixels
     delta += row * dim
     d_delta += row * dim
     ch, lane = tl.arange(0, CHANNELS)[:, None], tl.arange(0, BLOCK)[None, :]
     step = tl.arange(0, 32)[None, :]
-    wholes = tl.zeros((CHANNELS, 32), T)
-    if LOOKS[0]:
-        whole = whole_of(0, wholes, source, delta, begin, height, width, HEAD, STEPS, FIRST, CHANNELS, BLOCK)
-        wholes = tl.where(step == 0, whole, wholes)
-    sums, d_whole = tl.zeros((CHANNELS, 32), tl.float64), tl.zeros((CHANNELS, BLOCK), tl.float64)
+    statistics = tl.zeros((CHANNELS, 32), T)
+    if STATISTICS[0]:
+        first_one = statistic_of(
+            0, statistics, source, delta, begin, height, width, HEAD, STEPS, FIRST, CHANNELS, BLOCK
+        )
+        statistics = tl.where(step == 0, first_one, statistics)
+    sums, d_statistic = tl.zeros((CHANNELS, 32), tl.float64), tl.zeros((CHANNELS, BLOCK), tl.float64)
     place = tl.full((CHANNELS, BLOCK), 2147483647, tl.int32)  # of the greatest value
     for first in range(0, pixels, BLOCK):
         i = first + lane
@@ -106,12 +108,12 @@ def nuisance_backward_kernel(
         for s in tl.static_range(COUNT - 1, -1, -1):
             v = taken(source, delta + begin, i, height, width, FIRST, HEAD, CHANNELS)
             for before in tl.static_range(s):
-                v = stepped(v, wholes, delta, i, pixels, height, width, before, STEPS)
-            whole = tl.sum(tl.where(step == s, wholes, 0.0), 1)[:, None]
+                v = stepped(v, statistics, delta, i, pixels, height, width, before, STEPS)
+            statistic = tl.sum(tl.where(step == s, statistics, 0.0), 1)[:, None]
             g, d, d_this = transformed_backward(
                 v,
                 g,
-                whole,
+                statistic,
                 delta + STEPS[7 * s + 2],
                 d_delta + STEPS[7 * s + 2],
                 i,
@@ -129,26 +131,26 @@ def nuisance_backward_kernel(
             d = tl.where(there, d, 0.0).to(tl.float64)
             sums += tl.where(step == s, tl.sum(d, 1)[:, None], 0.0)
             if s == 0:
-                d_whole += tl.where(there, d_this, 0.0).to(tl.float64)
+                d_statistic += tl.where(there, d_this, 0.0).to(tl.float64)
                 if KIND == FOG:
-                    place = tl.minimum(place, tl.where(there & (v == whole), ch * pixels + i, 2147483647))
-        tl.store(behind + ch * pixels + i, g, mask=(ch < FIRST) & (i < pixels))
-    if LOOKS[0]:
+                    place = tl.minimum(place, tl.where(there & (v == statistic), ch * pixels + i, 2147483647))
+        tl.store(grad_head + ch * pixels + i, g, mask=(ch < FIRST) & (i < pixels))
+    if STATISTICS[0]:
         tl.debug_barrier()
         at = tl.min(tl.min(place, 1), 0)
-        back = tl.sum(d_whole, 1)[:, None]
+        back = tl.sum(d_statistic, 1)[:, None]
         for first in range(0, pixels, BLOCK):
             i = first + lane
             there = (ch < FIRST) & (i < pixels)
             if KIND == CONTRAST:
-                share = of_channels(back, RED, GREEN, BLUE) if FIRST == 3 else back * 0.0 + 1.0
-                more = share * total(d_whole) / pixels + i * 0.0
+                fraction = of_channels(back, RED, GREEN, BLUE) if FIRST == 3 else back * 0.0 + 1.0
+                more = fraction * total(d_statistic) / pixels + i * 0.0
             elif KIND == FOG:
-                more = tl.where(ch * pixels + i == at, total(d_whole), 0.0)
+                more = tl.where(ch * pixels + i == at, total(d_statistic), 0.0)
             else:
                 more = tl.where(i == 0, back, 0.0)
-            g = tl.load(behind + ch * pixels + i, mask=there, other=0.0)
-            tl.store(behind + ch * pixels + i, g + more.to(T), mask=there)
+            g = tl.load(grad_head + ch * pixels + i, mask=there, other=0.0)
+            tl.store(grad_head + ch * pixels + i, g + more.to(T), mask=there)
     for s in tl.static_range(COUNT):
         own = tl.sum(tl.where(step == s, sums, 0.0), 1)
         if STEPS[7 * s] == BACKGROUND:
@@ -174,7 +176,7 @@ def send_to(plane, y, x, height, width, there, value):
 
 @triton.jit
 def nuisance_backward_affine_kernel(
-    source, delta, grad, behind, d_delta,  # as above; `behind` is zeros
+    source, delta, grad, grad_head, d_delta,  # as above; `grad_head` is zeros
     images, dim, height, width, begin,
     HEAD: tl.constexpr, FIRST: tl.constexpr, CHANNELS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
@@ -185,7 +187,7 @@ def nuisance_backward_affine_kernel(
     delta += row * dim + begin
     d_delta += row * dim + begin
     from_plane = source + row % images * FIRST * pixels + ch * pixels
-    g_plane, to_plane = grad + row * FIRST * pixels + ch * pixels, behind + row * FIRST * pixels + ch * pixels
+    g_plane, to_plane = grad + row * FIRST * pixels + ch * pixels, grad_head + row * FIRST * pixels + ch * pixels
     xx, xy, yx, yy, mid_x, mid_y, centre_x, centre_y, cosine, sine, zoom, shear_x, shear_y = warp_of(
         delta, height, width, HEAD)  # fmt: skip
     # sums over the pixels of the gradients in the place (u, v), alone and times the pixel's x and y
@@ -230,7 +232,7 @@ def tap(plane, at, place, size, stride, i, there):
 
 @triton.jit
 def nuisance_backward_blur_kernel(
-    source, delta, grad, behind, d_delta,  # as above
+    source, delta, grad, grad_head, d_delta,  # as above
     images, dim, height, width, begin,
     HEAD: tl.constexpr, FIRST: tl.constexpr, CHANNELS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
@@ -239,12 +241,12 @@ def nuisance_backward_blur_kernel(
     pixels = height * width
     ch, lane = tl.arange(0, CHANNELS)[:, None], tl.arange(0, BLOCK)[None, :]
     from_plane = source + row % images * FIRST * pixels + ch * pixels
-    g_plane, to_plane = grad + row * FIRST * pixels + ch * pixels, behind + row * FIRST * pixels + ch * pixels
+    g_plane, to_plane = grad + row * FIRST * pixels + ch * pixels, grad_head + row * FIRST * pixels + ch * pixels
     sigma = tl.load(delta + row * dim + begin).to(tl.float64)
     cube = tl.where(sigma > 0.0, sigma * sigma * sigma, 1.0)
-    whole, steep = blur_weight(0, sigma), 0.0 * sigma  # the sum of the weights and its slope in sigma
+    weight_sum, steep = blur_weight(0, sigma), 0.0 * sigma  # the sum of the weights and its slope in sigma
     for j in range(1, HEAD[1] + 1):
-        whole += 2.0 * blur_weight(j, sigma)
+        weight_sum += 2.0 * blur_weight(j, sigma)
         steep += 2.0 * blur_weight(j, sigma) * j * j / cube
     sums = tl.zeros((CHANNELS, BLOCK), tl.float64)
     for first in range(0, pixels, BLOCK):
@@ -253,17 +255,17 @@ def nuisance_backward_blur_kernel(
         size, stride = (width, 1) if HEAD[2] == COLUMNS else (height, width)
         at = i % width if HEAD[2] == COLUMNS else i // width
         g, v = tl.load(g_plane + i, mask=there, other=0.0), tl.load(from_plane + i, mask=there, other=0.0)
-        back = (1.0 / whole).to(T) * g
-        sums -= (g * v).to(tl.float64) * steep / (whole * whole)
+        back = (1.0 / weight_sum).to(T) * g
+        sums -= (g * v).to(tl.float64) * steep / (weight_sum * weight_sum)
         for j in range(1, HEAD[1] + 1):
             weight = blur_weight(j, sigma)
-            slope = (weight * j * j / cube - weight * steep / whole) / whole
+            slope = (weight * j * j / cube - weight * steep / weight_sum) / weight_sum
             last = 2 * (size - 1)
             # where this pixel was a neighbour, as it stands and mirrored at either edge
             sent = tap(g_plane, at, at - j, size, stride, i, there) + tap(g_plane, at, at + j, size, stride, i, there)
             sent += tap(g_plane, at, j - at, size, stride, i, there & (at > 0))
             sent += tap(g_plane, at, last - at - j, size, stride, i, there & (at < size - 1))
-            back += (weight / whole).to(T) * sent
+            back += (weight / weight_sum).to(T) * sent
             near, far = tl.abs(at - j), at + j
             far = tl.where(far >= size, last - far, far)
             taps = tap(from_plane, at, near, size, stride, i, there) + tap(from_plane, at, far, size, stride, i, there)

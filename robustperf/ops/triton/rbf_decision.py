@@ -1,7 +1,7 @@
 import triton
 import triton.language as tl
 
-from robustperf.ops.native.rbf_decision import Way, decided, plain_add, plain_times
+from robustperf.ops import rbf_blocks
 from robustperf.ops.triton.launch import launch
 
 BLOCK = 1024
@@ -12,11 +12,11 @@ def evaluate(products, squares_of_x, squares_of_s, gamma):
     launch(rbf_decision_kernel, rows, products, products, squares_of_x, squares_of_s, gamma, supports, BLOCK=BLOCK)
 
 
-WAY = Way(4096, 4096, plain_times, evaluate, plain_add)
+PRIMITIVES = rbf_blocks.Primitives(4096, 4096, rbf_blocks.multiplier, evaluate, rbf_blocks.accumulate)
 
 
 def rbf_decision(x, support, dual, intercept, gamma):
-    return decided(x, support, dual, intercept, gamma, WAY)
+    return rbf_blocks.rbf_decision(x, support, dual, intercept, gamma, PRIMITIVES)
 
 
 @triton.jit

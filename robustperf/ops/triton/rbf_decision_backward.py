@@ -1,6 +1,6 @@
-from robustperf.ops.native.rbf_decision_backward import gradient
-from robustperf.ops.triton.rbf_decision import WAY
+from robustperf.ops import rbf_blocks
+from robustperf.ops.triton.rbf_decision import PRIMITIVES
 
 
 def rbf_decision_backward(grad, x, support, dual, gamma):
-    return gradient(grad, x, support, dual, gamma, WAY)
+    return rbf_blocks.rbf_decision_backward(grad, x, support, dual, gamma, PRIMITIVES)

@@ -17,7 +17,7 @@ COARSEST = tl.constexpr(2 ** (len(LATTICES) - 1) / (2 ** len(LATTICES) - 1))  # 
 
 
 @triton.jit
-def unit(v):
+def clamp01(v):
     """Clamped to [0, 1]; NaN stays."""
     return tl.where(v > 1.0, 1.0, tl.where(v > 0.0, v, tl.where(v <= 0.0, 0.0, v)))
 
@@ -67,8 +67,9 @@ def wrapped(sixths):
 
 @triton.jit
 def trapezia(v, h):
-    """The share of the chroma in each channel for a hue of h sixths."""
-    return of_channels(v, unit(tl.abs(h - 3.0) - 1.0), unit(2.0 - tl.abs(h - 2.0)), unit(2.0 - tl.abs(h - 4.0)))
+    """The fraction of the chroma in each channel for a hue of h sixths."""
+    red, green, blue = tl.abs(h - 3.0) - 1.0, 2.0 - tl.abs(h - 2.0), 2.0 - tl.abs(h - 4.0)
+    return of_channels(v, clamp01(red), clamp01(green), clamp01(blue))
 
 
 @triton.jit
@@ -79,22 +80,22 @@ def power_of(x, gamma):
 
 
 @triton.jit
-def slope_of(v, behind):
-    """share = <slope, pixel - behind>, 0 where nothing can be told apart; `behind` is [CHANNELS, 1]."""
+def slope_of(v, background):
+    """blend = <slope, pixel - background>, 0 where the two colours are equal; `background` is [CHANNELS, 1]."""
     ch = tl.arange(0, v.shape[0])[:, None]
-    way = tl.where(ch < 3, 1.0 - behind, 0.0)
-    square = channel(way * way, 0) + channel(way * way, 1) + channel(way * way, 2)
+    direction = tl.where(ch < 3, 1.0 - background, 0.0)
+    square = channel(direction * direction, 0) + channel(direction * direction, 1) + channel(direction * direction, 2)
     inverse = tl.where(square > 0.0, quotient(square * 0.0 + 1.0, tl.where(square > 0.0, square, 1.0)), 0.0)
-    return way * inverse, inverse
+    return direction * inverse, inverse
 
 
 @triton.jit
-def behind_of(v, whole, source: tl.constexpr, red: tl.constexpr, green: tl.constexpr, blue: tl.constexpr):
-    """[CHANNELS, 1]: the colour that BACKGROUND takes away."""
+def background_of(v, statistic, source: tl.constexpr, red: tl.constexpr, green: tl.constexpr, blue: tl.constexpr):
+    """[CHANNELS, 1]: the colour that BACKGROUND replaces."""
     if source == CORNER:
-        return whole
+        return statistic
     else:
-        return of_channels(whole, red, green, blue)
+        return of_channels(statistic, red, green, blue)
 
 
 @triton.jit
@@ -114,7 +115,7 @@ def poisson_quantile(mean, u):
 
 @triton.jit
 def fog_station(at, size, cells: tl.constexpr, T: tl.constexpr):
-    """The lattice's node before pixel `at` of an axis, and the share of the next."""
+    """The lattice's node before pixel `at` of an axis, and the weight of the next."""
     last = tl.maximum(size - 1, 1) + tl.zeros(at.shape, tl.int32)
     pitch = tl.where(size > 1, quotient(tl.full(at.shape, cells, T), last.to(T)), 0.0)
     place = at.to(T) * pitch
@@ -146,47 +147,47 @@ def fog_field(nodes, i, there, height, width, T: tl.constexpr):
 
 
 @triton.jit
-def veil_of(most, strength):
+def attenuation_of(most, strength):
     both = most + strength
     return tl.where(both > 0.0, quotient(most, tl.where(both > 0.0, both, 1.0)), 1.0)
 
 
 @triton.jit
-def transformed(v, whole, delta, i, pixels, height, width, transform: tl.constexpr, channels: tl.constexpr,
+def transformed(v, statistic, delta, i, pixels, height, width, transform: tl.constexpr, channels: tl.constexpr,
                 s0: tl.constexpr, s1: tl.constexpr, s2: tl.constexpr, s3: tl.constexpr):  # fmt: skip
-    """A tile `v` after one step. `delta`: of this step; `i` [1, BLOCK]: the pixels' numbers; `whole` [CHANNELS, 1]:
-    what the step has to know of the whole image; s0 ... s3: its settings."""
+    """A tile `v` after one step. `delta`: of this step; `i` [1, BLOCK]: the pixels' indices; `statistic` [CHANNELS, 1]:
+    the image statistic that the step needs; s0 ... s3: its settings."""
     T: tl.constexpr = v.dtype
     ch = tl.arange(0, v.shape[0])[:, None]
     there = (ch < channels) & (i < pixels)
     if transform == BRIGHTNESS:
-        v = unit((1.0 + tl.load(delta)) * v)
+        v = clamp01((1.0 + tl.load(delta)) * v)
     elif transform == CONTRAST:
         factor = 1.0 + tl.load(delta)
-        v = unit(factor * v + (1.0 - factor) * whole)
+        v = clamp01(factor * v + (1.0 - factor) * statistic)
     elif transform == SATURATION:
         factor = 1.0 + s0 * tl.load(delta)
-        v = unit(factor * v + (1.0 - factor) * grey_of(v, channels))
+        v = clamp01(factor * v + (1.0 - factor) * grey_of(v, channels))
     elif transform == HUE:
         least, chroma, _, _, sixths, _, _ = hexcone_of(v)
         turned = least + chroma * trapezia(v, wrapped(sixths + 6.0 * tl.load(delta)))
         v = tl.where(chroma > 0.0, turned, v)
     elif transform == GAMMA:
-        v = unit(power_of(v, 1.0 + tl.load(delta)))
+        v = clamp01(power_of(v, 1.0 + tl.load(delta)))
     elif transform == BACKGROUND:
         if s0 == GREY:
-            share = channel(v, 0)
+            blend = channel(v, 0)
         else:
-            behind = behind_of(v, whole, s0, s1, s2, s3)
-            slope, _ = slope_of(v, behind)
-            away = slope * (v - behind)
-            share = unit(channel(away, 0) + channel(away, 1) + channel(away, 2))
+            background = background_of(v, statistic, s0, s1, s2, s3)
+            slope, _ = slope_of(v, background)
+            away = slope * (v - background)
+            blend = clamp01(channel(away, 0) + channel(away, 1) + channel(away, 2))
         colour = tl.load(delta + ch, mask=ch < 3, other=0.0)
-        v = share + (1.0 - share) * colour
+        v = blend + (1.0 - blend) * colour
     elif transform == ADD:
         v = v + tl.load(delta + ch * pixels + i, mask=there, other=0.0)
         if s0 != 0:
-            v = unit(v)
+            v = clamp01(v)
     elif transform == IMPULSE:
         u = tl.load(delta + ch * pixels + i, mask=there, other=0.5)
         half = tl.full(u.shape, s0, T) * 0.5
@@ -194,9 +195,9 @@ def transformed(v, whole, delta, i, pixels, height, width, transform: tl.constex
     elif transform == SHOT:
         u = tl.load(delta + ch * pixels + i, mask=there, other=0.0).to(tl.float64)
         mean = tl.where(there, v.to(tl.float64), 0.0) * s0
-        v = unit((poisson_quantile(mean, u) / s0).to(T))
+        v = clamp01((poisson_quantile(mean, u) / s0).to(T))
     elif transform == FOG:
         strength = tl.load(delta)
         field = fog_field(delta + 1, i, i < pixels, height, width, T)
-        v = unit((v + strength * field) * veil_of(whole, strength + tl.zeros_like(whole)))
+        v = clamp01((v + strength * field) * attenuation_of(statistic, strength + tl.zeros_like(statistic)))
     return v

@@ -1,4 +1,4 @@
-"""The way back through a step of a nuisance program, tile by tile; see transforms.py. A clamp passes gradients on its
+"""The backward pass of a step of a nuisance program, tile by tile; see transforms.py. A clamp passes gradients on its
 bounds."""
 
 import triton
@@ -23,8 +23,10 @@ from robustperf.ops.triton.transforms import (
     RED,
     SATURATION,
     SHOT,
-    behind_of,
+    attenuation_of,
+    background_of,
     channel,
+    clamp01,
     fog_field,
     fog_station,
     grey_of,
@@ -33,15 +35,13 @@ from robustperf.ops.triton.transforms import (
     power_of,
     slope_of,
     trapezia,
-    unit,
-    veil_of,
     wrapped,
 )
 
 
 @triton.jit
-def behind_unit(v, grad):
-    """The gradient behind a clamp of v to [0, 1]."""
+def clamp_backward(v, grad):
+    """The gradient of a clamp's input v, from that of its output."""
     return tl.where((v < 0.0) | (v > 1.0), 0.0, grad)
 
 
@@ -53,7 +53,7 @@ def over_channels(v):
 
 @triton.jit
 def falling(d):
-    """The slope of unit(2 - |d|)."""
+    """The slope of clamp01(2 - |d|)."""
     away = tl.abs(d)
     return tl.where((away > 1.0) & (away < 2.0), tl.where(d < 0.0, 1.0, -1.0), 0.0).to(d.dtype)
 
@@ -94,28 +94,28 @@ def fog_octave_backward(g, d_nodes, i, there, height, width, cells: tl.constexpr
 
 
 @triton.jit
-def transformed_backward(v, g, whole, delta, d_delta, i, pixels, height, width, transform: tl.constexpr,
+def transformed_backward(v, g, statistic, delta, d_delta, i, pixels, height, width, transform: tl.constexpr,
                          channels: tl.constexpr, s0: tl.constexpr, s1: tl.constexpr, s2: tl.constexpr,
                          s3: tl.constexpr):  # fmt: skip
     """From the gradient `g` of a step's result, that of its input `v`, and two tiles to be added up over the pixels:
-    the gradient in the step's delta (for a colour by channels, else over them too) and in `whole`. What belongs to a
-    pixel's own delta, or to fog's nodes, is added to d_delta here."""
+    the gradient in the step's delta (for a colour by channels, else over them too) and in `statistic`. The gradient in
+    a pixel's own delta, or in fog's nodes, is added to d_delta here."""
     T: tl.constexpr = v.dtype
     ch = tl.arange(0, v.shape[0])[:, None]
     there = (ch < channels) & (i < pixels)
     d = tl.zeros_like(v)
-    d_whole = tl.zeros_like(v)
+    d_statistic = tl.zeros_like(v)
     if transform == BRIGHTNESS:
         factor = 1.0 + tl.load(delta)
-        b = behind_unit(factor * v, g)
+        b = clamp_backward(factor * v, g)
         d, g = b * v, factor * b
     elif transform == CONTRAST:
         factor = 1.0 + tl.load(delta)
-        b = behind_unit(factor * v + (1.0 - factor) * whole, g)
-        d, d_whole, g = b * (v - whole), (1.0 - factor) * b, factor * b
+        b = clamp_backward(factor * v + (1.0 - factor) * statistic, g)
+        d, d_statistic, g = b * (v - statistic), (1.0 - factor) * b, factor * b
     elif transform == SATURATION:
         factor, grey = 1.0 + s0 * tl.load(delta), grey_of(v, channels)
-        b = behind_unit(factor * v + (1.0 - factor) * grey, g)
+        b = clamp_backward(factor * v + (1.0 - factor) * grey, g)
         d = s0 * b * (v - grey)
         g = factor * b + of_channels(v, RED, GREEN, BLUE) * ((1.0 - factor) * over_channels(b))
     elif transform == HUE:
@@ -124,25 +124,25 @@ def transformed_backward(v, g, whole, delta, d_delta, i, pixels, height, width, 
     elif transform == GAMMA:
         gamma, safe = 1.0 + tl.load(delta), tl.maximum(v, LEAST)
         value = power_of(safe, gamma)
-        b = tl.where(v < LEAST, 0.0, behind_unit(value, g))
+        b = tl.where(v < LEAST, 0.0, clamp_backward(value, g))
         d, g = b * value * log_of(safe), quotient(b * gamma * value, safe)
     elif transform == BACKGROUND:
         colour = tl.load(delta + ch, mask=ch < 3, other=0.0)
-        d_share = over_channels(g * (1.0 - colour))
+        d_blend = over_channels(g * (1.0 - colour))
         if s0 == GREY:
-            d, g = (1.0 - channel(v, 0)) * g, tl.where(ch == 0, d_share, 0.0)
+            d, g = (1.0 - channel(v, 0)) * g, tl.where(ch == 0, d_blend, 0.0)
         else:
-            behind = behind_of(v, whole, s0, s1, s2, s3)
-            slope, inverse = slope_of(v, behind)
-            share = over_channels(slope * (v - behind))
-            d = (1.0 - unit(share)) * g
-            d_share = behind_unit(share, d_share)
-            d_whole = d_share * (2.0 * slope * share - slope - inverse * (v - behind))
-            g = slope * d_share
+            background = background_of(v, statistic, s0, s1, s2, s3)
+            slope, inverse = slope_of(v, background)
+            blend = over_channels(slope * (v - background))
+            d = (1.0 - clamp01(blend)) * g
+            d_blend = clamp_backward(blend, d_blend)
+            d_statistic = d_blend * (2.0 * slope * blend - slope - inverse * (v - background))
+            g = slope * d_blend
     elif transform == ADD:
         place = d_delta + ch * pixels + i
         if s0 != 0:
-            g = behind_unit(v + tl.load(delta + ch * pixels + i, mask=there, other=0.0), g)
+            g = clamp_backward(v + tl.load(delta + ch * pixels + i, mask=there, other=0.0), g)
         tl.store(place, tl.load(place, mask=there, other=0.0) + g, mask=there)
     elif transform == IMPULSE:
         u = tl.load(delta + ch * pixels + i, mask=there, other=0.5)
@@ -152,15 +152,16 @@ def transformed_backward(v, g, whole, delta, d_delta, i, pixels, height, width, 
         g = tl.zeros_like(v)  # counts jump
     elif transform == FOG:
         strength = tl.load(delta)
-        field, veil = fog_field(delta + 1, i, i < pixels, height, width, T), veil_of(whole, strength + whole * 0.0)
-        misty, both = v + strength * field, whole + strength
-        b = behind_unit(misty * veil, g)
+        field = fog_field(delta + 1, i, i < pixels, height, width, T)
+        attenuation = attenuation_of(statistic, strength + statistic * 0.0)
+        misty, both = v + strength * field, statistic + strength
+        b = clamp_backward(misty * attenuation, g)
         slope = tl.where(both > 0.0, quotient(b * misty, tl.where(both > 0.0, both * both, 1.0) + b * 0.0), 0.0)
-        g = b * veil
-        d, d_whole = g * field - slope * whole, slope * strength
+        g = b * attenuation
+        d, d_statistic = g * field - slope * statistic, slope * strength
         d_field, d_nodes = strength * over_channels(g), d_delta + 1
         for octave in tl.static_range(OCTAVES):
             d_octave = d_field * (COARSEST / (1 << octave))
             fog_octave_backward(d_octave, d_nodes, i, i < pixels, height, width, 2 << octave)
             d_nodes += (1 + (2 << octave)) * (1 + (2 << octave))
-    return g, d, d_whole
+    return g, d, d_statistic
