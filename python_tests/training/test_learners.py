@@ -21,7 +21,7 @@ from python_tests.support.training import Net, assert_same, fails_at, net, train
 from robustperf import nets
 from robustperf.classifier import evaluating
 from robustperf.training import Learner, Objective, batches
-from robustperf.training.objective import DROPOUT, frozen
+from robustperf.training.objective import frozen
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +100,7 @@ def test_a_plain_loop_finds_the_same_weights(digits):
         ]):  # fmt: skip
             step_key = rp.random.fold_in(own_key, step)
             torch.manual_seed(rp.random.fold_in(step_key, 0))
-            with nets.drawing(rp.random.fold_in(step_key, DROPOUT), rows):
+            with nets.drawing(rp.random.fold_in(step_key, rp.random.Salt.DROPOUT), rows):
                 found = loss(learner, digits.x[rows], digits.y[rows], key=step_key, index=rows)
             found = found if isinstance(found, tuple) else (found,)
             optimizers[place].zero_grad()

@@ -16,7 +16,6 @@ from robustperf import random
 from robustperf.nets.dropout import drawing
 from robustperf.training.batches import Batch, BatchOrder, load_batches
 from robustperf.training.learner import Learner
-from robustperf.training.objective import DROPOUT
 from robustperf.training.optimizers import build_optimizer, rate_at, rate_ratios
 
 if TYPE_CHECKING:
@@ -108,7 +107,7 @@ class LearnerTrainer:
             for group, ratio in zip(self.optimizer.param_groups, self._ratios, strict=True):
                 group["lr"] = rate * ratio
         # an objective, as the model's loss, makes this context itself
-        masks = nullcontext() if self.learner.is_main else drawing(random.fold_in(key, DROPOUT), index)
+        masks = nullcontext() if self.learner.is_main else drawing(random.fold_in(key, random.Salt.DROPOUT), index)
         with masks:
             returned = self.learner.loss(self.wrapped, x, y, key=key, index=index)
         loss, *figures = self._checked(returned)
