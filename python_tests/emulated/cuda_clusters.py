@@ -4,7 +4,7 @@ reference in float64. test_emulated.py runs this file."""
 import pytest
 import torch
 
-from python_tests.ops.test_nuisance import (
+from python_tests.support.nuisance import (
     CHAINS,
     COMPOSITIONS,
     STEPS,
