@@ -71,7 +71,7 @@ def test_the_output_and_the_files(tmp_path, monkeypatch):
 def test_no_warning_for_a_good_map(tmp_path, monkeypatch):
     monkeypatch.setattr(PairedAutoencoder, "_transfer", lambda self, x: x)
     output = transfer("--out", tmp_path, *QUICK)
-    assert "warning" not in output and json.loads((tmp_path / "summary.json").read_text())["warnings"] == []
+    assert "warning:" not in output and json.loads((tmp_path / "summary.json").read_text())["warnings"] == []
 
 
 @pytest.mark.parametrize("classifier", ["svc", "small-cnn"])
