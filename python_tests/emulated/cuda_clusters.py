@@ -52,7 +52,10 @@ def test_larger_images_are_those_that_a_cluster_takes(backend, monkeypatch):
 @pytest.mark.parametrize("name", ["contrast", "fog", "background of a corner", *COMPOSITIONS])
 def test_the_images_are_the_reference_s(backend, device, name, dtype, height, width):
     program, channels = program_of(name), channels_of(name)[-1]
-    x, delta = without_ties((3, channels, height, width)), deltas(program, 2, 3, (channels, height, width), fraction=0.5)
+    x, delta = (
+        without_ties((3, channels, height, width)),
+        deltas(program, 2, 3, (channels, height, width), fraction=0.5),
+    )
     want = nuisance(x.to(dtype).double(), delta.double(), program, backend="reference")
     error = (nuisance(x.to(dtype), delta.to(dtype), program, backend=backend).double() - want).abs()
     if dtype == torch.float64:
