@@ -6,10 +6,18 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
 
+from robustperf.attacks.apgd import APGD
 from robustperf.attacks.attack import Attack
 from robustperf.attacks.bg import BG
+from robustperf.attacks.ddn import DDN
+from robustperf.attacks.fab import FAB
 from robustperf.attacks.fgsm import FGSM
+from robustperf.attacks.fmn import FMN
+from robustperf.attacks.pdpgd import PDPGD
 from robustperf.attacks.pgd import PGD
+from robustperf.attacks.sigma_zero import SigmaZero
+from robustperf.attacks.square import Square
+from robustperf.attacks.superdeepfool import SuperDeepFool
 from robustperf.expression import build_list
 
 Attacks = str | Attack | Sequence[str | Attack]
@@ -18,7 +26,7 @@ Attacks = str | Attack | Sequence[str | Attack]
 
 def attacks_of(attacks: Attacks, norm: float) -> list[Attack]:
     """The attacks that `attacks` names or holds; an attack with a norm takes `norm` unless its
-    name gives another (PGD has no L1: it takes L2).
+    name gives another (PGD and APGD have no L1: they take L2).
 
     Raises ValueError, which shows the position in a text, or for no attack; TypeError for another type.
     """
@@ -39,7 +47,20 @@ def attacks_of(attacks: Attacks, norm: float) -> list[Attack]:
 
 
 def _makers(norm: float) -> dict[str, Callable[..., Attack]]:
-    return {"fgsm": FGSM, "pgd": _of_norm(PGD, math.inf if norm == math.inf else 2), "bg": _of_norm(BG, norm)}
+    of_ball = math.inf if norm == math.inf else 2  # these have no L1
+    return {
+        "fgsm": FGSM,
+        "pgd": _of_norm(PGD, of_ball),
+        "bg": _of_norm(BG, norm),
+        "ddn": DDN,
+        "fmn": _of_norm(FMN, norm),
+        "fab": _of_norm(FAB, norm),
+        "apgd": _of_norm(APGD, of_ball),
+        "pdpgd": _of_norm(PDPGD, norm),
+        "superdeepfool": SuperDeepFool,
+        "sigma_zero": SigmaZero,
+        "square": Square,
+    }
 
 
 def _of_norm(kind: Callable[..., Attack], norm: float) -> Callable[..., Attack]:
