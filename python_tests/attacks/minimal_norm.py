@@ -60,3 +60,33 @@ def linear_margin(model, x, labels, norm, bounds):
         )  # fmt: skip
         margin = torch.minimum(margin, torch.linalg.vector_norm(step, norm, dim=1).where(feasible, math.inf))
     return margin
+
+
+def small_net(classes=3, dim=8, seed=5):
+    """(a network with curved boundaries, points, their labels), float64."""
+    torch.manual_seed(seed)
+    net = nn.Sequential(nn.Linear(dim, 16), nn.Tanh(), nn.Linear(16, classes)).double().requires_grad_(False)
+    with torch.no_grad():
+        net[0].weight.mul_(4)
+    x = torch.rand(8, dim, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    return net, x, net(x).argmax(1)
+
+
+def gap_and_gradient(net, point, label):
+    """(z_y - max of the others, its gradient) at one point [D]."""
+    point = point.clone().requires_grad_()
+    logits = net(point)
+    others = torch.cat([logits[:label], logits[label + 1 :]])
+    gap = logits[label] - others.max()
+    (gradient,) = torch.autograd.grad(gap, point)
+    return gap.item(), gradient
+
+
+def annealed(first, last, step, steps):
+    return last + (first - last) * (1 + math.cos(math.pi * step / (steps - 1))) / 2
+
+
+def nearest_of(points, x, norm):
+    """The nearest to x of (point, gap) with a negative gap; the first point where there is none."""
+    crossed = [point for point, gap in points if gap < 0]
+    return min(crossed, key=lambda point: torch.linalg.vector_norm(point - x, norm).item()) if crossed else points[0][0]

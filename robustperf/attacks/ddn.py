@@ -54,7 +54,7 @@ class DDN(Attack):
         delta, radius = torch.zeros_like(x), torch.full_like(gap, self.radius * width)
         for step in range(self.steps):
             delta = delta + cosine(self.step, self.last_step, step, self.steps) * width * unit(gradient)
-            radius = radius * torch.where(gap < 0, 1 - self.gamma, 1 + self.gamma)
+            radius = torch.where(gap < 0, radius * (1 - self.gamma), radius * (1 + self.gamma))
             point = problem.clamp(x + per_sample(radius / length(delta, 2).clamp_min(1e-38), x) * delta)
             delta = point - x
             gradient, gap = offer_step(problem, nearest, point, rows, last=step == self.steps - 1, loss=self.loss)

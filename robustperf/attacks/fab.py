@@ -72,7 +72,8 @@ class FAB(Attack):
                 point = self.step_of(problem, x, point, normal, offset)
                 gap = problem.gap(point, rows)
                 nearest.offer(point, gap, rows)
-                point = problem.clamp(x + per_sample(torch.where(gap < 0, self.beta, 1.0), x) * (point - x))
+                back = problem.clamp(x + self.beta * (point - x))
+                point = torch.where(per_sample(gap < 0, x).bool(), back, point)
         return nearest.point, nearest.gap
 
     def step_of(

@@ -53,10 +53,11 @@ class FMN(Attack):
         x, width = problem.x[rows], check.width(problem.bounds, problem.x)
         delta, radius = torch.zeros_like(x), torch.zeros_like(gap)
         for step in range(self.steps):
-            best = nearest.distance[rows].double().nan_to_num(math.inf)
+            best = nearest.distance[rows].double()
+            best = best.masked_fill(best.isnan(), math.inf)
             gamma = cosine(self.gamma, self.last_gamma, step, self.steps)
             linear = length(delta, self.norm).double() + gap / length(gradient, dual(self.norm)).double()
-            outwards = torch.where(best.isfinite(), radius * (1 + gamma), linear.nan_to_num(math.inf))
+            outwards = torch.where(best.isfinite(), radius * (1 + gamma), linear.masked_fill(linear.isnan(), math.inf))
             radius = torch.where(gap < 0, torch.minimum(radius, best) * (1 - gamma), outwards)
             delta = delta + cosine(self.step, self.last_step, step, self.steps) * width * unit(gradient)
             delta = into_ball(problem, x, delta, radius, self.norm)

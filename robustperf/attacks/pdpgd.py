@@ -76,7 +76,7 @@ class PDPGD(Attack):
             delta = point - x
             gradient, gap = offer_step(problem, nearest, point, rows, last=step == self.steps - 1)
             change = self.dual_step * self.dual_step_decay**passed
-            log_ratio = log_ratio + torch.where(gap < 0, change, -change)
+            log_ratio = torch.where(gap < 0, log_ratio + change, log_ratio - change)
             weight = self.average * weight + (1 - self.average) * torch.sigmoid(log_ratio)
         return nearest.point, nearest.gap
 

@@ -52,8 +52,8 @@ class SuperDeepFool(Attack):
             # from x for a point that has crossed, from the point for DeepFool
             base = torch.where(per_sample(crossed, x).bool(), x, point)
             w = torch.where(per_sample(crossed, x).bool(), last, normal)
-            distance = torch.where(crossed, along(last, point - x), offset - along(normal, point - x))
-            distance = distance * torch.where(crossed, 1.0, 1 + self.overshoot)
+            ahead = (1 + self.overshoot) * (offset - along(normal, point - x))
+            distance = torch.where(crossed, along(last, point - x), ahead)
             point, projected = problem.clamp(base + to_hyperplane(problem, base, w, distance, 2)), crossed
             if step == self.steps - 1:
                 nearest.offer(point, problem.gap(point, rows), rows)
