@@ -19,8 +19,8 @@ class PDPGD(Attack):
     between the two that follows the crossings. A minimal-norm attack, the strongest of the known ones in L1.
 
     Matyasko & Chau, "PDPGD: primal-dual proximal gradient descent adversarial attack", 2021 (arXiv 2106.01538). It
-    seeks the saddle point of λ_d ‖δ‖_p + λ_c gap(x + δ) with λ_d + λ_c = 1. The primal player takes the gradient step
-    v = δ - η λ_c ∇gap and then the proximal step argmin_u η λ_d ‖u‖_p + ‖u - v‖² / 2, which is soft thresholding in L1,
+    seeks the saddle point of λ_d ‖δ‖_p + λ_c max(gap(x + δ), 0) with λ_d + λ_c = 1. The primal player takes the gradient
+    step v = δ - η λ_c ∇max(gap, 0) and then the proximal step argmin_u η λ_d ‖u‖_p + ‖u - v‖² / 2, which is soft thresholding in L1,
     shrinking in L2, and v minus its projection onto the L1 ball in L∞. The dual player multiplies λ_d / λ_c by e^ν
     after a crossing and divides it by e^ν otherwise; the primal player sees a moving average of the weights. η and ν
     fall exponentially. The nearest crossing of all steps is kept.
@@ -68,10 +68,11 @@ class PDPGD(Attack):
         for step in range(self.steps):
             passed = step / max(self.steps - 1, 1)
             size = self.step * width * self.step_decay**passed
-            mean_square = length(gradient, 2).double() / math.sqrt(max(x[:1].numel(), 1))
-            # η λ_c ∇gap / rms, and the threshold of the norm in the same metric
-            delta = delta + per_sample(size * (1 - weight) / mean_square.clamp_min(1e-38), x) * gradient
-            delta = self.proximal(delta, (size * weight * unit_of_gap / mean_square).nan_to_num(0.0, posinf=0.0))
+            rms = length(gradient, 2).double() / math.sqrt(max(x[:1].numel(), 1))
+            # η λ_c ∇max(gap, 0) / rms, and the threshold of the norm in the same metric
+            push = (size * (1 - weight) / rms.clamp_min(1e-38)).masked_fill(gap < 0, 0.0)
+            delta = delta + per_sample(push, x) * gradient
+            delta = self.proximal(delta, (size * weight * unit_of_gap / rms).nan_to_num(0.0, posinf=0.0))
             point = problem.clamp(x + delta)
             delta = point - x
             gradient, gap = offer_step(problem, nearest, point, rows, last=step == self.steps - 1)
