@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from robustperf.attacks import BG, FGSM, PGD
+from robustperf.attacks import BG, FGSM, PGD, ShrinkingBall
 
 ATTACKS = {
     "fgsm": FGSM(),
@@ -19,6 +19,9 @@ ATTACKS = {
     "bg-inf": BG(norm=math.inf),
     "bg-runner-up": BG(classes=1),
     "bg-again": BG(steps=3),
+    "ball-1": ShrinkingBall(norm=1, steps=10),
+    "ball-2": ShrinkingBall(steps=10, targets=1),
+    "ball-inf": ShrinkingBall(norm=math.inf, steps=10, restarts=1),
 }
 
 

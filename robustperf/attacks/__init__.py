@@ -8,5 +8,6 @@ from robustperf.attacks.bg import BG
 from robustperf.attacks.fgsm import FGSM
 from robustperf.attacks.pgd import PGD
 from robustperf.attacks.problem import Nearest, Problem
+from robustperf.attacks.shrinking_ball import ShrinkingBall
 
-__all__ = ["BG", "FGSM", "PGD", "Adversarial", "Attack", "Nearest", "Problem"]
+__all__ = ["BG", "FGSM", "PGD", "Adversarial", "Attack", "Nearest", "Problem", "ShrinkingBall"]
