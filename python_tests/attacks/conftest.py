@@ -7,7 +7,20 @@ import pytest
 import torch
 from torch import nn
 
-from robustperf.attacks import APGD, BG, DDN, FAB, FGSM, FMN, PDPGD, PGD, SigmaZero, Square, SuperDeepFool
+from robustperf.attacks import (
+    APGD,
+    BG,
+    DDN,
+    FAB,
+    FGSM,
+    FMN,
+    PDPGD,
+    PGD,
+    ShrinkingBall,
+    SigmaZero,
+    Square,
+    SuperDeepFool,
+)
 
 ATTACKS = {
     "fgsm": FGSM(),
@@ -35,6 +48,9 @@ ATTACKS = {
     "superdeepfool": SuperDeepFool(steps=6),
     "sigma-zero": SigmaZero(steps=8),
     "square": Square(steps=12),
+    "ball-1": ShrinkingBall(norm=1, steps=10),
+    "ball-2": ShrinkingBall(steps=10, targets=1),
+    "ball-inf": ShrinkingBall(norm=math.inf, steps=10, restarts=1),
 }
 
 

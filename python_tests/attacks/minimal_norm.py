@@ -10,19 +10,19 @@ from robustperf.attacks import APGD, DDN, FAB, FMN, PDPGD, SuperDeepFool
 
 MINIMAL = {
     "ddn": DDN(steps=100),
-    "fmn-1": FMN(norm=1, steps=60),
-    "fmn-2": FMN(steps=60),
-    "fmn-inf": FMN(norm=math.inf, steps=60),
+    "fmn-1": FMN(norm=1, steps=30),
+    "fmn-2": FMN(steps=30),
+    "fmn-inf": FMN(norm=math.inf, steps=30),
     "fab-1": FAB(norm=1, steps=12),
     "fab-2": FAB(steps=12),
     "fab-inf": FAB(norm=math.inf, steps=12),
     "fab-runner-up": FAB(steps=20, classes=1),
-    "apgd-2": APGD(norm=2, steps=25, search=8),
-    "apgd-inf": APGD(steps=25, search=8),
-    "apgd-targets": APGD(norm=2, steps=25, search=8, targets=2),
-    "pdpgd-1": PDPGD(norm=1, steps=250, dual_step=0.25),
-    "pdpgd-2": PDPGD(steps=250, dual_step=0.25),
-    "pdpgd-inf": PDPGD(norm=math.inf, steps=250, dual_step=0.25),
+    "apgd-2": APGD(norm=2, steps=15, search=8),
+    "apgd-inf": APGD(steps=15, search=8),
+    "apgd-targets": APGD(norm=2, steps=15, search=8, targets=2),
+    "pdpgd-1": PDPGD(norm=1, steps=200, dual_step=0.25),
+    "pdpgd-2": PDPGD(steps=120, dual_step=0.25),
+    "pdpgd-inf": PDPGD(norm=math.inf, steps=120, dual_step=0.25),
     "superdeepfool": SuperDeepFool(steps=20),
 }
 

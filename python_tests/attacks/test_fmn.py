@@ -50,7 +50,8 @@ def plain_loop(net, x, label, norm, steps, step_size):
 @pytest.mark.parametrize("norm", [1, 2, math.inf])
 def test_plain_loop(norm):
     net, x, labels = small_net()
-    found = FMN(norm=norm, steps=25, step=0.1, last_step=0.001)(net, x, labels, bounds=WIDE)  # of a width of 5
+    attack = FMN(norm=norm, steps=25, step=0.1, last_step=0.001, overshoot=1)
+    found = attack(net, x, labels, bounds=WIDE)  # of a width of 5
     for row in range(len(x)):
         expected = plain_loop(net, x[row], labels[row], norm, 25, 0.5)
         assert expected.min() > WIDE[0] and expected.max() < WIDE[1]

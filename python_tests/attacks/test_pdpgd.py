@@ -21,15 +21,13 @@ def test_the_proximal_step_is_the_minimum(norm, threshold):
         u = torch.as_tensor(u, dtype=torch.float64)
         return (threshold * torch.linalg.vector_norm(u, norm) + (u - v).square().sum() / 2).item()
 
-    least = min(
-        optimize.minimize(objective, start, method="Nelder-Mead", options={"maxiter": 4000, "fatol": 1e-12}).fun
-        for start in (v.numpy(), step.numpy(), 0.5 * v.numpy())
-    )
-    assert objective(step) <= least + 1e-9
+    least = optimize.minimize(objective, v.numpy(), method="Nelder-Mead", options={"maxiter": 800}).fun
+    nearby = step + 0.01 * torch.randn(200, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
+    assert objective(step) <= min(least, *map(objective, nearby)) + 1e-12
 
 
 def plain_loop(net, x, label, norm, steps):
-    """A point at a time, in [-2, 3]: v = δ - η λ_c ∇gap / rms, then the proximal step, then the dual step."""
+    """A point at a time, in [-2, 3]: v = δ - η λ_c ∇max(gap, 0) / rms, then the proximal step, then the dual step."""
     dual, proximal = {1: math.inf, 2: 2, math.inf: 1}[norm], PDPGD(norm=norm).proximal
     delta, theta, points = torch.zeros_like(x), math.log(0.01), []
     gap, gradient = gap_and_gradient(net, x, label)
@@ -37,7 +35,7 @@ def plain_loop(net, x, label, norm, steps):
     for step in range(steps):
         t = step / (steps - 1)
         eta, rms = 0.1 * 5 * 0.01**t, gradient.square().mean().sqrt().item()
-        v = delta - eta * (1 - weight) * gradient / rms
+        v = delta - eta * (1 - weight) * gradient / rms if gap >= 0 else delta
         delta = proximal(v[None], torch.tensor([eta * weight * unit / rms], dtype=torch.float64))[0].clamp(
             -2 - x, 3 - x
         )

@@ -13,6 +13,7 @@ from robustperf.attacks.fmn import FMN
 from robustperf.attacks.pdpgd import PDPGD
 from robustperf.attacks.pgd import PGD
 from robustperf.attacks.problem import Nearest, Problem
+from robustperf.attacks.shrinking_ball import ShrinkingBall
 from robustperf.attacks.sigma_zero import SigmaZero
 from robustperf.attacks.square import Square
 from robustperf.attacks.superdeepfool import SuperDeepFool
@@ -30,6 +31,7 @@ __all__ = [
     "Attack",
     "Nearest",
     "Problem",
+    "ShrinkingBall",
     "SigmaZero",
     "Square",
     "SuperDeepFool",

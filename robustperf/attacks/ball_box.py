@@ -51,7 +51,8 @@ def _onto_sphere(size: torch.Tensor, room: torch.Tensor, radius: torch.Tensor) -
     largest = size.amax(1, keepdim=True) if size.shape[1] else size
     size = size / largest.clamp_min(torch.finfo(size.dtype).tiny)  # squares neither vanish nor overflow
     squared, target = size.square(), radius.square()
-    t = target / squared.sum(1).clamp_min(torch.finfo(size.dtype).tiny)
+    total = squared.sum(1)
+    t = torch.where(total > 0, target / total, 0.0)
     for _ in range(_ITERATIONS):
         full = t.sqrt()[:, None] * size >= room
         free = squared.masked_fill(full, 0.0).sum(1)

@@ -19,11 +19,11 @@ class PDPGD(Attack):
     between the two that follows the crossings. A minimal-norm attack, the strongest of the known ones in L1.
 
     Matyasko & Chau, "PDPGD: primal-dual proximal gradient descent adversarial attack", 2021 (arXiv 2106.01538). It
-    seeks the saddle point of λ_d ‖δ‖_p + λ_c max(gap(x + δ), 0) with λ_d + λ_c = 1. The primal player takes the gradient
-    step v = δ - η λ_c ∇max(gap, 0) and then the proximal step argmin_u η λ_d ‖u‖_p + ‖u - v‖² / 2, which is soft thresholding in L1,
-    shrinking in L2, and v minus its projection onto the L1 ball in L∞. The dual player multiplies λ_d / λ_c by e^ν
-    after a crossing and divides it by e^ν otherwise; the primal player sees a moving average of the weights. η and ν
-    fall exponentially. The nearest crossing of all steps is kept.
+    seeks the saddle point of λ_d ‖δ‖_p + λ_c max(gap(x + δ), 0) with λ_d + λ_c = 1. The primal player takes the
+    gradient step v = δ - η λ_c ∇max(gap, 0) and then the proximal step argmin_u η λ_d ‖u‖_p + ‖u - v‖² / 2, which is
+    soft thresholding in L1, shrinking in L2, and v minus its projection onto the L1 ball in L∞. The dual player
+    multiplies λ_d / λ_c by e^ν after a crossing and divides it by e^ν otherwise; the primal player sees a moving
+    average of the weights. η and ν fall exponentially. The nearest crossing of all steps is kept.
 
     Different from the publication, the gap is divided by ‖∇gap(x)‖_q, so that both terms are distances in L_p and the
     scale of the logits has no effect, and the step is preconditioned with one number for an image, the root mean square
