@@ -117,6 +117,8 @@ class APGD(Attack):
         key: int,
     ) -> torch.Tensor:
         """One run for `rows`, in balls of radii[rows]; returns the rows that have not crossed."""
+        if not len(rows):
+            return rows
         state = _Run.start(self, problem, rows, radii, key)
         halvings = _checkpoints(self.steps)
         for step in range(self.steps + 1):
@@ -150,11 +152,25 @@ class APGD(Attack):
         return problem.clamp(x + delta)
 
 
+@dataclass
 class _Run:
-    """The state of one run at M points: tensors [M, ...] and [M]."""
+    """The state of one run at M points: images [M, ...], and [M] of each point."""
 
-    def __init__(self, **values: torch.Tensor) -> None:
-        vars(self).update(values)
+    rows: torch.Tensor
+    x: torch.Tensor
+    radius: torch.Tensor
+    point: torch.Tensor
+    previous: torch.Tensor
+    gradient: torch.Tensor
+    step: torch.Tensor
+    loss: torch.Tensor
+    best: torch.Tensor  # the point of the highest loss, with its gradient, gap and loss
+    best_gradient: torch.Tensor
+    best_gap: torch.Tensor
+    best_loss: torch.Tensor
+    best_before: torch.Tensor  # best_loss at the last checkpoint
+    raised: torch.Tensor  # how many steps have raised the loss since
+    halved: torch.Tensor  # whether the step was halved there
 
     @staticmethod
     def start(attack: APGD, problem: Problem, rows: torch.Tensor, radii: torch.Tensor, key: int) -> _Run:

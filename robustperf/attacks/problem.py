@@ -106,8 +106,8 @@ class Problem:
     def gradient_to(
         self, point: torch.Tensor, rows: torch.Tensor, target: torch.Tensor | None, loss: str = "gap"
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """(gradient, gap) as `gradient` returns them for the loss z_target - z_label, `target` [M] int64 or None for
-        the runner-up, and that loss [M] float64."""
+        """(gradient, gap) as `gradient` returns them for the loss of the classes `target` [M] int64, or of the runner-up
+        for None, and that loss [M] float64."""
         gradient, gap, value, flat = loss_gradient(self.model, point, self._labels(rows), loss, target)
         self.count(rows, forward=1, backward=1)
         self.mark_flat(flat, rows)
@@ -185,7 +185,7 @@ class Nearest:
     distance: torch.Tensor
 
     def __init__(self, problem: Problem, norm: float) -> None:
-        """`norm`: 1, 2 or inf, of the distance."""
+        """`norm`: 0 (the number of changed values), 1, 2 or inf, of the distance."""
         self._x, self._norm = problem.x, norm
         self.point, self.gap = problem.x.clone(), problem.unknown()
         self.distance = self.gap.to(problem.x.dtype, copy=True)

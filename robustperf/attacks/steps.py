@@ -74,8 +74,8 @@ def draw_in_ball(x: torch.Tensor, radius: float, key: int, index: torch.Tensor, 
         delta = (2 * random.uniform(key, index, 1, dim)[0] - 1) * radius
     else:
         delta = random.normal(key, index, 1, dim)[0]
-        length = random.uniform(random.fold_in(key, 0), index, 1, 1)[0] ** (1 / max(dim, 1))
-        delta = delta * (radius * length / delta.norm(dim=1, keepdim=True))
+        size = random.uniform(random.fold_in(key, 0), index, 1, 1)[0] ** (1 / max(dim, 1))
+        delta = delta * (radius * size / delta.norm(dim=1, keepdim=True))
     return delta.to(x.dtype).reshape(x.shape)
 
 
