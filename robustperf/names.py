@@ -34,8 +34,15 @@ CORRUPTIONS = (
 )
 """MNIST-C's sets (Mu and Gilmer 2019), `identity` first, in the published order."""
 
-PUBLISHED = "fgsm,pgd,bg"
-"""The ensemble of attacks of T section 3.2, each at its defaults for the norm."""
+PRESETS = {
+    "tibo": "the three attacks of T section 3.2",
+    "fast": "at most 100 forward and 100 backward passes per point",
+    "strong": "at most 300 forward and 300 backward passes per point",
+}
+"""The attacks that are chosen for the norm, without settings."""
+
+DEFAULT_ATTACKS = "fast"
+"""The attacks of the margins where none are given."""
 
 OPTIMIZERS = {"adadelta": ("Adadelta", 1.0), "adam": ("Adam", 1e-3), "sgd": ("SGD", 0.05)}
 """A name -> (the class in torch.optim, the papers' learning rate: R A.2 for Adadelta and SGD, T A.1 for Adam)."""

@@ -7,7 +7,20 @@ import pytest
 import torch
 from torch import nn
 
-from robustperf.attacks import BG, FGSM, PGD
+from robustperf.attacks import (
+    APGD,
+    BG,
+    DDN,
+    FAB,
+    FGSM,
+    FMN,
+    PDPGD,
+    PGD,
+    ShrinkingBall,
+    SigmaZero,
+    Square,
+    SuperDeepFool,
+)
 
 ATTACKS = {
     "fgsm": FGSM(),
@@ -19,6 +32,25 @@ ATTACKS = {
     "bg-inf": BG(norm=math.inf),
     "bg-runner-up": BG(classes=1),
     "bg-again": BG(steps=3),
+    "ddn": DDN(steps=6),
+    "fmn-1": FMN(norm=1, steps=6),
+    "fmn-2": FMN(steps=6),
+    "fmn-inf": FMN(norm=math.inf, steps=6),
+    "fab-2": FAB(steps=4),
+    "fab-inf-runner-up": FAB(norm=math.inf, steps=4, classes=1),
+    "fab-1-restarts": FAB(norm=1, steps=2, restarts=2),
+    "apgd-inf": APGD(steps=6),
+    "apgd-2-targets": APGD(norm=2, steps=6, targets=2, loss="dlr"),
+    "apgd-search": APGD(norm=2, steps=6, search=3),
+    "pdpgd-1": PDPGD(norm=1, steps=12),
+    "pdpgd-2": PDPGD(steps=12),
+    "pdpgd-inf": PDPGD(norm=math.inf, steps=12),
+    "superdeepfool": SuperDeepFool(steps=6),
+    "sigma-zero": SigmaZero(steps=8),
+    "square": Square(steps=12),
+    "ball-1": ShrinkingBall(norm=1, steps=10),
+    "ball-2": ShrinkingBall(steps=10, targets=1),
+    "ball-inf": ShrinkingBall(norm=math.inf, steps=10, restarts=1),
 }
 
 

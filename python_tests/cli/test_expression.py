@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from robustperf.attacks import BG, FGSM, PGD
+from robustperf.attacks import BG, FGSM, PGD, ShrinkingBall
 from robustperf.attacks.named import attacks_of
 from robustperf.expression import build_list, build_sum
 
@@ -99,6 +99,25 @@ def test_attacks_take_the_norm_of_the_run():
     assert attacks_of("pgd,bg", math.inf) == [PGD(norm=math.inf), BG(norm=math.inf)]
     assert attacks_of("pgd,bg", 1) == [PGD(norm=2), BG(norm=1)]
     assert attacks_of("pgd(norm=inf, eps=0.1)", 2) == [PGD(norm=math.inf, eps=0.1)]
+
+
+def test_presets_choose_their_attacks_for_the_norm():
+    assert attacks_of("tibo", 2) == [FGSM(), PGD(math.inf), BG(2)]
+    assert attacks_of("tibo", 1) == [FGSM(), PGD(math.inf), BG(1)]
+    for preset in ("fast", "strong"):
+        for norm in (1, 2, math.inf):
+            (attack,) = attacks_of(preset, norm)
+            assert isinstance(attack, ShrinkingBall) and attack.norm == norm
+    assert attacks_of("strong, bg", 2) == [*attacks_of("strong", 2), BG(2)]
+    assert attacks_of(["fast", FGSM()], 1) == [*attacks_of("fast", 1), FGSM()]
+    assert attacks_of("shrinking_ball(steps=3)", 1) == [ShrinkingBall(1, steps=3)]
+
+
+def test_presets_have_no_settings_and_suggest_their_names():
+    with pytest.raises(ValueError, match="unexpected keyword argument 'steps'"):
+        attacks_of("strong(steps=3)", 2)
+    with pytest.raises(ValueError, match="did you mean 'strong'"):
+        attacks_of("strang", 2)
 
 
 def test_wrong_arguments_of_an_attack():

@@ -53,6 +53,30 @@ def test_a_domain_is_resized_for_the_network(tmp_path, weights):
     assert "images [B, 3, 10, 10], got" in margins(*arguments, "--size", 12, "--out", tmp_path / "other", code=1)
 
 
+@pytest.mark.parametrize("preset", ["tibo", "strong", None])
+def test_presets_by_name(tmp_path, weights, preset):
+    arguments = [
+        "--checkpoint",
+        weights,
+        "--data",
+        "digits",
+        "--limit",
+        3,
+        "--size",
+        10,
+        "--rgb",
+        "--out",
+        tmp_path / "out",
+    ]
+    chosen = [] if preset is None else ["--attacks", preset]
+    result = CliRunner().invoke(cli.app, ["margins", *map(str, [*arguments, *chosen])])
+    assert result.exit_code == 0, result.output
+    x = rp.data.load("digits").limit(3).resized(10).rgb().x
+    ours = rp.margins(weights_file.load(weights), x, **({} if preset is None else {"attacks": preset}))
+    np.testing.assert_array_equal(np.load(tmp_path / "margins.npz")["distance"], ours.distance.numpy())
+    assert ours.attacks == (("FGSM", "PGD", "BG") if preset == "tibo" else ("ShrinkingBall",))
+
+
 def test_a_folder_of_images(tmp_path, weights):
     numbers = np.random.default_rng(0)
     for label in "ab":

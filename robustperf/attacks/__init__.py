@@ -3,10 +3,36 @@
 One file for each attack, with its source and its defaults. `robustperf.attacks.attack` shows how to write one.
 """
 
+from robustperf.attacks.apgd import APGD
 from robustperf.attacks.attack import Adversarial, Attack
 from robustperf.attacks.bg import BG
+from robustperf.attacks.ddn import DDN
+from robustperf.attacks.fab import FAB
 from robustperf.attacks.fgsm import FGSM
+from robustperf.attacks.fmn import FMN
+from robustperf.attacks.pdpgd import PDPGD
 from robustperf.attacks.pgd import PGD
 from robustperf.attacks.problem import Nearest, Problem
+from robustperf.attacks.shrinking_ball import ShrinkingBall
+from robustperf.attacks.sigma_zero import SigmaZero
+from robustperf.attacks.square import Square
+from robustperf.attacks.superdeepfool import SuperDeepFool
 
-__all__ = ["BG", "FGSM", "PGD", "Adversarial", "Attack", "Nearest", "Problem"]
+__all__ = [
+    "APGD",
+    "BG",
+    "DDN",
+    "FAB",
+    "FGSM",
+    "FMN",
+    "PDPGD",
+    "PGD",
+    "Adversarial",
+    "Attack",
+    "Nearest",
+    "Problem",
+    "ShrinkingBall",
+    "SigmaZero",
+    "Square",
+    "SuperDeepFool",
+]

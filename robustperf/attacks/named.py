@@ -4,31 +4,42 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from functools import wraps
+from functools import partial, wraps
+from typing import Any
 
+from robustperf.attacks.apgd import APGD
 from robustperf.attacks.attack import Attack
 from robustperf.attacks.bg import BG
+from robustperf.attacks.ddn import DDN
+from robustperf.attacks.fab import FAB
 from robustperf.attacks.fgsm import FGSM
+from robustperf.attacks.fmn import FMN
+from robustperf.attacks.pdpgd import PDPGD
 from robustperf.attacks.pgd import PGD
+from robustperf.attacks.shrinking_ball import ShrinkingBall
+from robustperf.attacks.sigma_zero import SigmaZero
+from robustperf.attacks.square import Square
+from robustperf.attacks.superdeepfool import SuperDeepFool
 from robustperf.expression import build_list
 
 Attacks = str | Attack | Sequence[str | Attack]
-"""A text such as "fgsm,pgd(eps=2),bg", an attack, or a list of both."""
+"""A preset, "tibo", "fast" or "strong"; a text such as "strong,pgd(eps=2),bg", an attack, or a list of both."""
 
 
 def attacks_of(attacks: Attacks, norm: float) -> list[Attack]:
-    """The attacks that `attacks` names or holds; an attack with a norm takes `norm` unless its
-    name gives another (PGD has no L1: it takes L2).
+    """The attacks that `attacks` names or holds; a preset or an attack with a norm takes `norm` unless the attack's
+    name gives another (PGD and APGD have no L1: they take L2).
 
     Raises ValueError, which shows the position in a text, or for no attack; TypeError for another type.
     """
-    found = []
+    found: list[Attack] = []
     for item in attacks if isinstance(attacks, Iterable) and not isinstance(attacks, str) else [attacks]:
         if isinstance(item, Attack):
             found.append(item)
         elif isinstance(item, str):
             try:
-                found += build_list(item, _makers(norm))
+                for named in build_list(item, _makers(norm)):
+                    found += named if isinstance(named, list) else [named]
             except ValueError as error:
                 raise ValueError(f"attacks: {error}") from error
         else:
@@ -38,8 +49,53 @@ def attacks_of(attacks: Attacks, norm: float) -> list[Attack]:
     return found
 
 
-def _makers(norm: float) -> dict[str, Callable[..., Attack]]:
-    return {"fgsm": FGSM, "pgd": _of_norm(PGD, math.inf if norm == math.inf else 2), "bg": _of_norm(BG, norm)}
+def tibo(norm: float) -> list[Attack]:
+    """The three attacks of T section 3.2: FGSM; PGD in L∞ whatever the norm, the one that Madry et al. published; BG.
+    Each with the loss that does not vanish where the model is confident."""
+    return [FGSM(), PGD(math.inf), BG(norm)]
+
+
+def fast(norm: float) -> list[Attack]:
+    """At most 100 forward and 100 backward passes per point."""
+    return [ShrinkingBall(norm, **_FAST[norm])]
+
+
+def strong(norm: float) -> list[Attack]:
+    """At most 300 forward and 300 backward passes per point."""
+    return [ShrinkingBall(norm, **_STRONG[norm])]
+
+
+# What was measured to be the best use of the passes, see benchmarks/speed/tightness.py. The parts of a budget: 6 passes
+# for the start, 1 or 2 forward passes at the end of each run, the classes' gradients, 2 refinements.
+_FAST: dict[float, dict[str, Any]] = {
+    2.0: {"steps": 41, "targets": 1},
+    math.inf: {"steps": 41, "targets": 1},
+    1.0: {"steps": 41, "targets": 1},
+}
+_STRONG: dict[float, dict[str, Any]] = {
+    2.0: {"steps": 70, "targets": 3},
+    math.inf: {"steps": 56, "targets": 2, "restarts": 2},
+    1.0: {"steps": 93, "targets": 2},
+}
+
+
+def _makers(norm: float) -> dict[str, Callable[..., Attack | list[Attack]]]:
+    of_ball = math.inf if norm == math.inf else 2  # these have no L1
+    return {
+        "fgsm": FGSM,
+        "pgd": _of_norm(PGD, of_ball),
+        "bg": _of_norm(BG, norm),
+        "ddn": DDN,
+        "fmn": _of_norm(FMN, norm),
+        "fab": _of_norm(FAB, norm),
+        "apgd": _of_norm(APGD, of_ball),
+        "pdpgd": _of_norm(PDPGD, norm),
+        "superdeepfool": SuperDeepFool,
+        "sigma_zero": SigmaZero,
+        "square": Square,
+        "shrinking_ball": _of_norm(ShrinkingBall, norm),
+        **{preset.__name__: partial(preset, norm) for preset in (tibo, fast, strong)},
+    }
 
 
 def _of_norm(kind: Callable[..., Attack], norm: float) -> Callable[..., Attack]:

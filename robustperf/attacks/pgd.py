@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 import torch
 
-from robustperf import check, random
+from robustperf import check
 from robustperf.attacks.attack import Attack
 from robustperf.attacks.losses import check_loss, per_sample
 from robustperf.attacks.problem import Problem
+from robustperf.attacks.steps import draw_in_ball, unit
 
 _EPS = {2.0: 3.0, math.inf: 0.3}
 
@@ -68,7 +69,7 @@ class PGD(Attack):
         x, point, bounds = problem.x, problem.x, problem.bounds
         eps, step = self.sizes(check.width(bounds, x))
         if self.random_start:
-            point = self.project(x + self.draw(x, eps, problem.key, problem.index), x, eps, bounds)
+            point = self.project(x + draw_in_ball(x, eps, problem.key, problem.index, self.norm), x, eps, bounds)
         found, gap, active = point.clone(), problem.unknown(), problem.rows
         for _ in range(self.steps):
             gradient, gap[active] = problem.gradient(point, active, self.loss)
@@ -89,10 +90,7 @@ class PGD(Attack):
         """The unit step of steepest ascent in the norm."""
         if self.norm == math.inf:
             return gradient.sign()
-        # scaled first, so that the square of a tiny gradient does not vanish
-        scaled = gradient / per_sample(gradient.flatten(1).abs().amax(1).clamp_min(1e-38), gradient)
-        length = scaled.flatten(1).norm(dim=1)
-        return scaled / per_sample(length.clamp_min(1e-38), gradient)
+        return unit(gradient)
 
     def project(self, point: torch.Tensor, x: torch.Tensor, eps: float, bounds: check.Box) -> torch.Tensor:
         """Into the ball of radius eps, then into the box (which keeps it in the ball: x is in the box)."""
@@ -103,14 +101,3 @@ class PGD(Attack):
             length = delta.flatten(1).norm(dim=1)
             delta = delta * per_sample((eps / length.clamp_min(1e-38)).clamp_max(1.0), x)
         return (x + delta).clamp(*bounds)
-
-    def draw(self, x: torch.Tensor, eps: float, key: int, index: torch.Tensor) -> torch.Tensor:
-        """A uniform draw from the ball of radius eps for each point."""
-        dim = x[0].numel() if len(x) else 0
-        if self.norm == math.inf:
-            delta = (2 * random.uniform(key, index, 1, dim)[0] - 1) * eps
-        else:
-            delta = random.normal(key, index, 1, dim)[0]
-            radius = random.uniform(random.fold_in(key, 0), index, 1, 1)[0] ** (1 / max(dim, 1))
-            delta = delta * (eps * radius / delta.norm(dim=1, keepdim=True))
-        return delta.to(x.dtype).reshape(x.shape)

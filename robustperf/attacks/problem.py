@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 
 from robustperf import check, ops
-from robustperf.attacks.losses import logit_gradients, loss_gradient, per_sample
+from robustperf.attacks.losses import gap_gradients, logit_gradients, loss_gradient, per_sample
 from robustperf.check import Box
 from robustperf.classifier import Classifier, logits_of
+from robustperf.ops.logit_gap import rounding_tolerance_of
 
 
 class Problem:
@@ -28,6 +30,8 @@ class Problem:
         index: [B] int64, the points' sample ids: draws under them do not depend on the batch.
         evaluations, backward: [B] int64, the forward and the backward passes so far.
         flat: [B] bool, where a gradient was zero or not finite though the label had not changed.
+        best: the nearest point that earlier attacks found, in the norm of the margins; None for the first attack. An
+            attack may start from it or stop where it cannot come nearer.
     """
 
     x: torch.Tensor
@@ -39,6 +43,7 @@ class Problem:
     flat: torch.Tensor
     evaluations: torch.Tensor
     backward: torch.Tensor
+    best: Nearest | None
 
     def __init__(
         self,
@@ -49,12 +54,13 @@ class Problem:
         bounds: Box,
         key: int,
         index: torch.Tensor,
+        best: Nearest | None = None,
     ) -> None:
         """The arguments must have been checked, as `Attack.__call__` and `margins` do."""
         # an inference tensor takes no gradients, its copy does
         self.x = x.clone() if x.is_inference() else x.detach()
         self.model, self.labels = model, labels
-        self.bounds, self.key, self.index = bounds, key, index
+        self.bounds, self.key, self.index, self.best = bounds, key, index, best
         self.flat = torch.zeros(len(x), dtype=torch.bool, device=x.device)
         self._passes = torch.zeros(2, len(x), dtype=torch.int64, device=x.device)
         self.evaluations, self.backward = self._passes
@@ -92,10 +98,20 @@ class Problem:
         backward pass. A gradient that is not finite is returned as zero; `flat` is set there and where it is zero."""
         if not len(point):
             return point, self.unknown()[:0]
-        gradient, gap, flat = loss_gradient(self.model, point, self._labels(rows), loss)
+        gradient, gap, _, flat = loss_gradient(self.model, point, self._labels(rows), loss)
         self.count(rows, forward=1, backward=1)
         self.mark_flat(flat, rows)
         return gradient, gap
+
+    def gradient_to(
+        self, point: torch.Tensor, rows: torch.Tensor, target: torch.Tensor | None, loss: str = "gap"
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """(gradient, gap) as `gradient` returns them for the loss of the classes `target` [M] int64, or of the runner-up
+        for None, and that loss [M] float64."""
+        gradient, gap, value, flat = loss_gradient(self.model, point, self._labels(rows), loss, target)
+        self.count(rows, forward=1, backward=1)
+        self.mark_flat(flat, rows)
+        return gradient, gap, value
 
     def logit_gradients(
         self, point: torch.Tensor, rows: torch.Tensor | None = None
@@ -106,6 +122,19 @@ class Problem:
         check.labels("labels", self.labels, logits.shape[1])
         self.count(rows, forward=1, backward=logits.shape[1])
         return logits, gradients
+
+    def linearised(self, point: torch.Tensor, rows: torch.Tensor | None = None, count: int = 1) -> Halfspaces:
+        """The regions beyond the boundaries to the `count` other classes of the highest logits (to all if there are
+        fewer), of the model linearised at `point`. One forward and `count` backward passes."""
+        labels = self._labels(rows)
+        logits, target, normal = gap_gradients(self.model, point, labels, count)
+        self.count(rows, forward=1, backward=target.shape[1])
+        x = self.x if rows is None else self.x[rows]
+        gap = logits.gather(1, labels[:, None]).double() - logits.gather(1, target).double()
+        moved = torch.einsum("mjd,md->mj", normal.double(), (point - x).flatten(1).double())
+        scale = logits.abs().masked_fill(~logits.isfinite(), 0.0).amax(1).double()
+        least = 2 * rounding_tolerance_of(logits) * scale
+        return Halfspaces(ops.logit_gap(logits, labels), target, normal, gap + moved + least[:, None])
 
     def count(self, rows: torch.Tensor | None, *, forward: int, backward: int = 0) -> None:
         """Adds passes to the points' counts."""
@@ -125,6 +154,23 @@ class Problem:
         return self.labels if rows is None else self.labels[rows]
 
 
+class Halfspaces(NamedTuple):
+    """{x + δ: ⟨normal, δ⟩ >= offset} for each of J classes: where the linearised model prefers the class to the label,
+    by no more than what `ops.logit_gap` counts as a change (twice its rounding tolerance).
+
+    Attributes:
+        gap: [M] float64, `ops.logit_gap` of the model where it was linearised.
+        target: [M, J] int64, the classes, from the highest logit on.
+        normal: [M, J, D], ∇(z_target - z_label); may not be finite.
+        offset: [M, J] float64.
+    """
+
+    gap: torch.Tensor
+    target: torch.Tensor
+    normal: torch.Tensor
+    offset: torch.Tensor
+
+
 class Nearest:
     """The best point so far of each point: the nearest one offered that crosses; until one does, the first offered.
 
@@ -139,7 +185,7 @@ class Nearest:
     distance: torch.Tensor
 
     def __init__(self, problem: Problem, norm: float) -> None:
-        """`norm`: 1, 2 or inf, of the distance."""
+        """`norm`: 0 (the number of changed values), 1, 2 or inf, of the distance."""
         self._x, self._norm = problem.x, norm
         self.point, self.gap = problem.x.clone(), problem.unknown()
         self.distance = self.gap.to(problem.x.dtype, copy=True)

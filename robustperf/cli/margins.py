@@ -32,7 +32,7 @@ from robustperf.cli.options import (
     shape_of,
 )
 from robustperf.files import atomic_write, lock_folder, reporting_saved, user_path
-from robustperf.names import PUBLISHED
+from robustperf.names import DEFAULT_ATTACKS
 
 if TYPE_CHECKING:
     import torch
@@ -65,7 +65,9 @@ def margins(
     size: Size = None,
     rgb: Rgb = False,
     model: Model = None,
-    attacks: Annotated[str, typer.Option(help="Attacks, such as 'fgsm,pgd(eps=2,steps=20),bg'.")] = PUBLISHED,
+    attacks: Annotated[
+        str, typer.Option(help="'tibo', 'fast' or 'strong', or attacks such as 'fgsm,pgd(eps=2,steps=20),bg'.")
+    ] = DEFAULT_ATTACKS,
     norm: Annotated[str, typer.Option(help="Of the distances: 1, 2 or inf.")] = "2",
     labels: Annotated[
         Labels,

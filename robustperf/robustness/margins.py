@@ -13,11 +13,11 @@ import numpy as np
 import torch
 
 from robustperf import check, ops, random
-from robustperf.attacks import Attack, Problem
+from robustperf.attacks import Attack, Nearest, Problem
 from robustperf.attacks.named import Attacks, attacks_of
 from robustperf.check import Box
 from robustperf.classifier import Classifier, Estimator, evaluating, logits_of
-from robustperf.names import PUBLISHED
+from robustperf.names import DEFAULT_ATTACKS
 from robustperf.progress import progress_bar
 from robustperf.result import Result
 from robustperf.robustness.boundary import nearest_crossing
@@ -128,7 +128,7 @@ def margins(
     model: Classifier | Estimator,
     x: torch.Tensor | np.ndarray,
     *,
-    attacks: Attacks = PUBLISHED,
+    attacks: Attacks = DEFAULT_ATTACKS,
     norm: float = 2,
     labels: torch.Tensor | None = None,
     bounds: Box = (0.0, 1.0),
@@ -141,15 +141,17 @@ def margins(
     progress: bool = False,
 ) -> Margins:
     """The margin of each point, from above: the distance to the closest adversarial example of an ensemble of attacks
-    after a line search towards each (T section 3.2).
+    after a line search towards each (T section 3.2; docs/tight_margins.md says how close to the truth).
 
     Args:
         model: a classifier on the points' device; run in eval mode and left unchanged. Or a fitted scikit-learn
             classifier that `transfer.module_from_sklearn` converts to a module.
         x: [N, ...] float32 or float64, within `bounds` (a pixel beyond them by rounding is clamped), on any device.
             With an estimator, a NumPy array too.
-        attacks: a list such as [FGSM(), PGD(norm=2), BG(norm=2)]; or their names, "fgsm,pgd(eps=2),bg", of which each
-            takes `norm` unless it names another (PGD has no L1: it takes L2). By default the paper's ensemble.
+        attacks: "fast" (at most 100 forward and 100 backward passes per point), "strong" (at most 300 of each) or
+            "tibo" (the paper's three), which choose their attacks for the norm; or a list such as [FGSM(), PGD(norm=2),
+            BG(norm=2)]; or names, "strong,pgd(eps=2),bg", of which each takes `norm` unless it names another (PGD has
+            no L1: it takes L2). Later attacks can start from the nearest point of the earlier ones (`Problem.best`).
         norm: 1, 2 or inf, of the distance.
         labels: [N] int64; None takes the model's own predictions (T postulate P2: robustness is not accuracy). With
             true labels a misclassified point has margin 0.
@@ -204,7 +206,7 @@ class MarginSearch:
     """The settings of `margins`, where they are described; `stream` yields the margins batch by batch."""
 
     model: Classifier
-    attacks: Attacks = PUBLISHED
+    attacks: Attacks = DEFAULT_ATTACKS
     norm: float = 2
     bounds: Box = (0.0, 1.0)
     key: int = 0
@@ -257,9 +259,13 @@ class MarginSearch:
                 part = self._batch(search, x[known], labels[known], index[known])
                 return _scattered(part, known, x if self.keep_points else None, len(x))
             gap = gap.where(predicted == labels, -math.inf)  # misclassified, by however little
+            best = None
             for place, attack in enumerate(self.ensemble):
                 key = random.fold_in(self.key, place)
-                found.append(attack.solve(Problem(self.model, x, labels, bounds=search.box, key=key, index=index)))
+                problem = Problem(self.model, x, labels, bounds=search.box, key=key, index=index, best=best)
+                found.append(attack.solve(problem))
+                best = best or Nearest(problem, self.norm)
+                best.offer(found[-1].point, found[-1].gap)
             flat = {name: int(a.flat.sum()) for name, a in zip(names, found, strict=True)}
             counts = replace(counts, flat=flat, probabilities=int(_probabilities(logits).sum()))
         else:

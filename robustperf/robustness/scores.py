@@ -15,7 +15,7 @@ from robustperf.attacks.named import Attacks
 from robustperf.classifier import Classifier
 from robustperf.family import Family
 from robustperf.kernel import Kernel
-from robustperf.names import PUBLISHED
+from robustperf.names import DEFAULT_ATTACKS
 from robustperf.progress import progress_bar
 from robustperf.result import Result
 from robustperf.robustness.basic_robustness import basic_robustness
@@ -293,7 +293,7 @@ def _balls(kernels: Sequence[Kernel]) -> tuple[float, torch.Tensor]:
 
 def _margins(model, x, norm, attacks, **arguments) -> torch.Tensor:
     """The margins [N] float64 of points in the unit cube."""
-    return margins(model, x, attacks=PUBLISHED if attacks is None else attacks, norm=norm, **arguments).distance
+    return margins(model, x, attacks=DEFAULT_ATTACKS if attacks is None else attacks, norm=norm, **arguments).distance
 
 
 def _values(name: str, values, size: int) -> torch.Tensor:

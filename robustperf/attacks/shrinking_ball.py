@@ -1,0 +1,241 @@
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+
+from robustperf import check, ops, random
+from robustperf.attacks.attack import Attack
+from robustperf.attacks.ball_box import ball_box_projection
+from robustperf.attacks.losses import per_sample
+from robustperf.attacks.problem import Halfspaces, Nearest, Problem
+
+
+class _Schedule(NamedTuple):
+    """First and last values, annealed along a cosine: of the step as a fraction of the radius, and of the change of the
+    radius."""
+
+    step: tuple[float, float]
+    change: tuple[float, float]
+
+
+_SCHEDULES = {
+    math.inf: _Schedule((0.5, 0.03), (0.1, 0.001)),
+    2.0: _Schedule((0.5, 0.01), (0.3, 0.005)),
+    1.0: _Schedule((1.0, 0.01), (0.3, 0.005)),
+}
+_DUAL = {math.inf: 1.0, 2.0: 2.0, 1.0: math.inf}
+_GROWTH = 1.6  # of the steps of the start
+_BEYOND = 1.02  # how far past the boundary of the linear model a radius without a crossing is set
+_FIRST = 0.25  # the fraction of a run's steps that the ball in L∞ takes in other norms
+_TINY = 1e-300
+
+
+@dataclass(frozen=True)
+class ShrinkingBall(Attack):
+    """Crosses the boundary in L∞, then follows it on a ball that shrinks, in the norm asked for.
+
+    An attack of this library; docs/tight_margins.md derives it and names what it is built from. Each run descends on
+    the logit gap with one forward and one backward pass a step:
+
+    1. Start: steps along the sign of the gradient, the first of length gap/‖∇‖₁, each next one 1.6 times longer, until
+       the label changes.
+    2. Ball: the radius e falls to (1 - γ) min(e, the run's nearest crossing) after an iterate that has crossed, and
+       grows by 1 + γ, up to the nearest crossing, after one that has not. The step is α e long, along the gradient
+       without the coordinates that it would push out of the box; then the iterate is projected onto the ball within the
+       box (onto the sphere in L2). α and γ fall along a cosine. In L1 and L2 a ball in L∞ comes first.
+    3. Refinement: the model is linearised at the nearest point found, and x projected onto its halfspace within the
+       box, which is exact for linear models.
+
+    The first run goes for the runner-up class. `targets` further runs each go for one of the classes that the model
+    linearised at x puts nearest, and start there; `restarts` further ones, and those that have no class left, start at
+    random points around x.
+
+    Points whose label at x is another one already, or where the gradient vanishes, are left at once. Where no run
+    crosses, the first step is returned.
+
+    Args:
+        norm: 1, 2 or inf.
+        steps: of each run's balls.
+        targets: how many further runs go for a class each.
+        restarts: how many further runs start at random.
+        refinements: how many linearisations at the nearest point follow.
+        classes: among how many other classes, those of the highest logits, the targets are chosen; each costs a
+            backward pass.
+    """
+
+    norm: float = 2
+    steps: int = 88
+    targets: int = 0
+    restarts: int = 0
+    refinements: int = 2
+    classes: int = 9
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "norm", check.norm(self.norm))
+        check.integer("steps", self.steps, 2)
+        for name in ("targets", "restarts", "refinements"):
+            check.integer(name, getattr(self, name), 0)
+        check.integer("classes", self.classes, 1)
+
+    def run(self, problem: Problem) -> tuple[torch.Tensor, torch.Tensor]:
+        nearest = Nearest(problem, self.norm)
+        point, rows = self._start(problem, nearest)
+        reach = self._balls(problem, nearest, point, rows)
+        starts = self._targets(problem, nearest, rows) if self.targets and len(rows) else ()
+        for number in range(self.targets + self.restarts):
+            start, target = self._around(problem, rows, reach, number), None
+            if number < len(starts):
+                point, target, there = starts[number]
+                start = torch.where(per_sample(there, point).bool(), point, start)
+            self._balls(problem, nearest, start, rows, target)
+        self._refine(problem, nearest, rows)
+        return nearest.point, nearest.gap
+
+    @staticmethod
+    def _start(problem: Problem, nearest: Nearest, steps: int = 6) -> tuple[torch.Tensor, torch.Tensor]:
+        """(point [M, ...], rows [M]): the sign steps, and the points that have a gradient and their label at x."""
+        point, active = problem.x.clone(), problem.rows
+        rows, length = active, nearest.gap
+        for step in range(steps):
+            gradient, gap, loss = problem.gradient_to(point[active], active, None)
+            moves = ~(gap < 0) & gradient.flatten(1).any(1)
+            if step == 0:
+                rows, length = active[moves], (-loss).clamp_min(0) / _size(gradient, 1)
+                nearest.offer(point[~moves], gap[~moves], active[~moves])
+            else:
+                nearest.offer(point[active], gap, active)
+            active, gradient = active[moves], gradient[moves]
+            if not len(active):
+                break
+            move = per_sample(length[active] * _GROWTH**step, gradient) * gradient.sign()
+            point[active] = problem.clamp(point[active] + move)
+        return point[rows], rows
+
+    def _balls(
+        self,
+        problem: Problem,
+        nearest: Nearest,
+        point: torch.Tensor,
+        rows: torch.Tensor,
+        target: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """One run; [M] float64, the L∞ radius that it reached, inf where it has not crossed."""
+        steps = self.steps
+        if self.norm != math.inf:
+            first = round(_FIRST * steps)
+            own = self._shrink(problem, nearest, point, rows, target, math.inf, first)
+            crossed = own.gap[rows] < 0
+            point = torch.where(per_sample(crossed, point).bool(), own.point[rows], point)
+            self._shrink(problem, nearest, point, rows, target, self.norm, steps - first)
+        else:
+            own = self._shrink(problem, nearest, point, rows, target, math.inf, steps)
+        return own.distance[rows].double()
+
+    @staticmethod
+    def _shrink(
+        problem: Problem,
+        nearest: Nearest,
+        point: torch.Tensor,
+        rows: torch.Tensor,
+        target: torch.Tensor | None,
+        norm: float,
+        steps: int,
+    ) -> Nearest:
+        """Follows the boundary on a shrinking ball of `norm` from `point`; the run's nearest crossings."""
+        own = Nearest(problem, norm)
+        if not len(rows):
+            return own
+        x = problem.x[rows]
+        lower, upper = problem.bounds[0] - x, problem.bounds[1] - x
+        schedule = _SCHEDULES[norm]
+        radius = torch.full((len(rows),), math.inf, dtype=torch.float64, device=x.device)
+        for step in range(steps):
+            remaining = (1 + math.cos(math.pi * step / max(steps - 1, 1))) / 2
+            alpha, gamma = (last + (first - last) * remaining for first, last in schedule)
+            gradient, gap, loss = problem.gradient_to(point, rows, target)
+            own.offer(point, gap, rows)
+            nearest.offer(point, gap, rows)
+            delta = point - x
+            best = own.distance[rows].double()
+            estimate = _size(delta, norm) + _BEYOND * (-loss).clamp_min(0) / _size(gradient, _DUAL[norm])
+            following = torch.where(best < math.inf, torch.minimum(radius * (1 + gamma), best), estimate)
+            radius = torch.where(gap < 0, torch.minimum(radius, best) * (1 - gamma), following)
+            outwards = ((delta <= lower) & (gradient < 0)) | ((delta >= upper) & (gradient > 0))
+            gradient = gradient.masked_fill(outwards, 0.0)
+            direction = gradient.sign() if norm == math.inf else gradient / per_sample(_size(gradient, norm), gradient)
+            delta = delta + per_sample(alpha * radius, delta) * direction
+            delta = ball_box_projection(delta, radius, lower, upper, norm)
+            point = problem.clamp(x + delta)
+        gap = problem.gap(point, rows)
+        own.offer(point, gap, rows)
+        nearest.offer(point, gap, rows)
+        return own
+
+    def _targets(
+        self, problem: Problem, nearest: Nearest, rows: torch.Tensor
+    ) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+        """(point [M, ...], target [M], [M] bool where there is one, otherwise the target is the runner-up at x) for
+        each targeted run: the classes in the order of their distance from x where the model is linearised, without the
+        class that has been found already. The nearest point of all is offered, as that of a linear model."""
+        x = problem.x[rows]
+        found = problem.logits(nearest.point[rows], rows).argmax(1)
+        halfspaces = problem.linearised(x, rows, self.classes)
+        steps = torch.stack([self._step_into(problem, rows, halfspaces, j) for j in range(halfspaces.target.shape[1])])
+        every, starts = torch.arange(len(rows), device=x.device), []
+        lengths = torch.stack([_size(step, self.norm) for step in steps], 1)
+        lengths = lengths.where(lengths.isfinite(), math.inf)
+        point = problem.clamp(x + steps[lengths.argmin(1), every].nan_to_num())
+        nearest.offer(point, problem.gap(point, rows), rows)
+        lengths, order = lengths.masked_fill(halfspaces.target == found[:, None], math.inf).sort(dim=1, stable=True)
+        for length, j in zip(lengths.T[: self.targets], order.T, strict=False):
+            there = length < math.inf
+            target = halfspaces.target[every, j.where(there, 0)]
+            starts.append((problem.clamp(x + steps[j, every]), target, there))
+        return starts
+
+    def _step_into(self, problem: Problem, rows: torch.Tensor, halfspaces: Halfspaces, j: int) -> torch.Tensor:
+        """[M, ...]: the shortest step from x into the halfspace of the class at place j, in the box."""
+        x = problem.x[rows]
+        lower, upper = (b.expand(x.shape[1:]).flatten() if isinstance(b, torch.Tensor) else b for b in problem.bounds)
+        step, _ = ops.halfspace_box_projection(
+            x.flatten(1), halfspaces.normal[:, j], halfspaces.offset[:, j], norm=self.norm, lower=lower, upper=upper
+        )
+        return step.view_as(x)
+
+    def _refine(self, problem: Problem, nearest: Nearest, rows: torch.Tensor) -> None:
+        """Linearises the model at the nearest point, of earlier attacks too, and projects x onto its halfspace."""
+        start = Nearest(problem, self.norm)
+        start.offer(nearest.point, nearest.gap)
+        if problem.best is not None:
+            start.offer(problem.best.point, problem.best.gap)
+        rows = rows[start.gap[rows] < 0]
+        point = start.point[rows]
+        for refinement in range(self.refinements):
+            if not len(rows):
+                return
+            halfspaces = problem.linearised(point, rows)
+            if refinement:
+                nearest.offer(point, halfspaces.gap, rows)
+            step = self._step_into(problem, rows, halfspaces, 0)
+            finite = step.flatten(1).isfinite().all(1)
+            rows, point = rows[finite], problem.clamp(problem.x[rows] + step)[finite]
+        if self.refinements and len(rows):
+            nearest.offer(point, problem.gap(point, rows), rows)
+
+    @staticmethod
+    def _around(problem: Problem, rows: torch.Tensor, reach: torch.Tensor, restart: int) -> torch.Tensor:
+        """[M, ...]: a uniform draw for each point from a cube around x, with the radius that the first run reached."""
+        x = problem.x[rows]
+        key = random.fold_in(problem.key, restart)
+        draw = random.uniform(key, problem.index[rows], 1, x[0].numel() if len(x) else 0)[0]
+        reach = reach.where(reach.isfinite(), 0.1 * check.width(problem.bounds, problem.x))
+        noise = (2 * draw - 1).to(x.dtype).view_as(x)
+        return problem.clamp(x + per_sample(reach, x) * noise)
+
+
+def _size(delta: torch.Tensor, norm: float) -> torch.Tensor:
+    """[B] float64: ‖δ‖, never zero, to divide by."""
+    return torch.linalg.vector_norm(delta.flatten(1), norm, dim=1, dtype=torch.float64).clamp_min(_TINY)
