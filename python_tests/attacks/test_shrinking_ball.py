@@ -203,33 +203,48 @@ def test_a_constant_model_costs_one_pass(norm, preset):
 
 @ALL
 def test_only_points_with_a_gradient_are_pursued(norm):
-    """A model that ignores images whose first pixel is dark."""
+    """A model that is constant on images whose first pixel is dark."""
     net, x = network(), images()
     x[::2, 0, 0, 0], x[1::2, 0, 0, 0] = 0.0, 1.0
-    y = net(x).argmax(1)
+    dark = torch.eye(5, dtype=torch.float64)[0]
 
     def model(images):
-        seen = (images[:, 0, 0, :1] > 0.5).double()
-        return seen * net(images) + (1 - seen) * nn.functional.one_hot(y, 5)[: len(images)].double()
+        return torch.where(images[:, 0, 0, :1] > 0.5, net(images), dark + 0 * net(images))
 
-    attack = ShrinkingBall(norm, steps=10)
-    found = attack(model, x[::2], y[::2])
-    assert (found.evaluations == 1).all() and found.flat.all()
-    found = attack(net, x[1::2], y[1::2])
-    assert (found.evaluations > 10).all() and (found.gap < 0).all()
+    found = ShrinkingBall(norm, steps=10)(model, x, model(x).argmax(1))
+    assert found.flat.tolist() == [True, False] * 4
+    assert (found.evaluations[::2] == 1).all() and (found.backward[::2] == 1).all()
+    assert (found.evaluations[1::2] > 10).all() and (found.gap[1::2] < 0).all()
+
+
+@ALL
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_a_plateau_on_the_way_is_no_fault(norm, dtype):
+    """The gap falls to 0.1 and stays there: no gradient to follow, no crossing, and no point that is not finite."""
+
+    def model(images):
+        return torch.stack([(1 - images.sum(1)).clamp_min(0.1), 0 * images[:, 0]], 1)
+
+    x = torch.tensor([[0.1, 0.2, 0.0], [0.0, 0.0, 0.3]], dtype=dtype)
+    for bounds in ((0.0, 1.0), (-math.inf, math.inf)):
+        found = ShrinkingBall(norm, steps=10, targets=1)(model, x, torch.tensor([0, 0]), bounds=bounds)
+        assert found.point.isfinite().all() and (found.gap > 0).all() and found.flat.all()
+        assert (found.evaluations > 10).all()
 
 
 @ALL
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 def test_models_in_half_precision(norm, dtype):
-    """Their margins are those of the same network in float64, up to the rounding of the halves."""
+    """Their margins are those of the network in float64, but for what counts as a change of the label in halves, which
+    small margins feel more."""
     net, x = network(), images(dtype=torch.float32)
     half = network().to(dtype)
     found = rp.margins(lambda images: half(images.to(dtype)), x, norm=norm)
-    expected = rp.margins(net, x.double(), norm=norm)
-    assert found.found.all()
-    tolerance = 0.05 if dtype == torch.float16 else 0.4
-    torch.testing.assert_close(found.distance, expected.distance, rtol=tolerance, atol=0.01)
+    expected = rp.margins(net, x.double(), norm=norm).distance
+    assert found.found.all() and (found.distance > 0.9 * expected).all()
+    large = expected >= expected.median()
+    tolerance = 0.05 if dtype == torch.float16 else 0.3
+    torch.testing.assert_close(found.distance[large], expected[large], rtol=tolerance, atol=0)
 
 
 @ALL
@@ -262,7 +277,7 @@ def test_the_best_point_of_earlier_attacks_is_refined():
         ({"targets": -1}, "targets: expected an integer >= 0"),
         ({"restarts": 0.5}, "restarts: expected an integer"),
         ({"refinements": -1}, "refinements: expected an integer >= 0"),
-        ({"classes": 0}, "classes: expected an integer >= 1"),
+        ({"classes": 0}, "classes: expected"),
     ],
     ids=str,
 )

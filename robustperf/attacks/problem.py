@@ -134,7 +134,10 @@ class Problem:
         moved = torch.einsum("mjd,md->mj", normal.double(), (point - x).flatten(1).double())
         scale = logits.abs().masked_fill(~logits.isfinite(), 0.0).amax(1).double()
         least = 2 * rounding_tolerance_of(logits) * scale
-        return Halfspaces(ops.logit_gap(logits, labels), target, normal, gap + moved + least[:, None])
+        # a point of the halfspace is rounded too, to its pixels' precision
+        rounding = torch.linalg.vector_norm(normal.double() * x.flatten(1)[:, None].double(), dim=2)
+        least = least[:, None] + 2 * torch.finfo(x.dtype).eps * rounding
+        return Halfspaces(ops.logit_gap(logits, labels), target, normal, gap + moved + least)
 
     def count(self, rows: torch.Tensor | None, *, forward: int, backward: int = 0) -> None:
         """Adds passes to the points' counts."""
@@ -156,7 +159,7 @@ class Problem:
 
 class Halfspaces(NamedTuple):
     """{x + δ: ⟨normal, δ⟩ >= offset} for each of J classes: where the linearised model prefers the class to the label,
-    by no more than what `ops.logit_gap` counts as a change (twice its rounding tolerance).
+    by no more than what `ops.logit_gap` counts as a change (twice its rounding tolerance) and the rounding of x + δ.
 
     Attributes:
         gap: [M] float64, `ops.logit_gap` of the model where it was linearised.

@@ -160,7 +160,8 @@ class ShrinkingBall(Attack):
             nearest.offer(point, gap, rows)
             delta = point - x
             best = own.distance[rows].double()
-            estimate = _size(delta, norm) + _BEYOND * (-loss).clamp_min(0) / _size(gradient, _DUAL[norm])
+            ahead = (-loss).clamp_min(0) / _size(gradient, _DUAL[norm])  # where the linear model has its boundary
+            estimate = _size(delta, norm) + _BEYOND * ahead.where(gradient.flatten(1).any(1), 0.0)
             following = torch.where(best < math.inf, torch.minimum(radius * (1 + gamma), best), estimate)
             radius = torch.where(gap < 0, torch.minimum(radius, best) * (1 - gamma), following)
             outwards = ((delta <= lower) & (gradient < 0)) | ((delta >= upper) & (gradient > 0))

@@ -1,0 +1,80 @@
+"""Attacks of other libraries, as functions from points to points."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+
+Peer = Callable[[torch.nn.Module, torch.Tensor, torch.Tensor], torch.Tensor]
+"""(model, x [B, ...] in [0, 1], labels [B]) -> points [B, ...]."""
+
+
+def peers(norm: float) -> dict[str, Peer]:
+    """The minimum-norm attacks of adv-lib and foolbox that are installed, by name, at their published settings."""
+    return _adv_lib(norm) | _foolbox(norm)
+
+
+def _adv_lib(norm: float) -> dict[str, Peer]:
+    try:
+        from adv_lib import attacks
+    except ImportError:
+        return {}
+
+    def alma(model, x, y, steps):
+        # the published first learning rates, for MNIST and for CIFAR
+        rate = 0.5 if x.shape[1] == 1 else 0.05
+        return attacks.alma(model, x, y, num_steps=steps, distance="l2", init_lr_distance=rate)
+
+    def fmn(model, x, y):
+        return attacks.fmn(model, x, y, norm=norm, steps=100)
+
+    def fab(model, x, y):
+        return attacks.fab(model, x, y, norm=norm, n_iter=20)
+
+    def pdpgd(model, x, y, steps):
+        return attacks.pdpgd(model, x, y, norm=norm, num_steps=steps)
+
+    def apgd(model, x, y):
+        return attacks.minimal_apgd(model, x, y, norm=norm, eps_init=0.1, n_iter=25, bin_search_steps=4)
+
+    found: dict[str, Peer] = {"adv-lib FMN-100": fmn, "adv-lib FAB-20": fab}
+    if norm == 2:
+        for steps in (100, 300):
+            found[f"adv-lib DDN-{steps}"] = lambda model, x, y, steps=steps: attacks.ddn(model, x, y, steps=steps)
+            found[f"adv-lib ALMA-{steps}"] = lambda model, x, y, steps=steps: alma(model, x, y, steps)
+    else:
+        for steps in (100, 300):
+            found[f"adv-lib PDPGD-{steps}"] = lambda model, x, y, steps=steps: pdpgd(model, x, y, steps)
+    if norm == math.inf and hasattr(attacks, "minimal_apgd"):
+        found["adv-lib APGD, radius searched"] = apgd
+    return found
+
+
+def _foolbox(norm: float) -> dict[str, Peer]:
+    try:
+        import foolbox
+    except ImportError:
+        return {}
+
+    def of(attack) -> Peer:
+        def run(model, x, y):
+            wrapped = foolbox.PyTorchModel(model, bounds=(0, 1), device=str(x.device))
+            return attack(wrapped, x, y, epsilons=None)[1]
+
+        return run
+
+    chosen = {
+        1.0: {"foolbox FMN-100": foolbox.attacks.L1FMNAttack(steps=100)},
+        2.0: {
+            "foolbox DDN-100": foolbox.attacks.DDNAttack(steps=100),
+            "foolbox FMN-100": foolbox.attacks.L2FMNAttack(steps=100),
+            "foolbox DeepFool-50": foolbox.attacks.L2DeepFoolAttack(steps=50),
+        },
+        math.inf: {
+            "foolbox FMN-100": foolbox.attacks.LInfFMNAttack(steps=100),
+            "foolbox DeepFool-50": foolbox.attacks.LinfDeepFoolAttack(steps=50),
+        },
+    }[norm]
+    return {name: of(attack) for name, attack in chosen.items()}
