@@ -34,6 +34,9 @@ CORRUPTIONS = (
 )
 """MNIST-C's sets (Mu and Gilmer 2019), `identity` first, in the published order."""
 
+LIBRARIES = ("timm", "hf", "torchvision", "onnx")
+"""What `load_model` takes before the colon."""
+
 PUBLISHED = "fgsm,pgd,bg"
 """The ensemble of attacks of T section 3.2, each at its defaults for the norm."""
 
