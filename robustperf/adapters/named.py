@@ -75,7 +75,7 @@ def _hugging_face(name: str, pretrained: bool, num_classes: int | None) -> Wrapp
 
 
 def _statistics_of(processor: Any) -> tuple[list[float], list[float]]:
-    """(mean, std) in units of images in [0, 1], of a processor that takes bytes: (scale * byte - offset - mean) / std."""
+    """(mean, std) for images in [0, 1] of a processor of bytes: (rescale_factor * byte - offset - mean) / std."""
     mean, std = [0.0], [1.0]
     if getattr(processor, "do_normalize", False):
         mean, std = (_list_of(getattr(processor, f"image_{part}")) for part in ("mean", "std"))

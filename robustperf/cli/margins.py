@@ -138,10 +138,10 @@ def report(
     from rich.progress import Progress
 
     from robustperf import plot, processes
+    from robustperf.data.batches import load_batches
     from robustperf.progress import columns
     from robustperf.robustness import MarginCurve
     from robustperf.robustness.margins import MarginSearch
-    from robustperf.training.batches import load_batches
     from robustperf.training.evaluate import check_takes
 
     check_takes(model, "data", dataset)
