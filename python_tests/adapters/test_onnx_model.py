@@ -129,7 +129,7 @@ def test_wrong_files_and_inputs(tmp_path, path, x):
     with pytest.raises(FileNotFoundError):
         OnnxModel(tmp_path / "none.onnx")
     (tmp_path / "bad.onnx").write_bytes(b"not a graph")
-    with pytest.raises(ValueError, match="path: expected an ONNX file, got .*bad.onnx"):
+    with pytest.raises(ValueError, match="file: expected an ONNX file, got .*bad.onnx"):
         OnnxModel(tmp_path / "bad.onnx")
     integers = save(tmp_path / "int.onnx", [("Identity", ["x"], ["y"], {})], {}, shape=(3,), dtype=np.int64)
     with pytest.raises(ValueError, match=r"one floating-point input, got .* with x: tensor\(int64\)"):

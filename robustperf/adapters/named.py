@@ -11,14 +11,14 @@ from robustperf.adapters.wrapped import Wrapped, wrap
 from robustperf.names import LIBRARIES, check_name, did_you_mean
 
 
-def load_model(name: str, *, pretrained: bool = True, num_classes: int | None = None) -> Wrapped:
+def load_model(model: str, *, pretrained: bool = True, num_classes: int | None = None) -> Wrapped:
     """A classifier of another library that takes images [B, C, H, W] in [0, 1] and returns logits [B, C].
 
     The library's mean and std are inside, and images of another size than the network's are resized (see `wrap`; the
     size is in `image_shape`). Cropping is left to the data set. The network is in eval mode.
 
     Args:
-        name: "timm:NAME", a model of timm, such as "timm:resnet18.a1_in1k"; "hf:NAME", an image classifier of Hugging
+        model: "timm:NAME", a model of timm, such as "timm:resnet18.a1_in1k"; "hf:NAME", an image classifier of Hugging
             Face transformers, a name on its hub or a folder; "torchvision:NAME", a network of `torchvision.models` with
             its default weights; or "onnx:FILE", see `OnnxModel`. Each library is an extra: `robustperf[timm]`, ...
         pretrained: load the published weights, which the library may download. False: random weights.
@@ -28,14 +28,14 @@ def load_model(name: str, *, pretrained: bool = True, num_classes: int | None = 
     Raises ValueError for an unknown name or a model that does not classify images; ModuleNotFoundError where the
     library is not installed; what the library raises where weights cannot be downloaded.
 
-    >>> model = load_model("timm:resnet18", num_classes=10)  # doctest: +SKIP
+    >>> model = load_model("timm:resnet18")  # doctest: +SKIP
     >>> margins(model, images, attacks="fgsm,pgd,bg")  # doctest: +SKIP
     """
-    library, colon, model = name.partition(":") if isinstance(name, str) else ("", "", "")
-    if not (colon and model):
-        raise ValueError(f"name: expected LIBRARY:NAME, such as timm:resnet18, got {name!r}")
-    check_name("name: library", library, LIBRARIES)
-    return _LOADERS[library](model, pretrained, num_classes).eval()
+    library, _, name = model.partition(":") if isinstance(model, str) else ("", "", "")
+    if not name:
+        raise ValueError(f"model: expected LIBRARY:NAME, such as timm:resnet18, got {model!r}")
+    check_name("model: library", library, LIBRARIES)
+    return _LOADERS[library](name, pretrained, num_classes).eval()
 
 
 def _timm(name: str, pretrained: bool, num_classes: int | None) -> Wrapped:
@@ -45,7 +45,7 @@ def _timm(name: str, pretrained: bool, num_classes: int | None) -> Wrapped:
     classes = {} if num_classes is None else {"num_classes": num_classes}
     network = timm.create_model(name, pretrained=pretrained, **classes)
     if not network.num_classes:
-        raise ValueError(f"name: expected a classifier, got timm:{name}, which has no classes; pass num_classes")
+        raise ValueError(f"model: expected a classifier, got timm:{name}, which has no classes; pass num_classes")
     config = timm.data.resolve_model_data_config(network)
     return wrap(network, mean=config["mean"], std=config["std"], image_shape=config["input_size"])
 
@@ -62,11 +62,13 @@ def _hugging_face(name: str, pretrained: bool, num_classes: int | None) -> Wrapp
     kind = getattr(config, "problem_type", None)
     if config.num_labels < 2 or kind in ("regression", "multi_label_classification"):
         raise ValueError(
-            f"name: expected a classifier with one label for each image, got hf:{name} with {config.num_labels} labels"
+            f"model: expected a classifier with one label for each image, got hf:{name} with {config.num_labels} labels"
             + f" and the problem type {kind}" * (kind is not None)
         )
     if network.main_input_name != "pixel_values":
-        raise ValueError(f"name: expected a classifier of images, got hf:{name}, which takes {network.main_input_name}")
+        raise ValueError(
+            f"model: expected a classifier of images, got hf:{name}, which takes {network.main_input_name}"
+        )
     processor = transformers.AutoImageProcessor.from_pretrained(name)
     shape = _size_of(processor)
     mean, std = _statistics_of(processor)
@@ -125,7 +127,7 @@ def _onnx(path: str, pretrained: bool, num_classes: int | None) -> Wrapped:
     from robustperf.adapters.onnx_model import OnnxModel
 
     if not pretrained or num_classes is not None:
-        raise ValueError("name: expected no other option with onnx:FILE, whose weights are in the file")
+        raise ValueError("model: expected no other option with onnx:FILE, whose weights are in the file")
     return wrap(OnnxModel(os.path.expanduser(path)))
 
 
@@ -133,4 +135,4 @@ _LOADERS = {"timm": _timm, "hf": _hugging_face, "torchvision": _torchvision, "on
 
 
 def _unknown(library: str, name: str, known: list[str]) -> ValueError:
-    return ValueError(f"name: expected a classifier of {library}, got {name!r}{did_you_mean(name, known)}")
+    return ValueError(f"model: expected a classifier of {library}, got {name!r}{did_you_mean(name, known)}")

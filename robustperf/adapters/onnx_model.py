@@ -28,7 +28,7 @@ class OnnxModel(nn.Module):
     to train. Needs the extra `robustperf[onnx]`.
 
     Args:
-        path: the file.
+        file: its path.
         providers: execution providers of onnxruntime; values pass through the CPU's memory.
 
     Attributes:
@@ -50,18 +50,18 @@ class OnnxModel(nn.Module):
     path: str
     no_gradient: str | None
 
-    def __init__(self, path: str | os.PathLike[str], providers: Sequence[str] = ("CPUExecutionProvider",)) -> None:
+    def __init__(self, file: str | os.PathLike[str], providers: Sequence[str] = ("CPUExecutionProvider",)) -> None:
         super().__init__()
         runtime = library_of("onnxruntime", "onnx")
-        self.path, self._providers = str(check_regular(path)), tuple(providers)
+        self.path, self._providers = str(check_regular(file)), tuple(providers)
         try:
             self._session = runtime.InferenceSession(self.path, providers=list(providers))
         except Exception as error:  # onnxruntime has one class for each kind of fault
-            raise ValueError(f"path: expected an ONNX file, got {path}: {check.line_of(error)}") from error
+            raise ValueError(f"file: expected an ONNX file, got {file}: {check.line_of(error)}") from error
         inputs = self._session.get_inputs()
         if len(inputs) != 1 or inputs[0].type not in _DTYPES:
             got = ", ".join(f"{each.name}: {each.type}" for each in inputs)
-            raise ValueError(f"path: expected an ONNX file with one floating-point input, got {path} with {got}")
+            raise ValueError(f"file: expected an ONNX file with one floating-point input, got {file} with {got}")
         self._input, self._dtype = inputs[0].name, _DTYPES[inputs[0].type]
         size = (inputs[0].shape or [None])[0]
         self._batch = size if isinstance(size, int) else None
@@ -115,7 +115,7 @@ class OnnxModel(nn.Module):
                 joined = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
                 found[name] = torch.from_numpy(joined[: len(x)] if self._batch else joined).to(x.device)
         if not found:
-            raise ValueError(f"path: expected an output of numbers, got {', '.join(self._outputs)} in {self.path}")
+            raise ValueError(f"file: expected an output of numbers, got {', '.join(self._outputs)} in {self.path}")
         return found
 
     def _compare(self, computed: dict[str, torch.Tensor], values: dict[str, torch.Tensor]) -> None:

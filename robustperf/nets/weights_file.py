@@ -141,11 +141,15 @@ def load_weights(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
 def digest(path: str | os.PathLike[str]) -> str:
     """SHA-256, in hexadecimal, of the weights in a safetensors file: of their names, dtypes, shapes and values. It does
     not depend on the header or the order of the tensors. Raises as `read` does."""
-    weights, _ = read(path)
+    return digest_of(read(path)[0])
+
+
+def digest_of(weights: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256, in hexadecimal, of the names, dtypes, shapes and values."""
     found = hashlib.sha256()
     for name, value in sorted(weights.items()):
         found.update(f"{name} {value.dtype} {list(value.shape)}\n".encode())
-        found.update(value.contiguous().flatten().view(torch.uint8).numpy())
+        found.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return found.hexdigest()
 
 
