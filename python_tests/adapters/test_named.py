@@ -3,28 +3,18 @@ installed."""
 
 import json
 import sys
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import pytest
 import torch
-from torch import nn
 
 import robustperf as rp
+from python_tests.support.libraries import MEAN, STD, Network, stand_in, stand_in_timm
 
-MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.5)
 
-
-class Network(nn.Module):
-    """Linear in 3 × 8 × 8 images; returns what `form` makes of the logits."""
-
-    main_input_name = "pixel_values"
-
-    def __init__(self, classes=3, form=lambda z: z):
-        super().__init__()
-        self.linear, self.num_classes, self.form = nn.Linear(192, classes), classes, form
-
-    def forward(self, x):
-        return self.form(self.linear(x.flatten(1)))
+@pytest.fixture
+def timm(monkeypatch):
+    return stand_in_timm(monkeypatch)
 
 
 def normalised(x):
@@ -34,33 +24,6 @@ def normalised(x):
 @pytest.fixture
 def x():
     return torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-
-
-def stand_in(monkeypatch, name, **members):
-    module = ModuleType(name)
-    vars(module).update(members)
-    monkeypatch.setitem(sys.modules, name, module)
-    return module
-
-
-@pytest.fixture
-def timm(monkeypatch):
-    calls = []
-
-    def create_model(name, pretrained, num_classes=3):
-        calls.append((name, pretrained, num_classes))
-        return Network(num_classes)
-
-    config = {"mean": MEAN, "std": STD, "input_size": (3, 8, 8), "interpolation": "bicubic", "crop_pct": 0.9}
-    return stand_in(
-        monkeypatch,
-        "timm",
-        create_model=create_model,
-        calls=calls,
-        is_model=lambda name: name.split(".")[0] == "resnet18",
-        list_models=lambda: ["resnet18", "vit"],
-        data=SimpleNamespace(resolve_model_data_config=lambda model: config),
-    )
 
 
 def test_timm(timm, x):
