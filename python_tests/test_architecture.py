@@ -18,6 +18,7 @@ FLOORS = (
     ("_native", "_native_cuda", "check", "equality", "expression", "files", "lazy", "names", "processes", "progress",
      "result", "version"),
     ("ops", "plot", "classifier"),
+    ("adapters",),
     ("random", "nets"),
     ("kernel", "attacks", "data"),
     ("family",),

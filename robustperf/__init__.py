@@ -15,7 +15,8 @@ from robustperf import _native  # noqa: F401
 from robustperf.lazy import lazily
 
 if TYPE_CHECKING:
-    from robustperf import attacks, data, nets, nuisance, ops, plot, random, robustness, training, transfer
+    from robustperf import adapters, attacks, data, nets, nuisance, ops, plot, random, robustness, training, transfer
+    from robustperf.adapters import load_model, wrap
     from robustperf.family import Family
     from robustperf.kernel import Kernel
     from robustperf.robustness import (
@@ -41,11 +42,13 @@ __all__ = [
     "MarginCurve",
     "Margins",
     "Score",
+    "adapters",
     "attacks",
     "basic_robustness",
     "closest_boundary",
     "data",
     "line_search",
+    "load_model",
     "margins",
     "nets",
     "nuisance",
@@ -55,12 +58,14 @@ __all__ = [
     "robustness",
     "training",
     "transfer",
+    "wrap",
 ]
 
 __getattr__, __dir__ = lazily(__name__, __all__, {
     "Family": "family",
     "Kernel": "kernel",
     "__version__": "version",
+    **dict.fromkeys(["load_model", "wrap"], "adapters"),
     **dict.fromkeys(["BasicRobustness", "Boundary", "LineSearch", "MarginCurve", "Margins", "Score", "basic_robustness",
                      "closest_boundary", "line_search", "margins"], "robustness"),
 })  # fmt: skip

@@ -63,9 +63,14 @@ def logits_of(model: Classifier, x: torch.Tensor) -> torch.Tensor:
     """
     logits = _output_of(model, x)
     name = "model(x)"
+    if not isinstance(logits, torch.Tensor):
+        raise TypeError(f"{name}: expected a tensor, got {type(logits).__name__}; robustperf.wrap takes such a model")
+    single = "; robustperf.wrap takes a binary model with one logit" * (logits.shape[1:] in ((), (1,)))
+    if single and logits.dim() == 1:
+        raise ValueError(f"{name}: expected shape [{len(x)}, C], got {list(logits.shape)}{single}")
     check.tensor(name, logits, (x.shape[0], "C"), dtypes=check.REAL + check.HALF, device=x.device)
     if logits.shape[1] < 2:
-        raise ValueError(f"{name}: expected logits of at least two classes, got shape {list(logits.shape)}")
+        raise ValueError(f"{name}: expected logits of at least two classes, got shape {list(logits.shape)}{single}")
     return logits
 
 

@@ -44,6 +44,9 @@ PRESETS = {
 DEFAULT_ATTACKS = "fast"
 """The attacks of the margins where none are given."""
 
+LIBRARIES = ("timm", "hf", "torchvision", "onnx")
+"""What `load_model` takes before the colon."""
+
 OPTIMIZERS = {"adadelta": ("Adadelta", 1.0), "adam": ("Adam", 1e-3), "sgd": ("SGD", 0.05)}
 """A name -> (the class in torch.optim, the papers' learning rate: R A.2 for Adadelta and SGD, T A.1 for Adam)."""
 

@@ -59,7 +59,7 @@ def test_wrong_arguments(net, x, arguments, error, match):
         (lambda x: x.mul(255).byte(), TypeError, "x: expected .*, got torch.uint8"),
         (lambda x: x.half(), TypeError, "x: expected .*, got torch.float16"),
         (lambda x: x.flatten(), ValueError, r"x: expected a batch of shape \[B, ...\]"),
-        (lambda x: x.tolist(), TypeError, "x: expected a tensor, got list"),
+        (lambda x: x.tolist(), TypeError, "x: expected a tensor, an array, .*got list"),
     ],
 )
 def test_wrong_images(net, x, change, error, match):

@@ -9,8 +9,8 @@ from torch.utils.data import DataLoader, SequentialSampler, TensorDataset, Weigh
 
 import robustperf as rp
 from python_tests.support.training import assert_same, net, train, weights_of
+from robustperf.data.batches import load_batches
 from robustperf.training import ERM, evaluate, fit
-from robustperf.training.batches import load_batches
 
 X, Y = torch.rand(40, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.arange(40) % 10
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from robustperf import nets, nuisance
 from robustperf.attacks import PGD
-from robustperf.cli.options import NETWORK, make_network, shape_of
+from robustperf.cli.options import NETWORK, is_library, make_network, shape_of
 from robustperf.data import Dataset, ImageFolder
 from robustperf.expression import build_list, build_sum
 from robustperf.kernel import Kernel
@@ -98,6 +98,10 @@ def new_classifier(
         return build_network(network or NETWORK, shape_of(dataset), dataset.classes, batch_norm)
     if network is not None or batch_norm:
         raise ValueError(f"model: expected no --network or --batch-norm with it, got {model}")
+    if is_library(model):
+        from robustperf.adapters import load_model
+
+        return load_model(model, pretrained=False, num_classes=dataset.classes).train()
     return make_network(model)
 
 

@@ -25,13 +25,14 @@ from robustperf.cli.options import (
     plain,
     say,
     shape_of,
+    weights_digest,
 )
 from robustperf.files import atomic_write, user_path
 
 
 def evaluate(
-    checkpoint_path: Checkpoint,
     data: Data,
+    checkpoint_path: Checkpoint = None,
     data_root: DataRoot = None,
     split: Split = "test",
     domain: Annotated[
@@ -56,7 +57,6 @@ def evaluate(
     from rich.text import Text
 
     from robustperf import __version__, processes, training
-    from robustperf.nets import weights_file
     from robustperf.training.evaluate import check_takes
 
     if out is not None and not out.parent.is_dir():
@@ -73,7 +73,7 @@ def evaluate(
     console = Console(quiet=not process.is_main_process)
     network.to(torch.device("cpu") if cpu else process.device)
 
-    table = Table("domain", title=Text(f"{checkpoint_path} on {data} ({split})"))
+    table = Table("domain", title=Text(f"{checkpoint_path or model} on {data} ({split})"))
     for column in ("points", "top-1", "top-5", "mean loss"):
         table.add_column(column, justify="right")
     rows = []
@@ -95,7 +95,7 @@ def evaluate(
     console.print(table)
     if out is not None and process.is_main_process:
         facts = {
-            "checkpoint": weights_file.digest(checkpoint_path),
+            "checkpoint": weights_digest(checkpoint_path, model, network),
             "data": data,
             "split": split,
             "domains": rows,

@@ -30,6 +30,7 @@ from robustperf.cli.options import (
     plain,
     say,
     shape_of,
+    weights_digest,
 )
 from robustperf.files import atomic_write, lock_folder, reporting_saved, user_path
 from robustperf.names import DEFAULT_ATTACKS
@@ -55,9 +56,9 @@ class Labels(str, Enum):
 
 
 def margins(
-    checkpoint_path: Checkpoint,
     out: Annotated[Path, typer.Option(metavar="DIR", parser=user_path, help="The folder for the results.")],
     data: Data,
+    checkpoint_path: Checkpoint = None,
     data_root: DataRoot = None,
     split: Split = "test",
     domain: Domain = None,
@@ -88,14 +89,13 @@ def margins(
     """
     from robustperf import check
     from robustperf.attacks.named import attacks_of
-    from robustperf.nets import weights_file
 
     norm_value = check.norm(norm)
     ensemble = attacks_of(attacks, norm_value)
     network, size, rgb = load_network(checkpoint_path, model, size, rgb)
     dataset = load_data(data, split, data_root, domain=domain, limit=limit, size=size, rgb=rgb)
     settings = {
-        "checkpoint": weights_file.digest(checkpoint_path),
+        "checkpoint": weights_digest(checkpoint_path, model, network),
         "split": split,
         "network": model or getattr(network, "architecture", None),
     }
@@ -140,10 +140,10 @@ def report(
     from rich.progress import Progress
 
     from robustperf import plot, processes
+    from robustperf.data.batches import load_batches
     from robustperf.progress import columns
     from robustperf.robustness import MarginCurve
     from robustperf.robustness.margins import MarginSearch
-    from robustperf.training.batches import load_batches
     from robustperf.training.evaluate import check_takes
 
     check_takes(model, "data", dataset)

@@ -118,7 +118,7 @@ def _points(dataset: Dataset | ImageFolder, index: int, points: int) -> tuple[to
     """(images, sample ids) of `points` points from `index` on, or fewer at the end of the data set."""
     import torch
 
-    from robustperf.training.batches import load_batches
+    from robustperf.data.batches import load_batches
 
     if index >= len(dataset):
         raise ValueError(f"index: expected one of {dataset.name}'s {len(dataset)} points, got {index}")

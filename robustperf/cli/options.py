@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import inspect
 import math
@@ -15,12 +16,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from robustperf.files import user_path
-from robustperf.names import ROOT_VARIABLE, did_you_mean
+from robustperf.names import LIBRARIES, ROOT_VARIABLE, did_you_mean
 
 if TYPE_CHECKING:
     from rich.console import Console
     from torch import nn
 
+    from robustperf.adapters import Wrapped
     from robustperf.data import Dataset, ImageFolder
 
 NETWORK = "robey-cnn"  # the default of `train`
@@ -48,14 +50,21 @@ Split = Annotated[str, typer.Option(help="train or test.")]
 Size = Annotated[int | None, typer.Option(min=1, metavar="N", help="Resize the images to N x N pixels.")]
 Rgb = Annotated[bool, typer.Option("--rgb", help="Repeat the channel of grey images three times.")]
 Checkpoint = Annotated[
-    Path, typer.Option("--checkpoint", metavar="FILE", parser=user_path, help="Weights, a safetensors file.")
+    Path | None,
+    typer.Option(
+        "--checkpoint",
+        metavar="FILE",
+        parser=user_path,
+        help="Weights, a safetensors file. Not needed where --model names a network with weights of its own.",
+    ),
 ]
 Model = Annotated[
     str | None,
     typer.Option(
         metavar="MODULE:FUNCTION",
-        help="A function that makes the network. Needed unless the checkpoint's header names one of robustperf's, "
-        "which also sets the size of the images.",
+        help="A function that makes the network; or timm:NAME, hf:NAME, torchvision:NAME or onnx:FILE, with the "
+        "library's weights unless there is a checkpoint. Needed unless the checkpoint's header names a network of "
+        "robustperf's. These and named networks set the size of the images.",
     ),
 ]
 Workers = Annotated[int, typer.Option(min=0, help="Processes that read a folder of images.")]
@@ -95,13 +104,22 @@ def shape_of(dataset: Dataset | ImageFolder) -> tuple[int, int, int]:
     return (3, dataset.size, dataset.size) if isinstance(dataset, ImageFolder) else tuple(dataset.x.shape[1:])
 
 
-def load_network(path: Path, model: str | None, size: int | None, rgb: bool) -> tuple[nn.Module, int | None, bool]:
-    """(the network in the checkpoint `path`, the image size it takes, whether it takes RGB images).
+def load_network(
+    path: Path | None, model: str | None, size: int | None, rgb: bool
+) -> tuple[nn.Module, int | None, bool]:
+    """(the network `model` with the weights in the checkpoint `path`, the image size it takes, whether it takes RGB
+    images).
 
-    The options `model`, `size` and `rgb` take precedence.
+    The options `model`, `size` and `rgb` take precedence. ValueError where neither names weights.
     """
     from robustperf.nets import weights_file
 
+    if model is not None and is_library(model):
+        network = _library_network(path, model)
+        channels, height, _ = network.image_shape or (None, None, None)
+        return network, height if size is None else size, rgb or channels == 3
+    if path is None:
+        raise ValueError(f"checkpoint: expected a file, or a model with weights of its own, {_named()}, got none")
     network = weights_file.load(path, None if model is None else make_network(model))
     if model is None:
         parameters = inspect.signature(type(network)).parameters
@@ -109,6 +127,48 @@ def load_network(path: Path, model: str | None, size: int | None, rgb: bool) -> 
         size = taken.get("size") if size is None else size
         rgb = rgb or taken["in_channels"] == 3
     return network, size, rgb
+
+
+def is_library(model: str) -> bool:
+    """Whether `model` is a name that `load_model` takes."""
+    return model.partition(":")[0] in LIBRARIES
+
+
+def _named() -> str:
+    return "such as " + ", ".join(f"{library}:{'FILE' if library == 'onnx' else 'NAME'}" for library in LIBRARIES)
+
+
+def _library_network(path: Path | None, model: str) -> Wrapped:
+    """The network of another library, with its weights, or with those in `path` and as many classes as they have."""
+    from robustperf.adapters import load_model
+    from robustperf.nets import weights_file
+
+    if path is None:
+        return load_model(model)
+    if model.startswith("onnx:"):
+        raise ValueError(f"checkpoint: expected none with {model}, whose weights are in the file, got {path}")
+    weights, _ = weights_file.read(path)
+    network = load_model(model, pretrained=False)
+    shapes = {name: value.shape for name, value in weights_file.weights_of(network).items()}
+    classes = {
+        value.shape[0]
+        for name, value in weights.items()
+        if name in shapes and value.dim() and value.shape[1:] == shapes[name][1:] and value.shape != shapes[name]
+    }
+    if len(classes) == 1:
+        network = load_model(model, pretrained=False, num_classes=classes.pop())
+    return weights_file.load(path, network).eval()
+
+
+def weights_digest(path: Path | None, model: str | None, network: nn.Module) -> str:
+    """SHA-256 of the weights that `load_network` loaded, wherever they come from."""
+    from robustperf.nets import weights_file
+
+    if path is not None:
+        return weights_file.digest(path)
+    if model is not None and model.startswith("onnx:"):
+        return hashlib.sha256(user_path(model.removeprefix("onnx:")).read_bytes()).hexdigest()
+    return weights_file.digest_of(weights_file.weights_of(network))
 
 
 def make_network(path: str) -> nn.Module:

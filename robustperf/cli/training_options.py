@@ -51,7 +51,11 @@ KernelSum = Annotated[
 K = Annotated[int | None, typer.Option(min=1, help="Draws of mrt and mda, steps of mat.")]
 Network = Annotated[str | None, typer.Option(help=f"{', '.join(nets.NAMES)}; {NETWORK} by default.")]
 OwnNetwork = Annotated[
-    str | None, typer.Option(metavar="MODULE:FUNCTION", help="A function that makes your own network.")
+    str | None,
+    typer.Option(
+        metavar="MODULE:FUNCTION",
+        help="A function that makes your own network; or timm:NAME, hf:NAME or torchvision:NAME, with random weights.",
+    ),
 ]
 BatchNorm = Annotated[bool, typer.Option("--batch-norm", help=f"Use batch normalisation, in {NETWORK}.")]
 Epochs = Annotated[int, typer.Option(min=1, help="Passes over the training images.")]

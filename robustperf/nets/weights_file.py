@@ -17,6 +17,7 @@ from safetensors.torch import save as to_bytes
 from torch import nn
 
 from robustperf import check, nets
+from robustperf.adapters import Wrapped
 from robustperf.files import atomic_write, check_regular
 
 # what building a network from a malicious header can raise; RuntimeError is torch's for sizes that are too large
@@ -59,7 +60,8 @@ def network_of(model: nn.Module) -> nn.Module:
 
 
 def weights_of(model: nn.Module) -> dict[str, torch.Tensor]:
-    """`model.state_dict()` under the network's own names, whatever it or parts of it are wrapped in (`network_of`)."""
+    """`model.state_dict()` under the network's own names, whatever it or parts of it are wrapped in: the wrappers of
+    `network_of`, and `robustperf.wrap`."""
     return {own: value for own, value in zip(_own_names(model), model.state_dict().values(), strict=True)}
 
 
@@ -139,11 +141,15 @@ def load_weights(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
 def digest(path: str | os.PathLike[str]) -> str:
     """SHA-256, in hexadecimal, of the weights in a safetensors file: of their names, dtypes, shapes and values. It does
     not depend on the header or the order of the tensors. Raises as `read` does."""
-    weights, _ = read(path)
+    return digest_of(read(path)[0])
+
+
+def digest_of(weights: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256, in hexadecimal, of the names, dtypes, shapes and values."""
     found = hashlib.sha256()
     for name, value in sorted(weights.items()):
         found.update(f"{name} {value.dtype} {list(value.shape)}\n".encode())
-        found.update(value.contiguous().flatten().view(torch.uint8).numpy())
+        found.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return found.hexdigest()
 
 
@@ -173,7 +179,8 @@ def _own_names(model: nn.Module) -> list[str]:
     """The names in the state dict, in its order, without the parts that wrappers add."""
     wrappers = {}  # the prefix of the names inside a wrapper -> how many characters the wrapper adds
     for name, module in model.named_modules(remove_duplicate=False):
-        if (attribute := _inside(module)) is not None:
+        attribute = "module" if isinstance(module, Wrapped) else _inside(module)
+        if attribute is not None:
             wrappers[f"{name}.{attribute}." if name else f"{attribute}."] = len(attribute) + 1
     names = list(model.state_dict())
     for prefix in sorted(wrappers, key=len, reverse=True):

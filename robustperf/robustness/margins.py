@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-import numpy as np
 import torch
 
 from robustperf import check, ops, random
@@ -22,6 +21,7 @@ from robustperf.progress import progress_bar
 from robustperf.result import Result
 from robustperf.robustness.boundary import nearest_crossing
 from robustperf.robustness.diagnostics import Diagnostics
+from robustperf.robustness.points import Labels, Points
 from robustperf.robustness.reevaluation import reevaluate
 from robustperf.robustness.search import TOL, BoundarySearch
 
@@ -126,11 +126,11 @@ class Margins(Result):
 
 def margins(
     model: Classifier | Estimator,
-    x: torch.Tensor | np.ndarray,
+    x: Any,
     *,
     attacks: Attacks = DEFAULT_ATTACKS,
     norm: float = 2,
-    labels: torch.Tensor | None = None,
+    labels: Labels = None,
     bounds: Box = (0.0, 1.0),
     key: int = 0,
     batch_size: int = 256,
@@ -146,15 +146,17 @@ def margins(
     Args:
         model: a classifier on the points' device; run in eval mode and left unchanged. Or a fitted scikit-learn
             classifier that `transfer.module_from_sklearn` converts to a module.
-        x: [N, ...] float32 or float64, within `bounds` (a pixel beyond them by rounding is clamped), on any device.
-            With an estimator, a NumPy array too.
+        x: [N, ...] float32 or float64, within `bounds` (a pixel beyond them by rounding is clamped): a tensor on any
+            device, or a NumPy array. Or a data set, a pair (x, y) or a DataLoader, as `training.evaluate` takes them:
+            its samples are read in their order, a batch at a time, and their ids are their positions. Integers are an
+            error; 8-bit images are x / 255.
         attacks: "fast" (at most 100 forward and 100 backward passes per point), "strong" (at most 300 of each) or
             "tibo" (the paper's three), which choose their attacks for the norm; or a list such as [FGSM(), PGD(norm=2),
             BG(norm=2)]; or names, "strong,pgd(eps=2),bg", of which each takes `norm` unless it names another (PGD has
             no L1: it takes L2). Later attacks can start from the nearest point of the earlier ones (`Problem.best`).
         norm: 1, 2 or inf, of the distance.
-        labels: [N] int64; None takes the model's own predictions (T postulate P2: robustness is not accuracy). With
-            true labels a misclassified point has margin 0.
+        labels: [N] int64; None takes the model's own predictions (T postulate P2: robustness is not accuracy), and
+            "true" the labels of a data set. With true labels a misclassified point has margin 0.
         bounds: (lower, upper), the box that images live in: numbers, arrays [C] for each channel ([D] for each
             feature), or arrays that broadcast to x[0]; ±inf where there is no bound. Lines to points that have not
             crossed are extended to its edge.
@@ -177,13 +179,14 @@ def margins(
     Margins(n=2, norm=2, median=0.3, not found=0)
     """
     model, x = _as_module(model, x)
-    check.tensor("x", x, ("N", ...))
+    points = Points(model, x, labels, index)
     search = MarginSearch(model, attacks, norm, bounds, key, batch_size, keep_points, tol, probes)
     parts = []
-    with progress_bar(progress, "margins", len(x)) as advance:
-        for part in search.stream(x, labels=labels, index=index):
-            parts.append(part)
-            advance(len(part))
+    with progress_bar(progress, "margins", len(points)) as advance:
+        for images, own, ids in points:
+            for part in search.stream(images, labels=own, index=ids):
+                parts.append(part)
+                advance(len(part))
     found = Margins.concatenate(parts)
     if found.diagnostics.messages:
         warnings.warn("margins: " + "; ".join(found.diagnostics.messages), RuntimeWarning, stacklevel=2)

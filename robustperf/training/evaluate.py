@@ -19,9 +19,9 @@ from robustperf.classifier import (
     without_wrapper,
 )
 from robustperf.data import Dataset, ImageFolder
+from robustperf.data.batches import load_batches
+from robustperf.data.inputs import Arrays, LoaderData, as_data
 from robustperf.result import Result
-from robustperf.training.batches import load_batches
-from robustperf.training.inputs import Arrays, LoaderData, as_data
 
 
 @dataclass(frozen=True, eq=False, repr=False)

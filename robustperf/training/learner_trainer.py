@@ -13,8 +13,9 @@ import torch
 from torch import nn
 
 from robustperf import random
+from robustperf.data.batches import Batch, load_batches
 from robustperf.nets.dropout import drawing
-from robustperf.training.batches import Batch, BatchOrder, load_batches
+from robustperf.training.batches import BatchOrder
 from robustperf.training.learner import Learner
 from robustperf.training.optimizers import build_optimizer, rate_at, rate_ratios
 

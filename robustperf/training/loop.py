@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from robustperf.data.batches import Batch
 from robustperf.nets import weights_file
-from robustperf.training.batches import Batch, BatchOrder
+from robustperf.training.batches import BatchOrder
 from robustperf.training.evaluate import evaluate
 from robustperf.training.history import Fitted, History
 from robustperf.training.learner_trainer import LearnerTrainer

@@ -14,11 +14,11 @@ import torch
 from torch import nn
 
 from robustperf.data import Dataset
+from robustperf.data.inputs import Arrays, LoaderData
 from robustperf.files import atomic_write, lock_folder, record_settings, reporting_saved, user_path
 from robustperf.nets import weights_file
 from robustperf.training.checkpoint import load_state, save_state
 from robustperf.training.history import History
-from robustperf.training.inputs import Arrays, LoaderData
 from robustperf.training.learner import MODEL
 from robustperf.training.learner_trainer import LearnerTrainer
 

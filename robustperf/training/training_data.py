@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from robustperf import check
+from robustperf.data.inputs import LoaderData, as_data, rows_of
 from robustperf.training.batches import BatchOrder, held_out
-from robustperf.training.inputs import LoaderData, as_data, rows_of
 
 
 @dataclass(frozen=True, eq=False)

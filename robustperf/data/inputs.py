@@ -1,4 +1,4 @@
-"""What `fit` and `evaluate` take as data: their checks, and the samples of some ids."""
+"""What `fit`, `evaluate` and `margins` take as data: their checks, and the samples of some ids."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, Subset
 
 from robustperf import check
-from robustperf.data import Dataset
+from robustperf.data.dataset import Dataset
 
 
 @dataclass(frozen=True, eq=False)
