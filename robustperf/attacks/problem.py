@@ -19,7 +19,7 @@ class Problem:
 
     The methods evaluate the model at `point` [M, ...], images that belong to the points `rows` [M] int64 (each at most
     once; None for all, in order), and count a pass for each of these. An attack passes the rows it still works on.
-    Where none are left, `gap` and `gradient` return empty tensors without a pass.
+    Where none are left, `gap`, `gradient` and `gradient_to` return empty tensors without a pass.
 
     Attributes:
         model: the classifier, in eval mode. What an attack evaluates itself it reports with `count`.
@@ -108,6 +108,8 @@ class Problem:
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """(gradient, gap) as `gradient` returns them for the loss z_target - z_label, `target` [M] int64 or None for
         the runner-up, and that loss [M] float64."""
+        if not len(point):
+            return point, self.unknown()[:0], self.unknown()[:0]
         gradient, gap, loss, flat = loss_gradient(self.model, point, self._labels(rows), "gap", target)
         self.count(rows, forward=1, backward=1)
         self.mark_flat(flat, rows)
