@@ -19,7 +19,7 @@ class Problem:
 
     The methods evaluate the model at `point` [M, ...], images that belong to the points `rows` [M] int64 (each at most
     once; None for all, in order), and count a pass for each of these. An attack passes the rows it still works on.
-    Where none are left, `gap` and `gradient` return empty tensors without a pass.
+    Where none are left, `gap`, `gradient` and `gradient_to` return empty tensors without a pass.
 
     Attributes:
         model: the classifier, in eval mode. What an attack evaluates itself it reports with `count`.

@@ -64,6 +64,14 @@ class ShrinkingBall(Attack):
         refinements: how many linearisations at the nearest point follow.
         classes: among how many other classes, those of the highest logits, the targets are chosen; each costs a
             backward pass.
+
+    Raises TypeError or ValueError for a wrong argument.
+
+    >>> model = lambda images: torch.stack([images.sum(1), torch.ones(len(images))], 1)  # label 0 above a sum of 1
+    >>> found = ShrinkingBall(steps=10)(model, torch.tensor([[0.6, 0.7], [0.9, 0.9]]), torch.tensor([0, 0]))
+    >>> found.point
+    tensor([[0.4500, 0.5500],
+            [0.5000, 0.5000]])
     """
 
     norm: float = 2
