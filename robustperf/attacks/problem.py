@@ -106,8 +106,8 @@ class Problem:
     def gradient_to(
         self, point: torch.Tensor, rows: torch.Tensor, target: torch.Tensor | None, loss: str = "gap"
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """(gradient, gap) as `gradient` returns them for the loss of the classes `target` [M] int64, or of the runner-up
-        for None, and that loss [M] float64."""
+        """(gradient, gap) as `gradient` returns them for the loss of the classes `target` [M] int64, or of the
+        runner-up for None, and that loss [M] float64."""
         gradient, gap, value, flat = loss_gradient(self.model, point, self._labels(rows), loss, target)
         self.count(rows, forward=1, backward=1)
         self.mark_flat(flat, rows)
