@@ -213,8 +213,9 @@ def test_attacks_by_name():
     torch.manual_seed(0)
     model, x = rp.nets.build("small-cnn", size=8), rp.data.load("digits").x[:6]
     for names, norm, attacks in (
-        (None, 2, [FGSM(), PGD(2), BG(2)]),
-        (None, math.inf, [FGSM(), PGD(math.inf), BG(math.inf)]),
+        (None, 2, "fast"),
+        ("tibo", 2, [FGSM(), PGD(math.inf), BG(2)]),
+        ("tibo", math.inf, [FGSM(), PGD(math.inf), BG(math.inf)]),
         ("fgsm,pgd(eps=2, steps=3),bg", 1, [FGSM(), PGD(2, eps=2, steps=3), BG(1)]),
         (["fgsm", BG(2, steps=2)], 2, [FGSM(), BG(2, steps=2)]),
         (FGSM(0.1), 2, [FGSM(0.1)]),

@@ -89,7 +89,9 @@ class Problem:
         """[M] float64, `ops.logit_gap`: negative where the label has changed. One forward pass."""
         if not len(point):
             return self.unknown()[:0]
-        return ops.logit_gap(self.logits(point, rows), self._labels(rows))
+        logits = self.logits(point, rows)
+        check.labels("labels", labels := self._labels(rows), logits.shape[1])
+        return ops.logit_gap(logits, labels)
 
     def gradient(
         self, point: torch.Tensor, rows: torch.Tensor | None = None, loss: str = "gap"
@@ -108,6 +110,8 @@ class Problem:
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """(gradient, gap) as `gradient` returns them for the loss of the classes `target` [M] int64 (None: of the
         runner-up), and that loss [M] float64."""
+        if not len(point):
+            return point, self.unknown()[:0], self.unknown()[:0]
         gradient, gap, value, flat = loss_gradient(self.model, point, self._labels(rows), loss, target)
         self.count(rows, forward=1, backward=1)
         self.mark_flat(flat, rows)
