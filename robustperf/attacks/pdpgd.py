@@ -16,7 +16,7 @@ from robustperf.attacks.steps import dual, first_gradient, length, offer_step
 @dataclass(frozen=True)
 class PDPGD(Attack):
     """Primal-dual proximal gradient descent: gradient steps on the logit gap, proximal steps on the norm, and a weight
-    between the two that follows the crossings. A minimal-norm attack, the strongest of the known ones in L1.
+    between the two that follows the crossings. A minimal-norm attack.
 
     Matyasko & Chau, "PDPGD: primal-dual proximal gradient descent adversarial attack", 2021 (arXiv 2106.01538). It
     seeks the saddle point of λ_d ‖δ‖_p + λ_c max(gap(x + δ), 0) with λ_d + λ_c = 1. The primal player takes the
