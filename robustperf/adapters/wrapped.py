@@ -80,6 +80,9 @@ class Wrapped(nn.Module):
         image_shape: (C, H, W), or None.
     """
 
+    module: nn.Module
+    outputs: Outputs
+    layout: str
     mean: tuple[float, ...] | None
     std: tuple[float, ...] | None
     image_shape: tuple[int, int, int] | None
