@@ -262,7 +262,7 @@ def test_errors_name_the_argument_and_what_it_got(backend, x, key, index, draw, 
     (lambda out: out.reshape(3, 2, 3, 5, 4).mT, ValueError, r"out: expected a contiguous tensor, got one with"),
     (lambda out: out[:1].expand(3, 2, 3, 4, 5), ValueError, r"out: expected a contiguous tensor"),
     (lambda out: out.requires_grad_(), ValueError, r"out: expected a tensor that requires no gradient"),
-], ids=["list", "float64", "two draws", "one channel", "no draws", "meta", "transposed", "expanded", "gradient"])  # fmt: skip
+], ids="list float64 two_draws one_channel no_draws meta transposed expanded gradient".split())  # fmt: skip
 def test_what_cannot_be_written_into_is_refused(backend, device, wrong, error, message):
     x, index, draw = (value.to(device) for value in (X, B, K))
     out = wrong(torch.zeros(3, 2, 3, 4, 5, device=device))
