@@ -19,6 +19,7 @@ def peers(norm: float) -> dict[str, Peer]:
 def _adv_lib(norm: float) -> dict[str, Peer]:
     try:
         from adv_lib import attacks
+        from adv_lib.attacks.auto_pgd import minimal_apgd
     except ImportError:
         return {}
 
@@ -37,9 +38,10 @@ def _adv_lib(norm: float) -> dict[str, Peer]:
         return attacks.pdpgd(model, x, y, norm=norm, num_steps=steps)
 
     def apgd(model, x, y):
-        return attacks.minimal_apgd(model, x, y, norm=norm, eps_init=0.1, n_iter=25, bin_search_steps=4)
+        largest = {1.0: 100.0, 2.0: 10.0, math.inf: 0.5}[norm]  # of the radii that are searched
+        return minimal_apgd(model, x, y, norm=norm, max_eps=largest, n_iter=30, binary_search_steps=10)
 
-    found: dict[str, Peer] = {"adv-lib FMN-100": fmn, "adv-lib FAB-20": fab}
+    found: dict[str, Peer] = {"adv-lib FMN-100": fmn, "adv-lib FAB-20": fab, "adv-lib APGD-30, ten radii": apgd}
     if norm == 2:
         for steps in (100, 300):
             found[f"adv-lib DDN-{steps}"] = lambda model, x, y, steps=steps: attacks.ddn(model, x, y, steps=steps)
@@ -47,8 +49,6 @@ def _adv_lib(norm: float) -> dict[str, Peer]:
     else:
         for steps in (100, 300):
             found[f"adv-lib PDPGD-{steps}"] = lambda model, x, y, steps=steps: pdpgd(model, x, y, steps)
-    if norm == math.inf and hasattr(attacks, "minimal_apgd"):
-        found["adv-lib APGD, radius searched"] = apgd
     return found
 
 

@@ -108,8 +108,8 @@ class Problem:
     def gradient_to(
         self, point: torch.Tensor, rows: torch.Tensor, target: torch.Tensor | None, loss: str = "gap"
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """(gradient, gap) as `gradient` returns them for the loss of the classes `target` [M] int64 (None: of the
-        runner-up), and that loss [M] float64."""
+        """(gradient, gap) as `gradient` returns them for the loss of the classes `target` [M] int64 (-1, or None for
+        all: of the runner-up), and that loss [M] float64."""
         if not len(point):
             return point, self.unknown()[:0], self.unknown()[:0]
         gradient, gap, value, flat = loss_gradient(self.model, point, self._labels(rows), loss, target)
