@@ -1,4 +1,4 @@
-"""The step into a ball within the box: compared with bisection, SciPy, the conditions of optimality and closed forms."""
+"""The step into a ball within the box: compared with bisection, SciPy, optimality conditions and closed forms."""
 
 import math
 
@@ -69,15 +69,14 @@ def test_the_nearest_point_by_scipy(backend, device, norm, dim):
         got.numpy(), delta.numpy(), radii[norm].tolist(), (lower - x).numpy(), (upper - x).numpy(), strict=True
     ):
         # δ = p - q with p, q >= 0
-        ball = np.ones(2 * dim) if norm == 1 else None
-        limit = [] if ball is None else [{"type": "ineq", "fun": lambda v, r=r: r - v.sum(), "jac": lambda v: -ball}]
+        in_ball = {"type": "ineq", "fun": lambda v, r=r: r - v.sum(), "jac": lambda v: -np.ones_like(v)}
         most = inf if norm == 1 else r
         solved = minimize(
             lambda v, d=d: ((v[:dim] - v[dim:] - d) ** 2).sum(),
             np.zeros(2 * dim),
             jac=lambda v, d=d: 2 * np.r_[v[:dim] - v[dim:] - d, d - v[:dim] + v[dim:]],
             bounds=[(0, min(h, most)) for h in high] + [(0, min(-h, most)) for h in low],
-            constraints=limit,
+            constraints=[in_ball] if norm == 1 else [],
             method="SLSQP",
             options={"ftol": 1e-15, "maxiter": 1000},
         )

@@ -177,7 +177,8 @@ def search_step(*args):
     (worst, (torch.randn(5, 4, 3), torch.tensor([0, 1, 2, 0]))),
     (jitter, (torch.arange(3), torch.arange(2))),
     (search_step, line_search_arguments(torch.float32, torch.float32)),
-], ids=["logit_gap", "halfspace_box_projection", "ball_box_projection", "best_of_k", "draws", "line_search_step"])  # fmt: skip
+], ids=["logit_gap", "halfspace_box_projection", "ball_box_projection", "best_of_k", "draws",
+        "line_search_step"])  # fmt: skip
 def test_a_compiled_function_equals_the_eager_one(function, arguments, name):
     torch.compiler.reset()
     want = function(*copy.deepcopy(arguments), name)

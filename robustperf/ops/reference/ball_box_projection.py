@@ -26,7 +26,7 @@ def ball_box_projection(x, delta, radius, lower, upper, norm):
 
 
 def _onto_sphere(size, h, radius):
-    """min(s size, h) of norm `radius`: with t = s², from the segment of F(t) = Σ min(t size², h²) that holds radius²."""
+    """min(s size, h) of norm `radius`: in t = s², from the segment of F(t) = Σ min(t size², h²) with radius²."""
     if not size.shape[1]:
         return size
     size, h, unit = size / _power(size.amax(1, keepdim=True)), h / _power(radius), _power(radius)
@@ -47,8 +47,8 @@ def _onto_sphere(size, h, radius):
 
 
 def _threshold(size, h, radius):
-    """The least t >= 0 with Σ min((size - t)_+, h) <= radius. The sum is followed downwards from the largest size, where
-    it is zero: its slope changes at each size and at each size - h."""
+    """The least t >= 0 with Σ min((size - t)_+, h) <= radius. The sum is zero at the largest size and is followed from
+    there downwards: its slope changes at each size and at each size - h."""
     if not size.shape[1]:
         return torch.zeros_like(radius)
     breaks = torch.cat([size, (size - h).clamp_min(0.0), torch.zeros_like(radius)], 1)
