@@ -66,6 +66,6 @@ class FMN(Attack):
             radius = torch.where(gap < 0, torch.minimum(radius, best) * (1 - gamma), outwards)
             delta = delta + cosine(self.step, self.last_step, step, self.steps) * width * unit(gradient)
             delta = into_ball(problem, x, delta, radius, self.norm)
-            point = problem.clamp(x + delta)
+            point = x + delta
             gradient, gap = offer_step(problem, nearest, point, rows, last=step == self.steps - 1)
         return nearest.point, nearest.gap

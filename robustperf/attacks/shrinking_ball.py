@@ -8,7 +8,6 @@ import torch
 
 from robustperf import check, ops, random
 from robustperf.attacks.attack import Attack
-from robustperf.attacks.ball_box import ball_box_projection
 from robustperf.attacks.losses import per_sample
 from robustperf.attacks.problem import Halfspaces, Nearest, Problem
 
@@ -173,7 +172,9 @@ class ShrinkingBall(Attack):
         """Follows the boundary on a shrinking ball of `norm` from `point`. Its iterates are offered to `own`, whose
         nearest crossing bounds the radius, and to `others`."""
         x = problem.x[rows]
-        lower, upper = problem.bounds[0] - x, problem.bounds[1] - x
+        lower, upper = problem.bounds
+        slack = 1 - 4 * torch.finfo(x.dtype).eps  # the rounding of a step to a bound
+        low, high = slack * (lower - x), slack * (upper - x)
         schedule = _SCHEDULES[norm]
         radius = torch.full((len(rows),), math.inf, dtype=torch.float64, device=x.device)
         for step in range(steps):
@@ -188,11 +189,10 @@ class ShrinkingBall(Attack):
             estimate = _size(delta, norm) + _BEYOND * ahead.where(gradient.flatten(1).any(1), 0.0)
             following = torch.where(best < math.inf, torch.minimum(radius * (1 + gamma), best), estimate)
             radius = torch.where(gap < 0, torch.minimum(radius, best) * (1 - gamma), following)
-            outwards = ((delta <= lower) & (gradient < 0)) | ((delta >= upper) & (gradient > 0))
+            outwards = ((delta <= low) & (gradient < 0)) | ((delta >= high) & (gradient > 0))
             direction = _direction(gradient.masked_fill(outwards, 0.0), delta, norm)
             delta = delta + per_sample(alpha * radius, delta) * direction
-            delta = ball_box_projection(delta, radius, lower, upper, norm)
-            point = problem.clamp(x + delta)
+            point = x + ops.ball_box_projection(x, delta, radius, norm=norm, lower=lower, upper=upper)
         gap = problem.gap(point, rows)
         for each in (own, *others):
             each.offer(point, gap, rows)

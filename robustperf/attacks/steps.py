@@ -8,7 +8,6 @@ import sys
 import torch
 
 from robustperf import ops, random
-from robustperf.attacks.ball_box import ball_box_projection
 from robustperf.attacks.losses import per_sample
 from robustperf.attacks.problem import Nearest, Problem
 
@@ -137,5 +136,5 @@ def into_ball(
     """δ [M, ...] projected onto {‖δ‖_p <= r, x + δ in the box}, for r [M] float64, which may be infinite."""
     clipped = problem.clamp(x + delta) - x
     radius = torch.minimum(radius, length(clipped, norm).double())  # it lies inside the ball already
-    lower, upper = (torch.as_tensor(bound, dtype=x.dtype, device=x.device) - x for bound in problem.bounds)
-    return ball_box_projection(delta, radius, lower, upper, norm)
+    lower, upper = problem.bounds
+    return ops.ball_box_projection(x, delta, radius, norm=norm, lower=lower, upper=upper)
