@@ -82,9 +82,9 @@ class ShrinkingBall(Attack):
     targets: int = 2
     restarts: int = 0
     finalists: int = 1
-    final_steps: int = 38
-    refinements: int = 2
-    classes: int = 9
+    final_steps: int = 34
+    refinements: int = 1
+    classes: int = 5
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "norm", check.norm(self.norm))
@@ -142,7 +142,8 @@ class ShrinkingBall(Attack):
                 here = chosen == number
                 own.offer(run.point[rows[here]], run.gap[rows[here]], rows[here])
                 target = torch.where(here, targets[number], target)
-            self._shrink(problem, own.point[rows], rows, target, self.norm, self.final_steps, own, nearest)
+            self._shrink(problem, own.point[rows], rows, target, self.norm, self.final_steps, own)
+            nearest.offer(own.point[rows], own.gap[rows], rows)
 
     def _run(
         self, problem: Problem, nearest: Nearest, point: torch.Tensor, rows: torch.Tensor, target: torch.Tensor
@@ -152,10 +153,11 @@ class ShrinkingBall(Attack):
         first = round(_SCHEDULES[self.norm].first * self.steps)
         if first:
             reached = Nearest(problem, math.inf)
-            self._shrink(problem, point, rows, target, math.inf, first, reached, own, nearest)
+            self._shrink(problem, point, rows, target, math.inf, first, reached, own)
             crossed = reached.gap[rows] < 0
             point = torch.where(per_sample(crossed, point).bool(), reached.point[rows], point)
-        self._shrink(problem, point, rows, target, self.norm, self.steps - first, own, nearest)
+        self._shrink(problem, point, rows, target, self.norm, self.steps - first, own)
+        nearest.offer(own.point[rows], own.gap[rows], rows)
         return own, reached.distance[rows].double()
 
     @staticmethod
@@ -266,4 +268,7 @@ def _direction(gradient: torch.Tensor, delta: torch.Tensor, norm: float) -> torc
         count = (_SPARSE * (delta != 0).flatten(1).sum(1)).ceil().clamp_min(math.ceil(_LEAST * size.shape[1])).long()
         least = size.sort(dim=1, descending=True).values.gather(1, count[:, None] - 1)
         gradient = gradient.masked_fill((size < least).view_as(gradient), 0.0)
-    return gradient / per_sample(_size(gradient, norm), gradient)
+    # scaled first: the square of a tiny gradient vanishes
+    largest = gradient.flatten(1).abs().amax(1)
+    gradient = gradient / per_sample(largest.where(largest > 0, 1.0), gradient)
+    return gradient / per_sample(_size(gradient, norm).clamp_min(1), gradient)
