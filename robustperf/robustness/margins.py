@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-import os
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,109 +18,11 @@ from robustperf.check import Box
 from robustperf.classifier import Classifier, Estimator, evaluating, logits_of
 from robustperf.names import PUBLISHED
 from robustperf.progress import progress_bar
-from robustperf.result import Result
 from robustperf.robustness.boundary import nearest_crossing
 from robustperf.robustness.diagnostics import Diagnostics
+from robustperf.robustness.margin_result import Margins, checked_points, diameter
 from robustperf.robustness.reevaluation import reevaluate
 from robustperf.robustness.search import TOL, BoundarySearch
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Margins(Result):
-    """The margins of N points, on the CPU.
-
-    Attributes:
-        distance: [N] float64, the distance to the nearest point found with another label, an upper bound of the
-            margin; inf where `found` is False, 0 where a label was given that is not the model's, NaN where the model
-            gives x no label (NaN logits).
-        attack: [N] int64, the position in `attacks` whose line it is on; -1 where distance is 0, inf or NaN.
-        evaluations: [N] int64, images that the model evaluated in the line search and for the diagnostics, without
-            those of the attacks.
-        found: [N] bool, whether any adversarial example was found.
-        point: [N, ...] those nearest points, NaN where not found; None without `keep_points`.
-        attack_evaluations: [A, N] int64, forward passes of each attack for each point.
-        attacks: the attacks' names, in their order; numbered where several have the same.
-        norm: 1, 2 or inf.
-        diameter: of the box of the points, in this norm: the d of T Ex. 3; inf where the box is infinite.
-        diagnostics: what makes these margins doubtful; None where it is not known.
-    """
-
-    distance: torch.Tensor
-    attack: torch.Tensor
-    evaluations: torch.Tensor
-    found: torch.Tensor
-    point: torch.Tensor | None
-    attack_evaluations: torch.Tensor
-    attacks: tuple[str, ...]
-    norm: float
-    diameter: float
-    diagnostics: Diagnostics | None = None
-
-    @property
-    def fractions(self) -> dict[str, float]:
-        """The fraction of the found closest points that lie on each attack's line (T Table 3); NaN if there is none."""
-        counts = torch.bincount(self.attack[self.attack >= 0], minlength=len(self.attacks)).double()
-        return dict(zip(self.attacks, (counts / counts.sum()).tolist(), strict=True))
-
-    @property
-    def median(self) -> float:
-        """The median distance of the points with a label, the lower of the two middle ones, as in
-        `MarginCurve.median`; NaN of no points."""
-        return self.distance.nanmedian().item()
-
-    def __len__(self) -> int:
-        """N."""
-        return len(self.distance)
-
-    def summary(self) -> dict[str, float]:
-        """The result as scalars: points, norm, median, area (R, the mean of min(distance, diameter)), diameter,
-        not_found (a number of points), undefined (the points without a label, which median and area leave out),
-        evaluations and attack_evaluations (the mean per point in the line search and in the attacks), and each attack's
-        entry of `fractions` as "closest_by NAME"."""
-        return {
-            "points": len(self),
-            "norm": self.norm,
-            "median": self.median,
-            "area": self.distance.clamp(max=self.diameter).nanmean().item(),
-            "diameter": self.diameter,
-            "not_found": int(self.distance.isinf().sum()),
-            "undefined": int(self.distance.isnan().sum()),
-            "evaluations": self.evaluations.double().mean().item(),
-            "attack_evaluations": self.attack_evaluations.double().sum(0).mean().item(),
-            **{f"closest_by {name}": fraction for name, fraction in self.fractions.items()},
-        }
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes everything to an npz file, atomically, as `robustperf margins` does: arrays without pickles.
-
-        Raises FileNotFoundError where the folder of `path` does not exist, OSError where it cannot be written.
-        """
-        from robustperf.robustness.margin_run import save_margins
-
-        save_margins(path, self)
-
-    @staticmethod
-    def load(path: str | os.PathLike[str]) -> Margins:
-        """What `save`, or `robustperf margins`, wrote. Raises FileNotFoundError; ValueError for another file."""
-        from robustperf.robustness.margin_run import load_margins
-
-        return load_margins(path)
-
-    def _facts(self) -> dict[str, Any]:
-        return {"n": len(self), "norm": self.norm, "median": self.median, "not found": int((~self.found).sum())}
-
-    @staticmethod
-    def concatenate(parts: Sequence[Margins]) -> Margins:
-        """One result of several, in their order."""
-        values = {}
-        for name in (each.name for each in fields(Margins)):
-            items = [getattr(part, name) for part in parts]
-            if isinstance(items[0], torch.Tensor):
-                items[0] = torch.cat(items, dim=1 if name == "attack_evaluations" else 0)
-            elif name == "diagnostics":
-                items[0] = None if None in items else Diagnostics.merge(items)
-            values[name] = items[0]
-        return Margins(**values)
 
 
 def margins(
@@ -224,19 +125,12 @@ class MarginSearch:
     ) -> Iterator[Margins]:
         """Yields the `Margins` of each batch of x [N, ...] when it is done (one empty result for no points), without
         the warning. `labels`, `index` and errors are those of `margins`."""
-        check.tensor("x", x, ("N", ...))
-        box = check.box(self.bounds, x.shape[1:], x.dtype, x.device)
-        if labels is not None:
-            check.tensor("labels", labels, (x.shape[0],), dtypes=(torch.int64,), device=x.device)
-        if index is None:
-            index = torch.arange(x.shape[0], device=x.device)
-        check.tensor("index", index, (x.shape[0],), dtypes=(torch.int64,), device=x.device)
-        x = check.images("x", x, box)
-        x = x.clone() if x.is_inference() and not torch.is_inference_mode_enabled() else x.detach()
+        x, index, box = checked_points(x, labels, index, self.bounds)
         boundary = BoundarySearch(self.model, self.norm, self.tol, probes=self.probes, box=box)
         for start in range(0, max(x.shape[0], 1), self.batch_size):
             part = slice(start, start + self.batch_size)
-            yield self._batch(boundary, x[part], None if labels is None else labels[part], index[part])
+            found = self._batch(boundary, x[part], None if labels is None else labels[part], index[part])
+            yield replace(found, labelled=labels is not None)
 
     def _batch(
         self, search: BoundarySearch, x: torch.Tensor, labels: torch.Tensor | None, index: torch.Tensor
@@ -305,6 +199,7 @@ def _scattered(part: Margins, known: torch.Tensor, x: torch.Tensor | None, count
     return replace(
         part, distance=scatter(part.distance, math.nan), attack=scatter(part.attack, -1),
         evaluations=scatter(part.evaluations, 0), found=scatter(part.found, False), point=point,
+        exact=scatter(part.exact, False),
         attack_evaluations=scatter(part.attack_evaluations, 0),
         diagnostics=replace(part.diagnostics, points=count, undefined=count - len(known)),
     )  # fmt: skip
@@ -317,12 +212,3 @@ def _names(attacks: Sequence[Attack]) -> tuple[str, ...]:
         name if names.count(name) == 1 else f"{name} {names[: place + 1].count(name)}"
         for place, name in enumerate(names)
     )
-
-
-def diameter(shape: Sequence[int], norm: float, bounds: Box) -> float:
-    """The largest distance in the box: T's d, √m for the L2 norm on [0, 1]^m; inf where the box is infinite."""
-    if isinstance(bounds[0], torch.Tensor):
-        widths = (bounds[1] - bounds[0]).double().expand(*shape).flatten()
-        return torch.linalg.vector_norm(widths, norm).item() if widths.numel() else 0.0
-    m = math.prod(shape)
-    return (bounds[1] - bounds[0]) * (1.0 if norm == math.inf else m ** (1 / norm))
