@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from robustperf import attacks, data, nets, nuisance, ops, plot, random, robustness, training, transfer
     from robustperf.family import Family
     from robustperf.kernel import Kernel
+    from robustperf.label_only import LabelOnly
     from robustperf.robustness import (
         BasicRobustness,
         Boundary,
@@ -37,6 +38,7 @@ __all__ = [
     "Boundary",
     "Family",
     "Kernel",
+    "LabelOnly",
     "LineSearch",
     "MarginCurve",
     "Margins",
@@ -60,6 +62,7 @@ __all__ = [
 __getattr__, __dir__ = lazily(__name__, __all__, {
     "Family": "family",
     "Kernel": "kernel",
+    "LabelOnly": "label_only",
     "__version__": "version",
     **dict.fromkeys(["BasicRobustness", "Boundary", "LineSearch", "MarginCurve", "Margins", "Score", "basic_robustness",
                      "closest_boundary", "line_search", "margins"], "robustness"),

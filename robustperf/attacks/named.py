@@ -8,8 +8,11 @@ from functools import wraps
 
 from robustperf.attacks.attack import Attack
 from robustperf.attacks.bg import BG
+from robustperf.attacks.coordinates import CoordinateDescent
 from robustperf.attacks.fgsm import FGSM
+from robustperf.attacks.hopskipjump import HopSkipJump
 from robustperf.attacks.pgd import PGD
+from robustperf.attacks.surfree import SurFree
 from robustperf.expression import build_list
 
 Attacks = str | Attack | Sequence[str | Attack]
@@ -39,7 +42,14 @@ def attacks_of(attacks: Attacks, norm: float) -> list[Attack]:
 
 
 def _makers(norm: float) -> dict[str, Callable[..., Attack]]:
-    return {"fgsm": FGSM, "pgd": _of_norm(PGD, math.inf if norm == math.inf else 2), "bg": _of_norm(BG, norm)}
+    return {
+        "fgsm": FGSM,
+        "pgd": _of_norm(PGD, math.inf if norm == math.inf else 2),
+        "bg": _of_norm(BG, norm),
+        "hopskipjump": _of_norm(HopSkipJump, norm),
+        "surfree": _of_norm(SurFree, norm),
+        "coordinates": _of_norm(CoordinateDescent, norm),
+    }
 
 
 def _of_norm(kind: Callable[..., Attack], norm: float) -> Callable[..., Attack]:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from robustperf import check
+from robustperf.attacks import Attack
 from robustperf.check import Box
 from robustperf.result import Result
 from robustperf.robustness.confidence import check_confidence, clopper_pearson
@@ -185,6 +186,15 @@ class RobustAccuracy(Result):
 
     def _facts(self) -> dict[str, Any]:
         return {"": self.value, "lower": self.lower, "upper": self.upper, "eps": self.eps, "n": self.count}
+
+
+def attack_names(attacks: Sequence[Attack]) -> tuple[str, ...]:
+    """The attacks' names, numbered where several have the same."""
+    names = [attack.name for attack in attacks]
+    return tuple(
+        name if names.count(name) == 1 else f"{name} {names[: place + 1].count(name)}"
+        for place, name in enumerate(names)
+    )
 
 
 def diameter(shape: Sequence[int], norm: float, bounds: Box) -> float:

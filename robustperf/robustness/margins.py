@@ -16,22 +16,26 @@ from robustperf.attacks import Attack, Problem
 from robustperf.attacks.named import Attacks, attacks_of
 from robustperf.check import Box
 from robustperf.classifier import Classifier, Estimator, evaluating, logits_of
+from robustperf.label_only import LabelOnly, class_numbers
 from robustperf.names import PUBLISHED
 from robustperf.progress import progress_bar
 from robustperf.robustness.boundary import nearest_crossing
 from robustperf.robustness.diagnostics import Diagnostics
-from robustperf.robustness.margin_result import Margins, checked_points, diameter
+from robustperf.robustness.label_search import QUERIES, LabelSearch
+from robustperf.robustness.lattice import EVALUATIONS, Lattice, LatticeSearch
+from robustperf.robustness.linear import LinearSearch, affine_of
+from robustperf.robustness.margin_result import Margins, attack_names, checked_points, diameter
 from robustperf.robustness.reevaluation import reevaluate
 from robustperf.robustness.search import TOL, BoundarySearch
 
 
 def margins(
-    model: Classifier | Estimator,
+    model: Classifier | Estimator | LabelOnly,
     x: torch.Tensor | np.ndarray,
     *,
-    attacks: Attacks = PUBLISHED,
+    attacks: Attacks | None = None,
     norm: float = 2,
-    labels: torch.Tensor | None = None,
+    labels: torch.Tensor | np.ndarray | Sequence[Any] | None = None,
     bounds: Box = (0.0, 1.0),
     key: int = 0,
     batch_size: int = 256,
@@ -39,21 +43,28 @@ def margins(
     index: torch.Tensor | None = None,
     tol: float = TOL,
     probes: int = 0,
+    lattice: Lattice | None = None,
+    queries: int | None = None,
+    starts: torch.Tensor | np.ndarray | None = None,
     progress: bool = False,
 ) -> Margins:
     """The margin of each point, from above: the distance to the closest adversarial example of an ensemble of attacks
-    after a line search towards each (T section 3.2).
+    after a line search towards each (T section 3.2). Of a linear classifier, without `attacks`, it is the margin
+    itself, from a closed form (`Margins.exact`).
 
     Args:
-        model: a classifier on the points' device; run in eval mode and left unchanged. Or a fitted scikit-learn
-            classifier that `transfer.module_from_sklearn` converts to a module.
+        model: a classifier on the points' device; run in eval mode and left unchanged. Or any fitted scikit-learn
+            classifier: a module that equals it if `transfer.module_from_sklearn` has one, otherwise its labels are
+            queried (`Margins.access`). Or a `LabelOnly`.
         x: [N, ...] float32 or float64, within `bounds` (a pixel beyond them by rounding is clamped), on any device.
-            With an estimator, a NumPy array too.
+            With an estimator or a `LabelOnly`, a NumPy array too, and with an estimator a pandas data frame.
         attacks: a list such as [FGSM(), PGD(norm=2), BG(norm=2)]; or their names, "fgsm,pgd(eps=2),bg", of which each
-            takes `norm` unless it names another (PGD has no L1: it takes L2). By default the paper's ensemble.
+            takes `norm` unless it names another (PGD has no L1: it takes L2). By default the closed form of a linear
+            classifier, attacks that query labels where the model gives no more, and else the paper's ensemble.
         norm: 1, 2 or inf, of the distance.
-        labels: [N] int64; None takes the model's own predictions (T postulate P2: robustness is not accuracy). With
-            true labels a misclassified point has margin 0.
+        labels: [N] int64; of an estimator or a `LabelOnly` its own labels, an array or a list too; None takes the
+            model's own predictions (T postulate P2: robustness is not accuracy). With true labels a misclassified point
+            has margin 0.
         bounds: (lower, upper), the box that images live in: numbers, arrays [C] for each channel ([D] for each
             feature), or arrays that broadcast to x[0]; ±inf where there is no bound. Lines to points that have not
             crossed are extended to its edge.
@@ -63,6 +74,13 @@ def margins(
         keep_points: return the nearest points too.
         index: [N] int64, the points' sample ids in their data set, which the draws depend on; 0..N-1 by default.
         tol, probes: of the search, as in `line_search`.
+        lattice: the step of a lattice, such as 1 / 255 for images that are saved with 8 bits, or an array that
+            broadcasts to x[0]; points are lower + n `lattice` (n `lattice` without a lower bound). Every found point is
+            rounded to one that the model still labels differently, and `distance` is that one's. None for any point.
+        queries: for a model that gives labels only: the most queries of each point, all included; 1000 by default.
+        starts: for such a model: [M, ...] further points in the box, such as training data. The search of a point
+            starts at the nearest of them with another label; otherwise at such a point of the first 1,024 of x, or at
+            a draw from the box. Their labels are queried once for all points, and in no point's count.
         progress: show a bar on standard error.
 
     A point where the model has no label (NaN logits), or an attack no gradient, does not affect other points. What
@@ -75,13 +93,26 @@ def margins(
     >>> margins(model, torch.tensor([[0.9, 0.3], [0.2, 0.7]]))
     Margins(n=2, norm=2, median=0.3, not found=0)
     """
-    model, x = _as_module(model, x)
+    model, x, labels, access = _prepared(model, x, labels)
     check.tensor("x", x, ("N", ...))
-    search = MarginSearch(model, attacks, norm, bounds, key, batch_size, keep_points, tol, probes)
+    keep = keep_points or lattice is not None
+    linear = None
+    if attacks is None and not isinstance(model, LabelOnly):
+        linear = affine_of(model, x)
+    if isinstance(model, LabelOnly):
+        spared = queries if lattice is None else (QUERIES if queries is None else queries) - EVALUATIONS - 1
+        search = LabelSearch(model, attacks, norm, bounds, key, batch_size, keep, tol, spared, starts)
+    elif linear is not None:
+        search = LinearSearch(model, linear, norm, bounds, key, batch_size, keep)
+    else:
+        attacks = PUBLISHED if attacks is None else attacks
+        search = MarginSearch(model, attacks, norm, bounds, key, batch_size, keep, tol, probes)
+    if lattice is not None:
+        search = LatticeSearch(search, model, lattice, bounds, keep_points)
     parts = []
     with progress_bar(progress, "margins", len(x)) as advance:
         for part in search.stream(x, labels=labels, index=index):
-            parts.append(part)
+            parts.append(part if access is None else replace(part, access=access))
             advance(len(part))
     found = Margins.concatenate(parts)
     if found.diagnostics.messages:
@@ -89,15 +120,30 @@ def margins(
     return found
 
 
-def _as_module(model: Any, x: Any) -> tuple[Classifier, torch.Tensor]:
-    """The module of a scikit-learn estimator, and its points as a tensor; anything else unchanged."""
-    if callable(model) or not hasattr(model, "get_params"):
-        return model, x
-    from robustperf.transfer import image_rows, module_from_sklearn  # a higher layer, needed for estimators only
+def _prepared(model: Any, x: Any, labels: Any) -> tuple[Classifier, torch.Tensor, torch.Tensor | None, str | None]:
+    """(the module, or the `LabelOnly`, of a scikit-learn estimator, its points as a tensor, its labels as class
+    numbers, and `Margins.access` where it differs from what the search sets); anything else unchanged."""
+    if isinstance(model, LabelOnly):
+        from robustperf.transfer import image_rows  # a higher layer
 
-    x = image_rows.as_tensor(x)
-    module = module_from_sklearn(model, dtype=check.tensor("x", x, ("N", ...)).dtype)
-    return module.to(x.device), x
+        if isinstance(x, np.ndarray):
+            model, x = replace(model, arrays=True), image_rows.as_tensor(x)
+        classes, access = model.classes, None
+    elif callable(model) or not (hasattr(model, "get_params") or hasattr(model, "classes_")):
+        return model, x, labels, None
+    else:
+        from robustperf.transfer import classifier_from_sklearn, image_rows  # a higher layer, for estimators only
+
+        x = image_rows.as_tensor(x)
+        model = classifier_from_sklearn(model, dtype=check.tensor("x", x, ("N", ...)).dtype)
+        if isinstance(model, LabelOnly):
+            classes, access = model.classes, None
+        else:
+            model, classes, access = model.to(x.device), model.classes_, "module"
+    if labels is not None:
+        check.tensor("x", x, ("N", ...))
+        labels = class_numbers("labels", labels, classes, len(x)).to(x.device)
+    return model, x, labels, access
 
 
 @dataclass(frozen=True)
@@ -135,7 +181,7 @@ class MarginSearch:
     def _batch(
         self, search: BoundarySearch, x: torch.Tensor, labels: torch.Tensor | None, index: torch.Tensor
     ) -> Margins:
-        names = _names(self.ensemble)
+        names = attack_names(self.ensemble)
         counts = Diagnostics(points=len(x), flat=dict.fromkeys(names, 0))
         found = []
         if x.shape[0]:
@@ -203,12 +249,3 @@ def _scattered(part: Margins, known: torch.Tensor, x: torch.Tensor | None, count
         attack_evaluations=scatter(part.attack_evaluations, 0),
         diagnostics=replace(part.diagnostics, points=count, undefined=count - len(known)),
     )  # fmt: skip
-
-
-def _names(attacks: Sequence[Attack]) -> tuple[str, ...]:
-    """The attacks' names, numbered where several have the same."""
-    names = [attack.name for attack in attacks]
-    return tuple(
-        name if names.count(name) == 1 else f"{name} {names[: place + 1].count(name)}"
-        for place, name in enumerate(names)
-    )
