@@ -35,7 +35,7 @@ class LabelSearch:
     """The settings of `margins` for a `LabelOnly` model; `stream` yields the margins batch by batch.
 
     By default `SurFree` has 60 % of the budget in the norm 2, whose circles it uses, and 20 % in others. `HopSkipJump`
-    has the rest; the last quarter of the budget is for `CoordinateDescent` if it can move each feature twice in it. Each
+    has the rest, without the last quarter of the budget if `CoordinateDescent` can move each feature twice in it. Each
     starts from the best point so far. The last queries bisect the segment to it to the tolerance.
     """
 

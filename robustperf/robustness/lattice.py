@@ -22,6 +22,7 @@ EVALUATIONS = 64
 """The most evaluations of a point that rounding takes, after the one of x."""
 
 _SCALES = (1.0, 1.02, 1.06, 1.15, 1.4, 2.0)
+_ROUNDINGS = (torch.round, torch.floor, torch.ceil)  # of coordinates that do not move, where x is not on the lattice
 _ON_LATTICE = 1e-3  # of a step: a coordinate this close to a lattice point is on it
 
 
@@ -100,9 +101,10 @@ class LatticeSearch:
         home = grid.within(grid.position(flat).round())
         offset = grid.position(point.flatten(1)) - grid.position(flat)
         number, rows = home.clone(), torch.arange(len(x), device=x.device)
-        for scale in _SCALES:
-            if rows.numel():
-                tried = grid.away(grid.position(flat[rows]) + scale * offset[rows], home[rows], offset[rows])
+        for still in _ROUNDINGS:
+            for scale in _SCALES if rows.numel() else ():
+                here = grid.position(flat[rows])
+                tried = grid.away(here + scale * offset[rows], still(here), offset[rows])
                 crossed = crosses(tried, rows) & (length(tried, rows) >= least[rows])
                 number[rows[crossed]] = tried[crossed]
                 rows = rows[~crossed]
@@ -116,11 +118,11 @@ class LatticeSearch:
 
     def _move_back(self, number, home, rows, least, length: Callable, crosses: Callable) -> None:
         """Moves groups of coordinates of `number` towards `home`, from half of them to single ones."""
-        dim, groups, left = number.shape[1], 1, EVALUATIONS - len(_SCALES)
+        dim, groups, left = number.shape[1], 1, EVALUATIONS - len(_SCALES) * len(_ROUNDINGS)
         while left > 0 and rows.numel():
             away = (number[rows] - home[rows]).abs()
             # the farthest coordinates save most; those that are home already come last
-            rank = away.argsort(1, descending=True, stable=True).argsort(1)
+            rank = away.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
             group = rank * groups // (away > 0).sum(1, keepdim=True).clamp_min(1)
             improved = torch.zeros_like(rows, dtype=torch.bool)
             for place in range(min(groups, left)):
@@ -140,7 +142,7 @@ class LatticeSearch:
 
 @dataclass(frozen=True)
 class _Grid:
-    """The lattice points lower + n step, 0 <= n <= last, of flattened images [B, D]."""
+    """The lattice points origin + n step, first <= n <= last, of flattened images [B, D]."""
 
     origin: torch.Tensor  # [D] float64
     step: torch.Tensor  # [D] float64
@@ -174,12 +176,12 @@ class _Grid:
         n = (x.double() - self.origin) / self.step
         return torch.where((n - n.round()).abs() < _ON_LATTICE, n.round(), n)
 
-    def away(self, n: torch.Tensor, home: torch.Tensor, offset: torch.Tensor) -> torch.Tensor:
-        """n rounded in the direction of the offset, within the box; `home` where that is 0."""
-        rounded = torch.where(offset > 0, n.ceil(), torch.where(offset < 0, n.floor(), home))
-        return self.within(rounded)
+    def away(self, n: torch.Tensor, still: torch.Tensor, offset: torch.Tensor) -> torch.Tensor:
+        """n rounded in the direction of the offset, within the box; `still` where that is 0."""
+        return self.within(torch.where(offset > 0, n.ceil(), torch.where(offset < 0, n.floor(), still)))
 
     def within(self, n: torch.Tensor) -> torch.Tensor:
+        """n in the box."""
         return torch.minimum(torch.maximum(n, self.first), self.last)
 
     def point(self, n: torch.Tensor) -> torch.Tensor:

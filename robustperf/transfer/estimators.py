@@ -13,7 +13,7 @@ from torch.nn.functional import linear
 from robustperf import check
 from robustperf.label_only import LabelOnly
 from robustperf.transfer import image_rows
-from robustperf.transfer.svm import SVMModule
+from robustperf.transfer.svm import KERNELS, SVMModule
 
 _BATCH = 4096  # points in one forward pass of `predict`
 _ACTIVATIONS = {"identity": nn.Identity, "logistic": nn.Sigmoid, "relu": nn.ReLU, "tanh": nn.Tanh}
@@ -63,6 +63,8 @@ def module_from_sklearn(estimator: Any, *, dtype: torch.dtype = torch.float32) -
     steps, final = _unwrapped(estimator)
     scalings = [_scaling(step) for step in steps]
     if isinstance(final, _svm_classes()):
+        if final.kernel not in KERNELS:
+            raise NoExactModule(f"estimator: expected an SVC with one of the kernels {KERNELS}, got {final.kernel!r}")
         svm = SVMModule.from_sklearn(final, dtype=torch.float64 if scalings else dtype)
         return EstimatorModule(svm.classes_, [*scalings, svm]) if scalings else svm
     classes, layers = _layers(final)
