@@ -88,11 +88,12 @@ class HopSkipJump(LabelAttack):
             before = queries.used[rows]
             crossed = queries.each_crosses(point, rows)
             valid = (numbers - first)[:, None] < (queries.used[rows] - before)
-            weight = (crossed & valid).to(base.dtype)[..., None]
-            positive += (weight * u).sum(0)
-            every += (valid.to(base.dtype)[..., None] * u).sum(0)
-            crossings += weight.sum(0)
-            made += valid.sum(0).to(base.dtype)[:, None]
+            # one by one: the rounding of a sum over them would depend on the batch
+            for one, counts, changed in zip(u, valid.to(base.dtype), crossed.to(base.dtype), strict=True):
+                positive += changed[:, None] * one
+                every += counts[:, None] * one
+            crossings += crossed.sum(0)[:, None]
+            made += valid.sum(0)[:, None]
         # with φ = 2 c - 1 the sum of (φ - mean φ) u is 2 (Σ c u - mean c Σ u); of one sign only: ± Σ u
         fraction = crossings / made.clamp_min(1)
         normal = positive - fraction * every

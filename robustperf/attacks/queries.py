@@ -107,19 +107,19 @@ class Queries:
             low[some] = torch.where(crossed, low[some], middle)
         return best
 
-    def draw_starts(self, draws: int = 64, at_once: int = 4) -> None:
-        """Queries uniform draws from the box for the rows that have no point that crosses, until one does; where a
-        feature has no bounds, draws around x from an ever larger range."""
+    def draw_starts(self, most: int = 256, at_once: int = 4) -> None:
+        """Queries uniform draws from the box for the rows that have no point that crosses, until one does: `most` draws
+        or half the limit. Where a feature has no bounds, draws are around x, from an ever larger range."""
         key, problem = random.fold_in(self.problem.key, 0), self.problem
         finite = torch.as_tensor(self.upper - self.lower, dtype=self.x.dtype, device=self.x.device).isfinite()
-        for first in range(0, draws, at_once):
+        for first in range(0, min(most, (self.limit + 1) // 2), at_once):
             rows = (self.distance.isinf() & (self.used < self.limit)).nonzero()[:, 0]
             if not rows.numel():
                 return
             number = torch.arange(first, first + at_once, device=rows.device)
             u = random.uniform(key, problem.index[rows], number, self.x.shape[1]).to(self.x.dtype)
             x = self.x[rows]
-            around = x + (2 * u - 1) * _SPREAD * 2.0 ** (first // at_once) * x.abs().clamp_min(1)
+            around = x + (2 * u - 1) * _SPREAD * 2.0 ** min(first // at_once, 20) * x.abs().clamp_min(1)
             if finite.any():
                 lower, upper = (torch.as_tensor(bound, dtype=x.dtype) for bound in (self.lower, self.upper))
                 around = torch.where(finite, lower + u * (upper - lower).where(finite, 0.0), around)
