@@ -185,5 +185,7 @@ class _Grid:
         return torch.minimum(torch.maximum(n, self.first), self.last)
 
     def point(self, n: torch.Tensor) -> torch.Tensor:
-        """[B, D] of the images' dtype."""
-        return (self.origin + n * self.step).to(self.box[0].dtype).clamp(*self.box)
+        """[B, D] of the images' dtype. Divided where 1 / step is an integer: n / 255 as readers of images round it."""
+        count = (1 / self.step).round()
+        moved = torch.where((count * self.step - 1).abs() < 1e-12, n / count, n * self.step)
+        return (self.origin + moved).to(self.box[0].dtype).clamp(*self.box)
