@@ -77,7 +77,7 @@ def test_a_model_that_begins_to_write_is_an_error():
         return (x.mul_(2) if len(calls) > 1 else x).flatten(1)
 
     logits_of(model, IMAGES)
-    with pytest.raises(RuntimeError, match="model: expected one that leaves its input as it is, .* wrote into x"):
+    with pytest.raises(RuntimeError, match="model: expected .* input unchanged, got one that wrote into x"):
         logits_of(model, IMAGES.clone())
 
 

@@ -198,4 +198,4 @@ def test_a_state_dict_alone(tmp_path):
     with pytest.raises(ValueError, match="checkpoint: .* names no architecture in its header.*: pass model=NETWORK"):
         weights_file.load(tmp_path / "m.safetensors")
     error = run("evaluate", "--data", "digits", "--checkpoint", tmp_path / "m.safetensors")
-    assert error.startswith("--checkpoint: ") and "pass --model MODULE:FUNCTION, which the weights are of" in error
+    assert error.startswith("--checkpoint: ") and "pass --model MODULE:FUNCTION, whose weights these are" in error

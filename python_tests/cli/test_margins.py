@@ -69,7 +69,7 @@ def test_processes_share_no_gpu(tmp_path, weights, monkeypatch):
     several = SimpleNamespace(num_processes=2, device=torch.device("cpu"))
     monkeypatch.setattr(processes, "join", lambda cpu=False: several)
     message = margins("--checkpoint", weights, "--data", "digits", "--device", "cuda:0", "--out", tmp_path, code=1)
-    assert message == "--device: expected cuda, of which each of 2 processes takes its own, got 'cuda:0'"
+    assert message == "--device: expected cuda, for each of 2 processes uses its own GPU, got 'cuda:0'"
 
 
 class Confident(torch.nn.Module):

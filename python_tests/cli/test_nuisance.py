@@ -144,7 +144,7 @@ def test_build_kernel():
     assert repr(both) == "rotation((-10, 10), outside='border') + translation(None, (-0.2, 0.2))"
     assert build_kernel("brightness + contrast", shared=True).dim == 1
     assert build_kernel("brightness((0, 5)) + rotation", shared=True).dim == 1
-    with pytest.raises(ValueError, match="kernels: expected parts with the same law"):
+    with pytest.raises(ValueError, match="kernels: expected parts with the same distribution"):
         build_kernel("brightness + gaussian_noise", shared=True)
     (part,) = build_kernel("rotation + (hue + fog)").parts
     assert isinstance(part, ProgramKernel) and [step.name for step in part.program.steps] == ["rotation", "hue", "fog"]

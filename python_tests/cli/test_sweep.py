@@ -81,16 +81,16 @@ def test_the_choice(accuracies, within, expected):
 
 def test_an_interrupted_sweep_is_resumed(tmp_path, monkeypatch):
     arguments = [*DIGITS, "--objective", "cotrain(width=4, layers=1)", "--weights", "0.1,1"]
-    sweep(*arguments, "--out", tmp_path / "whole")
-    calls, inner = [], training.CoTrain.generator_loss
+    sweep(*arguments, "--out", tmp_path / "at_once")
+    calls, inner = [], training.CoTrain._generator_step
 
-    def generator_loss(*arguments, **named):
+    def interrupted(*arguments, **named):
         calls.append(1)
         if len(calls) == 6:  # in the first weight's first epoch
             raise KeyboardInterrupt
         return inner(*arguments, **named)
 
-    monkeypatch.setattr(training.CoTrain, "generator_loss", generator_loss)
+    monkeypatch.setattr(training.CoTrain, "_generator_step", interrupted)
     output = sweep(*arguments, "--checkpoint-steps", 2, "--out", tmp_path / "parts", code=130)
     assert f"Interrupted in {tmp_path / 'parts' / 'weight-0.1'}" in output
     assert not (tmp_path / "parts" / "sweep.csv").exists()
@@ -100,10 +100,10 @@ def test_an_interrupted_sweep_is_resumed(tmp_path, monkeypatch):
     monkeypatch.setattr(training.ERM, "loss", lambda *arguments, **named: steps.append(1))
     sweep(*arguments, "--out", tmp_path / "parts", "--resume")
     assert not steps  # what is done is not done again
-    assert (tmp_path / "parts" / "sweep.csv").read_bytes() == (tmp_path / "whole" / "sweep.csv").read_bytes()
+    assert (tmp_path / "parts" / "sweep.csv").read_bytes() == (tmp_path / "at_once" / "sweep.csv").read_bytes()
     for name in ("model", "generator"):
         parts, whole = (
-            weights_file.read(tmp_path / run / "weight-0.1" / f"{name}.safetensors")[0] for run in ("parts", "whole")
+            weights_file.read(tmp_path / run / "weight-0.1" / f"{name}.safetensors")[0] for run in ("parts", "at_once")
         )
         assert all(torch.equal(value, whole[key]) for key, value in parts.items())
     # one more weight

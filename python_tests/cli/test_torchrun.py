@@ -1,7 +1,6 @@
 """train, evaluate and margins under `torchrun` with two processes, beside one process."""
 
 import csv
-import importlib
 import json
 import os
 import subprocess
@@ -14,6 +13,7 @@ from typer.testing import CliRunner
 
 from robustperf import cli, nets
 from robustperf.nets import weights_file
+from robustperf.robustness.margins import MarginSearch
 
 # several commands in one launch: importing torch takes longer than any of them
 SCRIPT = """
@@ -87,9 +87,7 @@ def runs(tmp_path_factory):
             [*margins, "--out", str(folder / f"resumed{processes}"), "--resume"],
         ]
 
-    module = importlib.import_module("robustperf.robustness.margins")
-
-    def interrupt(*arguments, _found=module.stream, **named):
+    def interrupt(*arguments, _found=MarginSearch.stream, **named):
         if int(named["index"][0]) == 40:
             raise KeyboardInterrupt
         return _found(*arguments, **named)
@@ -97,10 +95,10 @@ def runs(tmp_path_factory):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as each process under torchrun: threads decide how sums are rounded
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "stream", interrupt)
+        patch.setattr(MarginSearch, "stream", interrupt)
         for processes in (1, 2):
             result = CliRunner().invoke(cli.app, commands(processes)[3])
-            assert result.exit_code == 130 and "2 of 6 batches are kept" in result.output
+            assert result.exit_code == 130 and "2 of 6 batches are saved" in result.output
     alone = ""
     for command in commands(1):
         result = CliRunner().invoke(cli.app, command)

@@ -285,7 +285,7 @@ def make():
     assert "--model own_network:make" in output and "Sequential, 650 parameters" in output
     assert weights(tmp_path / "run")["1.weight"].shape == (10, 64)
     message = train(*arguments, "--network", "lenet", "--out", tmp_path / "other", code=1)
-    assert message.startswith("--model: expected no --network or --batch-norm beside it")
+    assert message.startswith("--model: expected no --network or --batch-norm with it")
 
 
 @pytest.mark.parametrize("change, message", [

@@ -64,14 +64,14 @@ def test_the_output_and_the_files(tmp_path, monkeypatch):
     assert drawn[0]["names"] == ["x̃", "T(x̃)"]
     assert output.count("epoch 1/2") == output.count("epoch 2/2") == 1
     warning = next(line for line in output.splitlines() if line.startswith("warning: "))
-    assert "of 198 clean images x and about" in warning  # those that nothing was trained on
+    assert "on 198 clean images x, the accuracy of f(x)" in warning  # those that nothing was trained on
     assert json.loads((tmp_path / "summary.json").read_text())["warnings"] == [warning.removeprefix("warning: ")]
 
 
 def test_no_warning_for_a_good_map(tmp_path, monkeypatch):
-    monkeypatch.setattr(PairedAutoencoder, "transfer", lambda self, x: x)
+    monkeypatch.setattr(PairedAutoencoder, "_transfer", lambda self, x: x)
     output = transfer("--out", tmp_path, *QUICK)
-    assert "warning" not in output and json.loads((tmp_path / "summary.json").read_text())["warnings"] == []
+    assert "warning:" not in output and json.loads((tmp_path / "summary.json").read_text())["warnings"] == []
 
 
 @pytest.mark.parametrize("classifier", ["svc", "small-cnn"])

@@ -120,7 +120,7 @@ def test_errors_for_wrong_names_list_the_known_ones(flat):
 def test_the_error_for_an_empty_domain_gives_the_quartiles(flat):
     with pytest.raises(ValueError, match="gtsrb with contrast:3-9, got none: .*contrast are 0, 0, 0, 0, 0"):
         domain(flat, "contrast:3-9")
-    with pytest.raises(ValueError, match="most are 0, 63.75, 127.5, 191.2, 255"):
+    with pytest.raises(ValueError, match="quartiles and maximum of brightness are 0, 63.75, 127.5, 191.2, 255"):
         domain(flat, "brightness:254.5-254.7")
     with pytest.raises(ValueError, match="there are no images"):
         domain(flat.limit(0), "brightness:low")

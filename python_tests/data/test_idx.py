@@ -23,6 +23,17 @@ def idx_bytes(array: np.ndarray, dims: tuple[int, ...] | None = None) -> bytes:
     return struct.pack(f">BBBB{len(dims)}I", 0, 0, 8, len(dims), *dims) + array.tobytes()
 
 
+def refused_with_peak(path, message: str) -> int:
+    """The bytes that `read_idx` allocates at most before it refuses the file."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=message):
+            read_idx(path)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
 @pytest.fixture
 def images() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (5, 7, 6), dtype=np.uint8)
@@ -120,27 +131,13 @@ def test_another_magic_number_is_refused(write, magic):
 )
 def test_a_header_that_promises_too_much_allocates_nothing(write, images, dims):
     path = write(idx_bytes(images, dims))
-    tracemalloc.start()
-    try:
-        with pytest.raises(ValueError, match="file"):
-            read_idx(path)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert peak < 1 << 20
+    assert refused_with_peak(path, "file") < 1 << 20
 
 
 def test_a_gzip_bomb_is_read_no_further_than_promised(tmp_path):
     path = tmp_path / "bomb.gz"
     path.write_bytes(gzip.compress(idx_bytes(np.zeros(64 << 20, np.uint8), (1000,))))
-    tracemalloc.start()
-    try:
-        with pytest.raises(ValueError, match="promises 1,000 bytes.*more than 1,000"):
-            read_idx(path)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert peak < 4 << 20
+    assert refused_with_peak(path, "promises 1,000 bytes.*more than 1,000") < 4 << 20
 
 
 def test_a_plausible_lie_allocates_what_is_read_not_what_is_promised(tmp_path):
@@ -148,14 +145,7 @@ def test_a_plausible_lie_allocates_what_is_read_not_what_is_promised(tmp_path):
     promised = 1000 * len(noise)  # within deflate's limit, so only reading shows the lie
     path = tmp_path / "lie.gz"
     path.write_bytes(gzip.compress(idx_bytes(np.frombuffer(noise, np.uint8), (promised,))))
-    tracemalloc.start()
-    try:
-        with pytest.raises(ValueError, match="promises 100,000,000 bytes.*holds 100,000"):
-            read_idx(path)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert peak < 4 << 20
+    assert refused_with_peak(path, "promises 100,000,000 bytes.*holds 100,000") < 4 << 20
 
 
 def test_the_best_compression_possible_is_accepted(tmp_path):

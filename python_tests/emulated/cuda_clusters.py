@@ -4,7 +4,7 @@ reference in float64. test_emulated.py runs this file."""
 import pytest
 import torch
 
-from python_tests.ops.test_nuisance import (
+from python_tests.support.nuisance import (
     CHAINS,
     COMPOSITIONS,
     STEPS,
@@ -52,7 +52,10 @@ def test_larger_images_are_those_that_a_cluster_takes(backend, monkeypatch):
 @pytest.mark.parametrize("name", ["contrast", "fog", "background of a corner", *COMPOSITIONS])
 def test_the_images_are_the_reference_s(backend, device, name, dtype, height, width):
     program, channels = program_of(name), channels_of(name)[-1]
-    x, delta = without_ties((3, channels, height, width)), deltas(program, 2, 3, (channels, height, width), share=0.5)
+    x, delta = (
+        without_ties((3, channels, height, width)),
+        deltas(program, 2, 3, (channels, height, width), fraction=0.5),
+    )
     want = nuisance(x.to(dtype).double(), delta.double(), program, backend="reference")
     error = (nuisance(x.to(dtype), delta.to(dtype), program, backend=backend).double() - want).abs()
     if dtype == torch.float64:
@@ -66,7 +69,7 @@ def test_the_images_are_the_reference_s(backend, device, name, dtype, height, wi
 def test_the_gradients_are_the_reference_s(backend, device, name, dtype, height, width):
     channels, steps = CHAINS[name] if name in CHAINS else (channels_of(name)[-1], [name])
     program, shape = Program(tuple(STEPS[one] for one in steps)), (channels, height, width)
-    x, delta = without_ties((2, *shape)), deltas(program, 2, 2, shape, share=0.15)
+    x, delta = without_ties((2, *shape)), deltas(program, 2, 2, shape, fraction=0.15)
     out = nuisance(x, delta.double(), program, backend="reference")
     weights = torch.randn(out.shape, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
     want = gradients("reference", program, *leaves(x, delta), weights)

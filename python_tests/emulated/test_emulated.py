@@ -24,7 +24,7 @@ GROUPS["other ops"] = sorted(
 )
 
 
-def tests_of(name):
+def paths_of(name):
     """The files of an operation's tests, or the file of this name here."""
     return [OPS / f"{stem}.py" for stem in files_of(name)] or [HERE / f"{name}.py"]
 
@@ -116,7 +116,7 @@ def groups(module, log):
                                 "EMULATED_MODULE": str(module), "EMULATED_LOG": str(log)}  # fmt: skip
 
     def run(names):
-        files = [file for name in names for file in tests_of(name)]
+        files = [file for name in names for file in paths_of(name)]
         command = [
             sys.executable,
             "-m",
@@ -140,7 +140,7 @@ def test_the_ops_own_tests(group, groups, note_backend):
     status, output = groups[group]
     assert status == 0, output
     for name in GROUPS[group]:
-        files = "|".join(file.stem for file in tests_of(name))
+        files = "|".join(file.stem for file in paths_of(name))
         assert re.search(rf"({files})\.py::.+ PASSED", output), f"no test of {name} passed:\n{output}"
     assert "SKIPPED" not in output, output
     note_backend("cuda-emulated")

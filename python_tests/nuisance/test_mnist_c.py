@@ -10,9 +10,14 @@ from python_tests.support.digit_images import INDEX, KEY, images
 from robustperf.expression import build_sum
 from robustperf.names import CORRUPTIONS
 from robustperf.nuisance import KERNELS, Brightness, Compose, MnistC, mnist_c
+from robustperf.nuisance.corruptions.mnist_c import _CORRUPTIONS
 from robustperf.training import MAT, MRT
 
 CONSTANT = {"identity", "scale", "brightness", "stripe", "canny_edges"}
+
+
+def test_each_name_has_a_corruption():
+    assert tuple(_CORRUPTIONS) == CORRUPTIONS
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)

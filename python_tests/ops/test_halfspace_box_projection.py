@@ -1,13 +1,10 @@
 """The smallest step into a halfspace within the box: the reference by other solvers, every backend by the reference."""
 
-import math
-
 import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from scipy.optimize import linprog, minimize
 
 from python_tests.support.projection import (
     DTYPES,
@@ -18,6 +15,7 @@ from python_tests.support.projection import (
     every_dtype,
     every_norm,
     inf,
+    least_norm,
     project,
     room,
     rows,
@@ -33,39 +31,6 @@ UNIT = {torch.float32: 2.0**-23, torch.float64: 2.0**-52}
 # ---- the reference is right, by other people's solvers
 
 
-def solve(x, w, c, norm):
-    """The least norm, and delta for p = 2, by scipy."""
-    n = len(x)
-    low, high = -x, 1 - x
-    if norm == 2:
-        start = np.where(w > 0, high, low)  # feasible
-        found = minimize(
-            lambda d: d @ d,
-            start,
-            jac=lambda d: 2 * d,
-            bounds=list(zip(low, high, strict=True)),
-            constraints={"type": "ineq", "fun": lambda d: w @ d - c, "jac": lambda d: w},
-            method="SLSQP",
-            options={"ftol": 1e-15, "maxiter": 500},
-        )
-        assert found.success
-        return math.sqrt(found.fun), found.x
-    if norm == 1:  # d = p - q
-        found = linprog(
-            np.ones(2 * n), A_ub=-np.r_[w, -w][None], b_ub=[-c], bounds=[(0, h) for h in high] + [(0, -v) for v in low]
-        )
-    else:  # |d_i| <= t
-        eye, one = np.eye(n), np.ones((n, 1))
-        found = linprog(
-            np.r_[np.zeros(n), 1],
-            A_ub=np.block([[-w[None], np.zeros((1, 1))], [eye, -one], [-eye, -one]]),
-            b_ub=np.r_[-c, np.zeros(2 * n)],
-            bounds=[*zip(low, high, strict=True), (0, None)],
-        )
-    assert found.status == 0
-    return found.fun, None
-
-
 @every_norm
 @pytest.mark.parametrize("dim", [1, 2, 3, 7])
 def test_reference_against_scipy(norm, dim):
@@ -74,7 +39,7 @@ def test_reference_against_scipy(norm, dim):
     assert feasible.all()
     check_optimal(x, w, c, delta, norm)
     for i in range(12):
-        size, place = solve(x[i].numpy(), w[i].numpy(), c[i].item(), norm)
+        size, place = least_norm(w[i].numpy(), c[i].item(), -x[i].numpy(), 1 - x[i].numpy(), norm)
         assert torch.linalg.vector_norm(delta[i], norm).item() == pytest.approx(size, rel=1e-6)
         if place is not None:
             np.testing.assert_allclose(delta[i].numpy(), place, atol=1e-5)

@@ -2,11 +2,10 @@
 
 import math
 
-import numpy as np
 import pytest
 import torch
-from scipy.optimize import linprog, minimize
 
+from python_tests.support.projection import least_norm
 from robustperf.ops import halfspace_box_projection
 
 OP = "halfspace_box_projection"
@@ -34,38 +33,6 @@ def problem(dim, dtype, seed=0, batch=6, free=False):
     return x.clamp(lower, upper), w, fraction * room, lower, upper
 
 
-def least(x, w, c, norm, lower, upper):
-    """The least norm of a solution, by scipy."""
-    x, w, low, high = (value.double().numpy() for value in (x, w, lower - x, upper - x))
-    n, c = len(x), float(c)
-    if norm == 2:
-        start = np.where(w > 0, np.minimum(high, 1e3), np.maximum(low, -1e3))
-        found = minimize(
-            lambda d: d @ d,
-            start,
-            jac=lambda d: 2 * d,
-            bounds=list(zip(low, high, strict=True)),
-            constraints={"type": "ineq", "fun": lambda d: w @ d - c, "jac": lambda d: w},
-            method="SLSQP",
-            options={"ftol": 1e-14, "maxiter": 1000},
-        )
-        return math.sqrt(found.fun)
-    if norm == 1:  # d = p - q
-        found = linprog(
-            np.ones(2 * n), A_ub=-np.r_[w, -w][None], b_ub=[-c], bounds=[(0, h) for h in high] + [(0, -v) for v in low]
-        )
-    else:  # |d_i| <= t
-        eye, one = np.eye(n), np.ones((n, 1))
-        found = linprog(
-            np.r_[np.zeros(n), 1],
-            A_ub=np.block([[-w[None], np.zeros((1, 1))], [eye, -one], [-eye, -one]]),
-            b_ub=np.r_[-c, np.zeros(2 * n)],
-            bounds=[*zip(low, high, strict=True), (0, None)],
-        )
-    assert found.status == 0
-    return found.fun
-
-
 @every_norm
 @every_dtype
 @pytest.mark.parametrize("free", [False, True], ids=["bounded", "partly free"])
@@ -81,7 +48,9 @@ def test_the_least_norm(backend, device, norm, dtype, free, dim):
     moved, width = x + delta, (upper - lower).double()
     assert ((moved >= lower - tol * width) & (moved <= upper + tol * width)).all()
     length = torch.linalg.vector_norm(delta, norm, dim=1)
-    truth = [least(*row, norm, lower, upper) for row in zip(x, w, c, strict=True)]
+    low, high = (bound.double() - x.double() for bound in (lower, upper))
+    rows = zip(w.double().numpy(), c.tolist(), low.numpy(), high.numpy(), strict=True)
+    truth = [least_norm(*row, norm)[0] for row in rows]
     assert length.tolist() == pytest.approx(truth, rel=max(tol, 1e-6))
 
 

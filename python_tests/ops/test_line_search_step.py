@@ -11,6 +11,7 @@ from python_tests.support.line_search import (
     COARSE,
     FINE,
     SINGLE,
+    WILD,
     Problem,
     Run,
     arguments,
@@ -22,7 +23,7 @@ from python_tests.support.line_search import (
     exponential,
     inf,
     linear,
-    nan,
+    never,
     zoo,
 )
 from robustperf.ops import line_search_step
@@ -31,29 +32,6 @@ from robustperf.ops.search_state import CLOSED, FIELD, OPEN
 from robustperf.ops.search_state import LINE_FIELD as LINE
 
 OP = "line_search_step"
-
-
-def plateau(root, size):
-    return lambda s: size * max(root - s, 0.0) if s < root + 0.05 else -size  # zero is not crossed
-
-
-def holes(root, size):
-    return lambda s: nan if 0.3 < s < 0.35 or (root + 0.01 < s < root + 0.02) else size * (root - s)
-
-
-def nothing_but_nan(root, size):
-    return lambda s: nan
-
-
-def wave(root, size):
-    return lambda s: size * (0.2 + math.cos(s * 14 * root + root))
-
-
-def never(root, size):
-    return lambda s: size * (1.1 + root - s)
-
-
-WILD = [plateau, holes, nothing_but_nan, wave, never]
 
 
 def crossing(gap, p, a):

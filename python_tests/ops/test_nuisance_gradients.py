@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from python_tests.support.nuisance import (
+    CHAINS,
     STEPS,
     affine,
     both_dtypes,
@@ -11,6 +12,7 @@ from python_tests.support.nuisance import (
     channels_of,
     deltas,
     fitted,
+    gradients,
     images,
     leaves,
     program_of,
@@ -25,11 +27,6 @@ from robustperf.ops.program import (
 OP = "nuisance"
 
 
-def gradients(backend, program, x, delta, grad):
-    out = nuisance(x, delta, program, backend=backend)
-    return torch.autograd.grad(out, (x, delta), grad)
-
-
 SMOOTH = [name for name in STEPS if name != "shot"]
 
 
@@ -40,31 +37,6 @@ def test_gradients_by_finite_differences(backend, device, name):
     x, delta = leaves(without_ties((1, *shape)), deltas(program, 1, 1, shape, seed=3, fraction=0.8), device)
     assert torch.autograd.gradcheck(lambda x, delta: nuisance(x, delta, program, backend=backend), (x, delta),
                                     eps=1e-6, atol=1e-7, rtol=1e-5)  # fmt: skip
-
-
-CHAINS = {
-    "of colours": (3, ["saturation", "brightness", "hue", "gamma", "decolourise"]),
-    "of barriers": (3, ["rotation", "contrast", "blur", "affine in its border", "background of a corner", "contrast"]),
-    "of fields": (1, ["fog", "add and clamp", "impulse", "scale"]),
-    # more sums over the pixels than a pass of the CUDA kernel adds up, before and behind a barrier
-    "of many sums": (
-        3,
-        [
-            "brightness",
-            "background of a colour",
-            "hue",
-            "background of a colour",
-            "gamma",
-            "background of a corner",
-            "saturation",
-            "background of a colour",
-            "brightness",
-            "hue",
-            "background of a colour",
-            "gamma",
-        ],
-    ),
-}
 
 
 @pytest.mark.parametrize("name", CHAINS)

@@ -103,7 +103,7 @@ def plain_sample(program, key, index, draw):
 
 @pytest.mark.parametrize("key", KEYS)
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_every_law_word_by_word(backend, device, name, key):
+def test_every_distribution_word_by_word(backend, device, name, key):
     program = program_of(name)
     indices, numbers = (INDICES, DRAWS) if name != "fog" and name != "all" else (INDICES[1::2], DRAWS[1:])
     got = nuisance_sample(key, on(device, *indices), on(device, *numbers), program, SHAPE, backend=backend)

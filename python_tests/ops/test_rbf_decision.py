@@ -145,8 +145,8 @@ def test_a_gpu_that_may_use_tf32_does_not(backend, device, setting):
         torch.testing.assert_close(one.double(), other, rtol=0, atol=4e-8 * scale(operands[2]))
 
 
-def test_products_are_whole_and_the_setting_is_left_as_it_was():
-    from robustperf.ops.native.rbf_decision import whole_products
+def test_products_have_full_precision_and_the_setting_is_restored():
+    from robustperf.ops.rbf_blocks import full_precision_products
 
     settings, on_gpu = torch.backends.cuda.matmul, SimpleNamespace(is_cuda=True)
     try:
@@ -154,9 +154,9 @@ def test_products_are_whole_and_the_setting_is_left_as_it_was():
             if name == "fp32_precision" and not hasattr(settings, name):
                 continue
             setattr(settings, name, value)
-            with whole_products(torch.zeros(1)):
+            with full_precision_products(torch.zeros(1)):
                 assert getattr(settings, name) == value, "on a CPU"
-            with pytest.raises(ZeroDivisionError), whole_products(on_gpu):
+            with pytest.raises(ZeroDivisionError), full_precision_products(on_gpu):
                 assert not settings.allow_tf32
                 raise ZeroDivisionError
             assert getattr(settings, name) == value
@@ -245,10 +245,11 @@ def test_inputs_are_left_as_they_were(backend, device):
 def test_memory_does_not_grow_with_points_times_vectors():
     if registry.missing("native"):
         pytest.skip(registry.missing("native"))
-    from robustperf.ops.native.rbf_decision import WAY, kernel_blocks
+    from robustperf.ops.native.rbf_decision import PRIMITIVES
+    from robustperf.ops.rbf_blocks import kernel_blocks
 
     x, support, _, _ = sample(1000, 5000, 2, 1)
-    blocks = [block for _, _, blocks in kernel_blocks(x, support, 1.0, WAY) for block in blocks]
+    blocks = [block for _, _, blocks in kernel_blocks(x, support, 1.0, PRIMITIVES) for block in blocks]
     sizes = [block.operands[0].numel() for block in blocks]
     assert sum(sizes) == 1000 * 5000 and max(sizes) <= 2**19
 
@@ -282,10 +283,10 @@ def test_a_gradient_of_the_gradient_is_refused(backend, device):
 
 
 @pytest.mark.parametrize("place, name", [(1, "support"), (2, "dual"), (3, "intercept")])
-def test_gradients_are_promised_in_x_alone(backend, device, place, name):
+def test_only_x_has_a_gradient(backend, device, place, name):
     operands = [t.to(device) for t in sample(2, 5, 3, 1)]
     operands[place].requires_grad_()
-    with pytest.raises(ValueError, match=f"{name}: expected a tensor without requires_grad, for gradients go to x al"):
+    with pytest.raises(ValueError, match=f"{name}: expected a tensor without requires_grad, for only x has a gradient"):
         rbf_decision(*operands, 0.5, backend=backend)
     with torch.no_grad():
         rbf_decision(*operands, 0.5, backend=backend)

@@ -10,7 +10,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction, mangle_type
 
-from python_tests.cli.test_nuisance import STEPS
+from python_tests.support.nuisance import STEPS
 from robustperf.ops import registry
 from robustperf.ops.program import Distribution, Program, channels_out
 from robustperf.ops.search_state import new_search

@@ -2,11 +2,10 @@
 file those run that an interpreter is quick enough for."""
 
 import os
-import re
 
 from triton.runtime import interpreter
 
-from python_tests.support.op_files import op_of
+from python_tests.support.op_files import select
 from robustperf.ops import registry
 
 if os.environ.get("TRITON_INTERPRET") != "1":
@@ -30,16 +29,12 @@ WANTED = {
     "triton_searches": [""],
     "test_rbf_decision": ["formula_and_its_gradient.*(0.05-1-1-1-1|7.5)", "block.*257-2049.*float32", "far_from",
                           "nothing_to_look", "not_finite", "far_away"],
-    "test_nuisance_sample": [r"law_by_word.*-0\]", r"in_a_tensor.*-5\]", "shared", "least", "greatest_word.*5237"],
+    "test_nuisance_sample": [r"distribution_word_by_word.*-0\]", r"in_a_tensor.*-5\]", "shared", "greatest_word.*5237"],
     "test_nuisance_draw": ["empty.*brightness", "written_into.*brightness", "shared"],
-    "nuisance": [r"small_images\[triton-(shot|hue|contrast|gamma).*float32", "compositions_in_float64.*6-5",
+    "nuisance": [r"small_images.*\[triton-(shot|hue|contrast|gamma).*float32", "compositions_in_float64.*6-5",
                       "small_images.*some of affine.*float64", "shared_delta", "divided_by_zero", "clamp_passes",
                       "hue_leaves", "have_gradients", "negated"],
 }  # fmt: skip
-
-
-def wanted_of(stem):
-    return WANTED[stem if stem in WANTED else op_of(stem)]
 
 
 _missing = registry.missing
@@ -66,8 +61,4 @@ def pytest_plugin_registered(plugin):
 
 
 def pytest_collection_modifyitems(config, items):
-    wanted = [
-        item for item in items if "triton" in item.nodeid and re.search("|".join(wanted_of(item.path.stem)), item.name)
-    ]
-    config.hook.pytest_deselected(items=[item for item in items if item not in wanted])
-    items[:] = wanted
+    select(config, items, "triton", WANTED)

@@ -193,6 +193,29 @@ def at_once(root, size):
 SINGLE = [linear, cubic, exponential, flat_then_steep, kinked, jump, infinite, half_infinite, at_the_end, at_once]
 
 
+def plateau(root, size):
+    return lambda s: size * max(root - s, 0.0) if s < root + 0.05 else -size  # zero is not crossed
+
+
+def holes(root, size):
+    return lambda s: nan if 0.3 < s < 0.35 or (root + 0.01 < s < root + 0.02) else size * (root - s)
+
+
+def nothing_but_nan(root, size):
+    return lambda s: nan
+
+
+def wave(root, size):
+    return lambda s: size * (0.2 + math.cos(s * 14 * root + root))
+
+
+def never(root, size):
+    return lambda s: size * (1.1 + root - s)
+
+
+WILD = [plateau, holes, nothing_but_nan, wave, never]
+
+
 def zoo(points, lines, kinds, seed):
     """(gap, root): each point and line with a function of its own, over sizes from 1e-280 to 1e280."""
     random = Random(seed)

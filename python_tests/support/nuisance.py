@@ -279,3 +279,33 @@ def without_ties(shape, seed=0):
     g = torch.Generator().manual_seed(seed)
     order = torch.rand(shape, generator=g, dtype=torch.float64).flatten(1).argsort(1).double()
     return (0.03 + 0.94 * order / max(order.shape[1] - 1, 1)).view(shape)
+
+
+def gradients(backend, program, x, delta, grad):
+    out = nuisance(x, delta, program, backend=backend)
+    return torch.autograd.grad(out, (x, delta), grad)
+
+
+CHAINS = {
+    "of colours": (3, ["saturation", "brightness", "hue", "gamma", "decolourise"]),
+    "of barriers": (3, ["rotation", "contrast", "blur", "affine in its border", "background of a corner", "contrast"]),
+    "of fields": (1, ["fog", "add and clamp", "impulse", "scale"]),
+    # more sums over the pixels than a pass of the CUDA kernel adds up, before and behind a barrier
+    "of many sums": (
+        3,
+        [
+            "brightness",
+            "background of a colour",
+            "hue",
+            "background of a colour",
+            "gamma",
+            "background of a corner",
+            "saturation",
+            "background of a colour",
+            "brightness",
+            "hue",
+            "background of a colour",
+            "gamma",
+        ],
+    ),
+}

@@ -2,8 +2,10 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from scipy.optimize import linprog, minimize
 
 from robustperf.ops import halfspace_box_projection
 
@@ -31,6 +33,38 @@ def project(x, w, c, norm, backend, device="cpu", **box):
 def room(x, w, lower=0.0, upper=1.0):
     x, w = x.double(), w.double()
     return torch.where(w > 0, upper - x, torch.where(w < 0, x - lower, 0.0))
+
+
+def least_norm(w, c, low, high, norm):
+    """The least norm of a delta [D] in low..high with <w, delta> >= c, and for p = 2 that delta, by SciPy."""
+    n = len(w)
+    if norm == 2:
+        start = np.where(w > 0, np.minimum(high, 1e3), np.maximum(low, -1e3))  # feasible
+        found = minimize(
+            lambda d: d @ d,
+            start,
+            jac=lambda d: 2 * d,
+            bounds=list(zip(low, high, strict=True)),
+            constraints={"type": "ineq", "fun": lambda d: w @ d - c, "jac": lambda d: w},
+            method="SLSQP",
+            options={"ftol": 1e-14, "maxiter": 1000},
+        )
+        assert found.status in (0, 8)  # 8: rounding hides any further step
+        return math.sqrt(found.fun), found.x
+    if norm == 1:  # d = p - q
+        found = linprog(
+            np.ones(2 * n), A_ub=-np.r_[w, -w][None], b_ub=[-c], bounds=[(0, h) for h in high] + [(0, -v) for v in low]
+        )
+    else:  # |d_i| <= t
+        eye, one = np.eye(n), np.ones((n, 1))
+        found = linprog(
+            np.r_[np.zeros(n), 1],
+            A_ub=np.block([[-w[None], np.zeros((1, 1))], [eye, -one], [-eye, -one]]),
+            b_ub=np.r_[-c, np.zeros(2 * n)],
+            bounds=[*zip(low, high, strict=True), (0, None)],
+        )
+    assert found.status == 0
+    return found.fun, None
 
 
 def sample(batch, dim, dtype, seed=0, lower=0.0, upper=1.0, low=0.02, high=0.98):
