@@ -99,12 +99,10 @@ class LabelSearch:
         """(each attack with the number of queries that a point may have used after it, the whole budget)."""
         final = math.ceil(-math.log2(self.tol))
         ensemble = self.ensemble
+        own = [1 + total for total in np.cumsum([attack.queries for attack in ensemble], dtype=int).tolist()]
         budget = self.queries
-        if ensemble:
-            own = [1 + total for total in np.cumsum([attack.queries for attack in ensemble]).tolist()]
-            budget = own[-1] + final + _REPEATED if budget is None else budget
-        else:
-            budget = QUERIES if budget is None else budget
+        if budget is None:
+            budget = own[-1] + final + _REPEATED if own else QUERIES
         last = budget - _REPEATED - min(final, budget // 10)
         if ensemble:
             return [(attack, min(limit, last)) for attack, limit in zip(ensemble, own, strict=True)], budget

@@ -29,8 +29,11 @@ _ON_LATTICE = 1e-3  # of a step: a coordinate this close to a lattice point is o
 class Search(Protocol):
     """`MarginSearch` and its kin."""
 
-    norm: float
-    batch_size: int
+    @property
+    def norm(self) -> float: ...
+
+    @property
+    def batch_size(self) -> int: ...
 
     def stream(
         self, x: torch.Tensor, *, labels: torch.Tensor | None = None, index: torch.Tensor | None = None

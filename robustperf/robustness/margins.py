@@ -22,7 +22,7 @@ from robustperf.progress import progress_bar
 from robustperf.robustness.boundary import nearest_crossing
 from robustperf.robustness.diagnostics import Diagnostics
 from robustperf.robustness.label_search import QUERIES, LabelSearch
-from robustperf.robustness.lattice import EVALUATIONS, Lattice, LatticeSearch
+from robustperf.robustness.lattice import EVALUATIONS, Lattice, LatticeSearch, Search
 from robustperf.robustness.linear import LinearSearch, affine_of
 from robustperf.robustness.margin_result import Margins, attack_names, checked_points, diameter
 from robustperf.robustness.reevaluation import reevaluate
@@ -96,6 +96,7 @@ def margins(
     model, x, labels, access = _prepared(model, x, labels)
     check.tensor("x", x, ("N", ...))
     keep = keep_points or lattice is not None
+    search: Search | LatticeSearch
     linear = None
     if attacks is None and not isinstance(model, LabelOnly):
         linear = affine_of(model, x)
