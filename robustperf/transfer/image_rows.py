@@ -83,7 +83,10 @@ def to_images(rows: np.ndarray, image_shape: tuple[int, int, int]) -> torch.Tens
 
 
 def as_tensor(x: Any) -> Any:
-    """A numpy array as a tensor, float32 or else float64; anything else unchanged, for a later check."""
+    """A numpy array or a pandas data frame as a tensor, float32 or else float64; anything else unchanged, for a later
+    check."""
+    if hasattr(x, "columns") and hasattr(x, "to_numpy"):
+        x = x.to_numpy(np.float64)
     if not isinstance(x, np.ndarray):
         return x
     return torch.from_numpy(np.require(x, np.float32 if x.dtype == np.float32 else np.float64, ["C", "W"]))
