@@ -11,7 +11,6 @@ import platform
 import re
 import shutil
 import subprocess
-import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -82,4 +81,4 @@ def _instruction_set() -> str | None:
 
 
 if __name__ == "__main__":
-    json.dump(describe_machine(), sys.stdout)
+    print(json.dumps(describe_machine()))

@@ -193,6 +193,8 @@ def main() -> None:
     options.add_argument("--processes", type=int, default=1)
     arguments = options.parse_args()
     torch.set_num_threads(1)
+    # a gap allows for TensorFloat-32 where convolutions may use it; the reference on the CPU does not
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     if missing := registry.missing(arguments.backend):
         sys.exit(f"{arguments.backend}: {missing}")
     known = dict(calls())

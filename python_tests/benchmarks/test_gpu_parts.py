@@ -275,3 +275,8 @@ def test_every_file_with_backends_is_tested_and_every_part_known():
     from benchmarks.gpu.passes import FIGURES, SMOKE
 
     assert tuple(FIGURES) == tuple(speed.PARTS) and set(SMOKE) < set(FIGURES)
+
+
+def test_the_machine_is_described_twice_in_one_folder(tmp_path):
+    """Before and after the build: the log has both descriptions."""
+    assert checks.describe(tmp_path, 300) == checks.describe(tmp_path, 300)

@@ -73,7 +73,7 @@ def test_presets_by_name(tmp_path, weights, preset):
     assert result.exit_code == 0, result.output
     x = rp.data.load("digits").limit(3).resized(10).rgb().x
     ours = rp.margins(weights_file.load(weights), x, **({} if preset is None else {"attacks": preset}))
-    np.testing.assert_array_equal(np.load(tmp_path / "margins.npz")["distance"], ours.distance.numpy())
+    np.testing.assert_array_equal(np.load(tmp_path / "out" / "margins.npz")["distance"], ours.distance.numpy())
     assert ours.attacks == (("FGSM", "PGD", "BG") if preset == "tibo" else ("ShrinkingBall",))
 
 

@@ -252,23 +252,22 @@ def test_errors_name_the_argument_and_what_it_got(backend, x, key, index, draw, 
         nuisance_draw(x, key, index, draw, program, backend=backend)
 
 
-OUT = torch.zeros(3, 2, 3, 4, 5)
-
-
-@pytest.mark.parametrize("out, error, message", [
-    ([0.0], TypeError, r"out: expected a tensor, got list"),
-    (OUT.double(), TypeError, r"out: expected torch.float32, got torch.float64"),
-    (OUT[:2], ValueError, r"out: expected shape \[3, 2, 3, 4, 5\], got \[2, 2, 3, 4, 5\]"),
-    (OUT[:, :, :1], ValueError, r"out: expected shape \[3, 2, 3, 4, 5\], got \[3, 2, 1, 4, 5\]"),
-    (OUT[0], ValueError, r"out: expected shape \[3, 2, 3, 4, 5\], got \[2, 3, 4, 5\]"),
-    (OUT.to("meta"), ValueError, r"out: expected a tensor on cpu, got one on meta"),
-    (torch.zeros(3, 2, 3, 5, 4).transpose(3, 4), ValueError, r"out: expected a contiguous tensor, got one with"),
-    (torch.zeros(1, 2, 3, 4, 5).expand(3, 2, 3, 4, 5), ValueError, r"out: expected a contiguous tensor"),
-    (OUT.clone().requires_grad_(), ValueError, r"out: expected a tensor that requires no gradient"),
-])  # fmt: skip
-def test_what_cannot_be_written_into_is_refused(backend, out, error, message):
-    with pytest.raises(error, match=message):
-        nuisance_draw(X, 0, B, K, BRIGHTER, out=out, backend=backend)
+@pytest.mark.parametrize("wrong, error, message", [
+    (lambda out: [0.0], TypeError, r"out: expected a tensor, got list"),
+    (lambda out: out.double(), TypeError, r"out: expected torch.float32, got torch.float64"),
+    (lambda out: out[:2], ValueError, r"out: expected shape \[3, 2, 3, 4, 5\], got \[2, 2, 3, 4, 5\]"),
+    (lambda out: out[:, :, :1], ValueError, r"out: expected shape \[3, 2, 3, 4, 5\], got \[3, 2, 1, 4, 5\]"),
+    (lambda out: out[0], ValueError, r"out: expected shape \[3, 2, 3, 4, 5\], got \[2, 3, 4, 5\]"),
+    (lambda out: out.to("meta"), ValueError, r"out: expected a tensor on DEVICE, got one on meta"),
+    (lambda out: out.reshape(3, 2, 3, 5, 4).mT, ValueError, r"out: expected a contiguous tensor, got one with"),
+    (lambda out: out[:1].expand(3, 2, 3, 4, 5), ValueError, r"out: expected a contiguous tensor"),
+    (lambda out: out.requires_grad_(), ValueError, r"out: expected a tensor that requires no gradient"),
+], ids="list float64 two_draws one_channel no_draws meta transposed expanded gradient".split())  # fmt: skip
+def test_what_cannot_be_written_into_is_refused(backend, device, wrong, error, message):
+    x, index, draw = (value.to(device) for value in (X, B, K))
+    out = wrong(torch.zeros(3, 2, 3, 4, 5, device=device))
+    with pytest.raises(error, match=message.replace("DEVICE", str(x.device))):
+        nuisance_draw(x, 0, index, draw, BRIGHTER, out=out, backend=backend)
 
 
 def test_an_unknown_backend_is_named():

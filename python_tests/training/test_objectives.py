@@ -11,6 +11,7 @@ import robustperf as rp
 from python_tests.support.objectives import INDEX, KEY, Fade, X, Y, network
 from robustperf import random
 from robustperf.attacks import BG, FGSM, PGD
+from robustperf.attacks.steps import draw_in_ball
 from robustperf.nuisance import BackgroundColour, Brightness, Compose, L2Ball, Rotation
 from robustperf.training import ERM, MAT, MDA, MRT, AdversarialTraining, GaussianAugmentation
 
@@ -202,7 +203,7 @@ def attack_by_hand(model, attack):
     for j, (x, y) in enumerate(zip(X, Y, strict=True)):
         point = x
         if attack.random_start:
-            point = (x + attack.draw(x[None], attack.eps, KEY, INDEX[j : j + 1])[0]).clamp(0, 1)
+            point = (x + draw_in_ball(x[None], attack.eps, KEY, INDEX[j : j + 1], attack.norm)[0]).clamp(0, 1)
         for _ in range(attack.steps):
             point = point.detach().requires_grad_()
             (gradient,) = torch.autograd.grad(loss_by_hand(model, point, y), point)

@@ -25,6 +25,7 @@ def demo(
     from robustperf import nets
     from robustperf.attacks.named import attacks_of
     from robustperf.data import load
+    from robustperf.names import DEFAULT_ATTACKS
     from robustperf.nets import weights_file
     from robustperf.robustness.margin_run import MarginRun
     from robustperf.training import ERM, fit
@@ -39,5 +40,5 @@ def demo(
     with lock_folder(out):
         MarginRun.forget(out)  # a demo always starts a new run
         weights_file.save(out / "model.safetensors", model)
-        report(model, test, attacks_of("fgsm,pgd(eps=1),bg", 2), 2, out, seed=seed, console=console)
+        report(model, test, attacks_of(DEFAULT_ATTACKS, 2), 2, out, seed=seed, console=console)
     say(console, f"{'model':>8}: {out / 'model.safetensors'}")

@@ -6,7 +6,7 @@ import math
 import os
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -75,15 +75,8 @@ def image_grid(
             from_left = left + column * (cell + gap) + gap * (column > 0)
             from_below = height - top - (row + 1) * pitch
             axes = figure.add_axes((from_left / width, from_below / height, cell / width, (pitch - above) / height))
-            pixels = image.detach().clamp(0, 1).movedim(0, -1).cpu().numpy()
-            axes.imshow(
-                pixels,
-                cmap="gray",
-                vmin=0,
-                vmax=1,
-                aspect="auto",
-                interpolation="nearest" if max(pixels.shape) <= 64 else None,  # pixels of small images as squares
-            )
+            # pixels of small images as squares
+            _show(axes, image, interpolation="nearest" if max(image.shape) <= 64 else None)
             axes.set(xticks=[], yticks=[])
             axes.spines[:].set_linewidth(0.3)
             if column == 0:
@@ -219,18 +212,16 @@ def _tile(
     width, height = figure.get_size_inches()
     axes = figure.add_axes((left / width, 1 - (top + box_height) / height, box_width / width, box_height / height))
     for (row, column), index in cells.items():
-        pixels = x[index].detach().clamp(0, 1).movedim(0, -1).cpu().numpy()
-        axes.imshow(
-            pixels,
-            cmap="gray",
-            vmin=0,
-            vmax=1,
-            aspect="auto",
-            extent=(column + 0.04, column + 0.96, row + 0.96, row + 0.04),
-        )
+        _show(axes, x[index], extent=(column + 0.04, column + 0.96, row + 0.96, row + 0.04))
     cell_height = x.shape[2] / x.shape[3] * box_width / columns  # in inches
     axes.set(xlim=(0, columns), ylim=(box_height / cell_height, 0))
     axes.set_axis_off()
+
+
+def _show(axes: Axes, image: torch.Tensor, **options: Any) -> None:
+    """Draws the image [C, H, W] into `axes`; `options` are `imshow`'s."""
+    pixels = image.detach().clamp(0, 1).movedim(0, -1).cpu().numpy()
+    axes.imshow(pixels, cmap="gray", vmin=0, vmax=1, aspect="auto", **options)
 
 
 def _between(name: str, low: float, high: float) -> str:
