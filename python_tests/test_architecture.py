@@ -15,9 +15,9 @@ PACKAGE = ROOT / "robustperf"
 
 # From the lowest floor to the highest. The parts of the first floor are one folder; each other part is one of its own.
 FLOORS = (
-    ("_native", "_native_cuda", "check", "equality", "expression", "files", "label_only", "lazy", "names", "processes",
-     "progress", "result", "version"),
-    ("ops", "plot", "classifier"),
+    ("_native", "_native_cuda", "check", "equality", "expression", "files", "lazy", "names", "processes", "progress",
+     "result", "version"),
+    ("ops", "plot", "classifier", "label_only"),
     ("adapters",),
     ("random", "nets"),
     ("kernel", "attacks", "data"),

@@ -46,7 +46,7 @@ class LabelOnly:
             object.__setattr__(self, "classes", check.integer("classes", self.classes, 2))
             return
         known = np.asarray(self.classes)
-        if known.ndim != 1 or len(known) < 2 or len(np.unique(known)) < len(known):
+        if known.ndim != 1 or len(known) < 2 or len(set(known.tolist())) < len(known):
             raise ValueError(
                 f"classes: expected at least two, an integer or a sequence of distinct labels, got {self.classes!r}"
             )
@@ -68,33 +68,34 @@ class LabelOnly:
         return class_numbers("function(x)", output, self.classes, len(x)).to(x.device)
 
 
-def class_numbers(name: str, labels: Any, classes: int | Sequence[Any], count: int) -> torch.Tensor:
+def class_numbers(name: str, labels: Any, classes: int | Sequence[Any], count: int | None = None) -> torch.Tensor:
     """`labels` [count] as class numbers 0..C-1, [count] int64 on the CPU.
 
     Args:
         name: what errors call them.
-        labels: a tensor, an array or a list.
+        labels: a tensor, an array, a list or a pandas series.
         classes: as in `LabelOnly`.
+        count: None for any number of labels.
 
     Raises TypeError for labels that are not integers where `classes` is a number, ValueError for a label that is none
     of the classes, or another shape.
     """
     given = labels.detach().cpu().numpy() if isinstance(labels, torch.Tensor) else np.asarray(labels)
-    if given.shape != (count,):
-        raise ValueError(f"{name}: expected one label for each of {count} points, got shape {list(given.shape)}")
+    if given.ndim != 1 or count not in (None, len(given)):
+        points = "point" if count is None else f"of {count} points"
+        raise ValueError(f"{name}: expected one label for each {points}, got shape {list(given.shape)}")
     if isinstance(classes, int):
         if given.dtype.kind not in "iu":
             raise TypeError(f"{name}: expected integer labels in 0..{classes - 1}, got {given.dtype}")
         number = torch.from_numpy(given.astype(np.int64))
         check.labels(name, number, classes)
         return number
-    known = np.asarray(classes)
-    order = np.argsort(known)
-    number = order[np.searchsorted(known, given, sorter=order).clip(max=len(order) - 1)]
-    unknown = np.flatnonzero(known[number] != given)
-    if len(unknown):
+    known = {label: number for number, label in enumerate(np.asarray(classes).tolist())}
+    numbers = [known.get(label, -1) for label in given.tolist()]
+    if -1 in numbers:
+        first = numbers.index(-1)
         raise ValueError(
-            f"{name}: expected labels among {known[:20].tolist()}, got {given[unknown[0]]!r} at {unknown[0]} "
-            f"(and {len(unknown) - 1} more)"
+            f"{name}: expected labels among {list(known)[:20]}, got {given.tolist()[first]!r} at {first} "
+            f"(and {numbers.count(-1) - 1} more)"
         )
-    return torch.from_numpy(number.astype(np.int64))
+    return torch.tensor(numbers, dtype=torch.int64)

@@ -9,7 +9,7 @@ import torch
 import robustperf as rp
 from python_tests.support.labels import Counted, annulus, labels_of_linear, linear_margins
 from robustperf import LabelOnly
-from robustperf.attacks import CoordinateDescent, HopSkipJump, Problem, SurFree
+from robustperf.attacks import CoordinateDescent, HopSkipJump, Nearest, Problem, SurFree
 from robustperf.attacks.named import attacks_of
 from robustperf.attacks.queries import Queries
 
@@ -169,6 +169,20 @@ def test_on_a_network_among_other_attacks(plane):
     exact = linear_margins(weight.numpy(), bias.numpy(), x.numpy(), 0.0, 1.0, 2)
     assert found.attacks == ("SurFree", "HopSkipJump") and (found.attack_evaluations[0] == 1500).all()
     assert np.median(found.distance.numpy() / exact) < 1.02 and found.access == "model"
+
+
+@pytest.mark.parametrize("kind", ATTACKS)
+def test_starts_from_the_best_point_of_earlier_attacks(kind):
+    x = 0.5 * points(10, 3)
+    labels, start = annulus(x), 0.5 * points(10, 3, seed=2)
+    crossed = annulus(start) != labels
+    problem = Problem(LabelOnly(annulus, 2), x, labels, bounds=(0.0, 1.0), key=1, index=torch.arange(10))
+    best = Nearest(problem, 2)
+    best.offer(start, torch.where(crossed, -1.0, 1.0).double())
+    problem.best = best
+    point, gap = kind(queries=1).run(problem)
+    assert 2 < crossed.sum() < 8 and (gap[crossed] < 0).all()
+    assert (torch.linalg.vector_norm(point - x, dim=1) <= best.distance)[crossed].all()
 
 
 @pytest.mark.parametrize(("norm", "kinds"), [(2, [2, 2, 2]), (math.inf, [math.inf] * 3)])

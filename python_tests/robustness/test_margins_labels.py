@@ -4,6 +4,7 @@ import math
 import warnings
 
 import numpy as np
+import pandas
 import pytest
 import torch
 from sklearn.ensemble import RandomForestClassifier
@@ -185,14 +186,60 @@ def test_tabular_data_with_bounds_of_each_feature(norm):
 
 
 def test_data_frames():
-    pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame(X, columns=["a", "b"])
     estimator = make_pipeline(QuantileTransformer(n_quantiles=20), DecisionTreeClassifier(max_depth=2)).fit(frame, Y)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = margins(estimator, frame[:10], queries=60)
+        found = margins(estimator, frame[:10], bounds=(frame.min(), frame.max()), starts=frame, queries=60)
     plain = make_pipeline(QuantileTransformer(n_quantiles=20), DecisionTreeClassifier(max_depth=2)).fit(X, Y)
-    assert found == margins(plain, X[:10], queries=60)
+    assert found == margins(plain, X[:10], bounds=(X.min(0), X.max(0)), starts=X, queries=60)
+    rule = LabelOnly(lambda rows: (rows[:, 0] > 0.5).astype(int), 2)
+    assert margins(rule, frame[:10], queries=60) == margins(rule, X[:10], queries=60)
+
+
+@pytest.mark.parametrize("kind", [LogisticRegression, DecisionTreeClassifier])
+def test_columns_of_another_order_are_an_error(kind):
+    frame = pandas.DataFrame(X, columns=["a", "b"])
+    estimator = kind().fit(frame, Y)
+    with pytest.raises(ValueError, match=r"x: expected the columns \['a', 'b'\] in this order, got \['b', 'a'\]"):
+        margins(estimator, frame[["b", "a"]])
+    with pytest.raises(ValueError, match="x: expected columns of numbers, got others: .*'text'"):
+        margins(estimator, pandas.DataFrame({"a": [0.5], "b": ["text"]}))
+
+
+@pytest.mark.parametrize("dtype", [object, str])
+def test_classes_of_text(dtype):
+    """pandas gives labels of dtype object, whose order NumPy cannot compare with numbers."""
+    names = np.where(Y > 0, "high", "low").astype(dtype)
+    estimator = RandomForestClassifier(3, random_state=0).fit(X, names)
+    found = margins(estimator, X[:9], labels=pandas.Series(names[:9]), queries=40)
+    assert torch.equal(found.distance == 0, torch.from_numpy(estimator.predict(X[:9]) != names[:9]))
+    for labels in ([0, 1], ["low", None]):
+        with pytest.raises(ValueError, match="labels: expected labels among"):
+            margins(estimator, X[:2], labels=labels, queries=40)
+
+
+def test_estimators_of_several_outputs_and_of_one_class():
+    several = RandomForestClassifier(3).fit(X, np.stack([Y, Y > 0], 1))
+    with pytest.raises(TypeError, match="of one output, .* got RandomForestClassifier of several outputs"):
+        margins(several, X)
+    with pytest.raises(ValueError, match="classes: expected at least two"):
+        margins(RandomForestClassifier(3).fit(X, 0 * Y), X)
+
+
+@pytest.mark.parametrize("names", [2, [7, 3]])
+def test_data_sets(names):
+    """Their labels are the function's; the starts are queried once, not once for each part that is read."""
+    x = points(300, 3).float()
+    y = torch.as_tensor(names if isinstance(names, list) else [0, 1])[annulus(x)]
+    y[:4] = y[:4].flip(0)
+    counted = Counted(lambda rows: y.new_tensor(names if isinstance(names, list) else [0, 1])[annulus(rows)])
+    starts = points(11, 3, seed=4).float()
+    found = margins(LabelOnly(counted, names), (x, y), labels="true", queries=20, starts=starts)
+    each = found.evaluations + found.attack_evaluations.sum(0)
+    assert counted.count == each.sum() + 11 and found.labelled
+    right = torch.as_tensor(names if isinstance(names, list) else [0, 1])[annulus(x)] == y
+    assert torch.equal(found.distance > 0, right)
 
 
 @pytest.mark.parametrize(
@@ -212,6 +259,14 @@ def test_data_frames():
 def test_wrong_arguments(options, error, message):
     with pytest.raises(error, match=message):
         margins(LabelOnly(annulus, 2), points(5, 2), **options)
+
+
+@pytest.mark.parametrize("options", [{"queries": 100}, {"starts": torch.zeros(2, 2)}])
+def test_options_for_labels_only(options):
+    """A network's attacks have budgets of their own; an estimator with an exact module needs none."""
+    with pytest.raises(ValueError, match="queries, starts: expected None for a model that gives logits"):
+        margins(torch.nn.Linear(2, 2), torch.rand(3, 2), **options)
+    assert margins(LogisticRegression().fit(X, Y), X[:3], **options).exact.all()
 
 
 def test_no_points():

@@ -3,8 +3,10 @@
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from robustperf import LabelOnly, margins
@@ -41,10 +43,11 @@ def test_brute_force(kind, dim, norm):
     last.bias.data -= net(points(100, dim, seed=5)).mean(0).detach()  # so that all labels occur
     x = (points(24, dim) / step).round() * step
     model = LabelOnly(lambda z: net(z).argmax(1), 3) if kind == "labels" else net
-    found = margins(model, x, norm=norm, lattice=step, keep_points=True, queries=300)
+    options = {"norm": norm, "queries": 300 if kind == "labels" else None}
+    found = margins(model, x, lattice=step, keep_points=True, **options)
     exact = brute_force(net, x, norm, step)
     some = exact.isfinite() & found.found
-    plain = margins(model, x, norm=norm, key=1, queries=300)
+    plain = margins(model, x, key=1, **options)
     assert some.sum() > 15 and torch.equal(found.found, plain.found)
     assert kind != "linear" or torch.equal(found.found, exact.isfinite())
     excess = (found.distance - exact)[some]
@@ -57,7 +60,7 @@ def test_brute_force(kind, dim, norm):
 
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_images_survive_eight_bits(norm, dtype):
+def test_images_survive_eight_bits(norm, dtype, tmp_path):
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Tanh(), nn.Flatten(), nn.Linear(64, 5)).to(dtype)
     x = ((points(20, 3, 6, 6) * 255).round() / 255).to(dtype)
@@ -65,7 +68,12 @@ def test_images_survive_eight_bits(norm, dtype):
     found = margins(net, x, norm=norm, lattice=1 / 255, keep_points=True)
 
     def saved(point):
-        return (point * 255).round().to(torch.uint8).to(dtype) / 255
+        """Written as PNG files and read again."""
+        read = []
+        for image in point:
+            Image.fromarray((image * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()).save(tmp_path / "image.png")
+            read.append(torch.from_numpy(np.array(Image.open(tmp_path / "image.png"))).permute(2, 0, 1))
+        return torch.stack(read).to(dtype) / 255
 
     label = net(x).argmax(1)
     assert found.found.all() and (net(saved(found.point)).argmax(1) != label).all()
@@ -145,6 +153,16 @@ def test_misclassified_points_and_labels():
 def test_wrong_lattice(lattice, error, message):
     with pytest.raises(error, match=message):
         margins(nn.Linear(3, 2), torch.rand(2, 3), lattice=lattice)
+
+
+def test_the_budget_of_queries_includes_the_rounding():
+    model, x = LabelOnly(lambda z: (z[:, 0] > 0.5).long(), 2), torch.rand(4, 3)
+    with pytest.raises(ValueError, match="queries: expected an integer >= 75, got 74"):
+        margins(model, x, queries=74, lattice=1 / 255)
+    with pytest.raises(ValueError, match="queries: expected an integer"):
+        margins(model, x, queries="100", lattice=1 / 255)
+    own = margins(model, x, attacks="surfree(queries=1100)", lattice=1 / 255)
+    assert (own.attack_evaluations == 1100).all()
 
 
 def test_no_points():

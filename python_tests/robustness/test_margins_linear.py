@@ -158,6 +158,41 @@ def test_other_models_are_not_linear(model):
     assert affine_of(model, torch.rand(2, 4).double()) is None
 
 
+class Flag(nn.Module):
+    """With attributes that have the names of a linear classifier's."""
+
+    def __init__(self):
+        super().__init__()
+        self.affine, self.affine_logits, self.layer = True, None, nn.Linear(4, 3).double()
+
+    def forward(self, x):
+        return self.layer(x) ** 3
+
+
+def test_attributes_of_modules_are_not_called():
+    net = Flag()
+    x = torch.rand(5, 4).double()
+    assert affine_of(net, x) is None and not margins(net, x).exact.any()
+
+
+def test_a_data_set_is_read_once():
+    net, x, y = nn.Linear(6, 3).double(), torch.rand(9, 6).double(), torch.randint(3, (9,))
+
+    class Data(torch.utils.data.Dataset):
+        read = 0
+
+        def __len__(self):
+            return 9
+
+        def __getitem__(self, place):
+            self.read += 1
+            return x[place], y[place]
+
+    data = Data()
+    found = margins(net, data, labels="true")
+    assert found == margins(net, x, labels=y) and found.exact.all() and data.read <= 10  # one to see its shape
+
+
 def test_a_layer_on_the_last_axis_is_not_linear_in_images():
     assert affine_of(nn.Linear(4, 2).double(), torch.rand(2, 1, 4).double()) is None
 
@@ -171,7 +206,7 @@ def test_estimators_that_are_not_linear_are_searched(estimator):
     """Their exact modules, by attacks."""
     estimator.fit(X, Y)
     found = margins(estimator, X[:6], bounds=BOX)
-    assert not found.exact.any() and found.access == "module" and found.attacks[-1] == "BG"
+    assert not found.exact.any() and found.access == "module" and found.attacks == ("ShrinkingBall",)
 
 
 def test_an_estimator_that_chooses_its_penalty():

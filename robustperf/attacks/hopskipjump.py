@@ -17,11 +17,12 @@ _HALVINGS = 10  # of the offset of a projection, without queries
 class HopSkipJump(LabelAttack):
     """Walks along the decision boundary by an estimate of its normal, from labels only.
 
-    Chen, Jordan & Wainwright, "HopSkipJumpAttack: A query-efficient decision-based attack", IEEE S&P 2020, for the
-    norms 2 and inf. Step t estimates the normal at the boundary point b from B_t = B_0 sqrt(t) probes b + δ u with u
-    uniform on the sphere, v = mean of (φ - mean φ) u with φ = 1 for another label and -1 for the same one (equations 9
-    and 16); moves by ‖b - x‖ / sqrt(t) along v (along its signs for inf), halved until the label is another one; and
-    bisects the way back to x with the tolerance θ. The probes' size is δ = sqrt(D) θ ‖b - x‖_2, or D θ ‖b - x‖_∞.
+    Chen, Jordan & Wainwright, "HopSkipJumpAttack: A query-efficient decision-based attack", IEEE S&P 2020
+    (arXiv:1904.02144), for the norms 2 and inf. Step t estimates the normal at the boundary point b from
+    B_t = B_0 sqrt(t) probes b + δ u with u uniform on the sphere: v is the mean of (φ - mean φ) u, with φ = 1 for
+    another label and -1 for the same one. It moves by ‖b - x‖ / sqrt(t) along v (along its signs for inf), halved until
+    the label is another one, and bisects the segment back to x with the tolerance θ. The probes' size is
+    δ = sqrt(D) θ ‖b - x‖_2, or D θ ‖b - x‖_∞. As published, B_0 = 100, and θ = D^-1.5 for the norm 2 and D^-2 for inf.
 
     Beyond the publication:
 
@@ -30,7 +31,8 @@ class HopSkipJump(LabelAttack):
       (`ops.halfspace_box_projection`), c such that this point is as far as the nearest one. If it has another label,
       the step goes there. For a flat boundary this leads to the nearest point, in any norm, also where the box is
       active; norm 1 has no other step of its own;
-    - θ is at most 2^-10 (D^-1.5, as published, is too coarse for a few features), and B_0 follows D.
+    - θ is at most 2^-10, since D^-1.5 is too coarse for a few features, and at least 4 units in the last place of the
+      dtype, since further bisections would not move the point; B_0 follows D.
 
     Args:
         norm: 1, 2 or inf.
@@ -53,6 +55,7 @@ class HopSkipJump(LabelAttack):
     def improve(self, queries: Queries) -> None:
         dim = queries.x.shape[1]
         theta = min(dim ** (-2.0 if self.norm == math.inf else -1.5), 2.0**-10)
+        theta = max(theta, 4 * torch.finfo(queries.x.dtype).eps)
         probes = self.probes or min(100, max(8, 4 * dim))
         rows = queries.active
         queries.to_boundary(queries.point[rows], rows, theta)

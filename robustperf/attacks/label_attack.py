@@ -21,8 +21,12 @@ class LabelAttack(Attack):
         raise NotImplementedError
 
     def run(self, problem: Problem) -> tuple[torch.Tensor, torch.Tensor]:
-        """From a draw of the box with another label; `margins` also starts from other points."""
+        """From the nearest point of earlier attacks, or else a draw of the box with another label; for a `LabelOnly`,
+        `margins` also starts from other points."""
         queries = Queries(problem, self.norm, self.queries)
+        if problem.best is not None:
+            rows = (problem.best.gap < 0).nonzero()[:, 0]
+            queries.start(problem.best.point.flatten(1)[rows], rows)
         queries.draw_starts()
         self.improve(queries)
         # labels tell no more of the gap than its sign

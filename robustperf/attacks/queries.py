@@ -121,7 +121,9 @@ class Queries:
             x = self.x[rows]
             around = x + (2 * u - 1) * _SPREAD * 2.0 ** min(first // at_once, 20) * x.abs().clamp_min(1)
             if finite.any():
-                lower, upper = (torch.as_tensor(bound, dtype=x.dtype) for bound in (self.lower, self.upper))
+                lower, upper = (
+                    torch.as_tensor(bound, dtype=x.dtype, device=x.device) for bound in (self.lower, self.upper)
+                )
                 around = torch.where(finite, lower + u * (upper - lower).where(finite, 0.0), around)
             self.each_crosses(self.clamp(around), rows)
 

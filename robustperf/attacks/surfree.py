@@ -14,17 +14,22 @@ from robustperf.attacks.queries import Queries
 class SurFree(LabelAttack):
     """Moves on circles through x and the nearest point so far, in random planes, from labels only.
 
-    Maho, Furon & Le Merrer, "SurFree: a fast surrogate-free black-box attack", CVPR 2021. With the nearest point
-    x + r u and a random direction v orthogonal to u, the points z(α) = x + r cos α (cos α u + sin α v) lie on a circle
-    through both, and are nearer to x by cos α. If the boundary is a hyperplane, z(α) or z(-α) crosses for every small
-    α, whatever its normal: no gradient is estimated. The angles ±α_max, ±(T - 1) α_max / T, ..., ±α_max / T are queried
-    until one crosses, then the largest angle is bisected. α_max grows after a success and shrinks after a failure.
-    Where nothing crosses, the next direction is drawn. Directions for images are drawn from the lowest frequencies of
-    the cosine transform.
+    Maho, Furon & Le Merrer, "SurFree: a fast surrogate-free black-box attack", CVPR 2021 (arXiv:2011.12807). With the
+    nearest point x + r u and a random direction v orthogonal to u, the points z(α) = x + r cos α (cos α u + sin α v)
+    lie on a circle through both, and are nearer to x by cos α. If the boundary is a hyperplane, z(α) or z(-α) crosses
+    for every small α, whatever its normal: no gradient is estimated. The angles ±α_max, ±(T - 1) α_max / T, ...,
+    ±α_max / T are queried until one crosses, then the largest angle is bisected. α_max, at first 30 degrees as
+    published, grows after a success and shrinks after a failure. Where nothing crosses, the next direction is drawn.
+    Directions for images are drawn from the lower half of the frequencies of the cosine transform.
+
+    Unlike the publication:
+
+    - directions are orthogonal to u, but not to the directions tried before;
+    - α_max grows by a factor of 1.1 and shrinks by one of 0.8, a little faster;
+    - after a success, the point at 0.95 of the distance is queried too, instead of a bisection of the segment to x.
 
     The circles are those of the norm 2; for norms 1 and inf, the nearest point in that norm is kept. A point of the
-    circle that leaves the box is clamped to it, which brings it nearer to x. After a success, the point at 0.95 of the
-    distance is queried too, which the publication does by a bisection.
+    circle that leaves the box is clamped to it, which brings it nearer to x.
 
     Args:
         norm: 1, 2 or inf, of the nearest point.

@@ -25,6 +25,9 @@ from robustperf.robustness.search import TOL
 QUERIES = 1000
 """The default budget of a point."""
 
+LEAST = 10
+"""The smallest one."""
+
 _OTHERS = 1024  # the points of x that others start from
 _REPEATED = 2  # queries of the diagnostics
 _STEPS = 32  # of the curve over queries
@@ -50,6 +53,7 @@ class LabelSearch:
     queries: int | None = None
     starts: torch.Tensor | None = None
     ensemble: tuple[LabelAttack, ...] = field(init=False)
+    _start_labels: list[torch.Tensor] = field(init=False, repr=False, default_factory=list)  # queried once
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "norm", check.norm(self.norm))
@@ -57,11 +61,7 @@ class LabelSearch:
         check.integer("batch_size", self.batch_size, 1)
         check.number("tol", self.tol, above=0, below=1)
         if self.queries is not None:
-            check.integer("queries", self.queries, 10)
-        starts = self.starts
-        if isinstance(starts, np.ndarray):
-            starts = torch.from_numpy(starts)
-        object.__setattr__(self, "starts", starts)
+            check.integer("queries", self.queries, LEAST)
         ensemble = () if self.attacks is None else tuple(attacks_of(self.attacks, self.norm))
         for attack in ensemble:
             if not isinstance(attack, LabelAttack):
@@ -84,7 +84,9 @@ class LabelSearch:
             if self.starts is not None:
                 starts = check.tensor("starts", self.starts, ("M", *x.shape[1:])).to(x.device, x.dtype)
                 starts = check.images("starts", starts, box)
-                pools.insert(0, (starts, self._labels(starts)))
+                if not self._start_labels:
+                    self._start_labels.append(self._labels(starts))
+                pools.insert(0, (starts, self._start_labels[0]))
             for first in range(0, max(len(x), 1), self.batch_size):
                 part = slice(first, first + self.batch_size)
                 wanted = predicted[part] if labels is None else labels[part]

@@ -28,13 +28,11 @@ Affine = tuple[torch.Tensor, torch.Tensor]
 def affine_of(model: Classifier, x: torch.Tensor) -> Affine | None:
     """W and b if `model` is a linear classifier of points like x [N, ...], else None.
 
-    These are `nn.Linear`, an `nn.Sequential` of `Flatten`, `Linear`, `Identity` and `Dropout`, and modules with a
-    method `affine` that returns W and b, such as those of linear scikit-learn estimators. Subclasses and modules with
-    hooks are none."""
-    if hasattr(model, "affine"):
-        found = model.affine()
-    else:
-        found = _composed(model, x)
+    These are `nn.Linear`, an `nn.Sequential` of `Flatten`, `Linear`, `Identity` and `Dropout`, and modules whose class
+    has a method `affine_logits` that returns W and b, or None, as those of scikit-learn estimators have. Subclasses and
+    modules with hooks are none."""
+    method = getattr(type(model), "affine_logits", None)
+    found = _composed(model, x) if method is None else method(model)
     if found is None or found[0].shape[1] != math.prod(x.shape[1:]) or len(found[0]) < 2:
         return None
     return found if all(part.isfinite().all() for part in found) else None

@@ -41,8 +41,8 @@ class Margins(Result):
         labelled: whether labels were given, as `robust_accuracy` needs.
         access: how the classifier was evaluated. "model": as it was given; "module": by a module that equals the
             scikit-learn estimator (`transfer.module_from_sklearn`); "labels": by queries of its labels only.
-        curve: [N, Q] float64, the distance after the first `queries[q]` queries of each point, inf before one crossed;
-            None unless found from labels only.
+        curve: [N, Q] float64, the distance after the first `queries[q]` queries of each point, inf before one crossed,
+            and before any rounding to a lattice; None unless found from labels only.
         queries: Q numbers of queries, ascending; the last is the budget.
     """
 

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
 import torch
 
 from robustperf import check, ops, random
@@ -21,8 +20,8 @@ from robustperf.names import DEFAULT_ATTACKS
 from robustperf.progress import progress_bar
 from robustperf.robustness.boundary import nearest_crossing
 from robustperf.robustness.diagnostics import Diagnostics
-from robustperf.robustness.label_search import QUERIES, LabelSearch
-from robustperf.robustness.lattice import EVALUATIONS, Lattice, LatticeSearch
+from robustperf.robustness.label_search import LEAST, QUERIES, LabelSearch
+from robustperf.robustness.lattice import EVALUATIONS, Lattice, LatticeSearch, Search
 from robustperf.robustness.linear import LinearSearch, affine_of
 from robustperf.robustness.margin_result import Margins, attack_names, checked_points, diameter
 from robustperf.robustness.points import Labels, Points
@@ -46,7 +45,7 @@ def margins(
     probes: int = 0,
     lattice: Lattice | None = None,
     queries: int | None = None,
-    starts: torch.Tensor | np.ndarray | None = None,
+    starts: Any = None,
     progress: bool = False,
 ) -> Margins:
     """The margin of each point, from above: the distance to the closest adversarial example of an ensemble of attacks
@@ -58,9 +57,10 @@ def margins(
             classifier: a module that equals it if `transfer.module_from_sklearn` has one, otherwise its labels are
             queried (`Margins.access`). Or a `LabelOnly`.
         x: [N, ...] float32 or float64, within `bounds` (a pixel beyond them by rounding is clamped): a tensor on any
-            device, or a NumPy array; with an estimator a pandas data frame too. Or, without one, a data set, a pair
-            (x, y) or a DataLoader, as `training.evaluate` takes them: its samples are read in their order, a batch at a
-            time, and their ids are their positions. Integers are an error; 8-bit images are x / 255.
+            device, or a NumPy array; with an estimator or a `LabelOnly` a pandas data frame too. Or, without an
+            estimator, a data set, a pair (x, y) or a DataLoader, as `training.evaluate` takes them: its samples are
+            read in their order, a batch at a time, and their ids are their positions. Integers are an error, except in
+            the rows of an estimator; 8-bit images are x / 255.
         attacks: "fast" (at most 100 forward and 100 backward passes per point), "strong" (at most 300 of each) or
             "tibo" (the paper's three), which choose their attacks for the norm; or a list such as [FGSM(), PGD(norm=2),
             BG(norm=2)]; or names, "strong,pgd(eps=2),bg", of which each takes `norm` unless it names another (PGD has
@@ -83,10 +83,12 @@ def margins(
         lattice: the step of a lattice, such as 1 / 255 for images that are saved with 8 bits, or an array that
             broadcasts to x[0]; points are lower + n `lattice` (n `lattice` without a lower bound). Every found point is
             rounded to one that the model still labels differently, and `distance` is that one's. None for any point.
-        queries: for a model that gives labels only: the most queries of each point, all included; 1000 by default.
-        starts: for such a model: [M, ...] further points in the box, such as training data. The search of a point
-            starts at the nearest of them with another label; otherwise at such a point of the first 1,024 of x, or at
-            a draw from the box. Their labels are queried once for all points, and in no point's count.
+        queries: for a `LabelOnly` or an estimator of which only labels are queried: the most queries of each point, all
+            included; 1000 by default, or what the `attacks` given have together.
+        starts: for the same: [M, ...] further points in the box, such as training data. The search of a point starts at
+            the nearest of them with another label; otherwise at such a point of the first 1,024 of x (of a data set: of
+            the samples that are read together), or at a draw from the box. Their labels are queried once for all
+            points, and in no point's count.
         progress: show a bar on standard error.
 
     A point where the model has no label (NaN logits), or an attack no gradient, does not affect other points. What
@@ -99,25 +101,27 @@ def margins(
     >>> margins(model, torch.tensor([[0.9, 0.3], [0.2, 0.7]]))
     Margins(n=2, norm=2, median=0.3, not found=0)
     """
-    model, x, labels, access = _prepared(model, x, labels)
+    classes = access = search = None
+    if isinstance(model, LabelOnly) or _is_estimator(model):
+        model, x, starts, classes, access = _prepared(model, x, starts)
+        if labels is not None and not isinstance(labels, str):
+            labels = class_numbers("labels", labels, classes).to(x.device if isinstance(x, torch.Tensor) else "cpu")
+    elif queries is not None or starts is not None:
+        raise ValueError(
+            "queries, starts: expected None for a model that gives logits, whose attacks have budgets of their own, "
+            "such as attacks='surfree(queries=500)'"
+        )
     points = Points(model, x, labels, index)
-    keep = keep_points or lattice is not None
-    linear = None
-    if attacks is None and not isinstance(model, LabelOnly):
-        linear = affine_of(model, next(iter(points))[0])
-    if isinstance(model, LabelOnly):
-        spared = queries if lattice is None else (QUERIES if queries is None else queries) - EVALUATIONS - 1
-        search = LabelSearch(model, attacks, norm, bounds, key, batch_size, keep, tol, spared, starts)
-    elif linear is not None:
-        search = LinearSearch(model, linear, norm, bounds, key, batch_size, keep)
-    else:
-        attacks = DEFAULT_ATTACKS if attacks is None else attacks
-        search = MarginSearch(model, attacks, norm, bounds, key, batch_size, keep, tol, probes)
-    if lattice is not None:
-        search = LatticeSearch(search, model, lattice, bounds, keep_points)
     parts = []
     with progress_bar(progress, "margins", len(points)) as advance:
         for images, own, ids in points:
+            if search is None:
+                search = _search(
+                    model, images, attacks=attacks, norm=norm, bounds=bounds, key=key, batch_size=batch_size,
+                    keep_points=keep_points, tol=tol, probes=probes, lattice=lattice, queries=queries, starts=starts,
+                )  # fmt: skip
+            if isinstance(labels, str) and classes is not None:
+                own = class_numbers("labels", own, classes).to(images.device)
             for part in search.stream(images, labels=own, index=ids):
                 parts.append(part if access is None else replace(part, access=access))
                 advance(len(part))
@@ -127,30 +131,55 @@ def margins(
     return found
 
 
-def _prepared(model: Any, x: Any, labels: Any) -> tuple[Classifier, torch.Tensor, torch.Tensor | None, str | None]:
-    """(the module, or the `LabelOnly`, of a scikit-learn estimator, its points as a tensor, its labels as class
-    numbers, and `Margins.access` where it differs from what the search sets); anything else unchanged."""
+def _is_estimator(model: Any) -> bool:
+    """Whether `model` looks like one of scikit-learn's."""
+    return not callable(model) and (hasattr(model, "get_params") or hasattr(model, "classes_"))
+
+
+def _prepared(model: Any, x: Any, starts: Any) -> tuple[Classifier, Any, Any, int | Sequence[Any], str | None]:
+    """A `LabelOnly` as it is, of an estimator its module or a `LabelOnly`; x and the starts, arrays and data frames as
+    tensors; the classes; and `Margins.access` where it differs from what the search sets."""
+    from robustperf.transfer import classifier_from_sklearn, image_rows  # a higher layer
+
+    given, x, starts = x, image_rows.as_tensor(x), image_rows.as_tensor(starts, "starts")
     if isinstance(model, LabelOnly):
-        from robustperf.transfer import image_rows  # a higher layer
+        return (model if x is given else replace(model, arrays=True)), x, starts, model.classes, None
+    fitted, columns = getattr(model, "feature_names_in_", None), getattr(given, "columns", None)
+    if fitted is not None and columns is not None and list(columns) != list(fitted):
+        raise ValueError(f"x: expected the columns {list(fitted)} in this order, got {list(columns)}")
+    model = classifier_from_sklearn(model, dtype=check.tensor("x", x, ("N", ...)).dtype)
+    if isinstance(model, LabelOnly):
+        return model, x, starts, model.classes, None
+    return model.to(x.device), x, starts, model.classes_, "module"
 
-        if isinstance(x, np.ndarray):
-            model, x = replace(model, arrays=True), image_rows.as_tensor(x)
-        classes, access = model.classes, None
-    elif callable(model) or not (hasattr(model, "get_params") or hasattr(model, "classes_")):
-        return model, x, labels, None
+
+def _search(
+    model: Classifier,
+    x: torch.Tensor,
+    *,
+    attacks: Attacks | None,
+    keep_points: bool,
+    tol: float,
+    probes: int,
+    lattice: Lattice | None,
+    queries: int | None,
+    starts: Any,
+    **settings: Any,
+) -> Search:
+    """The search that `margins` uses for points like x; `settings` are those that all have."""
+    settings["keep_points"] = keep_points or lattice is not None
+    linear = affine_of(model, x) if attacks is None and not isinstance(model, LabelOnly) else None
+    if isinstance(model, LabelOnly):
+        if lattice is not None and (queries is not None or attacks is None):
+            rounding = EVALUATIONS + 1
+            queries = check.integer("queries", QUERIES if queries is None else queries, LEAST + rounding) - rounding
+        search = LabelSearch(model, attacks, tol=tol, queries=queries, starts=starts, **settings)
+    elif linear is not None:
+        search = LinearSearch(model, linear, **settings)
     else:
-        from robustperf.transfer import classifier_from_sklearn, image_rows  # a higher layer, for estimators only
-
-        x = image_rows.as_tensor(x)
-        model = classifier_from_sklearn(model, dtype=check.tensor("x", x, ("N", ...)).dtype)
-        if isinstance(model, LabelOnly):
-            classes, access = model.classes, None
-        else:
-            model, classes, access = model.to(x.device), model.classes_, "module"
-    if labels is not None:
-        check.tensor("x", x, ("N", ...))
-        labels = class_numbers("labels", labels, classes, len(x)).to(x.device)
-    return model, x, labels, access
+        attacks = DEFAULT_ATTACKS if attacks is None else attacks
+        search = MarginSearch(model, attacks, tol=tol, probes=probes, **settings)
+    return search if lattice is None else LatticeSearch(search, model, lattice, settings["bounds"], keep_points)
 
 
 @dataclass(frozen=True)

@@ -89,9 +89,12 @@ def classifier_from_sklearn(
         return module_from_sklearn(estimator, dtype=dtype)
     except NoExactModule:
         classes = getattr(estimator, "classes_", None)
-        if classes is None or not hasattr(estimator, "predict") or np.ndim(classes) != 1:
+        several = classes is not None and any(np.ndim(each) for each in classes)
+        if classes is None or several or not hasattr(estimator, "predict"):
             raise TypeError(
-                f"estimator: expected a classifier with classes_ and predict, got {type(estimator).__name__}"
+                "estimator: expected a classifier of one output, with classes_ and predict, got "
+                + f"{type(estimator).__name__}"
+                + " of several outputs" * several
             ) from None
     columns = getattr(estimator, "feature_names_in_", None)
 
@@ -152,7 +155,7 @@ class EstimatorModule(nn.Module):
         parts = [self.layers(self._flat(part)).argmax(1) for part in images.split(_BATCH)]
         return image_rows.labels_like(x, self.classes_, torch.cat(parts))
 
-    def affine(self) -> tuple[torch.Tensor, torch.Tensor] | None:
+    def affine_logits(self) -> tuple[torch.Tensor, torch.Tensor] | None:
         """(W [C, D], b [C]) float64 of logits W x + b; None if they are not linear in x."""
         scale: torch.Tensor | float = 1.0
         shift: torch.Tensor | float = 0.0
@@ -171,7 +174,7 @@ class EstimatorModule(nn.Module):
                 weight, bias = layer.weight @ weight, layer.weight @ bias + layer.bias
             elif isinstance(layer, _TwoClasses) and weight is not None:
                 weight, bias = torch.cat([torch.zeros_like(weight), weight]), torch.cat([torch.zeros_like(bias), bias])
-            elif isinstance(layer, SVMModule) and weight is None and (found := layer.affine()) is not None:
+            elif isinstance(layer, SVMModule) and weight is None and (found := layer.affine_logits()) is not None:
                 weight, bias = found[0] * scale, found[1] + (found[0] * shift).sum(1)
             elif not isinstance(layer, nn.Identity):
                 return None

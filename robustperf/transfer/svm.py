@@ -158,7 +158,7 @@ class SVMModule(torch.nn.Module):
             dtype=dtype,
         )
 
-    def affine(self) -> tuple[torch.Tensor, torch.Tensor] | None:
+    def affine_logits(self) -> tuple[torch.Tensor, torch.Tensor] | None:
         """(W [2, D], b [2]) float64 of outputs W x + b; None unless the kernel is linear and there are two classes."""
         if self.kernel != "linear" or len(self.classes_) != 2:
             return None
