@@ -153,7 +153,7 @@ def work():
               ops.nuisance_draw(images, 1, *given, backend="native"),
               *torch.ops.robustperf.nuisance_backward(grad, images, delta, *layout[:2], "native")]
     steps = [ops.halfspace_box_projection(x, w, c, norm=norm, backend="native")[0] for norm in (1, 2, math.inf)]
-    steps += [ops.ball_box_projection(x, w, c, norm=norm, backend="native") for norm in (1, 2, math.inf)]
+    steps += [ops.ball_box_projection(x, w, c.abs(), norm=norm, backend="native") for norm in (1, 2, math.inf)]
     return [*varied, *steps, ops.draws(3, index, draws, 1001, normal=True, backend="native")]
 
 want = [t.numpy() for t in work()]  # on two threads

@@ -7,8 +7,9 @@ import torch
 
 from robustperf import check
 from robustperf.attacks.attack import Attack
+from robustperf.attacks.losses import length
 from robustperf.attacks.problem import Nearest, Problem
-from robustperf.attacks.steps import cosine, dual, first_gradient, into_ball, length, offer_step, unit
+from robustperf.attacks.steps import cosine, dual, first_gradient, into_ball, offer_step, unit
 
 
 @dataclass(frozen=True)

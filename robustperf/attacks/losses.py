@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -69,9 +70,9 @@ def loss_gradient(
         check.labels("labels", labels, logits.shape[1])
         value = loss_of(logits, labels, loss, target)
         (gradient,) = _input_gradients(value.sum(), x)
-    size = gradient.flatten(1).abs().amax(1)
+    size = length(gradient, math.inf)
     finite = size.isfinite()  # NaN and infinity show in the largest
-    gradient = gradient.masked_fill(per_sample(~finite, gradient).bool(), 0.0)
+    gradient = gradient.where(per_sample(finite, gradient).bool(), 0.0)
     gap = ops.logit_gap(logits.detach(), labels)
     return gradient, gap, value.detach().double(), (~finite | (size == 0)) & ~(gap < 0)
 
@@ -124,6 +125,13 @@ def _input_gradients(
             "the model detach, run under torch.no_grad(), pass through NumPy, or return labels?"
         )
     return gradients
+
+
+def length(delta: torch.Tensor, norm: float) -> torch.Tensor:
+    """[B]: ‖δ‖_p of each δ [B, ...]; p may be 0, the number of values that are not zero."""
+    delta = delta.flatten(1)
+    # several times faster than `vector_norm` of infinity
+    return delta.abs().amax(1) if norm == math.inf else torch.linalg.vector_norm(delta, norm, dim=1)
 
 
 def per_sample(values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:

@@ -7,9 +7,9 @@ import torch
 
 from robustperf import check, ops
 from robustperf.attacks.attack import Attack
-from robustperf.attacks.losses import per_sample
+from robustperf.attacks.losses import length, per_sample
 from robustperf.attacks.problem import Nearest, Problem
-from robustperf.attacks.steps import dual, first_gradient, length, offer_step
+from robustperf.attacks.steps import dual, first_gradient, offer_step
 
 
 @dataclass(frozen=True)

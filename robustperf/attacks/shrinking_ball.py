@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 
 from robustperf import check, ops, random
+from robustperf.attacks import losses
 from robustperf.attacks.attack import Attack
 from robustperf.attacks.losses import per_sample
 from robustperf.attacks.problem import Halfspaces, Nearest, Problem
@@ -255,7 +256,7 @@ class ShrinkingBall(Attack):
 
 def _size(delta: torch.Tensor, norm: float) -> torch.Tensor:
     """[B] float64: ‖δ‖, never zero, to divide by."""
-    return torch.linalg.vector_norm(delta.flatten(1), norm, dim=1, dtype=torch.float64).clamp_min(_TINY)
+    return losses.length(delta.double(), norm).clamp_min(_TINY)
 
 
 def _direction(gradient: torch.Tensor, delta: torch.Tensor, norm: float) -> torch.Tensor:

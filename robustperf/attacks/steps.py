@@ -8,7 +8,7 @@ import sys
 import torch
 
 from robustperf import ops, random
-from robustperf.attacks.losses import per_sample
+from robustperf.attacks.losses import length, per_sample
 from robustperf.attacks.problem import Nearest, Problem
 
 _TINY = 1e-38
@@ -51,11 +51,6 @@ def offer_step(
 def cosine(first: float, last: float, step: int, steps: int) -> float:
     """A value annealed from `first` at step 0 to `last` at step `steps - 1`: last + (first - last)(1 + cos πt) / 2."""
     return last + (first - last) * (1 + math.cos(math.pi * step / max(steps - 1, 1))) / 2
-
-
-def length(delta: torch.Tensor, norm: float) -> torch.Tensor:
-    """[B]: ‖δ‖_p of each δ [B, ...]."""
-    return torch.linalg.vector_norm(delta.flatten(1), norm, dim=1)
 
 
 def unit(gradient: torch.Tensor) -> torch.Tensor:

@@ -22,7 +22,8 @@ def ball_box_projection(x, delta, radius, lower, upper, norm):
     moved = torch.where(r > 0, d.sign() * move, 0.0)
     moved = torch.where(sound[:, None], moved, torch.nan).to(x.dtype)
     point = x + moved
-    return torch.where((point < lower) | (point > upper), torch.nextafter(moved, torch.zeros_like(moved)), moved)
+    shorter = torch.nextafter(moved, torch.zeros_like(moved))
+    return torch.where((point < lower) | (point > upper), shorter, moved).contiguous()
 
 
 def _onto_sphere(size, h, radius):

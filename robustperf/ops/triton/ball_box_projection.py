@@ -138,8 +138,8 @@ def ball_box_projection_kernel(
     largest, r = tl.max(sizes, 0), tl.load(radius + row)
     sound, solve = (tl.sum(faults, 0) == 0) & (r >= 0.0), r > 0.0
 
-    scale, h_scale = largest * 0.0 + 1.0, r * 0.0 + 1.0
-    level, unit = r, 1.0
+    scale, h_scale, unit = tl.full((), 1.0, tl.float64), tl.full((), 1.0, tl.float64), tl.full((), 1.0, tl.float64)
+    level = r
     if NORM == TWO:
         scale = scale_of(largest) if T == tl.float64 else 1.0
         h_scale = scale_of(r)
