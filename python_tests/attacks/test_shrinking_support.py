@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from python_tests.attacks.minimal_norm import linear_problem, small_net
-from python_tests.support.l0 import fewest_of_linear, fewest_on_grid
+from python_tests.support.l0 import far_from_boundaries, fewest_of_linear, fewest_on_grid
 from robustperf.attacks import ShrinkingSupport, SigmaZero
 from robustperf.attacks.named import attacks_of
 
@@ -18,11 +18,12 @@ def counts_of(found, x):
 
 @pytest.mark.parametrize("classes", [2, 3])
 def test_linear_models(classes):
-    model, x, labels = linear_problem(classes=classes, dim=20, count=24)
+    model, x, labels = far_from_boundaries(classes, dim=60, count=24)
     found = ShrinkingSupport(steps=12, targets=classes - 2)(model, x, labels)
     least = torch.tensor([
         fewest_of_linear(model.weight, model.bias, image, label) for image, label in zip(x, labels, strict=True)
     ])  # fmt: skip
+    assert least.max() > 2
     torch.testing.assert_close(counts_of(found, x), least.double())
     torch.testing.assert_close(found.gap, torch.stack([
         model(found.point)[row, label] - model(found.point)[row].where(torch.arange(classes) != label, -9e9).max()

@@ -9,7 +9,8 @@ from robustperf.attacks.sparse_step import sparse_step
 
 
 def fewest(x, normal, offset, lower, upper):
-    gains = [max(w * (upper[i] - v), w * (lower[i] - v), 0.0) if w else 0.0 for i, (v, w) in enumerate(zip(x, normal))]
+    pairs = enumerate(zip(x, normal, strict=True))
+    gains = [max(w * (upper[i] - v), w * (lower[i] - v), 0.0) for i, (v, w) in pairs]
     for count in range(1, len(x) + 1):
         if any(sum(subset) > offset for subset in itertools.combinations(gains, count)):
             return count

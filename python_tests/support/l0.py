@@ -3,6 +3,19 @@
 import itertools
 
 import torch
+from torch import nn
+
+
+def far_from_boundaries(classes, dim, count, dtype=torch.float64):
+    """(a linear model, points near the patterns of its classes, their labels): several values change a label."""
+    generator = torch.Generator().manual_seed(classes)
+    model = nn.Linear(dim, classes).to(dtype).requires_grad_(False)
+    weight = torch.randn(classes, dim, dtype=torch.float64, generator=generator)
+    model.weight.copy_(weight)
+    model.bias.copy_(-weight.sum(1) / 2)
+    pattern = 0.5 + 0.2 * weight[torch.arange(count) % classes].sign()
+    x = (pattern + 0.4 * (torch.rand(count, dim, dtype=torch.float64, generator=generator) - 0.5)).to(dtype)
+    return model, x, model(x).argmax(1)
 
 
 def fewest_of_linear(weight, bias, x, label, lower=0.0, upper=1.0):

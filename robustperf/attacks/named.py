@@ -112,9 +112,8 @@ _WITHOUT_L0: dict[str, type[Attack]] = {
 
 def _no_l0(name: str, *arguments: Any, **named: Any) -> NoReturn:
     """ValueError for an attack that changes every value, so that its points say little about L0."""
-    raise ValueError(
-        f"attacks: expected ones of the norm 0 (fast, strong, {', '.join(_L0)}), got {name}, which has none"
-    )
+    known = ", ".join(("fast", "strong", *_L0))
+    raise ValueError(f"attacks: expected ones of the norm 0 ({known}), got {name}, which changes every value")
 
 
 def _makers(norm: float) -> dict[str, Callable[..., Attack | list[Attack]]]:

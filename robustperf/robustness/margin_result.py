@@ -199,8 +199,8 @@ def attack_names(attacks: Sequence[Attack]) -> tuple[str, ...]:
 
 
 def diameter(shape: Sequence[int], norm: float, bounds: Box) -> float:
-    """The largest distance in the box: T's d, √m for the L2 norm on [0, 1]^m; inf where the box is infinite. In L0 it is
-    m in every box: each channel of a pixel counts on its own, as it does in the distances."""
+    """The largest distance in the box: T's d, √m for the L2 norm on [0, 1]^m; inf where the box is infinite. In L0 it
+    is m in every box: each channel of a pixel counts on its own, as it does in the distances."""
     if norm == 0:
         return float(math.prod(shape))
     if isinstance(bounds[0], torch.Tensor):
