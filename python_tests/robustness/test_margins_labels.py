@@ -47,6 +47,15 @@ def test_trees(estimator, norm):
     assert found.access == "labels" and not found.exact.any() and "access=labels" in repr(found)
 
 
+def test_a_rule_of_three_of_many_features():
+    """The last attack moves the other features back to x; the margin in the norm 1 is the sum of what is missing."""
+    x = 0.6 * points(6, 40)
+    found = margins(LabelOnly(lambda rows: (rows[:, :3] > 0.6).all(1).long(), 2), x, norm=1)
+    exact = (0.6 - x[:, :3]).sum(1)
+    assert found.attacks == ("SurFree", "HopSkipJump", "CoordinateDescent")
+    assert (found.distance >= exact).all() and (found.distance / exact).median() < 1.01
+
+
 @pytest.mark.parametrize("norm", NORMS)
 def test_annulus(norm):
     """Inside the inner sphere the margin in the norm 2 is 0.3 - r; in any norm no point is nearer than that scaled."""

@@ -49,7 +49,7 @@ class CoordinateDescent(LabelAttack):
             rows = queries.active
             rows = rows if self.draws else rows[~settled[rows]]
 
-    def _pass(self, queries, point, rows, settled) -> None:
+    def _pass(self, queries: Queries, point: torch.Tensor, rows: torch.Tensor, settled: torch.Tensor) -> None:
         """One pass over the features; sets `settled` for the rows that have not moved."""
         before = point[rows].clone()
         order = (before - queries.x[rows]).abs().argsort(dim=1, descending=True, stable=True)
@@ -57,7 +57,9 @@ class CoordinateDescent(LabelAttack):
             self._move_back(queries, point, rows, feature)
         settled[rows] = torch.isclose(point[rows], before, rtol=1e-6, atol=0.0).all(1)
 
-    def _draw(self, queries, point, rows, settled, drawn) -> None:
+    def _draw(
+        self, queries: Queries, point: torch.Tensor, rows: torch.Tensor, settled: torch.Tensor, drawn: int
+    ) -> None:
         """Queries draws from the ball of the nearest distance so far; a row for which one crosses goes on from it."""
         if not rows.numel():
             return
@@ -72,7 +74,7 @@ class CoordinateDescent(LabelAttack):
         some = rows[queries.distance[rows] < before]
         point[some], settled[some] = queries.point[some], False
 
-    def _move_back(self, queries, point, rows, feature) -> None:
+    def _move_back(self, queries: Queries, point: torch.Tensor, rows: torch.Tensor, feature: torch.Tensor) -> None:
         """Moves the feature [M] of each row of `point` as far as its label stays another one."""
         home, there = queries.x[rows, feature], point[rows, feature]
         some = ((home != there) & (queries.used[rows] < queries.limit)).nonzero()[:, 0]

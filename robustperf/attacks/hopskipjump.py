@@ -70,7 +70,9 @@ class HopSkipJump(LabelAttack):
                 left = self._projected(queries, base, normal, rows, theta)
             self._jump(queries, base[left], normal[left], rows[left], step, theta)
 
-    def _normal(self, queries, base, rows, theta, count, key) -> torch.Tensor:
+    def _normal(
+        self, queries: Queries, base: torch.Tensor, rows: torch.Tensor, theta: float, count: int, key: int
+    ) -> torch.Tensor:
         """[M, D], the estimate of the boundary's normal, towards the other label; of length 1."""
         dim = base.shape[1]
         if self.norm == math.inf:
@@ -103,7 +105,9 @@ class HopSkipJump(LabelAttack):
         normal = torch.where((crossings == 0), -every, torch.where(crossings == made, every, normal))
         return normal / torch.linalg.vector_norm(normal, dim=1, keepdim=True).clamp_min(1e-30)
 
-    def _projected(self, queries, base, normal, rows, theta) -> torch.Tensor:
+    def _projected(
+        self, queries: Queries, base: torch.Tensor, normal: torch.Tensor, rows: torch.Tensor, theta: float
+    ) -> torch.Tensor:
         """Queries the projections of x onto halfspaces beyond the estimated one, as far as the nearest distance so far:
         a crossing there is nearer, and is bisected. Returns where there is none, [M] bool."""
         x, most = queries.x[rows], (1 - theta) * queries.distance[rows]
@@ -133,7 +137,9 @@ class HopSkipJump(LabelAttack):
         left[some] = False
         return left
 
-    def _jump(self, queries, base, normal, rows, step, theta) -> None:
+    def _jump(
+        self, queries: Queries, base: torch.Tensor, normal: torch.Tensor, rows: torch.Tensor, step: int, theta: float
+    ) -> None:
         direction = normal.sign() if self.norm == math.inf else normal
         length = queries.length(base, rows, math.inf if self.norm == math.inf else 2.0)
         size = (length / math.sqrt(step)).to(base.dtype)[:, None]

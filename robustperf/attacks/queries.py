@@ -24,6 +24,7 @@ class Queries:
         problem: the points and the model; each query counts as one forward pass.
         norm: 1, 2 or inf, of `distance`.
         x: [B, D], the flattened points.
+        lower, upper: the box of a flattened point, [D] or numbers.
         limit: the number of queries that a point may have used in all; an attack may raise it for the next one.
         used: [B] int64, the queries of each point so far.
         point: [B, D], the nearest point found with another label; x before.
@@ -31,6 +32,18 @@ class Queries:
         grid: [Q] int64, ascending numbers of queries.
         curve: [B, Q] float64, the distance after that many queries.
     """
+
+    problem: Problem
+    norm: float
+    limit: int
+    x: torch.Tensor
+    lower: torch.Tensor | float
+    upper: torch.Tensor | float
+    used: torch.Tensor
+    point: torch.Tensor
+    distance: torch.Tensor
+    grid: torch.Tensor
+    curve: torch.Tensor
 
     def __init__(
         self, problem: Problem, norm: float, limit: int, *, used: int = 0, grid: torch.Tensor | None = None

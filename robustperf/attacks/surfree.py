@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -85,7 +86,13 @@ class SurFree(LabelAttack):
             nearer = queries.crosses(shorter, rows[some])
             point[rows[some]] = torch.where(nearer[:, None], shorter, found)
 
-    def _search(self, queries, at, rows, widest) -> torch.Tensor:
+    def _search(
+        self,
+        queries: Queries,
+        at: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+        rows: torch.Tensor,
+        widest: torch.Tensor,
+    ) -> torch.Tensor:
         """[M] float64, the largest angle found that crosses, with its sign; 0 where none does."""
         found = torch.zeros_like(widest)
         beyond = widest.clone()
@@ -107,7 +114,7 @@ class SurFree(LabelAttack):
             found[some] = torch.where(crossed, middle, found[some])
         return found
 
-    def _directions(self, queries, rows, key) -> torch.Tensor:
+    def _directions(self, queries: Queries, rows: torch.Tensor, key: int) -> torch.Tensor:
         """[M, D] random directions."""
         shape, dtype = queries.problem.x.shape[1:], queries.x.dtype
         index = queries.problem.index[rows]

@@ -85,7 +85,9 @@ class LatticeSearch:
             attack=part.attack.where(found, -1), exact=torch.zeros_like(part.exact), diagnostics=counts,
         )  # fmt: skip
 
-    def _nearest(self, x, point, least, labels, grid):
+    def _nearest(
+        self, x: torch.Tensor, point: torch.Tensor, least: torch.Tensor, labels: torch.Tensor | None, grid: _Grid
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """(lattice points [B, ...], NaN where none was found, their distances [B], evaluations [B])."""
         made = torch.zeros(len(x), dtype=torch.int64, device=x.device)
         if labels is None:
@@ -119,7 +121,15 @@ class LatticeSearch:
         moved = grid.point(number).masked_fill(lost[:, None], math.nan).view_as(x)
         return moved, distance, made
 
-    def _move_back(self, number, home, rows, least, length: Callable, crosses: Callable) -> None:
+    def _move_back(
+        self,
+        number: torch.Tensor,
+        home: torch.Tensor,
+        rows: torch.Tensor,
+        least: torch.Tensor,
+        length: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+        crosses: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    ) -> None:
         """Moves groups of coordinates of `number` towards `home`, from half of them to single ones."""
         dim, groups, left = number.shape[1], 1, EVALUATIONS - len(_SCALES) * len(_ROUNDINGS)
         while left > 0 and rows.numel():

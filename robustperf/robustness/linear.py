@@ -122,7 +122,9 @@ class LinearSearch:
             labelled=labelled,
         )
 
-    def _margins(self, x, labels, logits, box):
+    def _margins(
+        self, x: torch.Tensor, labels: torch.Tensor, logits: torch.Tensor, box: Box
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """(the distances [B], points there that the model labels differently [B, ...], evaluations that they took)."""
         weight, bias = (part.to(x.device) for part in self.affine)
         flat = x.flatten(1).double()
