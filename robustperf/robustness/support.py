@@ -36,8 +36,6 @@ class SupportSearch:
     model: Classifier
     box: Box
 
-    norm = 0.0
-
     def nearest(
         self, x: torch.Tensor, candidates: torch.Tensor, labels: torch.Tensor, gaps: tuple[torch.Tensor, torch.Tensor]
     ) -> Boundary:
