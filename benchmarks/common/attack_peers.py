@@ -41,6 +41,17 @@ def _adv_lib(norm: float) -> dict[str, Peer]:
         largest = {1.0: 100.0, 2.0: 10.0, math.inf: 0.5}[norm]  # of the radii that are searched
         return minimal_apgd(model, x, y, norm=norm, max_eps=largest, n_iter=30, binary_search_steps=10)
 
+    if norm == 0:
+        return {
+            "adv-lib FMN-100": fmn,
+            "adv-lib VFGA": lambda model, x, y: attacks.vfga(model, x, y, targeted=False),
+            **{
+                f"adv-lib sigma-zero-{steps}": lambda model, x, y, steps=steps: attacks.sigma_zero(
+                    model, x, y, num_steps=steps
+                )
+                for steps in (100, 300, 1000)
+            },
+        }
     found: dict[str, Peer] = {"adv-lib FMN-100": fmn, "adv-lib FAB-20": fab, "adv-lib APGD-30, ten radii": apgd}
     if norm == 2:
         for steps in (100, 300):
@@ -66,6 +77,7 @@ def _foolbox(norm: float) -> dict[str, Peer]:
         return run
 
     chosen = {
+        0.0: {"foolbox FMN-100": foolbox.attacks.L0FMNAttack(steps=100)},
         1.0: {"foolbox FMN-100": foolbox.attacks.L1FMNAttack(steps=100)},
         2.0: {
             "foolbox DDN-100": foolbox.attacks.DDNAttack(steps=100),

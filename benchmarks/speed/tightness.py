@@ -1,11 +1,12 @@
 """How close the margins of the presets come to the nearest points known, compared with adv-lib and foolbox.
 
-    python -m benchmarks.speed.tightness --data-root DIR [--points N] [--networks A,B] [--norms 2,inf,1] [--out DIR]
+    python -m benchmarks.speed.tightness --data-root DIR [--points N] [--networks A,B] [--norms 2,inf,1,0] [--out DIR]
         [--cells DIR]
 
 Networks of our own making (`benchmarks/common/robust_networks.py`), trained on the first run. Every attack is followed
-by our line search, so that the comparison is about direction. "Best known" is the minimum over all attacks that ran on
-a point, a run of ours of about 1,000 passes among them. The columns:
+by our line search, so that the comparison is about direction; of the norm 0, which "tibo" does not have, by our search
+that undoes changes. "Best known" is the minimum over all attacks that ran on a point, a run of ours of about 1,000
+passes among them. The columns:
 
 - x best known: the area under the margin curve over that of the best known (points without a crossing count as ten
   times the farthest best known);
@@ -36,9 +37,11 @@ from benchmarks.common.options import add_data_root, add_timing, parse, parser
 from benchmarks.common.report import Report
 from benchmarks.common.robust_networks import FOLDER, RECIPES, network, points
 from robustperf import check
-from robustperf.attacks import ShrinkingBall
+from robustperf.attacks import Attack, ShrinkingBall, ShrinkingSupport
 from robustperf.attacks.named import attacks_of
 from robustperf.names import PRESETS
+from robustperf.robustness import Boundary
+from robustperf.robustness.support import SupportSearch
 
 LONG = "1,000 passes"
 
@@ -91,19 +94,36 @@ def run_peer(model: torch.nn.Module, x: torch.Tensor, y: torch.Tensor, peer: Pee
         began = time.perf_counter()
         point = peer(counting, x, y).detach().to(x.dtype)
         point = torch.where(point.isfinite(), point, x).clamp(0, 1)
-        found = rp.closest_boundary(model, x, point[None], norm=norm, labels=y, bounds=(0.0, 1.0))
+        found = _searched(model, x, y, point[None], norm)
         seconds.append(time.perf_counter() - began)
     passes = [count / (repeats * len(x)) for count in (counting.forwards, counting.backwards)]
     return Found(found.distance, *passes, sorted(seconds)[len(seconds) // 2])
+
+
+def _searched(model: torch.nn.Module, x: torch.Tensor, y: torch.Tensor, points: torch.Tensor, norm: float) -> Boundary:
+    if norm == 0:
+        gap = torch.full(points.shape[:2], math.nan, dtype=torch.float64)
+        return SupportSearch(model, (0.0, 1.0)).nearest(x, points, y, (gap[0], gap))
+    return rp.closest_boundary(model, x, points, norm=norm, labels=y, bounds=(0.0, 1.0))
+
+
+def presets(norm: float) -> list[str]:
+    """Those that have the norm."""
+    return [preset for preset in PRESETS if norm != 0 or preset != "tibo"]
+
+
+def _long(norm: float) -> Attack:
+    if norm == 0:
+        return ShrinkingSupport(steps=75, targets=12)
+    return ShrinkingBall(norm, steps=30, targets=7, restarts=4, finalists=6, final_steps=95)
 
 
 def measured(
     model: torch.nn.Module, x: torch.Tensor, y: torch.Tensor, norm: float, repeats: int, cells: Path | None
 ) -> dict[str, Found]:
     """What each attack found, by name; kept in, and read from, the folder `cells`."""
-    long = ShrinkingBall(norm, steps=30, targets=7, restarts=4, finalists=6, final_steps=95)
-    runs = {preset: partial(run_preset, attacks=preset, repeats=repeats) for preset in PRESETS}
-    runs[LONG] = partial(run_preset, attacks=long, repeats=1)
+    runs = {preset: partial(run_preset, attacks=preset, repeats=repeats) for preset in presets(norm)}
+    runs[LONG] = partial(run_preset, attacks=_long(norm), repeats=1)
     runs |= {name: partial(run_peer, peer=peer, repeats=repeats) for name, peer in peers(norm).items()}
     found = {}
     for name, run in runs.items():
@@ -144,14 +164,14 @@ def main() -> None:
     add_data_root(options)
     options.add_argument("--points", type=int, default=100, help="of each network, correctly classified")
     options.add_argument("--networks", default=",".join(RECIPES), help="names, separated by commas")
-    options.add_argument("--norms", default="2,inf,1", help="of the distances")
+    options.add_argument("--norms", default="2,inf,1,0", help="of the distances")
     options.add_argument("--cells", type=Path, metavar="DIR", help="keep results here, and resume from them")
     arguments = parse(options, ("networks", "norms"))
     title = f"Distances of {arguments.points} points over the best known"
     report = Report("tightness", title, arguments.output)
     resisting = Report("tightness_points", "Test images whose margin is 5 % or more too large", arguments.output)
     rows: dict[tuple[float, str], list[dict[str, float]]] = {}
-    for norm in map(check.norm, arguments.norms.split(",")):
+    for norm in (check.norm(text, zero=True) for text in arguments.norms.split(",")):
         for name in arguments.networks.split(","):
             model = network(name, arguments.data_root, FOLDER)
             x, y, ids = points(name, model, arguments.points, arguments.data_root)
