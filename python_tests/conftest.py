@@ -47,8 +47,34 @@ def pytest_addoption(parser):
     )
 
 
+def _is_worker(config):
+    """Whether this is a process of `pytest -n`, which runs a part of the tests. The one that started it gets all
+    reports."""
+    return hasattr(config, "workerinput")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Under `pytest -n`, whole files go to the processes, so that each fixture of a module is made once."""
+    from xdist.scheduler import LoadFileScheduling
+
+    config.option.loadscopereorder = False  # in the order that pytest_collection_modifyitems makes
+    return LoadFileScheduling(config, log)
+
+
+# Files that compile, or run processes of their own, for minutes.
+LONG = ("test_triton.py", "test_emulated.py", "test_cuda_compile.py", "test_gpu_command.py")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Under `pytest -n`, the files that take long start first: none of them is left for one process at the end."""
+    if _is_worker(config):
+        items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+
+
 def pytest_runtest_logreport(report):
     name = Path(report.location[0]).name
+    _ran.update(value for key, value in report.user_properties if key == "backend")
     if report.skipped:
         _skipped[report.longrepr[2].removeprefix("Skipped: ")] += 1
         _files_skipped.add(name)
@@ -69,7 +95,7 @@ def pytest_terminal_summary(terminalreporter):
 
 
 def pytest_sessionfinish(session, exitstatus):
-    if exitstatus == 0 and (_lacking(session.config) or _not_run(session.config)):
+    if exitstatus == 0 and not _is_worker(session.config) and (_lacking(session.config) or _not_run(session.config)):
         session.exitstatus = 1
 
 
@@ -87,9 +113,15 @@ def _not_run(config):
 torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
 
 
+# Small work is fastest on one thread, and on a busy machine two spend their time waiting for each other. The processes
+# that tests start inherit the variable.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+torch.set_num_threads(1)
+
+
 @pytest.fixture(autouse=True)
 def one_thread():
-    """Small work is fastest on one thread, and on a busy machine two spend their time waiting for each other."""
+    """A test that sets the number of threads sets it for itself alone."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -113,14 +145,14 @@ def backend(request):
     reason = registry.missing_op(request.module.OP, request.param)
     if reason is not None:
         pytest.skip(f"{request.param}: {reason}")
-    _ran.add(request.param)
+    request.node.user_properties.append(("backend", request.param))
     return request.param
 
 
 @pytest.fixture
-def note_backend():
+def note_backend(request):
     """Says that a backend ran, where its tests are in a process of their own."""
-    return _ran.add
+    return lambda name: request.node.user_properties.append(("backend", name))
 
 
 @pytest.fixture
