@@ -40,6 +40,12 @@ def pytest_addoption(parser):
         help="comma-separated backends; fail unless a test ran on each of them",
     )
     parser.addoption(
+        "--only-backends",
+        default="",
+        metavar="NAMES",
+        help="comma-separated backends; of the tests that run on each backend only those of these run",
+    )
+    parser.addoption(
         "--forbid-skips",
         default="",
         metavar="FILES",
@@ -67,9 +73,24 @@ LONG = ("test_triton.py", "test_emulated.py", "test_cuda_compile.py", "test_gpu_
 
 
 def pytest_collection_modifyitems(config, items):
-    """Under `pytest -n`, the files that take long start first: none of them is left for one process at the end."""
+    """Where a backend is missing, one case of each test stays, to be skipped with the reason. Under `pytest -n`, the
+    files that take long start first: none of them is left for one process at the end."""
+    stay, left, seen = [], [], set()
+    for item in items:
+        test = item.path, item.originalname, _missing_backend(item)
+        (left if test[2] and test in seen else stay).append(item)
+        seen.add(test)
+    config.hook.pytest_deselected(items=left)
     if _is_worker(config):
-        items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+        stay.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+    items[:] = stay
+
+
+def _missing_backend(item):
+    """The backend that the item's `backend` fixture would skip."""
+    name = item.callspec.params.get("backend") if hasattr(item, "callspec") else None
+    of_fixture = name is not None and hasattr(item.module, "OP")
+    return name if of_fixture and registry.missing_op(item.module.OP, name) is not None else None
 
 
 def pytest_runtest_logreport(report):
@@ -99,13 +120,16 @@ def pytest_sessionfinish(session, exitstatus):
         session.exitstatus = 1
 
 
+def _names(config, option):
+    return set(filter(None, config.getoption(option).split(",")))
+
+
 def _lacking(config):
-    wanted = filter(None, config.getoption("--require-backends").split(","))
-    return sorted(set(wanted) - _ran)
+    return sorted(_names(config, "--require-backends") - _ran)
 
 
 def _not_run(config):
-    wanted = set(filter(None, config.getoption("--forbid-skips").split(",")))
+    wanted = _names(config, "--forbid-skips")
     return sorted(wanted - _files_run | wanted & _files_skipped)
 
 
@@ -133,7 +157,8 @@ ON_GPU = ("cuda", "triton")
 
 def pytest_generate_tests(metafunc):
     if "backend" in metafunc.fixturenames:
-        names = registry.implemented(metafunc.module.OP)
+        only = _names(metafunc.config, "--only-backends") or registry.BACKENDS
+        names = [name for name in registry.implemented(metafunc.module.OP) if name in only]
         marks = [pytest.param(name, marks=pytest.mark.gpu if name in ON_GPU else ()) for name in names]
         metafunc.parametrize("backend", marks, indirect=True)
 
