@@ -9,13 +9,14 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).parent.resolve()
-BUILD = ROOT / "build" / sys.implementation.cache_tag
+BUILD = ROOT / "build" / f"{sysconfig.get_platform()}-{sys.implementation.cache_tag}"
 CPU, CUDA = "robustperf._native", "robustperf._native_cuda"
 
 

@@ -93,7 +93,7 @@ def in_chunks(logits, target, chunk, backend, **settings):
 
 @every_dtype
 @every_selection
-@pytest.mark.parametrize("batch, classes", [(1, 1), (17, 3), (64, 10), (19, 70), (257, 2)])
+@pytest.mark.parametrize("batch, classes", [(1, 1), (5, 3), (17, 3), (64, 10), (19, 70), (257, 2)])
 def test_chunks_give_the_bits_of_one_call(backend, device, batch, classes, selection, dtype):
     logits, target = (t.to(device) for t in sample(7, batch, classes, dtype))
     logits[3] = logits[5]  # a tie
