@@ -97,7 +97,9 @@ def box(value: Any, shape: Sequence[int], dtype: torch.dtype, device: torch.devi
     lower < upper everywhere.
     """
     try:
-        lower, upper = (torch.as_tensor(part, dtype=torch.float64, device="cpu").detach() for part in value)
+        # a pandas series, such as frame.min(), is no sequence of numbers to torch
+        parts = [np.array(part) if hasattr(part, "to_numpy") else part for part in value]
+        lower, upper = (torch.as_tensor(part, dtype=torch.float64, device="cpu").detach() for part in parts)
     except (TypeError, ValueError, RuntimeError):
         raise TypeError(f"bounds: expected (lower, upper), two numbers or arrays, got {value!r}") from None
     lower, upper = (_to_image(part, shape) for part in (lower, upper))

@@ -10,16 +10,19 @@ from typing import Any
 from robustperf.attacks.apgd import APGD
 from robustperf.attacks.attack import Attack
 from robustperf.attacks.bg import BG
+from robustperf.attacks.coordinates import CoordinateDescent
 from robustperf.attacks.ddn import DDN
 from robustperf.attacks.fab import FAB
 from robustperf.attacks.fgsm import FGSM
 from robustperf.attacks.fmn import FMN
+from robustperf.attacks.hopskipjump import HopSkipJump
 from robustperf.attacks.pdpgd import PDPGD
 from robustperf.attacks.pgd import PGD
 from robustperf.attacks.shrinking_ball import ShrinkingBall
 from robustperf.attacks.sigma_zero import SigmaZero
 from robustperf.attacks.square import Square
 from robustperf.attacks.superdeepfool import SuperDeepFool
+from robustperf.attacks.surfree import SurFree
 from robustperf.expression import build_list
 
 Attacks = str | Attack | Sequence[str | Attack]
@@ -94,6 +97,9 @@ def _makers(norm: float) -> dict[str, Callable[..., Attack | list[Attack]]]:
         "sigma_zero": SigmaZero,
         "square": Square,
         "shrinking_ball": _of_norm(ShrinkingBall, norm),
+        "hopskipjump": _of_norm(HopSkipJump, norm),
+        "surfree": _of_norm(SurFree, norm),
+        "coordinates": _of_norm(CoordinateDescent, norm),
         **{preset.__name__: partial(preset, norm) for preset in (tibo, fast, strong)},
     }
 
