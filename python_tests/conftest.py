@@ -75,6 +75,8 @@ LONG = ("test_triton.py", "test_emulated.py", "test_cuda_compile.py", "test_gpu_
 def pytest_collection_modifyitems(config, items):
     """Where a backend is missing, one case of each test stays, to be skipped with the reason. Under `pytest -n`, the
     files that take long start first: none of them is left for one process at the end."""
+    if addresses := [item.nodeid for item in items if " at 0x" in item.nodeid]:
+        raise pytest.UsageError(f"ids that differ between processes, where `pytest -n` needs equal ones: {addresses}")
     stay, left, seen = [], [], set()
     for item in items:
         test = item.path, item.originalname, _missing_backend(item)
