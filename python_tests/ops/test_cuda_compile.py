@@ -137,8 +137,6 @@ def test_sources_compile_without_warnings_or_spills(source, tmp_path):
         compiler(),
         *flags(),
         *targets,
-        "--threads",
-        "2",
         "-Werror",
         "all-warnings",
         "-Xptxas",
