@@ -164,3 +164,17 @@ def test_estimators_are_referred_to_python(tmp_path, monkeypatch, weights):
     monkeypatch.chdir(tmp_path)
     error = margins("--checkpoint", weights, "--model", "forests:make", *arguments, code=1)
     assert "got a RandomForestClassifier from forests:make" in error and "robustperf.margins(estimator, X)" in error
+
+
+def test_the_norm_0(tmp_path, weights):
+    arguments = ["--checkpoint", weights, "--data", "digits", "--limit", 4, "--size", 10, "--rgb", "--norm", 0]
+    out = tmp_path / "out"
+    assert "4 points, norm 0" in margins(*arguments, "--attacks", "sigma_zero(steps=5)", "--out", out, "--keep-points")
+    found = rp.Margins.load(out / "margins.npz")
+    dataset = rp.data.load("digits").limit(4).resized(10).rgb()
+    changed = (found.point != dataset.x).flatten(1).sum(1).double()
+    assert found.norm == 0 and found.diameter == 300 and found.found.any()
+    assert found.distance[found.found].tolist() == changed[found.found].tolist()
+    assert json.loads((out / "summary.json").read_text())["norm"] == 0
+    message = margins(*arguments, "--out", tmp_path / "other", code=1)  # with FGSM
+    assert "expected ones of the norm 0 (fast, strong, sigma_zero, shrinking_support), got fgsm" in message

@@ -64,8 +64,13 @@ def samples(name):
         c = torch.rand(3, generator=g, dtype=torch.float64)
         for code in (1, 2, 3) if dtype == torch.float32 else (2,):
             yield library.halfspace_box_projection, (x, w, c, code, 0.0, 1.0, name)
+        box = torch.zeros_like(x[0]), torch.ones_like(x[0])
+        for code in (1, 2, 3) if dtype == torch.float32 else (2,):
+            yield library.ball_box_projection, (x, w, c, *box, code, name)
     yield library.halfspace_box_projection, (x.t().contiguous().t(), w, c, 2, 0.0, 1.0, name)
     yield library.halfspace_box_projection, (x[:0], w[:0], c[:0], 2, 0.0, 1.0, name)
+    yield library.ball_box_projection, (x.t().contiguous().t(), w, c, *box, 2, name)
+    yield library.ball_box_projection, (x[:0], w[:0], c[:0], *box, 2, name)
     for dtype in (torch.float32, torch.float64, torch.bfloat16, torch.float16):
         logits, target = torch.randn(3, 4, 6, generator=g).to(dtype), torch.arange(4)
         loss = torch.zeros(4, dtype=dtype if dtype == torch.float64 else torch.float32)
@@ -131,7 +136,7 @@ def test_the_arguments_that_an_operation_writes_to():
 
 
 @on_every_cpu_backend
-@pytest.mark.parametrize("op", ["logit_gap", "halfspace_box_projection"])
+@pytest.mark.parametrize("op", ["logit_gap", "ball_box_projection", "halfspace_box_projection"])
 def test_opcheck_where_an_input_asks_for_gradients(op, name):
     operation = getattr(torch.ops.robustperf, op)
     args = next(args for one, args in samples(name) if one is operation)
@@ -153,6 +158,10 @@ def step_into_the_halfspace(x, w, c, name):
     return x + delta, feasible
 
 
+def step_into_the_ball(x, delta, radius, name):
+    return x + ops.ball_box_projection(x, 2 * delta, radius, norm=1, upper=1.5, backend=name)
+
+
 def worst(logits, target, name):
     return ops.best_of_k(logits * 2, target, selection="batch", backend=name)
 
@@ -170,10 +179,12 @@ def search_step(*args):
 @pytest.mark.parametrize("function, arguments", [
     (gap, (torch.randn(4, 3), torch.tensor([0, 1, 2, 0]))),
     (step_into_the_halfspace, (torch.rand(3, 5), torch.randn(3, 5), torch.full((3,), 0.3))),
+    (step_into_the_ball, (torch.rand(3, 2, 5), torch.randn(3, 2, 5), torch.full((3,), 0.3))),
     (worst, (torch.randn(5, 4, 3), torch.tensor([0, 1, 2, 0]))),
     (jitter, (torch.arange(3), torch.arange(2))),
     (search_step, line_search_arguments(torch.float32, torch.float32)),
-], ids=["logit_gap", "halfspace_box_projection", "best_of_k", "draws", "line_search_step"])  # fmt: skip
+], ids=["logit_gap", "halfspace_box_projection", "ball_box_projection", "best_of_k", "draws",
+        "line_search_step"])  # fmt: skip
 def test_a_compiled_function_equals_the_eager_one(function, arguments, name):
     torch.compiler.reset()
     want = function(*copy.deepcopy(arguments), name)

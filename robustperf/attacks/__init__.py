@@ -17,6 +17,7 @@ from robustperf.attacks.pdpgd import PDPGD
 from robustperf.attacks.pgd import PGD
 from robustperf.attacks.problem import Nearest, Problem
 from robustperf.attacks.shrinking_ball import ShrinkingBall
+from robustperf.attacks.shrinking_support import ShrinkingSupport
 from robustperf.attacks.sigma_zero import SigmaZero
 from robustperf.attacks.square import Square
 from robustperf.attacks.superdeepfool import SuperDeepFool
@@ -39,6 +40,7 @@ __all__ = [
     "PGD",
     "Problem",
     "ShrinkingBall",
+    "ShrinkingSupport",
     "SigmaZero",
     "Square",
     "SuperDeepFool",

@@ -57,7 +57,9 @@ class LabelSearch:
     _start_labels: list[torch.Tensor] = field(init=False, repr=False, default_factory=list)  # queried once
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "norm", check.norm(self.norm))
+        object.__setattr__(self, "norm", check.norm(self.norm, zero=True))
+        if self.norm == 0:
+            raise ValueError("norm: expected 1, 2 or inf for a model that gives labels only, got 0")
         random.key(self.key)
         check.integer("batch_size", self.batch_size, 1)
         check.number("tol", self.tol, above=0, below=1)

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from robustperf import check, ops, random
+from robustperf.attacks.sparse_step import sparse_step
 from robustperf.check import Box
 from robustperf.classifier import Classifier, evaluating, logits_of
 from robustperf.ops.logit_gap import rounding_tolerance_of
@@ -62,7 +63,8 @@ class LinearSearch:
     """The settings of `margins` for a linear classifier; `stream` yields the margins batch by batch.
 
     The margin is the smallest distance, over the other classes j, of x to the halfspace {z : ⟨w_j - w_y, z⟩ + b_j - b_y
-    >= 0} within the box, which `ops.halfspace_box_projection` solves exactly, in float64.
+    >= 0} within the box, which `ops.halfspace_box_projection` solves exactly, in float64. In L0 value i can add at most
+    |w_ji - w_yi| room_i: the margin is the least k for which the k largest add up to more than the gap (`sparse_step`).
     """
 
     model: Classifier
@@ -74,7 +76,7 @@ class LinearSearch:
     keep_points: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "norm", check.norm(self.norm))
+        object.__setattr__(self, "norm", check.norm(self.norm, zero=True))
         random.key(self.key)
         check.integer("batch_size", self.batch_size, 1)
 
@@ -133,9 +135,13 @@ class LinearSearch:
         def step(rows, j, extra):
             normal = weight[j] - weight[labels[rows]]
             gap = own[rows] - z[rows].gather(1, j[:, None])[:, 0]
-            delta, feasible = ops.halfspace_box_projection(
-                flat[rows], normal, gap.clamp_min(0.0) + extra, norm=self.norm, lower=bounds[0], upper=bounds[1]
-            )
+            offset = gap.clamp_min(0.0) + extra
+            if self.norm == 0:
+                delta, feasible = sparse_step(flat[rows], normal, offset, *bounds)
+            else:
+                delta, feasible = ops.halfspace_box_projection(
+                    flat[rows], normal, offset, norm=self.norm, lower=bounds[0], upper=bounds[1]
+                )
             return delta, feasible & (j != labels[rows])
 
         every = torch.arange(len(x), device=x.device)
@@ -159,4 +165,8 @@ class LinearSearch:
             crossed = ops.logit_gap(logits_of(self.model, there), labels[rows]) < 0
             point[rows[crossed]] = there[crossed].flatten(1).double()
             rows = rows[~crossed]
-        return least, point.to(x.dtype).view_as(x), evaluations
+        point = point.to(x.dtype)
+        if self.norm == 0:  # where what the values can add is within rounding of the gap, it takes one more
+            changed = (point != x.flatten(1)).sum(1).double()
+            least = torch.where(point.isfinite().all(1), changed, least)
+        return least, point.view_as(x), evaluations

@@ -33,8 +33,9 @@ class Margins(Result):
         point: [N, ...] those nearest points, NaN where not found; None without `keep_points`.
         attack_evaluations: [A, N] int64, forward passes of each attack for each point.
         attacks: the attacks' names, in their order; numbered where several have the same.
-        norm: 1, 2 or inf.
-        diameter: of the box of the points, in this norm: the d of T Ex. 3; inf where the box is infinite.
+        norm: 0 (the number of changed values), 1, 2 or inf.
+        diameter: of the box of the points, in this norm: the d of T Ex. 3; inf where the box is infinite. In L0 the
+            number of values of a point.
         diagnostics: what makes these margins doubtful; None where it is not known.
         exact: [N] bool, where `distance` is the margin itself, from a closed form, and not an upper bound; all False by
             default. Where it is inf, no point in the box has another label.
@@ -198,7 +199,10 @@ def attack_names(attacks: Sequence[Attack]) -> tuple[str, ...]:
 
 
 def diameter(shape: Sequence[int], norm: float, bounds: Box) -> float:
-    """The largest distance in the box: T's d, √m for the L2 norm on [0, 1]^m; inf where the box is infinite."""
+    """The largest distance in the box: T's d, √m for the L2 norm on [0, 1]^m; inf where the box is infinite. In L0 it
+    is m in every box: each channel of a pixel counts on its own, as it does in the distances."""
+    if norm == 0:
+        return float(math.prod(shape))
     if isinstance(bounds[0], torch.Tensor):
         widths = (bounds[1] - bounds[0]).double().expand(*shape).flatten()
         return torch.linalg.vector_norm(widths, norm).item() if widths.numel() else 0.0

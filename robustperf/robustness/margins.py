@@ -27,6 +27,7 @@ from robustperf.robustness.margin_result import Margins, attack_names, checked_p
 from robustperf.robustness.points import Labels, Points
 from robustperf.robustness.reevaluation import reevaluate
 from robustperf.robustness.search import TOL, BoundarySearch
+from robustperf.robustness.support import SupportSearch
 
 
 def margins(
@@ -67,7 +68,9 @@ def margins(
             no L1: it takes L2). Later attacks can start from the nearest point of the earlier ones (`Problem.best`). By
             default the closed form of a linear classifier, attacks that query labels where the model gives no more,
             and else "fast".
-        norm: 1, 2 or inf, of the distance.
+        norm: 0, 1, 2 or inf, of the distance; 0 is the number of changed values, each channel of a pixel on its own. In
+            it the changes of the attacks' points are undone in place of a line search, and "tibo" and most attacks are
+            errors, since they change every value.
         labels: [N] int64; of an estimator or a `LabelOnly` its own labels, an array or a list too; "true" the labels of
             a data set; None takes the model's own predictions (T postulate P2: robustness is not accuracy). With true
             labels a misclassified point has margin 0.
@@ -79,7 +82,7 @@ def margins(
             model's own rounding, which may differ between batches (some 1e-5 of a distance in float32).
         keep_points: return the nearest points too.
         index: [N] int64, the points' sample ids in their data set, which the draws depend on; 0..N-1 by default.
-        tol, probes: of the search, as in `line_search`.
+        tol, probes: of the search, as in `line_search`; without effect for the norm 0.
         lattice: the step of a lattice, such as 1 / 255 for images that are saved with 8 bits, or an array that
             broadcasts to x[0]; points are lower + n `lattice` (n `lattice` without a lower bound). Every found point is
             rounded to one that the model still labels differently, and `distance` is that one's. None for any point.
@@ -198,7 +201,7 @@ class MarginSearch:
     ensemble: tuple[Attack, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "norm", check.norm(self.norm))
+        object.__setattr__(self, "norm", check.norm(self.norm, zero=True))
         object.__setattr__(self, "ensemble", tuple(attacks_of(self.attacks, self.norm)))
         check.integer("batch_size", self.batch_size, 1)
 
@@ -209,13 +212,15 @@ class MarginSearch:
         the warning. `labels`, `index` and errors are those of `margins`."""
         x, index, box = checked_points(x, labels, index, self.bounds)
         boundary = BoundarySearch(self.model, self.norm, self.tol, probes=self.probes, box=box)
+        if self.norm == 0:
+            boundary = SupportSearch(self.model, box)
         for start in range(0, max(x.shape[0], 1), self.batch_size):
             part = slice(start, start + self.batch_size)
             found = self._batch(boundary, x[part], None if labels is None else labels[part], index[part])
             yield replace(found, labelled=labels is not None)
 
     def _batch(
-        self, search: BoundarySearch, x: torch.Tensor, labels: torch.Tensor | None, index: torch.Tensor
+        self, search: BoundarySearch | SupportSearch, x: torch.Tensor, labels: torch.Tensor | None, index: torch.Tensor
     ) -> Margins:
         names = attack_names(self.ensemble)
         counts = Diagnostics(points=len(x), flat=dict.fromkeys(names, 0))
@@ -247,7 +252,10 @@ class MarginSearch:
         candidates = torch.stack([a.point for a in found]) if found else x.new_empty(len(names), *x.shape)
         gap_end = torch.stack([a.gap for a in found]) if found else gap.new_empty(len(names), 0)
         evaluations = torch.stack([a.evaluations for a in found]) if found else index.new_empty(len(names), 0)
-        boundary = nearest_crossing(search, x, candidates, labels, (gap, gap_end))
+        if isinstance(search, SupportSearch):
+            boundary = search.nearest(x, candidates, labels, (gap, gap_end))
+        else:
+            boundary = nearest_crossing(search, x, candidates, labels, (gap, gap_end))
         counts = replace(counts, missing=int(boundary.distance.isinf().sum()))
         published = {place: a for place, a in enumerate(found) if self.ensemble[place].published}
         with evaluating(self.model), torch.no_grad():
