@@ -166,8 +166,8 @@ class LearnedKernel(GeneratorKernel):
         least = 2 * divisor  # the content has at least two pixels a side, as instance normalisation needs
         if height % divisor or width % divisor or min(height, width) < least:
             raise ValueError(
-                f"x: expected images with sides of at least {least} pixels that are divisible by {divisor} for {self!r}, got "
-                f"shape {list(shape)}"
+                f"x: expected images with sides of at least {least} pixels that are divisible by {divisor} for {self!r}, "
+                f"got shape {list(shape)}"
             )
 
     def _equal_by(self) -> dict[str, Any]:
