@@ -166,9 +166,7 @@ def step(loss_of: Callable[..., torch.Tensor], batch: int, size: int) -> Callabl
 
 def steps(arguments) -> None:
     """Steps of MRT-10 and MAT-10, R A.2's CNN with batch normalisation."""
-    report = Report(
-        "learned_steps", f"A step of training with a learned kernel, batch {arguments.batch}", arguments.output
-    )
+    report = Report("learned_steps", f"Steps with a learned kernel, batch {arguments.batch}", arguments.output)
     for size, width in arguments.cases:
         style_dim, downsamplings, blocks, _ = munit_generator.sizes_for(size, size)
         torch.manual_seed(0)
@@ -217,8 +215,9 @@ def training_step(size: int, width: int, pairs: int, *, plain: bool, **how) -> C
         update(of_translator, objective(model, x, y, key=0, index=index)[0])
         if plain:
             with torch.no_grad():
-                found = translator(x[:, 0], x[:, 1], *random.normal(1, index, 2, style_dim), False)
-            vars(objective)["_images"] = found.a, found.b, found.translated_a, found.translated_b
+                a, b = 2 * x[:, 0] - 1, 2 * x[:, 1] - 1
+                (style_a, style_b), (of_a, of_b) = random.normal(1, index, 2, style_dim), translator._content(a, b)
+                vars(objective)["_images"] = a, b, *translator._decode(of_b, style_a, of_a, style_b)
         update(of_discriminator, objective.discriminator_loss(discriminator, x, y, key=0, index=index))
 
     def run() -> None:

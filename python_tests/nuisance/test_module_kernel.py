@@ -46,15 +46,15 @@ def test_the_images_of_one_call():
 
 
 def test_gradients_in_x_and_delta_and_none_in_the_generator():
-    module = Shade()
+    module = Shade().double()
     kernel = ModuleKernel(module, dim=1)
     x, delta = X.double().requires_grad_(), torch.zeros(5, 1, dtype=torch.float64, requires_grad=True)
     kernel(x, delta).sum().backward()
     torch.testing.assert_close(delta.grad[:, 0], x.detach().sum((1, 2, 3)) / 4, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(x.grad, torch.full_like(x, 0.75), rtol=1e-5, atol=1e-6)
     assert module.weight.grad is None and module.weight.requires_grad
-    model = rp.nets.SmallCNN(in_channels=3, size=8, classes=4, width=4)
-    MAT(kernel, k=2)(model, X, torch.zeros(5).long(), key=0, index=INDEX).backward()
+    module, model = Shade(), rp.nets.SmallCNN(in_channels=3, size=8, classes=4, width=4)
+    MAT(ModuleKernel(module, dim=1), k=2)(model, X, torch.zeros(5).long(), key=0, index=INDEX).backward()
     assert module.weight.grad is None
 
 

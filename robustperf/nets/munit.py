@@ -156,16 +156,16 @@ class Translator(nn.Module):
         """A copy of the networks of G from A to B, on the CPU and in eval mode; a shared decoder is told domain B once
         and for all, by the bias of its first layer."""
         sizes = {name: value for name, value in self.settings.items() if name != "share"}
-        generator = MunitGenerator(**sizes)
-        generator.content = copy.deepcopy(self.contents[0]).cpu()
-        decoder = copy.deepcopy(self.decoders[-1]).cpu()
+        content, decoder = copy.deepcopy(self.contents[0]).cpu(), copy.deepcopy(self.decoders[-1]).cpu()
+        with torch.random.fork_rng([]):  # the initial weights, which are replaced
+            generator, told = MunitGenerator(**sizes), decoder.mlp[0]
+            own = nn.Linear(sizes["style_dim"], told.out_features).to(told.weight.dtype)
         if decoder.domains:
-            first, q = decoder.mlp[0], sizes["style_dim"]
-            own = nn.Linear(q, first.out_features)
             with torch.no_grad():
-                own.weight.copy_(first.weight[:, :q])
-                own.bias.copy_(first.bias + first.weight[:, q + 1])
+                own.weight.copy_(told.weight[:, : own.in_features])
+                own.bias.copy_(told.bias + told.weight[:, own.in_features + 1])
             decoder.mlp[0], decoder.domains = own, 0
+        generator.content = content
         generator.decoder = decoder
         return generator.eval()
 

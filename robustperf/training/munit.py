@@ -73,7 +73,7 @@ class Munit(Objective):
             "content": _distance(found.content_of_translated_b, found.content_a)
             + _distance(found.content_of_translated_a, found.content_b),
             "style": _distance(found.style_of_translated_a, style_a) + _distance(found.style_of_translated_b, style_b),
-            "adversarial": sum(squares(each, 1) for each in scores),
+            "adversarial": squares([*scores[0], *scores[1]], 1),
             "cycle": x.new_zeros(()),
         }
         if found.cycled_a is not None and found.cycled_b is not None:
@@ -81,7 +81,7 @@ class Munit(Objective):
         # for the discriminators' update of this step
         images = found.a, found.b, found.translated_a, found.translated_b
         vars(self)["_images"] = tuple(each.detach() for each in images)
-        total = sum(getattr(self, name) * parts[name] for name in FIGURES)
+        total = torch.stack([getattr(self, name) * parts[name] for name in FIGURES]).sum()
         return (total, *(parts[name].detach() for name in FIGURES))
 
     def discriminator_loss(

@@ -95,7 +95,7 @@ class GeneratorKernel(Kernel):
     def sample_for(
         self, shape: Shape | None, key: Key, index: torch.Tensor, draws: torch.Tensor, *, backend: str | None = None
     ) -> torch.Tensor:
-        drawn = draws_unchecked(key, index, draws, self.q, normal=not self.uniform, backend=backend)
+        drawn = draws_unchecked(key, index, draws, self.dim_for(shape), normal=not self.uniform, backend=backend)
         return 2 * drawn - 1 if self.uniform else drawn
 
     def bounds_for(self, shape: Shape | None) -> torch.Tensor:

@@ -98,7 +98,8 @@ class LearnedKernel(GeneratorKernel):
             with torch.device("meta"):  # no memory for the sizes in the header before the weights have them
                 described = MunitGenerator(**settings["generator"])
             weights_file.load_weights(described, {name: value.to("meta") for name, value in weights.items()})
-            generator = MunitGenerator(**settings["generator"])
+            with torch.random.fork_rng([]):  # the initial weights, which are replaced
+                generator = MunitGenerator(**settings["generator"])
             weights_file.load_weights(generator, weights)
             for name, value in weights.items():
                 check.finite(name, value)
@@ -166,8 +167,8 @@ class LearnedKernel(GeneratorKernel):
         least = 2 * divisor  # the content has at least two pixels a side, as instance normalisation needs
         if height % divisor or width % divisor or min(height, width) < least:
             raise ValueError(
-                f"x: expected images with sides of at least {least} pixels that are divisible by {divisor} for {self!r}, "
-                f"got shape {list(shape)}"
+                f"x: expected images with sides of at least {least} pixels that are divisible by {divisor} for "
+                f"{self!r}, got shape {list(shape)}"
             )
 
     def _equal_by(self) -> dict[str, Any]:
