@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from matplotlib.image import imread
 from safetensors.torch import load_file
 from torch.utils.data import DataLoader
 
@@ -24,6 +25,13 @@ A, B = domains()
 QUICK = {"width": 2, "iterations": 6, "checkpoint_steps": 2, "progress": False}
 
 
+@pytest.fixture(autouse=True)
+def few_pictures(request, monkeypatch):
+    """Pictures, which take most of the time, where the test is about them only."""
+    if "picture" not in request.node.name and "tensorboard" not in request.node.name:
+        monkeypatch.setattr("robustperf.nuisance.learned.learn._Run._draw", lambda *arguments: None)
+
+
 def quick(a=A, b=B, **settings):
     return learn(a, b, **{**QUICK, **settings})
 
@@ -37,7 +45,7 @@ def test_the_files(tmp_path):
     kernel = quick(out=tmp_path, snapshots=[1, 5], classifier=lambda x: torch.stack([x.mean((1, 2, 3))] * 2, 1))
     assert {path.name for path in tmp_path.iterdir()} == {
         ".lock", "settings.json", "checkpoint.safetensors", "model.safetensors", "discriminator.safetensors",
-        "metrics.csv", "steps.csv", "quality.csv", "kernel.safetensors", "kernel.png", "snapshots",
+        "metrics.csv", "steps.csv", "quality.csv", "kernel.safetensors", "snapshots",
     }  # fmt: skip
     assert LearnedKernel.load(tmp_path) == kernel
     assert kernel.dim == 2 and kernel.facts["iterations"] == 6 and kernel.facts["image_shape"] == [1, 8, 8]
@@ -57,6 +65,13 @@ def test_the_files(tmp_path):
     assert len(steps) == 6 and list(steps[0]) == ["step", "loss", "accuracy", *FIGURES, "discriminator_loss"]
     settings = json.loads((tmp_path / "settings.json").read_text())
     assert settings["objective"] == "Munit(image=10.0, content=1.0, style=1.0, adversarial=1.0, cycle=10.0)"
+
+
+def test_the_picture(tmp_path):
+    quick(out=tmp_path, iterations=1)
+    picture = imread(tmp_path / "kernel.png")
+    height, width = picture.shape[:2]
+    assert width > height and picture.std() > 0.1
 
 
 def test_a_snapshot_is_the_kernel_of_the_run_at_that_iteration(tmp_path):
@@ -84,7 +99,7 @@ def test_the_seed_determines_the_kernel_and_the_callers_generator_is_untouched(s
 
 def test_a_gap_in_brightness_closes():
     """Far from converged, but in the direction of B."""
-    kernel = quick(width=4, iterations=80, batch_size=4, lr=4e-3, seed=1)
+    kernel = quick(width=4, iterations=60, batch_size=4, lr=4e-3, seed=1)
     found = kernel.quality(A, B)
     assert abs(found.brightness - found.brightness_b) < 0.3 * abs(found.brightness_a - found.brightness_b)
 
@@ -183,7 +198,7 @@ def test_data_sets_of_any_kind_give_the_same_kernel():
     assert named == expected and named.facts["a"] == "dark"
 
 
-def test_other_channels_and_more_of_them_than_a_picture_has(tmp_path):
+def test_more_channels_than_a_picture_has(tmp_path):
     kernel = quick(*domains(channels=5), out=tmp_path, iterations=2)
     assert kernel.draw(images(2, 5), key=0, index=torch.arange(2)).shape == (1, 2, 5, 8, 8)
     assert not (tmp_path / "kernel.png").exists()
@@ -255,6 +270,22 @@ def test_data_that_are_no_images():
         quick((255 * A).to(torch.uint8), B)
     with pytest.raises(TypeError, match="b: expected a Dataset, a torch data set with a length"):
         quick(A, 3)
+
+
+def test_a_classifier_of_other_images_fails_at_once(tmp_path):
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+        quick(out=tmp_path / "g", classifier=torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(7, 2)))
+    assert not (tmp_path / "g").exists()
+
+
+def test_a_picture_that_cannot_be_drawn_is_a_warning(tmp_path, monkeypatch):
+    def fails(*arguments, **named):
+        raise RuntimeError("no font")
+
+    monkeypatch.setattr("robustperf.plot.image_grid", fails)
+    with pytest.warns(UserWarning, match="learn: the picture could not be drawn: no font"):
+        kernel = quick(out=tmp_path, iterations=1)
+    assert LearnedKernel.load(tmp_path) == kernel
 
 
 def test_another_run_in_the_folder(tmp_path):

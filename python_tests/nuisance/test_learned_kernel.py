@@ -228,6 +228,16 @@ def test_a_step_of_training_is_that_with_the_bare_network(make):
     torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-3, atol=1e-5)
 
 
+def test_autocast_around_a_draw_does_not_change_it():
+    made = kernel()
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = made.draw(X, key=0, index=INDEX, draws=2)
+    assert inside.dtype == torch.float32 and torch.equal(inside, kernel().draw(X, key=0, index=INDEX, draws=2))
+    model = nets.SmallCNN(in_channels=3, size=8, classes=4, width=4)
+    objective = MRT(made, k=4, selection_dtype=torch.bfloat16)
+    assert objective(model, X, torch.tensor([0, 3, 1, 1, 2]), key=1, index=INDEX).isfinite()
+
+
 def test_a_step_of_training_encodes_the_content_once(monkeypatch):
     made = kernel()
     calls = counted(made, monkeypatch)

@@ -101,8 +101,9 @@ def fit(
         progress: show a bar on standard error.
         accelerator: an Accelerator to use, with its precision and trackers. Each batch is one step: an accelerator
             that accumulates gradients is refused.
-        after_step: called in the main process after each step, and its checkpoint, with the number of steps so far,
-            for snapshots of the models and figures of your own. It must leave the models unchanged.
+        after_step: called in the main process after each step and before its checkpoint, with the number of steps so
+            far, for snapshots of the models and figures of your own. It must leave the models unchanged. A resumed run
+            repeats the calls since its checkpoint.
 
     Returns the figures of the run; the weights are in the models.
 

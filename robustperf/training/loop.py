@@ -99,10 +99,10 @@ class TrainingLoop:
                 bar.advance(values)
                 if self.log:
                     self.accelerator.log(dict(zip(self.history.columns, values, strict=True)), step=len(steps))
+                if self.after_step is not None and self.accelerator.is_main_process:
+                    self.after_step(len(steps))  # before the checkpoint: a run that is killed in between repeats both
                 if self.checkpoint_steps and len(steps) % self.checkpoint_steps == 0:
                     self._save()
-                if self.after_step is not None and self.accelerator.is_main_process:
-                    self.after_step(len(steps))
             self._check_weights()
             seconds = time.perf_counter() - began
             row = self._row(epoch, seconds, images_per_second=(len(steps) - first) * self.order.batch_size / seconds)

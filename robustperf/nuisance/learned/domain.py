@@ -47,7 +47,7 @@ class Domain:
         """
         if isinstance(data, DataLoader):
             raise TypeError(f"{name}: expected a data set or images, got a DataLoader; pass its data set")
-        title = "images" if isinstance(data, torch.Tensor) else getattr(data, "name", type(data).__name__)
+        title = "images" if isinstance(data, torch.Tensor) else str(getattr(data, "name", type(data).__name__))
         labels = None
         if not isinstance(data, torch.Tensor):
             data = as_data(name, data)

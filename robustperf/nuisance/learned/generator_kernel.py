@@ -51,7 +51,9 @@ class GeneratorKernel(Kernel):
             x = check.images("x", x, (0.0, 1.0))
         if not len(x) or not len(delta):
             return x.new_empty(*delta.shape[:2], *self.shape_after(tuple(x.shape[1:])))
-        return self.generate(x, delta)
+        # within MRT's selection autocast may be on: the images must be those that are trained on
+        with torch.autocast(x.device.type, enabled=False):
+            return self.generate(x, delta)
 
     def quality(
         self,

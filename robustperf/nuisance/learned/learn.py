@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import math
+import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 _MEASURED = 128  # images of each domain, for the quality while it learns
-_SHOWN, _DRAWS = 6, 6  # images and draws of the picture
+_SHOWN, _DRAWS = 5, 5  # images and draws of the picture
 
 
 def learn(
@@ -144,6 +145,7 @@ def learn(
     objective = Munit(discriminator, image, content, style, adversarial, cycle)
     folder = None if out is None else user_path(out)
     run = _Run(translator, one, other, folder, distribution, set(snapshots), checkpoint_steps, iterations, classifier)
+    run.quality(run.kernel(0), 1)  # a classifier that does not take the images is an error now
     with ExitStack() as stack:
         accelerator = stack.enter_context(accelerator_for(mixed_precision, log_with, out, cpu))
         try:
@@ -184,7 +186,6 @@ class _Run:
     every: int
     iterations: int
     classifier: Classifier | None
-    saved: int = field(default=0, init=False)  # the iteration of the kernel in `out`, of this process
 
     def kernel(self, step: int) -> LearnedKernel:
         """The kernel of the translator's current weights."""
@@ -208,19 +209,24 @@ class _Run:
                 kernel.save(self.out / "snapshots" / str(step))
             if regular:
                 kernel.save(self.out)
-                self.saved = step
         except ValueError as error:
-            raise FloatingPointError(f"iteration {step}: {error}{self.describe_kernel()}") from None
-        quality = measure(
-            kernel, self.a, self.b, classifier=self.classifier, limit=_MEASURED, key=0, batch_size=_MEASURED
-        )
-        self._log(step, quality, accelerator)
-        self._draw(kernel, step, accelerator)
+            raise FloatingPointError(f"iteration {step}: {error}") from None
+        self._log(step, self.quality(kernel, _MEASURED), accelerator)
+        try:
+            self._draw(kernel, step, accelerator)
+        except Exception as error:  # matplotlib may raise anything, and the results are there
+            warnings.warn(f"learn: the picture could not be drawn: {check.line_of(error)}", stacklevel=2)
+
+    def quality(self, kernel: LearnedKernel, limit: int) -> KernelQuality:
+        """Its figures on a few images of both domains."""
+        return measure(kernel, self.a, self.b, classifier=self.classifier, limit=limit, key=0, batch_size=_MEASURED)
 
     def describe_kernel(self) -> str:
+        """What an error says of the kernel that is saved."""
         if self.out is None or not (self.out / FILE).exists():
             return ""
-        return f"; {self.out / FILE} is the kernel of iteration {self.saved or 'an earlier run'}"
+        step = LearnedKernel.load(self.out).facts.get("iterations")
+        return f"; {self.out / FILE} is the kernel of iteration {step}"
 
     def _log(self, step: int, quality: KernelQuality, accelerator: Accelerator) -> None:
         """Adds the row of this iteration to quality.csv and to the trackers."""
