@@ -135,8 +135,10 @@ def test_a_killed_run_is_resumed_to_the_same_bits(tmp_path):
     assert LearnedKernel.load(resumed).facts["iterations"] == 2  # what was there is whole
     assert quick(out=resumed, resume=True, snapshots=[3]) == kernel
     for name in ("model", "discriminator", "checkpoint"):
-        file = f"{name}.safetensors"
-        assert_same(load_file(straight / file), load_file(resumed / file))
+        left, right = (load_file(folder / f"{name}.safetensors") for folder in (straight, resumed))
+        steps = [each.pop("further.steps", torch.zeros(0)) for each in (left, right)]
+        torch.testing.assert_close(*steps, rtol=0, atol=0, equal_nan=True)  # there is no accuracy
+        assert_same(left, right)
     for name in ("kernel.safetensors", "snapshots/3/kernel.safetensors", "quality.csv", "steps.csv"):
         assert (straight / name).read_bytes() == (resumed / name).read_bytes(), name
     assert quick(out=resumed, resume=True, snapshots=[3]) == kernel  # nothing is left to do
