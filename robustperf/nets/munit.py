@@ -24,6 +24,10 @@ class StyleEncoder(nn.Module):
     Forward: images [N, in_channels, H, W] in [-1, 1] -> styles [heads, N, style_dim].
     """
 
+    stem: nn.Conv2d
+    halvings: nn.ModuleList
+    heads: nn.ModuleList
+
     def __init__(self, in_channels: int, width: int, style_dim: int, downsamplings: int, heads: int = 1) -> None:
         super().__init__()
         self.stem = convolution(in_channels, width, 7, bias=True)

@@ -96,6 +96,9 @@ class ContentEncoder(nn.Module):
     Forward: images [N, in_channels, H, W] in [-1, 1] -> content [N, width 2^d, H / 2^d, W / 2^d] for d downsamplings.
     """
 
+    convolutions: nn.ModuleList
+    blocks: nn.ModuleList
+
     def __init__(self, in_channels: int, width: int, downsamplings: int, residual_blocks: int) -> None:
         super().__init__()
         self.convolutions = nn.ModuleList([convolution(in_channels, width, 7)])
@@ -120,6 +123,9 @@ class UpsampledConvolution(nn.Module):
 
     Forward: [N, channels, H, W] -> [N, out, 2 H, 2 W].
     """
+
+    weight: nn.Parameter
+    bias: nn.Parameter
 
     def __init__(self, channels: int, out: int) -> None:
         super().__init__()
@@ -150,6 +156,12 @@ class Decoder(nn.Module):
     With `domain` [N] int64 for `domains` = 2. With k styles for each content, [k N, style_dim], draw-major, the first
     convolution of the content is computed once.
     """
+
+    mlp: nn.Sequential
+    blocks: nn.ModuleList
+    upsamplings: nn.ModuleList
+    norms: nn.ModuleList
+    last: nn.Conv2d
 
     def __init__(
         self, out_channels: int, width: int, style_dim: int, downsamplings: int, residual_blocks: int, domains: int = 0

@@ -107,6 +107,11 @@ class Pairs(TorchDataset[tuple[torch.Tensor, int]]):
         length: the number of pairs.
     """
 
+    a: Domain
+    b: Domain
+    length: int
+    name: str
+
     def __init__(self, a: Domain, b: Domain, length: int) -> None:
         self.a, self.b, self.length = a, b, length
         self.name = f"pairs of {a.describe()} and {b.describe()}"

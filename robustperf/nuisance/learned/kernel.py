@@ -47,6 +47,9 @@ class LearnedKernel(GeneratorKernel):
     torch.Size([10, 64, 3, 32, 32])
     """
 
+    generator: MunitGenerator
+    facts: dict[str, Any]
+
     def __init__(
         self, generator: MunitGenerator, *, distribution: str = "uniform", facts: Mapping[str, Any] | None = None
     ) -> None:
@@ -54,7 +57,7 @@ class LearnedKernel(GeneratorKernel):
             raise TypeError(f"generator: expected a MunitGenerator, got {type(generator).__name__}")
         super().__init__(generator.settings["style_dim"], distribution)
         self.generator = copy.deepcopy(generator).cpu().float().eval().requires_grad_(False)
-        self.facts: dict[str, Any] = dict(facts or {})
+        self.facts = dict(facts or {})
         self._digest = weights_file.digest_of(weights_file.weights_of(self.generator))
         self._forget()
 
