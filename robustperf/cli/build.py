@@ -41,8 +41,8 @@ def build_kernel(text: str, shared: bool = False) -> Kernel:
 
     A folder of `nuisance learn` is a learned kernel; within a sum it is `learned("FOLDER")`.
     """
-    folder = os.sep in text.partition("(")[0] or os.path.exists(user_path(text))
-    if folder and text not in nuisance.NAMES:
+    is_path = os.sep in text.partition("(")[0] or (text != "" and os.path.exists(user_path(text)))
+    if is_path and text not in nuisance.NAMES:
         return nuisance.LearnedKernel.load(text)
     makers = {**nuisance.KERNELS, LEARNED: nuisance.LearnedKernel.load}
     try:
