@@ -9,12 +9,14 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).parent.resolve()
+BUILD = ROOT / "build" / f"{sysconfig.get_platform()}-{sys.implementation.cache_tag}"
 CPU, CUDA = "robustperf._native", "robustperf._native_cuda"
 
 
@@ -22,6 +24,18 @@ def find_nvcc():
     """The path of the CUDA compiler, or None."""
     home = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH") or "/usr/local/cuda"
     return os.environ.get("CUDACXX") or shutil.which("nvcc") or shutil.which("nvcc", path=os.path.join(home, "bin"))
+
+
+def pybind11_folder():
+    """pybind11's CMake files, in a copy: a header in a new build environment would be newer than every object file."""
+    import pybind11
+
+    copy = BUILD / f"pybind11-{pybind11.__version__}"
+    if not copy.exists():
+        unfinished = copy.with_name(f"{copy.name}.{os.getpid()}")
+        shutil.copytree(Path(pybind11.__file__).parent, unfinished)
+        unfinished.rename(copy)
+    return copy / Path(pybind11.get_cmake_dir()).relative_to(Path(pybind11.__file__).parent)
 
 
 class CMakeBuild(build_ext):
@@ -49,17 +63,18 @@ class CMakeBuild(build_ext):
         self.build_info_path().write_text(json.dumps({"cuda_missing": missing}, indent=1) + "\n")
 
     def build_module(self, name, *options):
-        """Builds one module in a build folder of its own and installs it into the package."""
-        import pybind11
-
-        folder = Path(self.build_temp).resolve() / name
-        folder.mkdir(parents=True, exist_ok=True)
+        """Builds one module in a build folder of its own and installs it into the package. The folder stays, so that
+        the next installation from this checkout compiles only what has changed."""
+        folder = BUILD / name
+        # These refer to tools of the last pip's build environment, which no longer exists. `cmake --fresh` would remove
+        # the object files too.
+        for stale in (folder / "CMakeCache.txt", *folder.glob("CMakeFiles/[0-9]*/*.cmake")):
+            stale.unlink(missing_ok=True)
         target = Path(self.get_ext_fullpath(name)).resolve()
         target.parent.mkdir(parents=True, exist_ok=True)
         subprocess.run(
-            # --fresh: the cache of an earlier build refers to tools of pip's build environment, which no longer exists
-            ["cmake", "--fresh", "-S", ROOT, "-B", folder, "-G", "Ninja", f"-DPython_EXECUTABLE={sys.executable}",
-             f"-Dpybind11_DIR={pybind11.get_cmake_dir()}", f"-DROBUSTPERF_MODULE={name.rpartition('.')[2]}", *options],
+            ["cmake", "-S", ROOT, "-B", folder, "-G", "Ninja", f"-DPython_EXECUTABLE={sys.executable}",
+             f"-Dpybind11_DIR={pybind11_folder()}", f"-DROBUSTPERF_MODULE={name.rpartition('.')[2]}", *options],
             check=True)  # fmt: skip
         subprocess.run(["cmake", "--build", folder], check=True)
         subprocess.run(["cmake", "--install", folder, "--prefix", target.parent], check=True)

@@ -40,6 +40,12 @@ def pytest_addoption(parser):
         help="comma-separated backends; fail unless a test ran on each of them",
     )
     parser.addoption(
+        "--only-backends",
+        default="",
+        metavar="NAMES",
+        help="comma-separated backends; of the tests that run on each backend only those of these run",
+    )
+    parser.addoption(
         "--forbid-skips",
         default="",
         metavar="FILES",
@@ -47,8 +53,51 @@ def pytest_addoption(parser):
     )
 
 
+def _is_worker(config):
+    """Whether this is a process of `pytest -n`, which runs a part of the tests. The one that started it gets all
+    reports."""
+    return hasattr(config, "workerinput")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Under `pytest -n`, whole files go to the processes, so that each fixture of a module is made once."""
+    from xdist.scheduler import LoadFileScheduling
+
+    config.option.loadscopereorder = False  # in the order that pytest_collection_modifyitems makes
+    return LoadFileScheduling(config, log)
+
+
+# Files that compile, or run processes of their own, for minutes.
+LONG = ("test_triton.py", "test_emulated.py", "test_cuda_compile.py", "test_gpu_command.py")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Where a backend is missing, one case of each test stays, to be skipped with the reason. Under `pytest -n`, the
+    files that take long start first: none of them is left for one process at the end."""
+    if addresses := [item.nodeid for item in items if " at 0x" in item.nodeid]:
+        raise pytest.UsageError(f"ids that differ between processes, where `pytest -n` needs equal ones: {addresses}")
+    stay, left, seen = [], [], set()
+    for item in items:
+        test = item.path, item.originalname, _missing_backend(item)
+        (left if test[2] and test in seen else stay).append(item)
+        seen.add(test)
+    config.hook.pytest_deselected(items=left)
+    if _is_worker(config):
+        stay.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+    items[:] = stay
+
+
+def _missing_backend(item):
+    """The backend that the item's `backend` fixture would skip."""
+    name = item.callspec.params.get("backend") if hasattr(item, "callspec") else None
+    of_fixture = name is not None and hasattr(item.module, "OP")
+    return name if of_fixture and registry.missing_op(item.module.OP, name) is not None else None
+
+
 def pytest_runtest_logreport(report):
     name = Path(report.location[0]).name
+    _ran.update(value for key, value in report.user_properties if key == "backend")
     if report.skipped:
         _skipped[report.longrepr[2].removeprefix("Skipped: ")] += 1
         _files_skipped.add(name)
@@ -69,17 +118,20 @@ def pytest_terminal_summary(terminalreporter):
 
 
 def pytest_sessionfinish(session, exitstatus):
-    if exitstatus == 0 and (_lacking(session.config) or _not_run(session.config)):
+    if exitstatus == 0 and not _is_worker(session.config) and (_lacking(session.config) or _not_run(session.config)):
         session.exitstatus = 1
 
 
+def _names(config, option):
+    return set(filter(None, config.getoption(option).split(",")))
+
+
 def _lacking(config):
-    wanted = filter(None, config.getoption("--require-backends").split(","))
-    return sorted(set(wanted) - _ran)
+    return sorted(_names(config, "--require-backends") - _ran)
 
 
 def _not_run(config):
-    wanted = set(filter(None, config.getoption("--forbid-skips").split(",")))
+    wanted = _names(config, "--forbid-skips")
     return sorted(wanted - _files_run | wanted & _files_skipped)
 
 
@@ -87,9 +139,15 @@ def _not_run(config):
 torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
 
 
+# Small work is fastest on one thread, and on a busy machine two spend their time waiting for each other. The processes
+# that tests start inherit the variable.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+torch.set_num_threads(1)
+
+
 @pytest.fixture(autouse=True)
 def one_thread():
-    """Small work is fastest on one thread, and on a busy machine two spend their time waiting for each other."""
+    """A test that sets the number of threads sets it for itself alone."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -101,7 +159,8 @@ ON_GPU = ("cuda", "triton")
 
 def pytest_generate_tests(metafunc):
     if "backend" in metafunc.fixturenames:
-        names = registry.implemented(metafunc.module.OP)
+        only = _names(metafunc.config, "--only-backends") or registry.BACKENDS
+        names = [name for name in registry.implemented(metafunc.module.OP) if name in only]
         marks = [pytest.param(name, marks=pytest.mark.gpu if name in ON_GPU else ()) for name in names]
         metafunc.parametrize("backend", marks, indirect=True)
 
@@ -113,14 +172,14 @@ def backend(request):
     reason = registry.missing_op(request.module.OP, request.param)
     if reason is not None:
         pytest.skip(f"{request.param}: {reason}")
-    _ran.add(request.param)
+    request.node.user_properties.append(("backend", request.param))
     return request.param
 
 
 @pytest.fixture
-def note_backend():
+def note_backend(request):
     """Says that a backend ran, where its tests are in a process of their own."""
-    return _ran.add
+    return lambda name: request.node.user_properties.append(("backend", name))
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ PACKAGE = ROOT / "robustperf"
 FLOORS = (
     ("_native", "_native_cuda", "check", "equality", "expression", "files", "lazy", "names", "processes", "progress",
      "result", "version"),
-    ("ops", "plot", "classifier"),
+    ("ops", "plot", "classifier", "label_only"),
     ("adapters",),
     ("random", "nets"),
     ("kernel", "attacks", "data"),

@@ -220,6 +220,7 @@ def test_draws_and_operations():
                 rp.ops.halfspace_box_projection(
                     w.abs(), w, torch.full((12,), 0.1, dtype=torch.float64), backend=backend
                 ),
+                rp.ops.ball_box_projection(w.abs(), w, w[:, 0].abs(), backend=backend),
                 rp.ops.rbf_decision(w, w[:5], w[:5].T[:3].contiguous(), w[0, :3].contiguous(), 0.5, backend=backend),
             ]
         return out

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from robustperf.adapters import load_model, wrap
     from robustperf.family import Family
     from robustperf.kernel import Kernel
+    from robustperf.label_only import LabelOnly
     from robustperf.robustness import (
         BasicRobustness,
         Boundary,
@@ -38,6 +39,7 @@ __all__ = [
     "Boundary",
     "Family",
     "Kernel",
+    "LabelOnly",
     "LineSearch",
     "MarginCurve",
     "Margins",
@@ -64,6 +66,7 @@ __all__ = [
 __getattr__, __dir__ = lazily(__name__, __all__, {
     "Family": "family",
     "Kernel": "kernel",
+    "LabelOnly": "label_only",
     "__version__": "version",
     **dict.fromkeys(["load_model", "wrap"], "adapters"),
     **dict.fromkeys(["BasicRobustness", "Boundary", "LineSearch", "MarginCurve", "Margins", "Score", "basic_robustness",

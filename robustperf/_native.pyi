@@ -7,6 +7,9 @@ from torch import Tensor
 constants: dict[str, int | dict[str, int] | tuple[float, ...]]
 """The enums and constants that C++ and Python both have."""
 
+def ball_box_projection(
+    x: Tensor, delta: Tensor, radius: Tensor, lower: Tensor, upper: Tensor, out: Tensor, norm: int, threads: int,
+) -> None: ...  # fmt: skip
 def best_of_k(
     logits: Tensor, target: Tensor, loss: Tensor, index: Tensor, first: int, first_chunk: bool, whole_batch: bool,
     label_smoothing: float, ignore_index: int, losses: Tensor | None, blocks_done: Tensor | None, threads: int,

@@ -57,15 +57,15 @@ def tensor(
     return value
 
 
-def norm(value: Any) -> float:
-    """1, 2 or inf as a float, from a number or text; ValueError for anything else."""
+def norm(value: Any, *, zero: bool = False) -> float:
+    """1, 2 or inf as a float, also 0 if `zero`, from a number or text; ValueError for anything else."""
     try:
         number = float(value)
     except (TypeError, ValueError):
         number = math.nan
-    if number not in (1.0, 2.0, math.inf):
-        raise ValueError(f"norm: expected 1, 2 or inf, got {value!r}")
-    return number
+    if number not in (1.0, 2.0, math.inf) and not (zero and number == 0):
+        raise ValueError(f"norm: expected {'0, ' if zero else ''}1, 2 or inf, got {value!r}")
+    return abs(number)
 
 
 def bounds(value: Any) -> tuple[float, float]:
@@ -97,7 +97,9 @@ def box(value: Any, shape: Sequence[int], dtype: torch.dtype, device: torch.devi
     lower < upper everywhere.
     """
     try:
-        lower, upper = (torch.as_tensor(part, dtype=torch.float64, device="cpu").detach() for part in value)
+        # a pandas series, such as frame.min(), is no sequence of numbers to torch
+        parts = [np.array(part) if hasattr(part, "to_numpy") else part for part in value]
+        lower, upper = (torch.as_tensor(part, dtype=torch.float64, device="cpu").detach() for part in parts)
     except (TypeError, ValueError, RuntimeError):
         raise TypeError(f"bounds: expected (lower, upper), two numbers or arrays, got {value!r}") from None
     lower, upper = (_to_image(part, shape) for part in (lower, upper))

@@ -19,6 +19,7 @@ def peers(norm: float) -> dict[str, Peer]:
 def _adv_lib(norm: float) -> dict[str, Peer]:
     try:
         from adv_lib import attacks
+        from adv_lib.attacks.auto_pgd import minimal_apgd
     except ImportError:
         return {}
 
@@ -37,9 +38,21 @@ def _adv_lib(norm: float) -> dict[str, Peer]:
         return attacks.pdpgd(model, x, y, norm=norm, num_steps=steps)
 
     def apgd(model, x, y):
-        return attacks.minimal_apgd(model, x, y, norm=norm, eps_init=0.1, n_iter=25, bin_search_steps=4)
+        largest = {1.0: 100.0, 2.0: 10.0, math.inf: 0.5}[norm]  # of the radii that are searched
+        return minimal_apgd(model, x, y, norm=norm, max_eps=largest, n_iter=30, binary_search_steps=10)
 
-    found: dict[str, Peer] = {"adv-lib FMN-100": fmn, "adv-lib FAB-20": fab}
+    if norm == 0:
+        return {
+            "adv-lib FMN-100": fmn,
+            "adv-lib VFGA": lambda model, x, y: attacks.vfga(model, x, y, targeted=False),
+            **{
+                f"adv-lib sigma-zero-{steps}": lambda model, x, y, steps=steps: attacks.sigma_zero(
+                    model, x, y, num_steps=steps
+                )
+                for steps in (100, 300, 1000)
+            },
+        }
+    found: dict[str, Peer] = {"adv-lib FMN-100": fmn, "adv-lib FAB-20": fab, "adv-lib APGD-30, ten radii": apgd}
     if norm == 2:
         for steps in (100, 300):
             found[f"adv-lib DDN-{steps}"] = lambda model, x, y, steps=steps: attacks.ddn(model, x, y, steps=steps)
@@ -47,8 +60,6 @@ def _adv_lib(norm: float) -> dict[str, Peer]:
     else:
         for steps in (100, 300):
             found[f"adv-lib PDPGD-{steps}"] = lambda model, x, y, steps=steps: pdpgd(model, x, y, steps)
-    if norm == math.inf and hasattr(attacks, "minimal_apgd"):
-        found["adv-lib APGD, radius searched"] = apgd
     return found
 
 
@@ -66,6 +77,7 @@ def _foolbox(norm: float) -> dict[str, Peer]:
         return run
 
     chosen = {
+        0.0: {"foolbox FMN-100": foolbox.attacks.L0FMNAttack(steps=100)},
         1.0: {"foolbox FMN-100": foolbox.attacks.L1FMNAttack(steps=100)},
         2.0: {
             "foolbox DDN-100": foolbox.attacks.DDNAttack(steps=100),

@@ -64,6 +64,12 @@ def projection(dtype, norm, dim, backend, device):
     return ops.halfspace_box_projection(x, w, c, norm=norm, backend=backend)
 
 
+def into_ball(dtype, norm, dim, backend, device):
+    x, delta = uniforms(7, dim, dtype=dtype).to(device), normals(7, dim, dtype=dtype).to(device)
+    radius = 0.3 * torch.linalg.vector_norm(delta, norm, dim=1)
+    return (ops.ball_box_projection(x, delta, radius, norm=norm, backend=backend),)
+
+
 def draws(normal, backend, device):
     index, draw = torch.tensor([0, 7, 2**32, 2**63 - 1]), torch.tensor([0, 1, 2**32 - 1])
     return (ops.draws(KEY, index.to(device), draw.to(device), 13, normal=normal, backend=backend),)
@@ -142,6 +148,7 @@ def calls() -> Iterator[tuple[str, Make]]:
         for norm in (1, 2, float("inf")):
             for dim in (37, 3075):
                 yield f"halfspace_box_projection {kind} p={norm} {dim}", partial(projection, dtype, norm, dim)
+                yield f"ball_box_projection {kind} p={norm} {dim}", partial(into_ball, dtype, norm, dim)
     for normal in (False, True):
         yield f"draws {'normal' if normal else 'uniform'}", partial(draws, normal)
     for dtype in wide:

@@ -1,10 +1,12 @@
 """How close the margins of the presets come to the nearest points known, compared with adv-lib and foolbox.
 
-    python -m benchmarks.speed.tightness --data-root DIR [--points N] [--networks A,B] [--norms 2,inf,1] [--out DIR]
+    python -m benchmarks.speed.tightness --data-root DIR [--points N] [--networks A,B] [--norms 2,inf,1,0] [--out DIR]
+        [--cells DIR]
 
 Networks of our own making (`benchmarks/common/robust_networks.py`), trained on the first run. Every attack is followed
-by our line search, so that the comparison is about direction. "Best known" is the minimum over all attacks that ran on
-a point, a run of ours of about 1,000 passes among them. The columns:
+by our line search, so that the comparison is about direction; of the norm 0, which "tibo" does not have, by our search
+that undoes changes. "Best known" is the minimum over all attacks that ran on a point, a run of ours of about 1,000
+passes among them. The columns:
 
 - x best known: the area under the margin curve over that of the best known (points without a crossing count as ten
   times the farthest best known);
@@ -13,27 +15,33 @@ a point, a run of ours of about 1,000 passes among them. The columns:
   integrated to ε0, where ρ* reaches zero (Cinà et al. 2024);
 - forward, backward: passes per point, without the line search.
 
+With `--cells`, what an attack found on a network is kept in that folder and not measured again.
+
 The second table names the points that resist the presets, the third one averages over the networks.
 """
 
 from __future__ import annotations
 
 import math
+import re
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
 
 import torch
 
 import robustperf as rp
-from benchmarks.common.attack_peers import peers
+from benchmarks.common.attack_peers import Peer, peers
 from benchmarks.common.options import add_data_root, add_timing, parse, parser
 from benchmarks.common.report import Report
 from benchmarks.common.robust_networks import FOLDER, RECIPES, network, points
 from robustperf import check
-from robustperf.attacks import ShrinkingBall
+from robustperf.attacks import Attack, ShrinkingBall, ShrinkingSupport
 from robustperf.attacks.named import attacks_of
 from robustperf.names import PRESETS
+from robustperf.robustness import Boundary
+from robustperf.robustness.support import SupportSearch
 
 LONG = "1,000 passes"
 
@@ -79,28 +87,60 @@ def run_preset(model: torch.nn.Module, x: torch.Tensor, y: torch.Tensor, attacks
     return Found(found.distance, forward, backward, sorted(seconds)[len(seconds) // 2])
 
 
-def run_peer(model: torch.nn.Module, x: torch.Tensor, y: torch.Tensor, peer: Callable, norm: float, n: int) -> Found:
+def run_peer(model: torch.nn.Module, x: torch.Tensor, y: torch.Tensor, peer: Peer, norm: float, repeats: int) -> Found:
     """A peer's points, then our line search from x through each."""
     seconds, counting = [], Counting(model).eval()
-    for _ in range(n):
+    for _ in range(repeats):
         began = time.perf_counter()
         point = peer(counting, x, y).detach().to(x.dtype)
         point = torch.where(point.isfinite(), point, x).clamp(0, 1)
-        found = rp.closest_boundary(model, x, point[None], norm=norm, labels=y, bounds=(0.0, 1.0))
+        found = _searched(model, x, y, point[None], norm)
         seconds.append(time.perf_counter() - began)
-    passes = [count / (n * len(x)) for count in (counting.forwards, counting.backwards)]
+    passes = [count / (repeats * len(x)) for count in (counting.forwards, counting.backwards)]
     return Found(found.distance, *passes, sorted(seconds)[len(seconds) // 2])
 
 
-def measured(model: torch.nn.Module, x: torch.Tensor, y: torch.Tensor, norm: float, repeats: int) -> dict[str, Found]:
-    """What each attack found, by name."""
-    found = {preset: run_preset(model, x, y, preset, norm, repeats) for preset in PRESETS}
-    found[LONG] = run_preset(model, x, y, ShrinkingBall(norm, steps=95, targets=8, restarts=1), norm, 1)
-    for name, peer in peers(norm).items():
+def _searched(model: torch.nn.Module, x: torch.Tensor, y: torch.Tensor, points: torch.Tensor, norm: float) -> Boundary:
+    if norm == 0:
+        gap = torch.full(points.shape[:2], math.nan, dtype=torch.float64)
+        return SupportSearch(model, (0.0, 1.0)).nearest(x, points, y, (gap[0], gap))
+    return rp.closest_boundary(model, x, points, norm=norm, labels=y, bounds=(0.0, 1.0))
+
+
+def presets(norm: float) -> list[str]:
+    """Those that have the norm."""
+    return [preset for preset in PRESETS if norm != 0 or preset != "tibo"]
+
+
+def _long(norm: float) -> Attack:
+    if norm == 0:
+        return ShrinkingSupport(steps=75, targets=12)
+    return ShrinkingBall(norm, steps=30, targets=7, restarts=4, finalists=6, final_steps=95)
+
+
+def measured(
+    model: torch.nn.Module, x: torch.Tensor, y: torch.Tensor, norm: float, repeats: int, cells: Path | None
+) -> dict[str, Found]:
+    """What each attack found, by name; kept in, and read from, the folder `cells`."""
+    runs = {preset: partial(run_preset, attacks=preset, repeats=repeats) for preset in presets(norm)}
+    runs[LONG] = partial(run_preset, attacks=_long(norm), repeats=1)
+    runs |= {name: partial(run_peer, peer=peer, repeats=repeats) for name, peer in peers(norm).items()}
+    found = {}
+    for name, run in runs.items():
+        file = cells / f"{re.sub('[^a-z0-9]+', '_', name.lower())}.pt" if cells else None
+        if file is not None and file.exists():
+            found[name] = Found(**torch.load(file, weights_only=True))
+            continue
         try:
-            found[name] = run_peer(model, x, y, peer, norm, repeats)
+            found[name] = run(model, x, y, norm=norm)
         except Exception as error:  # a peer that fails on a network is left out there, and said so
+            if name in (*PRESETS, LONG):
+                raise
             print(f"{name} failed: {type(error).__name__}: {error}".splitlines()[0], flush=True)
+            continue
+        if file is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            torch.save(asdict(found[name]), file)
     return found
 
 
@@ -124,17 +164,19 @@ def main() -> None:
     add_data_root(options)
     options.add_argument("--points", type=int, default=100, help="of each network, correctly classified")
     options.add_argument("--networks", default=",".join(RECIPES), help="names, separated by commas")
-    options.add_argument("--norms", default="2,inf,1", help="of the distances")
+    options.add_argument("--norms", default="2,inf,1,0", help="of the distances")
+    options.add_argument("--cells", type=Path, metavar="DIR", help="keep results here, and resume from them")
     arguments = parse(options, ("networks", "norms"))
     title = f"Distances of {arguments.points} points over the best known"
     report = Report("tightness", title, arguments.output)
     resisting = Report("tightness_points", "Test images whose margin is 5 % or more too large", arguments.output)
     rows: dict[tuple[float, str], list[dict[str, float]]] = {}
-    for norm in map(check.norm, arguments.norms.split(",")):
+    for norm in (check.norm(text, zero=True) for text in arguments.norms.split(",")):
         for name in arguments.networks.split(","):
             model = network(name, arguments.data_root, FOLDER)
             x, y, ids = points(name, model, arguments.points, arguments.data_root)
-            found = measured(model, x, y, norm, arguments.repeats)
+            cells = arguments.cells and arguments.cells / f"{name.replace(' ', '_')}_{norm:g}_{len(x)}"
+            found = measured(model, x, y, norm, arguments.repeats, cells)
             best = torch.stack([each.distance for each in found.values()]).amin(0)
             if best.isinf().any():
                 print(f"{name}, norm {norm:g}: no attack crossed at {int(best.isinf().sum())} points, left out")

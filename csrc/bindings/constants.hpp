@@ -3,8 +3,8 @@
 
 #include <iterator>
 
+#include "../core/box_projection.hpp"
 #include "../core/colour.hpp"
-#include "../core/halfspace_box_projection.hpp"
 #include "../core/line_search_step.hpp"
 #include "../core/nuisance.hpp"
 #include "tensor_view.hpp"

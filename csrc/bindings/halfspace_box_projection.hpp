@@ -2,6 +2,7 @@
 
 #include "../core/halfspace_box_projection.hpp"
 #include "backend.hpp"
+#include "norm.hpp"
 
 namespace robustperf {
 
@@ -22,9 +23,7 @@ void def_halfspace_box_projection(py::module_& module) {
           args.c = view<Backend>(c, "c").template data<double>({args.rows});
           args.delta = view<Backend>(delta, "delta").template data<T>({args.rows, args.dim});
           args.feasible = view<Backend>(feasible, "feasible").template data<bool>({args.rows});
-          if (norm < 1 || norm > 3)
-            throw py::value_error("norm: expected a code from 1 to 3, got " + std::to_string(norm));
-          args.norm = static_cast<Norm>(norm);
+          args.norm = norm_of(norm);
           args.lower = lower;
           args.upper = upper;
           Backend::run(args.rows * args.dim, where, [&](auto target) { halfspace_box_projection(args, target); });

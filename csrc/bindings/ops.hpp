@@ -1,6 +1,7 @@
 // The ops of both modules: an include and a line for each.
 #pragma once
 
+#include "ball_box_projection.hpp"
 #include "best_of_k.hpp"
 #include "constants.hpp"
 #include "draws.hpp"
@@ -17,6 +18,7 @@ namespace robustperf {
 
 template <typename Backend>
 void def_ops(py::module_& module) {
+  def_ball_box_projection<Backend>(module);
   def_best_of_k<Backend>(module);
   def_draws<Backend>(module);
   def_halfspace_box_projection<Backend>(module);

@@ -1,66 +1,33 @@
 #include "../core/halfspace_box_projection.hpp"
 
+#include "box_row.hpp"
 #include "buffer.hpp"
 #include "parallel.hpp"
-#include "simd.hpp"
 
 namespace robustperf::ROBUSTPERF_TARGET {
 namespace {
 
-// One row, prepared.
+// A row, prepared.
 template <typename T>
-struct Row {
-  T* weight;  // |w| times a power of two, padded with zeros to a multiple of kLanes
-  double* h;  // padded with zeros
-  int64_t padded;
+struct Row : BoxRow<T> {
   double mass;     // sum of weight * h
   double slope;    // of F at 0
   double largest;  // weight
   double faults;   // coordinates out of the box, infinite or NaN
 };
 
-// Doubles of scratch for a row: its weights and h, padded to the lanes.
-constexpr int64_t scratch_of_row(int64_t dim) { return 2 * ((dim + kLanes - 1) / kLanes * kLanes); }
-
-// Two sums over the row in one pass: term(weight, h) returns the pair to add.
-template <typename T, typename Term>
-auto reduce(const Row<T>& row, Term&& term) {
-  Doubles first[kRegisters] = {}, second[kRegisters] = {};
-  for (int64_t i = 0; i < row.padded; i += kLanes)
-    for (int r = 0; r < kRegisters; ++r) {
-      const auto [a, b] = term(load(row.weight + i + r * kWidth), load(row.h + i + r * kWidth));
-      first[r] += a;
-      second[r] += b;
-    }
-  struct {
-    double first, second;
-  } sums{sum_of_lanes(first), sum_of_lanes(second)};
-  return sums;
-}
-
-template <typename T>
-double scale_of(const T* w, int64_t dim) {
-  if constexpr (sizeof(T) == 4) {
-    return 1.0;
-  } else {
-    double largest = 0.0;
-    for (int64_t i = 0; i < dim; ++i) largest = max_of(largest, abs_of(w[i]));
-    return scale_for(largest);
-  }
-}
-
 // Writes the weights and h into the scratch and computes the sums that every norm starts from.
 template <Norm P, typename T>
 Row<T> prepare(const T* x, const T* w, double scale, const HalfspaceBoxProjectionArgs<T>& args, double* scratch) {
-  const int64_t dim = args.dim, vectorized = dim / kLanes * kLanes, padded = (dim + kLanes - 1) / kLanes * kLanes;
-  Row<T> row{reinterpret_cast<T*>(scratch + padded), scratch, padded, 0.0, 0.0, 0.0, 0.0};
+  const int64_t dim = args.dim, vectorized = dim / kLanes * kLanes;
+  Row<T> row{row_in<T>(scratch, dim), 0.0, 0.0, 0.0, 0.0};
   const Doubles lower = broadcast(args.lower), upper = broadcast(args.upper), one = broadcast(1.0);
   Doubles mass[kRegisters] = {}, slope[kRegisters] = {}, largest[kRegisters] = {}, faults[kRegisters] = {};
   const auto block = [&](const T* x_from, const T* w_from, int64_t i) {
     for (int r = 0; r < kRegisters; ++r) {
       const Doubles xi = load(x_from + r * kWidth), wi = load(w_from + r * kWidth);
       const Doubles v = (wi < Doubles{} ? -wi : wi) * scale, h = room(xi, wi, lower, upper);
-      store(row.weight + i + r * kWidth, v);
+      store(row.size + i + r * kWidth, v);
       store(row.h + i + r * kWidth, h);
       mass[r] += v * h;
       slope[r] += h > Doubles{} ? reach<P>(v, v) : Doubles{};
@@ -78,12 +45,11 @@ Row<T> prepare(const T* x, const T* w, double scale, const HalfspaceBoxProjectio
       w_tail[l] = there ? w[vectorized + l] : T(0);
     }
     block(x_tail, w_tail, vectorized);
-    for (int64_t i = dim; i < padded; ++i) row.h[i] = 0.0;
+    for (int64_t i = dim; i < row.padded; ++i) row.h[i] = 0.0;
   }
   row.mass = sum_of_lanes(mass);
   row.slope = sum_of_lanes(slope);
-  for (const Doubles& each : largest)
-    for (int l = 0; l < kWidth; ++l) row.largest = max_of(row.largest, double{each[l]});
+  row.largest = largest_lane(largest);
   row.faults = sum_of_lanes(faults);
   return row;
 }
@@ -92,14 +58,17 @@ Row<T> prepare(const T* x, const T* w, double scale, const HalfspaceBoxProjectio
 template <Norm P, typename T>
 void move_all(const Row<T>& row, const T* w, double t, T* delta, int64_t dim) {
 #pragma omp simd
-  for (int64_t i = 0; i < dim; ++i) delta[i] = signed_move(min_of(reach<P>(t, double{row.weight[i]}), row.h[i]), w[i]);
+  for (int64_t i = 0; i < dim; ++i) delta[i] = signed_move(min_of(reach<P>(t, double{row.size[i]}), row.h[i]), w[i]);
 }
 
 template <Norm P, typename T>
 double multiplier(const Row<T>& row, double c) {
   return newton_root(c, row.slope, [&](double t) {
-    const auto sums = reduce(row, [=](Doubles v, Doubles h) { return sums_of<P>(broadcast(t), v, h); });
-    return Sums<double>{sums.first, sums.second};
+    const auto sums = reduce<2>(row, [=](Doubles v, Doubles h) -> Terms<Doubles, 2> {
+      const Sums<Doubles> terms = sums_of<P>(broadcast(t), v, h);
+      return {terms.saturated, terms.slope};
+    });
+    return Sums<double>{sums.values[0], sums.values[1]};
   });
 }
 
@@ -110,39 +79,41 @@ void move_heaviest(const Row<T>& row, const T* w, double c, T* delta, int64_t di
   constexpr int kFew = 16;
   const Selection s =
       weighted_select(c, from_bits(bits_of(row.largest) + 1), static_cast<double>(row.padded), kFew, [&](double t) {
-        const auto sums =
-            reduce(row, [=](Doubles v, Doubles h) { return mass_of(broadcast(t), v, h, broadcast(1.0)); });
-        return Mass<double>{sums.first, sums.second};
+        const auto sums = reduce<2>(row, [=](Doubles v, Doubles h) -> Terms<Doubles, 2> {
+          const Mass<Doubles> terms = mass_of(broadcast(t), v, h, broadcast(1.0));
+          return {terms.mass, terms.count};
+        });
+        return Mass<double>{sums.values[0], sums.values[1]};
       });
 #pragma omp simd
-  for (int64_t i = 0; i < dim; ++i) delta[i] = signed_move(double{row.weight[i]} >= s.high ? row.h[i] : 0.0, w[i]);
+  for (int64_t i = 0; i < dim; ++i) delta[i] = signed_move(double{row.size[i]} >= s.high ? row.h[i] : 0.0, w[i]);
   int64_t order[kFew];  // of the few weights in [low, high), the heaviest first
   int count = 0;
   double left = c - s.mass;
   const auto move = [&](int64_t i) {
-    const double rest = left / row.weight[i];
+    const double rest = left / row.size[i];
     const bool last = rest <= row.h[i];
     if (left > 0.0) delta[i] = signed_move(last ? rest : row.h[i], w[i]);
-    left = last ? 0.0 : left - row.h[i] * row.weight[i];  // exactly 0: a rounding error would move the next one
+    left = last ? 0.0 : left - row.h[i] * row.size[i];  // exactly 0: a rounding error would move the next one
   };
   for (int64_t first = 0; first < row.padded; first += kLanes) {
     auto inside = Doubles{} < Doubles{};
     for (int r = 0; r < kRegisters; ++r) {
-      const Doubles v = load(row.weight + first + r * kWidth);
+      const Doubles v = load(row.size + first + r * kWidth);
       inside |= (v >= broadcast(s.low)) & (v < broadcast(s.high));
     }
     int64_t any = 0;
     for (int l = 0; l < kWidth; ++l) any |= inside[l];
     if (any == 0) continue;
     for (int64_t i = first; i < min_of(first + kLanes, dim); ++i) {
-      const double v = row.weight[i];
+      const double v = row.size[i];
       if (v < s.low || v >= s.high) continue;
       if (s.inside > kFew) {  // equal weights
         move(i);
         continue;
       }
       int place = count++;
-      for (; place > 0 && row.weight[order[place - 1]] < v; --place) order[place] = order[place - 1];
+      for (; place > 0 && row.size[order[place - 1]] < v; --place) order[place] = order[place - 1];
       order[place] = i;
     }
   }

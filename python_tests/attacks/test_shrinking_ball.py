@@ -11,6 +11,7 @@ from python_tests.attacks.test_bg import linear, normals
 from robustperf import ops
 from robustperf.attacks import ShrinkingBall
 from robustperf.attacks.named import fast, strong
+from robustperf.attacks.shrinking_ball import _direction
 
 NORMS = [1, 2, math.inf]
 ALL = pytest.mark.parametrize("norm", NORMS)
@@ -119,10 +120,10 @@ def images(count=8, dtype=torch.float64, seed=3):
 
 
 @ALL
-@pytest.mark.parametrize("scale", [1e-6, 1e6])
+@pytest.mark.parametrize("scale", [2.0**-20, 2.0**20])  # powers of two scale without rounding
 def test_the_scale_of_the_logits_does_not_matter(norm, scale):
     net, x = network(), images()
-    attack = ShrinkingBall(norm, steps=20, targets=1, restarts=1)
+    attack = ShrinkingBall(norm, steps=20, targets=1, restarts=1, final_steps=10)
     y = net(x).argmax(1)
     expected, found = attack(net, x, y), attack(lambda images: net(images) * scale, x, y)
     assert (expected.gap < 0).all()
@@ -130,10 +131,10 @@ def test_the_scale_of_the_logits_does_not_matter(norm, scale):
 
 
 @ALL
-@pytest.mark.parametrize("scale", [1e-3, 255.0])
+@pytest.mark.parametrize("scale", [2.0**-10, 256.0])
 def test_the_unit_of_the_pixels_does_not_matter(norm, scale):
     net, x = network(), images()
-    attack = ShrinkingBall(norm, steps=20, targets=1, restarts=1)
+    attack = ShrinkingBall(norm, steps=20, targets=1, restarts=1, final_steps=10)
     y = net(x).argmax(1)
     expected = attack(net, x, y)
     found = attack(lambda images: net(images / scale), x * scale, y, bounds=(0.0, scale))
@@ -143,14 +144,15 @@ def test_the_unit_of_the_pixels_does_not_matter(norm, scale):
 @ALL
 def test_a_point_s_result_does_not_depend_on_its_batch(norm):
     net, x = network(), images()
-    attack, y, index = (
-        ShrinkingBall(norm, steps=12, targets=1, restarts=2),
-        network()(images()).argmax(1),
-        torch.arange(8),
-    )
-    together = attack(net, x, y, key=5)
+
+    def model(images):  # one at a time: a product of matrices rounds as its size wants
+        return torch.cat([net(image[None]) for image in images])
+
+    attack = ShrinkingBall(norm, steps=12, targets=1, restarts=2, finalists=2, final_steps=6)
+    y, index = model(x).argmax(1), torch.arange(8)
+    together = attack(model, x, y, key=5)
     for rows in index.split(3):
-        alone = attack(net, x[rows], y[rows], key=5, index=rows)
+        alone = attack(model, x[rows], y[rows], key=5, index=rows)
         torch.testing.assert_close(alone.point, together.point[rows], rtol=1e-9, atol=1e-10)
         assert torch.equal(alone.evaluations, together.evaluations[rows])
 
@@ -183,7 +185,7 @@ def test_the_presets_keep_their_budget(norm, preset, classes):
     limit = 100 if preset is fast else 300
     assert int(found.evaluations.sum()) == sum(forward)
     assert (found.evaluations <= limit).all() and (found.backward <= limit).all()
-    assert (found.evaluations > 0.9 * limit).all()
+    assert (found.evaluations > 0.8 * limit).all()
     assert int(found.backward.sum()) >= sum(backward)
     assert (found.gap < 0).all() and not found.flat.any()
 
@@ -259,12 +261,37 @@ def test_targets_reach_the_class_that_is_nearest_and_not_the_runner_up(norm):
     torch.testing.assert_close(found, torch.full((4,), 0.1, dtype=torch.float64), rtol=1e-6, atol=0)
 
 
+@ALL
+def test_finals_bring_the_nearest_runs_nearer(norm):
+    """The finals never lose what the runs have found, and improve it for most."""
+    net, x = network(), images(32)
+    y = net(x).argmax(1)
+    distances = []
+    for finalists in (0, 1, 3):
+        attack = ShrinkingBall(norm, steps=8, restarts=1, finalists=finalists, final_steps=20, refinements=0)
+        found = attack(net, x, y)
+        assert (found.gap < 0).all()
+        distances.append(torch.linalg.vector_norm((found.point - x).flatten(1), norm, dim=1))
+    without, one, three = distances
+    assert (one <= without * (1 + 1e-9)).all() and (one < 0.999 * without).sum() > 16
+    assert (three <= one * (1 + 1e-9)).all()
+
+
+def test_steps_in_l1_are_sparse():
+    gradient = torch.tensor([[1.0, -4.0, 3.0, 0.5], [1e-30, -4e-30, 3e-30, 5e-31], [0.0, 0.0, 0.0, 0.0]])
+    delta = torch.tensor([[0.1, 0.2, 0.0, 0.0], [0.1, 0.2, 0.3, 0.4], [0.1, 0.2, 0.3, 0.4]])
+    found = _direction(gradient, delta, 1)
+    expected = [[0, -1, 0, 0], [0, -4 / 7, 3 / 7, 0], [0, 0, 0, 0]]  # half as many as have changed
+    torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float32))
+
+
 def test_the_best_point_of_earlier_attacks_is_refined():
-    """One step without a run of its own that matters: the refinement starts from what BG has found."""
+    """One short run that hardly matters: the refinement starts from what BG has found."""
     net, x = network(), images(32)
     alone = rp.margins(net, x, attacks="bg")
-    refined = rp.margins(net, x, attacks=["bg", ShrinkingBall(steps=2, refinements=3)])
-    by_hand = rp.margins(net, x, attacks=[ShrinkingBall(steps=2, refinements=3)])
+    few = {"steps": 2, "targets": 0, "finalists": 0, "refinements": 3}
+    refined = rp.margins(net, x, attacks=["bg", ShrinkingBall(**few)])
+    by_hand = rp.margins(net, x, attacks=[ShrinkingBall(**few)])
     assert (refined.distance <= alone.distance * (1 + 1e-6)).all()
     assert refined.distance.sum() < alone.distance.sum() and refined.distance.sum() < by_hand.distance.sum()
 
@@ -276,6 +303,8 @@ def test_the_best_point_of_earlier_attacks_is_refined():
         ({"steps": 1}, "steps: expected an integer >= 2"),
         ({"targets": -1}, "targets: expected an integer >= 0"),
         ({"restarts": 0.5}, "restarts: expected an integer"),
+        ({"finalists": -1}, "finalists: expected an integer >= 0"),
+        ({"final_steps": 1}, "final_steps: expected an integer >= 2"),
         ({"refinements": -1}, "refinements: expected an integer >= 0"),
         ({"classes": 0}, "classes: expected"),
     ],

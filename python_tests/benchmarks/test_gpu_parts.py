@@ -74,6 +74,7 @@ def test_an_operation_that_differs_or_raises_is_found():
     assert "backend" in operations.check(name, make, "no such one", "cpu")["wrong"]
     called = {name.split()[0] for name, _ in operations.calls()}
     assert called >= {
+        "ball_box_projection",
         "best_of_k",
         "draws",
         "halfspace_box_projection",

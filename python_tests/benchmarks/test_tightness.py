@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from benchmarks.common.robust_networks import RECIPES, Scaled
-from benchmarks.speed.tightness import Counting, Found, figures, run_peer, run_preset
+from benchmarks.speed.tightness import Counting, Found, figures, presets, run_peer, run_preset
 
 
 def found(*distances):
@@ -54,6 +54,18 @@ def test_presets_and_peers_are_measured_alike():
     torch.testing.assert_close(ours.distance, truth, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(theirs.distance, truth, rtol=1e-4, atol=1e-5)
     assert theirs.forward == 1 and theirs.backward == 0 and 90 < ours.forward <= 100
+
+
+def test_changes_of_a_peer_are_undone_in_l0():
+    """Of three changed values one is enough, whichever the preset or the peer changed."""
+    model = nn.Linear(3, 2).requires_grad_(False)
+    model.weight.copy_(torch.tensor([[1.0, 0.1, 0.0], [0.0, 0.0, 0.0]]))
+    model.bias.copy_(torch.tensor([-0.5, 0.0]))
+    x = torch.tensor([[0.9, 0.1, 0.4], [0.6, 0.3, 0.2]])
+    y = model(x).argmax(1)
+    assert run_preset(model, x, y, "fast", 0, repeats=1).distance.tolist() == [1, 1]
+    assert run_peer(model, x, y, lambda model, x, y: 0.1 * x, 0, 1).distance.tolist() == [1, 1]
+    assert presets(0) == ["fast", "strong"] and presets(2) == ["tibo", "fast", "strong"]
 
 
 def test_recipes():

@@ -45,7 +45,7 @@ def test_info_names_every_backend_and_operation():
         assert word in output
 
 
-def test_demo(tmp_path):
+def test_demo(tmp_path, monkeypatch):
     out = tmp_path / "demo"
     output = run("demo", "--out", out)
     for word in (
@@ -69,7 +69,11 @@ def test_demo(tmp_path):
     model = weights_file.load(out / "model.safetensors")
     test = rp.data.load("digits")
     assert (model.eval()(test.x).argmax(1) == test.y).double().mean().item() == pytest.approx(summary["accuracy"])
+
+    load = rp.data.load
+    monkeypatch.setattr("robustperf.data.load", lambda *which: load(*which).limit(50))
     run("demo", "--out", out)  # a second time, in the same folder
+    assert json.loads((out / "summary.json").read_text())["points"] == 50
 
 
 def test_margins_equal_those_of_python(tmp_path, weights):

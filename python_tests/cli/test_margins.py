@@ -1,19 +1,22 @@
 """`robustperf margins` on domains, resized images and folders; test_cli.py has the rest."""
 
 import json
+import pickle
 import warnings
 from types import SimpleNamespace
 
+import joblib
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
+from sklearn.ensemble import RandomForestClassifier
 from typer.testing import CliRunner
 
 import robustperf as rp
 from robustperf import cli, nets, processes
-from robustperf.attacks import FGSM
+from robustperf.attacks import FGSM, HopSkipJump, SurFree
 from robustperf.nets import weights_file
 
 
@@ -132,3 +135,46 @@ def test_diagnostics_are_printed_and_written(tmp_path, monkeypatch):
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())["diagnostics"]
     assert summary["probabilities"] == summary["points"] == 30 and summary["fractions"]["probabilities"] == 1
     assert summary["flat"]["FGSM"] > 0 and len(summary["messages"]) == output.count("warning: ")
+
+
+def test_attacks_that_query_labels(tmp_path, weights):
+    arguments = ["--data", "digits", "--limit", 4, "--size", 10, "--rgb", "--out", tmp_path / "out"]
+    margins(
+        "--checkpoint", weights, *arguments, "--attacks", "surfree(queries=50),hopskipjump(queries=50)", "--norm", 1
+    )
+    x = rp.data.load("digits").limit(4).resized(10).rgb().x
+    attacks = [SurFree(1, queries=50), HopSkipJump(1, queries=50)]
+    ours = rp.margins(weights_file.load(weights), x, attacks=attacks, norm=1)
+    found = rp.Margins.load(tmp_path / "out" / "margins.npz")
+    assert found.attacks == ("SurFree", "HopSkipJump") and torch.equal(found.distance, ours.distance)
+
+
+def test_estimators_are_referred_to_python(tmp_path, monkeypatch, weights):
+    """The command reads neither pickles nor estimators; its errors name the function that takes them."""
+    arguments = ["--data", "digits", "--out", tmp_path / "out"]
+    forest = RandomForestClassifier(2).fit(np.eye(3), [0, 1, 2])
+    (tmp_path / "forest.pkl").write_bytes(pickle.dumps(forest))
+    joblib.dump(forest, tmp_path / "forest.joblib")
+    for name in ("forest.pkl", "forest.joblib"):
+        error = margins("--checkpoint", tmp_path / name, *arguments, code=1)
+        assert "expected a safetensors file" in error and "robustperf.margins(estimator, X)" in error
+    (tmp_path / "forests.py").write_text(
+        "from sklearn.ensemble import RandomForestClassifier\ndef make():\n    return RandomForestClassifier()\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    error = margins("--checkpoint", weights, "--model", "forests:make", *arguments, code=1)
+    assert "got a RandomForestClassifier from forests:make" in error and "robustperf.margins(estimator, X)" in error
+
+
+def test_the_norm_0(tmp_path, weights):
+    arguments = ["--checkpoint", weights, "--data", "digits", "--limit", 4, "--size", 10, "--rgb", "--norm", 0]
+    out = tmp_path / "out"
+    assert "4 points, norm 0" in margins(*arguments, "--attacks", "sigma_zero(steps=5)", "--out", out, "--keep-points")
+    found = rp.Margins.load(out / "margins.npz")
+    dataset = rp.data.load("digits").limit(4).resized(10).rgb()
+    changed = (found.point != dataset.x).flatten(1).sum(1).double()
+    assert found.norm == 0 and found.diameter == 300 and found.found.any()
+    assert found.distance[found.found].tolist() == changed[found.found].tolist()
+    assert json.loads((out / "summary.json").read_text())["norm"] == 0
+    message = margins(*arguments, "--out", tmp_path / "other", code=1)  # with FGSM
+    assert "expected ones of the norm 0 (fast, strong, sigma_zero, shrinking_support), got fgsm" in message

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from python_tests.support.best_of_k import DTYPES, LOSS, check, every_dtype, every_selection, inf, nan, run, sample
+from python_tests.support.best_of_k import check, every_dtype, every_selection, inf, nan, run, sample
 from robustperf.ops import best_of_k
 
 OP = "best_of_k"
@@ -93,7 +93,7 @@ def in_chunks(logits, target, chunk, backend, **settings):
 
 @every_dtype
 @every_selection
-@pytest.mark.parametrize("batch, classes", [(1, 1), (17, 3), (64, 10), (19, 70), (257, 2)])
+@pytest.mark.parametrize("batch, classes", [(1, 1), (5, 3), (17, 3), (64, 10), (19, 70), (257, 2)])
 def test_chunks_give_the_bits_of_one_call(backend, device, batch, classes, selection, dtype):
     logits, target = (t.to(device) for t in sample(7, batch, classes, dtype))
     logits[3] = logits[5]  # a tie
@@ -135,17 +135,7 @@ def test_the_first_draw_has_the_number_given(backend, device):
         assert torch.equal(again[0], loss) and torch.equal(again[1], index + first)
 
 
-# ---- torch.library and torch.compile
-
-
-@every_selection
-def test_opcheck(backend, device, selection):
-    for dtype in DTYPES:
-        logits, target = (t.to(device) for t in sample(3, 5, 4, dtype))
-        for z, y in ((logits, target), (logits[:, ::2], target[::2]), (logits[:, :0], target[:0])):
-            loss = torch.full((len(y),), nan, dtype=LOSS[dtype], device=device)
-            args = (z, y, loss, torch.zeros_like(y), 0, False, selection == "batch", 0.1, -100, backend)
-            torch.library.opcheck(torch.ops.robustperf.best_of_k.default, args)
+# ---- torch.compile
 
 
 def test_compiled_functions_equal_eager_ones(backend, device):

@@ -28,6 +28,8 @@ def test_wrong_dtypes(function, name, wrong):
 
 
 @pytest.mark.parametrize("function, name", [
+    ("ball_box_projection", "delta"), ("ball_box_projection", "lower"), ("ball_box_projection", "upper"),
+    ("ball_box_projection", "out"),
     ("halfspace_box_projection", "w"), ("halfspace_box_projection", "delta"), ("line_search_step", "candidates"),
     ("line_search_step", "next"), ("line_search_step", "closest"), ("nuisance", "delta"), ("nuisance", "out"),
     ("nuisance_draw", "out"), ("nuisance_backward", "grad"), ("nuisance_backward", "delta"),
@@ -50,7 +52,8 @@ def test_wrong_parameters_of_dimensions(function, name):
 
 
 # the argument that the error names where another argument's size follows that of this one
-LEADERS = {("halfspace_box_projection", "x"): "w", ("draws", "index"): "out", ("draws", "draw"): "out",
+LEADERS = {("ball_box_projection", "x"): "delta",
+           ("halfspace_box_projection", "x"): "w", ("draws", "index"): "out", ("draws", "draw"): "out",
            ("line_search_step", "rows"): "next", ("line_search_step", "x"): "candidates",
            ("logit_gap", "logits"): "label", ("best_of_k", "logits"): "target", ("nuisance_sample", "index"): "delta",
            ("nuisance_sample", "draw"): "delta", ("nuisance_draw", "draw"): "out",
@@ -137,6 +140,7 @@ def test_tensors_without_data_are_not_followed(function, name):
 
 @pytest.mark.parametrize("function, name, value", [
     ("draws", "key", -1), ("draws", "key", 2**64), ("draws", "key", 1.5), ("draws", "threads", None),
+    ("ball_box_projection", "norm", 2.5), ("ball_box_projection", "norm", 2**40),
     ("halfspace_box_projection", "norm", "2"), ("halfspace_box_projection", "lower", None),
     ("halfspace_box_projection", "norm", 2**40), ("logit_gap", "rounding_tolerance", "small"),
     ("line_search_step", "probes", 0.5), ("line_search_step", "tol", None), ("best_of_k", "first", 0.5),

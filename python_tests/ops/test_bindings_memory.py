@@ -24,6 +24,11 @@ def test_nothing_is_written_outside_of_the_result():
             for norm in (1, 2, 3):
                 native.halfspace_box_projection(x, w, c.double(), delta, feasible, norm, 0.0, 1.0, 1)
                 assert (memory[3 * dim :] == 7).all() and feasible.all() and (delta <= 0.5).all()
+            box = torch.zeros(dim, dtype=dtype), torch.ones(dim, dtype=dtype)
+            for norm in (1, 2, 3):
+                memory.fill_(7.0)
+                native.ball_box_projection(x, w, c.double(), *box, delta, norm, 1)
+                assert (memory[3 * dim :] == 7).all() and (delta <= 0.5).all()
             memory.fill_(7.0)
             squares = torch.ones(3, dtype=dtype), torch.ones(dim, dtype=dtype)
             native.rbf_values(memory[: 3 * dim].view(3, dim), *squares, 0.5, 1)

@@ -17,6 +17,7 @@ PROCESSORS = ("sm_80", "sm_90")
 # least number of such stores in one. All other instantiations, and functions not listed here, have none.
 STORES = {
     "draws_global": {"Lb[01]E": 1},
+    "ball_box_projection_global": {"Li4E": 1},
     "halfspace_box_projection_global": {"Li4E": 2},  # of a feasible row and of an infeasible one
     "line_search_step_global": {"Li4Ef|Li2Ed": 2},  # the closest point and the next one
     "nuisance_backward_global": {"Li4ELb0E": 3, "Li4ELb1E": 4},  # one per channel, and the field of fog
@@ -136,8 +137,6 @@ def test_sources_compile_without_warnings_or_spills(source, tmp_path):
         compiler(),
         *flags(),
         *targets,
-        "--threads",
-        "2",
         "-Werror",
         "all-warnings",
         "-Xptxas",

@@ -22,6 +22,8 @@ for dtype in (torch.float32, torch.float64):
         for norm in (1, 2, math.inf):
             delta, feasible = ops.halfspace_box_projection(x, w, c, norm=norm, backend="native")
             out[f"delta {dtype} {dim} {norm}"], out[f"feasible {dtype} {dim} {norm}"] = delta, feasible
+            radius = torch.linspace(-0.1, 1.2, len(x)) * dim ** (1 / norm)
+            out[f"ball {dtype} {dim} {norm}"] = ops.ball_box_projection(x, w, radius, norm=norm, backend="native")
 index, draw = given["index"], torch.arange(5)
 for dim in (1, 3, 63, 64, 65, 1000):
     for normal in (False, True):

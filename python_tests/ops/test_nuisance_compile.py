@@ -18,28 +18,31 @@ CHECKED = [(3, ["brightness"]), (3, ["add"]), (2, ["shot"]), (3, ["blur", "hue"]
 
 
 @pytest.mark.parametrize("channels, names", CHECKED)
-def test_opcheck_of_nuisance(backend, device, channels, names):
+def test_opcheck_of_nuisance_and_its_backward_pass(backend, device, channels, names):
     program = Program(tuple(STEPS[one] for one in names))
     layout = program.layout((channels, 6, 5))
-    x, delta = without_ties((2, channels, 6, 5)), deltas(program, 2, 2, (channels, 6, 5), fraction=0.3)
-    wide = x.contiguous(memory_format=torch.channels_last)
-    for image, part in ((x.float(), delta), (wide, delta[:1].double()), (x[:0].float(), delta[:, :0])):
-        image, part = leaves(image, part, device, image.dtype)
-        torch.library.opcheck(torch.ops.robustperf.nuisance.default,
-                              (image, part, layout.codes, layout.parameters, backend))  # fmt: skip
-
-
-@pytest.mark.parametrize("layout_of_x", [torch.contiguous_format, torch.channels_last], ids=str)
-@pytest.mark.parametrize("channels, names", CHECKED)
-def test_opcheck_of_the_backward_pass(backend, device, channels, names, layout_of_x):
-    program = Program(tuple(STEPS[one] for one in names))
-    layout = program.layout((channels, 6, 5))
-    x, delta = without_ties((2, channels, 6, 5)).float(), deltas(program, 1, 2, (channels, 6, 5), fraction=0.3)
     after = program.steps[0].shape_after((channels, 6, 5))
-    grad = torch.randn(1, 2, *after, generator=torch.Generator().manual_seed(4))
+    grad = torch.randn(2, 2, *after, generator=torch.Generator().manual_seed(4)).to(device)
+    x, delta = without_ties((2, channels, 6, 5)), deltas(program, 2, 2, (channels, 6, 5), fraction=0.3)
+    image, part = leaves(x, delta, device, torch.float32)
+    how = layout.codes, layout.parameters, backend
+    torch.library.opcheck(torch.ops.robustperf.nuisance.default, (image, part, *how))
     torch.library.opcheck(torch.ops.robustperf.nuisance_backward.default,
-                          (grad.to(device), x.to(device).contiguous(memory_format=layout_of_x), delta.to(device),
-                           layout.codes, layout.parameters, backend))  # fmt: skip
+                          (grad, image.detach(), part.detach(), *how))  # fmt: skip
+
+
+def test_opcheck_of_other_layouts_and_of_no_images(backend, device):
+    program = program_of("add")
+    layout = program.layout((3, 6, 5))
+    how = layout.codes, layout.parameters, backend
+    x, delta = without_ties((2, 3, 6, 5)), deltas(program, 2, 2, (3, 6, 5), fraction=0.3)
+    wide = x.contiguous(memory_format=torch.channels_last)
+    for image, part in ((wide, delta[:1].double()), (x[:0].float(), delta[:, :0])):
+        image, part = leaves(image, part, device, image.dtype)
+        torch.library.opcheck(torch.ops.robustperf.nuisance.default, (image, part, *how))
+        grad = torch.ones(part.shape[0], *image.shape, dtype=image.dtype, device=device)
+        torch.library.opcheck(torch.ops.robustperf.nuisance_backward.default,
+                              (grad, image.detach(), part.detach(), *how))  # fmt: skip
 
 
 def test_the_backward_pass_where_autograd_is_disabled(backend, device):

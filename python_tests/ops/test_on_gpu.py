@@ -55,6 +55,8 @@ def calls(v, name):
         **{f"projection, {norm}": lambda norm=norm: ops.halfspace_box_projection(v["x"], v["w"], v["c"], norm=norm,
                                                                                  backend=name)
            for norm in (1, 2, float("inf"))},
+        **{f"ball, {norm}": lambda norm=norm: [ops.ball_box_projection(v["x"], v["w"], v["c"], norm=norm, backend=name)]
+           for norm in (1, 2, float("inf"))},
         "rbf_decision": lambda: [ops.rbf_decision(v["x"], v["w"], v["dual"], v["intercept"], 0.01, backend=name)],
         "draws": lambda: [ops.draws(v["key"], v["index"], v["draw"], 70, normal=True, backend=name)],
         "nuisance_sample": lambda: [ops.nuisance_sample(v["key"], v["index"], v["draw"], PROGRAM, SHAPE, backend=name)],

@@ -28,6 +28,13 @@ def project(norm, seed=0):
     return lambda: ops.halfspace_box_projection(x, w, c, norm=norm, backend="native")
 
 
+def into_ball(norm):
+    g = torch.Generator().manual_seed(0)
+    x, delta = torch.rand(101, 3001, generator=g), torch.randn(101, 3001, generator=g)
+    radius = torch.linspace(-0.1, {1: 900, 2: 40, math.inf: 1}[norm], 101)
+    return lambda: (ops.ball_box_projection(x, delta, radius, norm=norm, backend="native"),)
+
+
 def draw(normal):
     index, draws = torch.arange(97), torch.arange(5)
     return lambda: (ops.draws(3, index, draws, 1001, normal=normal, backend="native"),)
@@ -91,6 +98,7 @@ MANY_STEPS = [nuisance.Rotation(), nuisance.Contrast(), nuisance.L2Ball(1.0), nu
         nuisance.Fog()]  # fmt: skip
 
 JOBS = {"projection 1": project(1), "projection 2": project(2), "projection inf": project(math.inf),
+        "ball 1": into_ball(1), "ball 2": into_ball(2), "ball inf": into_ball(math.inf),
         "uniform": draw(False), "normal": draw(True), "line search": search(), "gap": gap(),
         "worst of each": worst("sample", torch.float32), "worst of all": worst("batch", torch.bfloat16),
         "nuisance of one step": vary("forward", [nuisance.Saturation()]), "nuisance": vary("forward", MANY_STEPS),
@@ -145,6 +153,7 @@ def work():
               ops.nuisance_draw(images, 1, *given, backend="native"),
               *torch.ops.robustperf.nuisance_backward(grad, images, delta, *layout[:2], "native")]
     steps = [ops.halfspace_box_projection(x, w, c, norm=norm, backend="native")[0] for norm in (1, 2, math.inf)]
+    steps += [ops.ball_box_projection(x, w, c.abs(), norm=norm, backend="native") for norm in (1, 2, math.inf)]
     return [*varied, *steps, ops.draws(3, index, draws, 1001, normal=True, backend="native")]
 
 want = [t.numpy() for t in work()]  # on two threads

@@ -28,7 +28,14 @@ for _op in registry.ops():
 
 # Kernels whose bits are those of csrc/core. Of the others some take a function of float64 from the device's library,
 # whose products and sums are contracted as they come.
-EXACT = ("draws", "logit_gap", "halfspace_box_projection", "line_search_step", "nuisance_sample_kernel")
+EXACT = (
+    "ball_box_projection",
+    "draws",
+    "logit_gap",
+    "halfspace_box_projection",
+    "line_search_step",
+    "nuisance_sample_kernel",
+)
 
 
 def run(*command, **environment):

@@ -79,6 +79,13 @@ def call_best_of_k(run):
             )
 
 
+def call_ball_box_projection(run):
+    for dtype, norm, dim in ((torch.float32, 1, 700), (torch.float32, 2, 1), (torch.float64, 2, 700),
+                             (torch.float64, 3, 700)):  # fmt: skip
+        x = torch.zeros(2, dim, dtype=dtype)
+        run(x, x, torch.zeros(2, dtype=torch.float64), x[0], x[0], norm)
+
+
 def call_halfspace_box_projection(run):
     for dtype, norm, dim in ((torch.float32, 1, 700), (torch.float32, 2, 1), (torch.float64, 3, 700)):
         x = torch.zeros(2, dim, dtype=dtype)

@@ -210,10 +210,11 @@ def test_fractions_of_two_attacks_of_one_kind(net, x):
 
 
 def test_stream_yields_the_parts(net, x):
-    parts = list(MarginSearch(net, ENSEMBLE, batch_size=8, keep_points=True).stream(x, labels=net(x).argmax(1)))
+    options, labels = {"attacks": ENSEMBLE, "batch_size": 8, "keep_points": True}, net(x).argmax(1)
+    parts = list(MarginSearch(net, **options).stream(x, labels=labels))
     assert [len(part.distance) for part in parts] == [8, 8, 8, 6]
     assert [part.attack_evaluations.shape for part in parts] == [(4, 8)] * 3 + [(4, 6)]
-    joined, together = Margins.concatenate(parts), margins(net, x, attacks=ENSEMBLE, batch_size=8, keep_points=True)
+    joined, together = Margins.concatenate(parts), margins(net, x, labels=labels, **options)
     for field in dataclasses.fields(Margins):
         ours, theirs = getattr(joined, field.name), getattr(together, field.name)
         assert torch.equal(ours, theirs) if isinstance(ours, torch.Tensor) else ours == theirs, field.name

@@ -30,6 +30,13 @@ def projection_arguments(dtype=torch.float32):
     }
 
 
+def ball_arguments(dtype=torch.float32):
+    return {"x": torch.zeros(4, 3, dtype=dtype), "delta": torch.ones(4, 3, dtype=dtype),
+            "radius": torch.ones(4, dtype=torch.float64), "lower": torch.zeros(3, dtype=dtype),
+            "upper": torch.ones(3, dtype=dtype), "out": torch.zeros(4, 3, dtype=dtype), "norm": 1,
+            "threads": 2}  # fmt: skip
+
+
 def best_arguments(dtype=torch.float32):
     return {"logits": torch.zeros(2, 4, 3, dtype=dtype), "target": torch.zeros(4, dtype=torch.int64),
             "loss": torch.zeros(4, dtype=dtype if dtype == torch.float64 else torch.float32),
@@ -162,7 +169,8 @@ def rbf_sums_arguments(dtype=torch.float32):
 
 
 # by the name of the native function
-FUNCTIONS = {"logit_gap": gap_arguments, "halfspace_box_projection": projection_arguments, "draws": draws_arguments,
+FUNCTIONS = {"logit_gap": gap_arguments, "ball_box_projection": ball_arguments,
+             "halfspace_box_projection": projection_arguments, "draws": draws_arguments,
              "line_search_step": search_arguments, "best_of_k": best_arguments, "nuisance": nuisance_arguments,
              "nuisance_draw": nuisance_draw_arguments, "nuisance_backward": nuisance_backward_arguments,
              "nuisance_sample": nuisance_sample_arguments, "rbf_values": rbf_arguments,

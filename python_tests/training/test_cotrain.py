@@ -246,15 +246,12 @@ train(f, rp.data.load("digits", "train").limit(200), CoTrain(f, g, 0.5), out=sys
 """
 
 
-def test_killed_runs_are_resumed_to_the_same_bits(digits, tmp_path):
+def test_a_killed_run_is_resumed_to_the_same_bits(digits, tmp_path):
     (f, g), (resumed, resumed_g) = pair(), pair()
     fitted = train(f, digits, CoTrain(f, g, 0.5), optimizer="adam", epochs=3)
     script = KILLED.format(folder=str(Path(__file__).parents[2]))
-    for steps in (7, 5):
-        process = subprocess.run(
-            [sys.executable, "-c", script, str(steps), str(tmp_path)], capture_output=True, text=True
-        )
-        assert process.returncode == -signal.SIGKILL, process.stderr
+    process = subprocess.run([sys.executable, "-c", script, "7", str(tmp_path)], capture_output=True, text=True)
+    assert process.returncode == -signal.SIGKILL, process.stderr
     again = train(
         resumed,
         digits,

@@ -1,5 +1,7 @@
 """scikit-learn classifiers as modules: labels, decision values and probabilities are the estimators', in float64."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -160,7 +162,10 @@ def test_margins_of_an_estimator():
     exact = np.abs(estimator.decision_function(x[:40])) / np.linalg.norm(estimator.coef_)
     np.testing.assert_allclose(margins.distance.numpy(), exact, rtol=1e-4)
     module = module_from_sklearn(estimator, dtype=torch.float64)
-    assert rp.margins(module, torch.tensor(x[:40]), attacks=[BG(norm=2)], bounds=(-50, 50)) == margins
+    assert rp.margins(module, torch.tensor(x[:40]), attacks=[BG(norm=2)], bounds=(-50, 50)) == replace(
+        margins, access="model"
+    )
+    assert margins.access == "module"
 
 
 def test_gradients_lead_through_scalers():
@@ -174,10 +179,11 @@ def test_gradients_lead_through_scalers():
 
 
 @pytest.mark.parametrize("estimator, error, message", [
-    (RandomForestClassifier(3).fit(X, Y), TypeError, "RandomForestClassifier; attacks that need labels only"),
+    (RandomForestClassifier(3).fit(X, Y), TypeError, "got RandomForestClassifier; robustperf.margins takes it"),
     (make_pipeline(PolynomialFeatures(), LinearSVC()).fit(X, Y), TypeError, "got one with PolynomialFeatures"),
-    (MLPClassifier((2,), max_iter=3).fit(X, np.eye(3, dtype=int)[Y]), TypeError, "got MLPClassifier; attacks"),
-    (OneVsRestClassifier(RandomForestClassifier(3)).fit(X, Y), TypeError, "got OneVsRestClassifier; attacks"),
+    (MLPClassifier((2,), max_iter=3).fit(X, np.eye(3, dtype=int)[Y]), TypeError, "got MLPClassifier; robustperf"),
+    (OneVsRestClassifier(RandomForestClassifier(3)).fit(X, Y), TypeError, "got OneVsRestClassifier; robustperf"),
+    (SVC(kernel="sigmoid").fit(X, Y), TypeError, "got 'sigmoid'"),
     (LinearSVC(), ValueError, "got a LinearSVC that is not fitted"),
     (GridSearchCV(SVC(), {"C": [1]}, refit=False).fit(X, Y), ValueError, "refit=True"),
     (torch.nn.Linear(2, 2), TypeError, "expected a fitted scikit-learn classifier, got Linear"),
@@ -186,9 +192,13 @@ def test_gradients_lead_through_scalers():
 def test_other_estimators_are_rejected(estimator, error, message):
     with pytest.raises(error, match=message):
         module_from_sklearn(estimator)
-    if error is TypeError and not isinstance(estimator, torch.nn.Module):
-        with pytest.raises(TypeError, match="^estimator: "):
-            rp.margins(estimator, X)
+    if isinstance(estimator, MLPClassifier):  # of several labels
+        with pytest.raises(ValueError, match="expected one label for each of 3 points, got shape"):
+            rp.margins(estimator, X[:3], bounds=(0, 10))
+    elif error is TypeError and not isinstance(estimator, torch.nn.Module):
+        found = rp.margins(estimator, X[::50], bounds=(0, 10), queries=40, keep_points=True)
+        assert found.access == "labels" and found.found.all()
+        assert (estimator.predict(found.point.numpy()) != estimator.predict(X[::50])).all()
 
 
 def test_wrong_input():

@@ -7,9 +7,9 @@ import torch
 
 from robustperf import check, random
 from robustperf.attacks.attack import Attack
-from robustperf.attacks.losses import check_loss, per_sample
+from robustperf.attacks.losses import check_loss, length, per_sample
 from robustperf.attacks.problem import Nearest, Problem
-from robustperf.attacks.steps import draw_in_ball, dual, first_gradient, length, unit
+from robustperf.attacks.steps import draw_in_ball, dual, first_gradient, unit
 
 _EPS = {2.0: 3.0, math.inf: 0.3}
 

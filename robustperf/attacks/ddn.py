@@ -6,9 +6,9 @@ import torch
 
 from robustperf import check
 from robustperf.attacks.attack import Attack
-from robustperf.attacks.losses import check_loss, per_sample
+from robustperf.attacks.losses import check_loss, length, per_sample
 from robustperf.attacks.problem import Nearest, Problem
-from robustperf.attacks.steps import cosine, first_gradient, length, offer_step, unit
+from robustperf.attacks.steps import cosine, first_gradient, offer_step, unit
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ import torch
 
 from robustperf import check, random
 from robustperf.attacks.attack import Attack
-from robustperf.attacks.losses import per_sample
+from robustperf.attacks.losses import length, per_sample
 from robustperf.attacks.problem import Nearest, Problem
-from robustperf.attacks.steps import along, closest_boundary, length, to_hyperplane, unfinished
+from robustperf.attacks.steps import along, closest_boundary, to_hyperplane, unfinished
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ import torch
 
 from robustperf import check
 from robustperf.attacks.attack import Attack
+from robustperf.attacks.losses import length
 from robustperf.attacks.problem import Nearest, Problem
-from robustperf.attacks.steps import cosine, dual, first_gradient, into_ball, length, offer_step, unit
+from robustperf.attacks.steps import cosine, dual, first_gradient, into_ball, offer_step, unit
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,6 @@ class FMN(Attack):
             radius = torch.where(gap < 0, torch.minimum(radius, best) * (1 - gamma), outwards)
             delta = delta + cosine(self.step, self.last_step, step, self.steps) * width * unit(gradient)
             delta = into_ball(problem, x, delta, radius, self.norm)
-            point = problem.clamp(x + delta)
+            point = x + delta
             gradient, gap = offer_step(problem, nearest, point, rows, last=step == self.steps - 1)
         return nearest.point, nearest.gap

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -23,9 +24,9 @@ def check_loss(loss: str) -> None:
 def loss_of(logits: torch.Tensor, labels: torch.Tensor, loss: str, target: torch.Tensor | None = None) -> torch.Tensor:
     """[B], the loss of logits z [B, C] and labels y [B] int64.
 
-    - "gap": max_{j≠y} z_j - z_y, the negative logit gap, or z_t - z_y with a target t [B] int64. Its gradient does not
-      vanish where the model is confident, and a step along the gradient's sign or direction does not depend on the
-      scale of the logits.
+    - "gap": max_{j≠y} z_j - z_y, the negative logit gap, or z_t - z_y with a target t [B] int64 (-1: the runner-up, as
+      without targets). Its gradient does not vanish where the model is confident, and a step along the gradient's sign
+      or direction does not depend on the scale of the logits.
     - "dlr": the difference of logits ratio, (max_{j≠y} z_j - z_y) / (z_π1 - z_π3) with z_π1 >= z_π2 >= ... the sorted
       logits (Croce & Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free
       attacks", ICML 2020, equation 6); with a target, (z_t - z_y) / (z_π1 - (z_π3 + z_π4) / 2) (equation 7, which with
@@ -36,14 +37,18 @@ def loss_of(logits: torch.Tensor, labels: torch.Tensor, loss: str, target: torch
     if loss == "cross_entropy":
         return functional.cross_entropy(logits, labels, reduction="none")
     label = labels[:, None]
-    other = logits.scatter(1, label, -torch.inf).amax(1) if target is None else logits.gather(1, target[:, None])[:, 0]
+    other = logits.scatter(1, label, -torch.inf).amax(1)
+    if target is not None:
+        other = torch.where(target < 0, other, logits.gather(1, target.clamp_min(0)[:, None])[:, 0])
     gap = other - logits.gather(1, label)[:, 0]
     if loss == "gap":
         return gap
     if logits.shape[1] < 3:
         raise ValueError(f"loss: dlr expected logits of at least three classes, got {logits.shape[1]}; gap takes two")
     largest = logits.topk(min(4, logits.shape[1]), dim=1).values
-    lowest = largest[:, 2] if target is None else (largest[:, 2] + largest[:, -1]) / 2
+    lowest = largest[:, 2]
+    if target is not None:
+        lowest = torch.where(target < 0, lowest, (lowest + largest[:, -1]) / 2)
     return gap / (largest[:, 0] - lowest)
 
 
@@ -65,9 +70,9 @@ def loss_gradient(
         check.labels("labels", labels, logits.shape[1])
         value = loss_of(logits, labels, loss, target)
         (gradient,) = _input_gradients(value.sum(), x)
-    size = gradient.flatten(1).abs().amax(1)
+    size = length(gradient, math.inf)
     finite = size.isfinite()  # NaN and infinity show in the largest
-    gradient = gradient.masked_fill(per_sample(~finite, gradient).bool(), 0.0)
+    gradient = gradient.where(per_sample(finite, gradient).bool(), 0.0)
     gap = ops.logit_gap(logits.detach(), labels)
     return gradient, gap, value.detach().double(), (~finite | (size == 0)) & ~(gap < 0)
 
@@ -120,6 +125,13 @@ def _input_gradients(
             "the model detach, run under torch.no_grad(), pass through NumPy, or return labels?"
         )
     return gradients
+
+
+def length(delta: torch.Tensor, norm: float) -> torch.Tensor:
+    """[B]: ‖δ‖_p of each δ [B, ...]; p may be 0, the number of values that are not zero."""
+    delta = delta.flatten(1)
+    # several times faster than `vector_norm` of infinity
+    return delta.abs().amax(1) if norm == math.inf else torch.linalg.vector_norm(delta, norm, dim=1)
 
 
 def per_sample(values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:

@@ -5,21 +5,25 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial, wraps
-from typing import Any
+from typing import Any, NoReturn
 
 from robustperf.attacks.apgd import APGD
 from robustperf.attacks.attack import Attack
 from robustperf.attacks.bg import BG
+from robustperf.attacks.coordinates import CoordinateDescent
 from robustperf.attacks.ddn import DDN
 from robustperf.attacks.fab import FAB
 from robustperf.attacks.fgsm import FGSM
 from robustperf.attacks.fmn import FMN
+from robustperf.attacks.hopskipjump import HopSkipJump
 from robustperf.attacks.pdpgd import PDPGD
 from robustperf.attacks.pgd import PGD
 from robustperf.attacks.shrinking_ball import ShrinkingBall
+from robustperf.attacks.shrinking_support import ShrinkingSupport
 from robustperf.attacks.sigma_zero import SigmaZero
 from robustperf.attacks.square import Square
 from robustperf.attacks.superdeepfool import SuperDeepFool
+from robustperf.attacks.surfree import SurFree
 from robustperf.expression import build_list
 
 Attacks = str | Attack | Sequence[str | Attack]
@@ -28,13 +32,17 @@ Attacks = str | Attack | Sequence[str | Attack]
 
 def attacks_of(attacks: Attacks, norm: float) -> list[Attack]:
     """The attacks that `attacks` names or holds; a preset or an attack with a norm takes `norm` unless the attack's
-    name gives another (PGD and APGD have no L1: they take L2).
+    name gives another (PGD and APGD have no L1: they take L2). For the norm 0 only `SigmaZero`, `ShrinkingSupport`,
+    "fast" and "strong", which consist of the latter, and attacks of one's own can be used.
 
-    Raises ValueError, which shows the position in a text, or for no attack; TypeError for another type.
+    Raises ValueError, which shows the position in a text, or for no attack or one without L0; TypeError for another
+    type.
     """
     found: list[Attack] = []
     for item in attacks if isinstance(attacks, Iterable) and not isinstance(attacks, str) else [attacks]:
         if isinstance(item, Attack):
+            if norm == 0 and type(item) in _WITHOUT_L0.values():
+                _no_l0(item.name)
             found.append(item)
         elif isinstance(item, str):
             try:
@@ -57,29 +65,58 @@ def tibo(norm: float) -> list[Attack]:
 
 def fast(norm: float) -> list[Attack]:
     """At most 100 forward and 100 backward passes per point."""
+    if norm == 0:
+        return [ShrinkingSupport(**_FAST_L0)]
     return [ShrinkingBall(norm, **_FAST[norm])]
 
 
 def strong(norm: float) -> list[Attack]:
     """At most 300 forward and 300 backward passes per point."""
-    return [ShrinkingBall(norm, **_STRONG[norm])]
+    if norm == 0:
+        return [ShrinkingSupport(**_STRONG_L0)]
+    return [ShrinkingBall(norm, **_STRONG)]
 
 
 # What was measured to be the best use of the passes, see benchmarks/speed/tightness.py. The parts of a budget: 6 passes
-# for the start, 1 or 2 forward passes at the end of each run, the classes' gradients, 2 refinements.
-_FAST: dict[float, dict[str, Any]] = {
-    2.0: {"steps": 41, "targets": 1},
-    math.inf: {"steps": 41, "targets": 1},
-    1.0: {"steps": 41, "targets": 1},
+# for the start; 1 or 2 forward passes at the end of each run; for the targets 1 forward pass, and a backward pass a
+# class; for each refinement a pass, and 1 forward pass after the last.
+_FAST: dict[float, dict[str, int]] = {
+    2.0: {"steps": 15, "targets": 2, "final_steps": 34},
+    math.inf: {"steps": 15, "targets": 2, "final_steps": 34},
+    1.0: {"steps": 27, "targets": 1, "final_steps": 30},
 }
-_STRONG: dict[float, dict[str, Any]] = {
-    2.0: {"steps": 70, "targets": 3},
-    math.inf: {"steps": 56, "targets": 2, "restarts": 2},
-    1.0: {"steps": 93, "targets": 2},
+_STRONG = {"steps": 24, "targets": 3, "restarts": 2, "finalists": 3, "final_steps": 44, "classes": 9}
+_FAST_L0 = {"steps": 30, "targets": 2}
+_STRONG_L0 = {"steps": 40, "targets": 6}
+_L0: dict[str, type[Attack]] = {"sigma_zero": SigmaZero, "shrinking_support": ShrinkingSupport}
+_WITHOUT_L0: dict[str, type[Attack]] = {
+    "fgsm": FGSM,
+    "pgd": PGD,
+    "bg": BG,
+    "ddn": DDN,
+    "fmn": FMN,
+    "fab": FAB,
+    "apgd": APGD,
+    "pdpgd": PDPGD,
+    "superdeepfool": SuperDeepFool,
+    "square": Square,
+    "shrinking_ball": ShrinkingBall,
+    "hopskipjump": HopSkipJump,
+    "surfree": SurFree,
+    "coordinates": CoordinateDescent,
 }
+
+
+def _no_l0(name: str, *arguments: Any, **named: Any) -> NoReturn:
+    """ValueError for an attack that changes every value, so that its points say little about L0."""
+    known = ", ".join(("fast", "strong", *_L0))
+    raise ValueError(f"attacks: expected ones of the norm 0 ({known}), got {name}, which changes every value")
 
 
 def _makers(norm: float) -> dict[str, Callable[..., Attack | list[Attack]]]:
+    if norm == 0:
+        presets = {preset.__name__: partial(preset, norm) for preset in (fast, strong)}
+        return _L0 | presets | {name: partial(_no_l0, name) for name in ("tibo", *_WITHOUT_L0)}
     of_ball = math.inf if norm == math.inf else 2  # these have no L1
     return {
         "fgsm": FGSM,
@@ -91,9 +128,12 @@ def _makers(norm: float) -> dict[str, Callable[..., Attack | list[Attack]]]:
         "apgd": _of_norm(APGD, of_ball),
         "pdpgd": _of_norm(PDPGD, norm),
         "superdeepfool": SuperDeepFool,
-        "sigma_zero": SigmaZero,
         "square": Square,
         "shrinking_ball": _of_norm(ShrinkingBall, norm),
+        "hopskipjump": _of_norm(HopSkipJump, norm),
+        "surfree": _of_norm(SurFree, norm),
+        "coordinates": _of_norm(CoordinateDescent, norm),
+        **_L0,
         **{preset.__name__: partial(preset, norm) for preset in (tibo, fast, strong)},
     }
 

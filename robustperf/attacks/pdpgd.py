@@ -5,12 +5,11 @@ from dataclasses import dataclass
 
 import torch
 
-from robustperf import check
+from robustperf import check, ops
 from robustperf.attacks.attack import Attack
-from robustperf.attacks.ball_box import ball_box_projection
-from robustperf.attacks.losses import per_sample
+from robustperf.attacks.losses import length, per_sample
 from robustperf.attacks.problem import Nearest, Problem
-from robustperf.attacks.steps import dual, first_gradient, length, offer_step
+from robustperf.attacks.steps import dual, first_gradient, offer_step
 
 
 @dataclass(frozen=True)
@@ -88,4 +87,5 @@ class PDPGD(Attack):
             return delta.sign() * (delta.abs() - t).clamp_min(0)
         if self.norm == 2:
             return delta * per_sample((1 - threshold / length(delta, 2).clamp_min(1e-38)).clamp_min(0), delta)
-        return delta - ball_box_projection(delta, threshold, t.new_tensor(-math.inf), t.new_tensor(math.inf), 1)
+        nowhere = torch.zeros_like(delta)
+        return delta - ops.ball_box_projection(nowhere, delta, threshold, norm=1, lower=-math.inf, upper=math.inf)

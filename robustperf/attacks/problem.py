@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 
 from robustperf import check, ops
-from robustperf.attacks.losses import gap_gradients, logit_gradients, loss_gradient, per_sample
+from robustperf.attacks.losses import gap_gradients, length, logit_gradients, loss_gradient, per_sample
 from robustperf.check import Box
 from robustperf.classifier import Classifier, logits_of
 from robustperf.ops.logit_gap import rounding_tolerance_of
@@ -108,8 +108,8 @@ class Problem:
     def gradient_to(
         self, point: torch.Tensor, rows: torch.Tensor, target: torch.Tensor | None, loss: str = "gap"
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """(gradient, gap) as `gradient` returns them for the loss of the classes `target` [M] int64 (None: of the
-        runner-up), and that loss [M] float64."""
+        """(gradient, gap) as `gradient` returns them for the loss of the classes `target` [M] int64 (-1, or None for
+        all: of the runner-up), and that loss [M] float64."""
         if not len(point):
             return point, self.unknown()[:0], self.unknown()[:0]
         gradient, gap, value, flat = loss_gradient(self.model, point, self._labels(rows), loss, target)
@@ -199,10 +199,11 @@ class Nearest:
 
     def offer(self, point: torch.Tensor, gap: torch.Tensor, rows: torch.Tensor | None = None) -> None:
         """Keeps those of `point` [M, ...] with `gap` [M] that are better; `rows` as in `Problem`."""
-        rows = slice(None) if rows is None else rows
-        distance = torch.linalg.vector_norm((point - self._x[rows]).flatten(1), self._norm, dim=1)
+        rows = torch.arange(len(point), device=point.device) if rows is None else rows
+        distance = length(point - self._x.index_select(0, rows), self._norm)
         distance = distance.masked_fill(~(gap < 0), math.inf)
         better = (distance < self.distance[rows]) | self.distance[rows].isnan()
-        self.point[rows] = torch.where(per_sample(better, point).bool(), point, self.point[rows])
+        kept = torch.where(per_sample(better, point).bool(), point, self.point.index_select(0, rows))
+        self.point.index_copy_(0, rows, kept)  # several times faster than indexing
         self.gap[rows] = torch.where(better, gap, self.gap[rows])
         self.distance[rows] = torch.where(better, distance, self.distance[rows])

@@ -8,8 +8,7 @@ import sys
 import torch
 
 from robustperf import ops, random
-from robustperf.attacks.ball_box import ball_box_projection
-from robustperf.attacks.losses import per_sample
+from robustperf.attacks.losses import length, per_sample
 from robustperf.attacks.problem import Nearest, Problem
 
 _TINY = 1e-38
@@ -52,11 +51,6 @@ def offer_step(
 def cosine(first: float, last: float, step: int, steps: int) -> float:
     """A value annealed from `first` at step 0 to `last` at step `steps - 1`: last + (first - last)(1 + cos πt) / 2."""
     return last + (first - last) * (1 + math.cos(math.pi * step / max(steps - 1, 1))) / 2
-
-
-def length(delta: torch.Tensor, norm: float) -> torch.Tensor:
-    """[B]: ‖δ‖_p of each δ [B, ...]."""
-    return torch.linalg.vector_norm(delta.flatten(1), norm, dim=1)
 
 
 def unit(gradient: torch.Tensor) -> torch.Tensor:
@@ -137,5 +131,5 @@ def into_ball(
     """δ [M, ...] projected onto {‖δ‖_p <= r, x + δ in the box}, for r [M] float64, which may be infinite."""
     clipped = problem.clamp(x + delta) - x
     radius = torch.minimum(radius, length(clipped, norm).double())  # it lies inside the ball already
-    lower, upper = (torch.as_tensor(bound, dtype=x.dtype, device=x.device) - x for bound in problem.bounds)
-    return ball_box_projection(delta, radius, lower, upper, norm)
+    lower, upper = problem.bounds
+    return ops.ball_box_projection(x, delta, radius, norm=norm, lower=lower, upper=upper)

@@ -69,7 +69,7 @@ def margins(
     attacks: Annotated[
         str, typer.Option(help="'tibo', 'fast' or 'strong', or attacks such as 'fgsm,pgd(eps=2,steps=20),bg'.")
     ] = DEFAULT_ATTACKS,
-    norm: Annotated[str, typer.Option(help="Of the distances: 1, 2 or inf.")] = "2",
+    norm: Annotated[str, typer.Option(help="Of the distances: 0 (the number of changed values), 1, 2 or inf.")] = "2",
     labels: Annotated[
         Labels,
         typer.Option(
@@ -90,7 +90,7 @@ def margins(
     from robustperf import check
     from robustperf.attacks.named import attacks_of
 
-    norm_value = check.norm(norm)
+    norm_value = check.norm(norm, zero=True)
     ensemble = attacks_of(attacks, norm_value)
     network, size, rgb = load_network(checkpoint_path, model, size, rgb)
     dataset = load_data(data, split, data_root, domain=domain, limit=limit, size=size, rgb=rgb)

@@ -203,6 +203,8 @@ def make_network(path: str) -> nn.Module:
     if not isinstance(made, nn.Module):
         raise ValueError(
             f"model: expected a function that returns a torch.nn.Module, got a {type(made).__name__} from {path}"
+            + "; margins of what gives labels, such as scikit-learn's classifiers, are found in Python, by "
+            "robustperf.margins(estimator, X)" * hasattr(made, "predict")
         )
     return made
 

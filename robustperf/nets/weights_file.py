@@ -207,6 +207,7 @@ def _pickled(path: Path) -> str:
         f"{str(path.with_suffix('.safetensors'))!r})"
     )
     return (
-        f"torch.save wrote it. If it holds a state_dict, this converts it: python -c {shlex.quote(program)}; "
-        "otherwise load the model and write it with robustperf.nets.weights_file.save(path, model)"
+        f"torch.save or pickle wrote it. If it holds a state_dict, this converts it: python -c {shlex.quote(program)}; "
+        "otherwise load the model and write it with robustperf.nets.weights_file.save(path, model); of a scikit-learn "
+        "estimator find margins in Python, by robustperf.margins(estimator, X)"
     )

@@ -11,6 +11,7 @@ with the same dtypes and kind of program: the first call loads the kernel, and t
 capture forbids. `torch.cuda.graph` asks for such a warm-up of everything that it captures.
 """
 
+from robustperf.ops.ball_box_projection import ball_box_projection
 from robustperf.ops.best_of_k import best_of_k
 from robustperf.ops.draws import draws
 from robustperf.ops.halfspace_box_projection import halfspace_box_projection
@@ -23,6 +24,7 @@ from robustperf.ops.rbf_decision import rbf_decision
 from robustperf.ops.registry import preferring
 
 __all__ = [
+    "ball_box_projection",
     "best_of_k",
     "draws",
     "halfspace_box_projection",

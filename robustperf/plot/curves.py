@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_NORMS = {1: "$L_1$", 2: "$L_2$", math.inf: r"$L_\infty$"}
+_NORMS = {0: "$L_0$", 1: "$L_1$", 2: "$L_2$", math.inf: r"$L_\infty$"}
 
 
 def margin_curves(
@@ -38,7 +38,7 @@ def margin_curves(
         path: also save the figure there, atomically, in the format of the suffix (.png, .pdf, .svg; PNG without
             one).
         confidence: of the band, in (0, 1).
-        norm: 1, 2 or inf, the norm that the distances are measured in.
+        norm: 0, 1, 2 or inf, the norm that the distances are measured in.
         title: above the figure.
 
     Returns a matplotlib Figure that pyplot does not manage.
@@ -60,7 +60,7 @@ def margin_curves(
     for name, curve in curves.items():
         if not hasattr(curve, "band"):
             raise TypeError(f"curves[{name!r}]: expected a MarginCurve, got {type(curve).__name__}")
-    norm = check.norm(norm)
+    norm = check.norm(norm, zero=True)
 
     from cycler import cycler
 
@@ -135,7 +135,7 @@ def margin_axes(height: float = 4.2, norm: float | None = None, title: str | Non
 
     Args:
         height: of the figure, in inches.
-        norm: 1, 2 or inf, named on the x-axis; None for no name.
+        norm: 0, 1, 2 or inf, named on the x-axis; None for no name.
         title: above the axes.
     """
     axes = new_figure(6.4, height, layout="constrained").add_subplot()

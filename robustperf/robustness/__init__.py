@@ -7,7 +7,8 @@ from robustperf.robustness.confidence import clopper_pearson
 from robustperf.robustness.diagnostics import Diagnostics
 from robustperf.robustness.label_preservation import LabelPreservation, accuracy_bound, label_preservation
 from robustperf.robustness.margin_curve import Band, MarginCurve
-from robustperf.robustness.margins import Margins, margins
+from robustperf.robustness.margin_result import Margins, RobustAccuracy
+from robustperf.robustness.margins import margins
 from robustperf.robustness.scores import Score, ScoreValue
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "LineSearch",
     "MarginCurve",
     "Margins",
+    "RobustAccuracy",
     "Score",
     "ScoreValue",
     "accuracy_bound",

@@ -16,7 +16,9 @@ import torch
 from robustperf.data import read_npz
 from robustperf.files import SETTINGS, atomic_write, record_settings, user_path
 from robustperf.robustness.diagnostics import Diagnostics
-from robustperf.robustness.margins import Margins
+from robustperf.robustness.margin_result import Margins
+
+_TEXTS = ("attacks", "labelled", "access", "queries")  # the fields that are saved as JSON
 
 
 def save_margins(path: str | os.PathLike[str], margins: Margins) -> None:
@@ -26,7 +28,7 @@ def save_margins(path: str | os.PathLike[str], margins: Margins) -> None:
         value = getattr(margins, field.name)
         if isinstance(value, torch.Tensor):
             value = value.numpy()
-        elif isinstance(value, tuple):
+        elif isinstance(value, (tuple, str, bool)):
             value = _text(value)
         elif isinstance(value, Diagnostics):
             value = _text(asdict(value))
@@ -40,14 +42,13 @@ def load_margins(path: str | os.PathLike[str]) -> Margins:
     """What `save_margins` wrote. Raises ValueError for a damaged file or one of another kind."""
     arrays = read_npz(path)
     try:
-        attacks = tuple(json.loads(arrays.pop("attacks").tobytes()))
+        texts = {name: json.loads(arrays.pop(name).tobytes()) for name in _TEXTS if name in arrays}
+        texts = {name: tuple(value) if isinstance(value, list) else value for name, value in texts.items()}
         norm, diameter = float(arrays.pop("norm")), float(arrays.pop("diameter"))
         known = arrays.pop("diagnostics", None)
         diagnostics = None if known is None else Diagnostics(**json.loads(known.tobytes()))
         tensors = {name: torch.from_numpy(value) for name, value in arrays.items()}
-        return Margins(
-            **{"point": None, **tensors}, attacks=attacks, norm=norm, diameter=diameter, diagnostics=diagnostics
-        )
+        return Margins(**{"point": None, **tensors, **texts}, norm=norm, diameter=diameter, diagnostics=diagnostics)
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: expected the margins that robustperf writes: {error}") from error
 

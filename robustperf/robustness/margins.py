@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-import os
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -16,121 +15,28 @@ from robustperf.attacks import Attack, Nearest, Problem
 from robustperf.attacks.named import Attacks, attacks_of
 from robustperf.check import Box
 from robustperf.classifier import Classifier, Estimator, evaluating, logits_of
+from robustperf.label_only import LabelOnly, class_numbers
 from robustperf.names import DEFAULT_ATTACKS
 from robustperf.progress import progress_bar
-from robustperf.result import Result
 from robustperf.robustness.boundary import nearest_crossing
 from robustperf.robustness.diagnostics import Diagnostics
+from robustperf.robustness.label_search import LEAST, QUERIES, LabelSearch
+from robustperf.robustness.lattice import EVALUATIONS, Lattice, LatticeSearch, Search
+from robustperf.robustness.linear import LinearSearch, affine_of
+from robustperf.robustness.margin_result import Margins, attack_names, checked_points, diameter
 from robustperf.robustness.points import Labels, Points
 from robustperf.robustness.reevaluation import reevaluate
 from robustperf.robustness.search import TOL, BoundarySearch
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Margins(Result):
-    """The margins of N points, on the CPU.
-
-    Attributes:
-        distance: [N] float64, the distance to the nearest point found with another label, an upper bound of the
-            margin; inf where `found` is False, 0 where a label was given that is not the model's, NaN where the model
-            gives x no label (NaN logits).
-        attack: [N] int64, the position in `attacks` whose line it is on; -1 where distance is 0, inf or NaN.
-        evaluations: [N] int64, images that the model evaluated in the line search and for the diagnostics, without
-            those of the attacks.
-        found: [N] bool, whether any adversarial example was found.
-        point: [N, ...] those nearest points, NaN where not found; None without `keep_points`.
-        attack_evaluations: [A, N] int64, forward passes of each attack for each point.
-        attacks: the attacks' names, in their order; numbered where several have the same.
-        norm: 1, 2 or inf.
-        diameter: of the box of the points, in this norm: the d of T Ex. 3; inf where the box is infinite.
-        diagnostics: what makes these margins doubtful; None where it is not known.
-    """
-
-    distance: torch.Tensor
-    attack: torch.Tensor
-    evaluations: torch.Tensor
-    found: torch.Tensor
-    point: torch.Tensor | None
-    attack_evaluations: torch.Tensor
-    attacks: tuple[str, ...]
-    norm: float
-    diameter: float
-    diagnostics: Diagnostics | None = None
-
-    @property
-    def fractions(self) -> dict[str, float]:
-        """The fraction of the found closest points that lie on each attack's line (T Table 3); NaN if there is none."""
-        counts = torch.bincount(self.attack[self.attack >= 0], minlength=len(self.attacks)).double()
-        return dict(zip(self.attacks, (counts / counts.sum()).tolist(), strict=True))
-
-    @property
-    def median(self) -> float:
-        """The median distance of the points with a label, the lower of the two middle ones, as in
-        `MarginCurve.median`; NaN of no points."""
-        return self.distance.nanmedian().item()
-
-    def __len__(self) -> int:
-        """N."""
-        return len(self.distance)
-
-    def summary(self) -> dict[str, float]:
-        """The result as scalars: points, norm, median, area (R, the mean of min(distance, diameter)), diameter,
-        not_found (a number of points), undefined (the points without a label, which median and area leave out),
-        evaluations and attack_evaluations (the mean per point in the line search and in the attacks), and each attack's
-        entry of `fractions` as "closest_by NAME"."""
-        return {
-            "points": len(self),
-            "norm": self.norm,
-            "median": self.median,
-            "area": self.distance.clamp(max=self.diameter).nanmean().item(),
-            "diameter": self.diameter,
-            "not_found": int(self.distance.isinf().sum()),
-            "undefined": int(self.distance.isnan().sum()),
-            "evaluations": self.evaluations.double().mean().item(),
-            "attack_evaluations": self.attack_evaluations.double().sum(0).mean().item(),
-            **{f"closest_by {name}": fraction for name, fraction in self.fractions.items()},
-        }
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes everything to an npz file, atomically, as `robustperf margins` does: arrays without pickles.
-
-        Raises FileNotFoundError where the folder of `path` does not exist, OSError where it cannot be written.
-        """
-        from robustperf.robustness.margin_run import save_margins
-
-        save_margins(path, self)
-
-    @staticmethod
-    def load(path: str | os.PathLike[str]) -> Margins:
-        """What `save`, or `robustperf margins`, wrote. Raises FileNotFoundError; ValueError for another file."""
-        from robustperf.robustness.margin_run import load_margins
-
-        return load_margins(path)
-
-    def _facts(self) -> dict[str, Any]:
-        return {"n": len(self), "norm": self.norm, "median": self.median, "not found": int((~self.found).sum())}
-
-    @staticmethod
-    def concatenate(parts: Sequence[Margins]) -> Margins:
-        """One result of several, in their order."""
-        values = {}
-        for name in (each.name for each in fields(Margins)):
-            items = [getattr(part, name) for part in parts]
-            if isinstance(items[0], torch.Tensor):
-                items[0] = torch.cat(items, dim=1 if name == "attack_evaluations" else 0)
-            elif name == "diagnostics":
-                items[0] = None if None in items else Diagnostics.merge(items)
-            values[name] = items[0]
-        return Margins(**values)
+from robustperf.robustness.support import SupportSearch
 
 
 def margins(
-    model: Classifier | Estimator,
+    model: Classifier | Estimator | LabelOnly,
     x: Any,
     *,
-    attacks: Attacks = DEFAULT_ATTACKS,
+    attacks: Attacks | None = None,
     norm: float = 2,
-    labels: Labels = None,
+    labels: Labels | Sequence[Any] = None,
     bounds: Box = (0.0, 1.0),
     key: int = 0,
     batch_size: int = 256,
@@ -138,25 +44,36 @@ def margins(
     index: torch.Tensor | None = None,
     tol: float = TOL,
     probes: int = 0,
+    lattice: Lattice | None = None,
+    queries: int | None = None,
+    starts: Any = None,
     progress: bool = False,
 ) -> Margins:
     """The margin of each point, from above: the distance to the closest adversarial example of an ensemble of attacks
-    after a line search towards each (T section 3.2; docs/tight_margins.md says how close to the truth).
+    after a line search towards each (T section 3.2; docs/tight_margins.md says how close to the truth). Of a linear
+    classifier, without `attacks`, it is the margin itself, from a closed form (`Margins.exact`).
 
     Args:
-        model: a classifier on the points' device; run in eval mode and left unchanged. Or a fitted scikit-learn
-            classifier that `transfer.module_from_sklearn` converts to a module.
+        model: a classifier on the points' device; run in eval mode and left unchanged. Or any fitted scikit-learn
+            classifier: a module that equals it if `transfer.module_from_sklearn` has one, otherwise its labels are
+            queried (`Margins.access`). Or a `LabelOnly`.
         x: [N, ...] float32 or float64, within `bounds` (a pixel beyond them by rounding is clamped): a tensor on any
-            device, or a NumPy array. Or a data set, a pair (x, y) or a DataLoader, as `training.evaluate` takes them:
-            its samples are read in their order, a batch at a time, and their ids are their positions. Integers are an
-            error; 8-bit images are x / 255.
+            device, or a NumPy array; with an estimator or a `LabelOnly` a pandas data frame too. Or, without an
+            estimator, a data set, a pair (x, y) or a DataLoader, as `training.evaluate` takes them: its samples are
+            read in their order, a batch at a time, and their ids are their positions. Integers are an error, except in
+            the rows of an estimator; 8-bit images are x / 255.
         attacks: "fast" (at most 100 forward and 100 backward passes per point), "strong" (at most 300 of each) or
             "tibo" (the paper's three), which choose their attacks for the norm; or a list such as [FGSM(), PGD(norm=2),
             BG(norm=2)]; or names, "strong,pgd(eps=2),bg", of which each takes `norm` unless it names another (PGD has
-            no L1: it takes L2). Later attacks can start from the nearest point of the earlier ones (`Problem.best`).
-        norm: 1, 2 or inf, of the distance.
-        labels: [N] int64; None takes the model's own predictions (T postulate P2: robustness is not accuracy), and
-            "true" the labels of a data set. With true labels a misclassified point has margin 0.
+            no L1: it takes L2). Later attacks can start from the nearest point of the earlier ones (`Problem.best`). By
+            default the closed form of a linear classifier, attacks that query labels where the model gives no more,
+            and else "fast".
+        norm: 0, 1, 2 or inf, of the distance; 0 is the number of changed values, each channel of a pixel on its own. In
+            it the changes of the attacks' points are undone in place of a line search, and "tibo" and most attacks are
+            errors, since they change every value.
+        labels: [N] int64; of an estimator or a `LabelOnly` its own labels, an array or a list too; "true" the labels of
+            a data set; None takes the model's own predictions (T postulate P2: robustness is not accuracy). With true
+            labels a misclassified point has margin 0.
         bounds: (lower, upper), the box that images live in: numbers, arrays [C] for each channel ([D] for each
             feature), or arrays that broadcast to x[0]; ±inf where there is no bound. Lines to points that have not
             crossed are extended to its edge.
@@ -165,7 +82,16 @@ def margins(
             model's own rounding, which may differ between batches (some 1e-5 of a distance in float32).
         keep_points: return the nearest points too.
         index: [N] int64, the points' sample ids in their data set, which the draws depend on; 0..N-1 by default.
-        tol, probes: of the search, as in `line_search`.
+        tol, probes: of the search, as in `line_search`; without effect for the norm 0.
+        lattice: the step of a lattice, such as 1 / 255 for images that are saved with 8 bits, or an array that
+            broadcasts to x[0]; points are lower + n `lattice` (n `lattice` without a lower bound). Every found point is
+            rounded to one that the model still labels differently, and `distance` is that one's. None for any point.
+        queries: for a `LabelOnly` or an estimator of which only labels are queried: the most queries of each point, all
+            included; 1000 by default, or what the `attacks` given have together.
+        starts: for the same: [M, ...] further points in the box, such as training data. The search of a point starts at
+            the nearest of them with another label; otherwise at such a point of the first 1,024 of x (of a data set: of
+            the samples that are read together), or at a draw from the box. Their labels are queried once for all
+            points, and in no point's count.
         progress: show a bar on standard error.
 
     A point where the model has no label (NaN logits), or an attack no gradient, does not affect other points. What
@@ -178,14 +104,29 @@ def margins(
     >>> margins(model, torch.tensor([[0.9, 0.3], [0.2, 0.7]]))
     Margins(n=2, norm=2, median=0.3, not found=0)
     """
-    model, x = _as_module(model, x)
+    classes = access = search = None
+    if isinstance(model, LabelOnly) or _is_estimator(model):
+        model, x, starts, classes, access = _prepared(model, x, starts)
+        if labels is not None and not isinstance(labels, str):
+            labels = class_numbers("labels", labels, classes).to(x.device if isinstance(x, torch.Tensor) else "cpu")
+    elif queries is not None or starts is not None:
+        raise ValueError(
+            "queries, starts: expected None for a model that gives logits, whose attacks have budgets of their own, "
+            "such as attacks='surfree(queries=500)'"
+        )
     points = Points(model, x, labels, index)
-    search = MarginSearch(model, attacks, norm, bounds, key, batch_size, keep_points, tol, probes)
     parts = []
     with progress_bar(progress, "margins", len(points)) as advance:
         for images, own, ids in points:
+            if search is None:
+                search = _search(
+                    model, images, attacks=attacks, norm=norm, bounds=bounds, key=key, batch_size=batch_size,
+                    keep_points=keep_points, tol=tol, probes=probes, lattice=lattice, queries=queries, starts=starts,
+                )  # fmt: skip
+            if isinstance(labels, str) and classes is not None:
+                own = class_numbers("labels", own, classes).to(images.device)
             for part in search.stream(images, labels=own, index=ids):
-                parts.append(part)
+                parts.append(part if access is None else replace(part, access=access))
                 advance(len(part))
     found = Margins.concatenate(parts)
     if found.diagnostics.messages:
@@ -193,15 +134,55 @@ def margins(
     return found
 
 
-def _as_module(model: Any, x: Any) -> tuple[Classifier, torch.Tensor]:
-    """The module of a scikit-learn estimator, and its points as a tensor; anything else unchanged."""
-    if callable(model) or not hasattr(model, "get_params"):
-        return model, x
-    from robustperf.transfer import image_rows, module_from_sklearn  # a higher layer, needed for estimators only
+def _is_estimator(model: Any) -> bool:
+    """Whether `model` looks like one of scikit-learn's."""
+    return not callable(model) and (hasattr(model, "get_params") or hasattr(model, "classes_"))
 
-    x = image_rows.as_tensor(x)
-    module = module_from_sklearn(model, dtype=check.tensor("x", x, ("N", ...)).dtype)
-    return module.to(x.device), x
+
+def _prepared(model: Any, x: Any, starts: Any) -> tuple[Classifier, Any, Any, int | Sequence[Any], str | None]:
+    """A `LabelOnly` as it is, of an estimator its module or a `LabelOnly`; x and the starts, arrays and data frames as
+    tensors; the classes; and `Margins.access` where it differs from what the search sets."""
+    from robustperf.transfer import classifier_from_sklearn, image_rows  # a higher layer
+
+    given, x, starts = x, image_rows.as_tensor(x), image_rows.as_tensor(starts, "starts")
+    if isinstance(model, LabelOnly):
+        return (model if x is given else replace(model, arrays=True)), x, starts, model.classes, None
+    fitted, columns = getattr(model, "feature_names_in_", None), getattr(given, "columns", None)
+    if fitted is not None and columns is not None and list(columns) != list(fitted):
+        raise ValueError(f"x: expected the columns {list(fitted)} in this order, got {list(columns)}")
+    model = classifier_from_sklearn(model, dtype=check.tensor("x", x, ("N", ...)).dtype)
+    if isinstance(model, LabelOnly):
+        return model, x, starts, model.classes, None
+    return model.to(x.device), x, starts, model.classes_, "module"
+
+
+def _search(
+    model: Classifier,
+    x: torch.Tensor,
+    *,
+    attacks: Attacks | None,
+    keep_points: bool,
+    tol: float,
+    probes: int,
+    lattice: Lattice | None,
+    queries: int | None,
+    starts: Any,
+    **settings: Any,
+) -> Search:
+    """The search that `margins` uses for points like x; `settings` are those that all have."""
+    settings["keep_points"] = keep_points or lattice is not None
+    linear = affine_of(model, x) if attacks is None and not isinstance(model, LabelOnly) else None
+    if isinstance(model, LabelOnly):
+        if lattice is not None and (queries is not None or attacks is None):
+            rounding = EVALUATIONS + 1
+            queries = check.integer("queries", QUERIES if queries is None else queries, LEAST + rounding) - rounding
+        search = LabelSearch(model, attacks, tol=tol, queries=queries, starts=starts, **settings)
+    elif linear is not None:
+        search = LinearSearch(model, linear, **settings)
+    else:
+        attacks = DEFAULT_ATTACKS if attacks is None else attacks
+        search = MarginSearch(model, attacks, tol=tol, probes=probes, **settings)
+    return search if lattice is None else LatticeSearch(search, model, lattice, settings["bounds"], keep_points)
 
 
 @dataclass(frozen=True)
@@ -220,7 +201,7 @@ class MarginSearch:
     ensemble: tuple[Attack, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "norm", check.norm(self.norm))
+        object.__setattr__(self, "norm", check.norm(self.norm, zero=True))
         object.__setattr__(self, "ensemble", tuple(attacks_of(self.attacks, self.norm)))
         check.integer("batch_size", self.batch_size, 1)
 
@@ -229,24 +210,19 @@ class MarginSearch:
     ) -> Iterator[Margins]:
         """Yields the `Margins` of each batch of x [N, ...] when it is done (one empty result for no points), without
         the warning. `labels`, `index` and errors are those of `margins`."""
-        check.tensor("x", x, ("N", ...))
-        box = check.box(self.bounds, x.shape[1:], x.dtype, x.device)
-        if labels is not None:
-            check.tensor("labels", labels, (x.shape[0],), dtypes=(torch.int64,), device=x.device)
-        if index is None:
-            index = torch.arange(x.shape[0], device=x.device)
-        check.tensor("index", index, (x.shape[0],), dtypes=(torch.int64,), device=x.device)
-        x = check.images("x", x, box)
-        x = x.clone() if x.is_inference() and not torch.is_inference_mode_enabled() else x.detach()
+        x, index, box = checked_points(x, labels, index, self.bounds)
         boundary = BoundarySearch(self.model, self.norm, self.tol, probes=self.probes, box=box)
+        if self.norm == 0:
+            boundary = SupportSearch(self.model, box)
         for start in range(0, max(x.shape[0], 1), self.batch_size):
             part = slice(start, start + self.batch_size)
-            yield self._batch(boundary, x[part], None if labels is None else labels[part], index[part])
+            found = self._batch(boundary, x[part], None if labels is None else labels[part], index[part])
+            yield replace(found, labelled=labels is not None)
 
     def _batch(
-        self, search: BoundarySearch, x: torch.Tensor, labels: torch.Tensor | None, index: torch.Tensor
+        self, search: BoundarySearch | SupportSearch, x: torch.Tensor, labels: torch.Tensor | None, index: torch.Tensor
     ) -> Margins:
-        names = _names(self.ensemble)
+        names = attack_names(self.ensemble)
         counts = Diagnostics(points=len(x), flat=dict.fromkeys(names, 0))
         found = []
         if x.shape[0]:
@@ -276,7 +252,10 @@ class MarginSearch:
         candidates = torch.stack([a.point for a in found]) if found else x.new_empty(len(names), *x.shape)
         gap_end = torch.stack([a.gap for a in found]) if found else gap.new_empty(len(names), 0)
         evaluations = torch.stack([a.evaluations for a in found]) if found else index.new_empty(len(names), 0)
-        boundary = nearest_crossing(search, x, candidates, labels, (gap, gap_end))
+        if isinstance(search, SupportSearch):
+            boundary = search.nearest(x, candidates, labels, (gap, gap_end))
+        else:
+            boundary = nearest_crossing(search, x, candidates, labels, (gap, gap_end))
         counts = replace(counts, missing=int(boundary.distance.isinf().sum()))
         published = {place: a for place, a in enumerate(found) if self.ensemble[place].published}
         with evaluating(self.model), torch.no_grad():
@@ -314,24 +293,7 @@ def _scattered(part: Margins, known: torch.Tensor, x: torch.Tensor | None, count
     return replace(
         part, distance=scatter(part.distance, math.nan), attack=scatter(part.attack, -1),
         evaluations=scatter(part.evaluations, 0), found=scatter(part.found, False), point=point,
+        exact=scatter(part.exact, False),
         attack_evaluations=scatter(part.attack_evaluations, 0),
         diagnostics=replace(part.diagnostics, points=count, undefined=count - len(known)),
     )  # fmt: skip
-
-
-def _names(attacks: Sequence[Attack]) -> tuple[str, ...]:
-    """The attacks' names, numbered where several have the same."""
-    names = [attack.name for attack in attacks]
-    return tuple(
-        name if names.count(name) == 1 else f"{name} {names[: place + 1].count(name)}"
-        for place, name in enumerate(names)
-    )
-
-
-def diameter(shape: Sequence[int], norm: float, bounds: Box) -> float:
-    """The largest distance in the box: T's d, √m for the L2 norm on [0, 1]^m; inf where the box is infinite."""
-    if isinstance(bounds[0], torch.Tensor):
-        widths = (bounds[1] - bounds[0]).double().expand(*shape).flatten()
-        return torch.linalg.vector_norm(widths, norm).item() if widths.numel() else 0.0
-    m = math.prod(shape)
-    return (bounds[1] - bounds[0]) * (1.0 if norm == math.inf else m ** (1 / norm))

@@ -8,23 +8,32 @@ from robustperf.lazy import lazily
 if TYPE_CHECKING:
     from robustperf.transfer.autoencoder import PairedAutoencoder, Reconstruction
     from robustperf.transfer.classifier import TransferClassifier
-    from robustperf.transfer.estimators import EstimatorModule, module_from_sklearn
+    from robustperf.transfer.estimators import (
+        EstimatorModule,
+        NoExactModule,
+        classifier_from_sklearn,
+        module_from_sklearn,
+    )
     from robustperf.transfer.module_classifier import ModuleClassifier
     from robustperf.transfer.svm import SVMModule
 
 __all__ = [
     "EstimatorModule",
     "ModuleClassifier",
+    "NoExactModule",
     "PairedAutoencoder",
     "Reconstruction",
     "SVMModule",
     "TransferClassifier",
+    "classifier_from_sklearn",
     "module_from_sklearn",
 ]
 
 __getattr__, __dir__ = lazily(__name__, __all__, {
     "EstimatorModule": "estimators",
     "ModuleClassifier": "module_classifier",
+    "NoExactModule": "estimators",
+    "classifier_from_sklearn": "estimators",
     "PairedAutoencoder": "autoencoder",
     "Reconstruction": "autoencoder",
     "SVMModule": "svm",

@@ -11,8 +11,9 @@ from torch import nn
 from torch.nn.functional import linear
 
 from robustperf import check
+from robustperf.label_only import LabelOnly
 from robustperf.transfer import image_rows
-from robustperf.transfer.svm import SVMModule
+from robustperf.transfer.svm import KERNELS, SVMModule
 
 _BATCH = 4096  # points in one forward pass of `predict`
 _ACTIVATIONS = {"identity": nn.Identity, "logistic": nn.Sigmoid, "relu": nn.ReLU, "tanh": nn.Tanh}
@@ -39,7 +40,8 @@ def module_from_sklearn(estimator: Any, *, dtype: torch.dtype = torch.float32) -
         estimator: a fitted estimator.
         dtype: of the images that an `SVMModule` takes; other modules take float32 and float64 and return their dtype.
 
-    Raises TypeError for another estimator, ValueError for one that is not fitted or whose parameters are not finite.
+    Raises TypeError for another estimator (`NoExactModule` for a fitted classifier), ValueError for one that is not
+    fitted or whose parameters are not finite.
 
     >>> module = module_from_sklearn(make_pipeline(StandardScaler(), SVC()).fit(X, y))
     """
@@ -48,6 +50,8 @@ def module_from_sklearn(estimator: Any, *, dtype: torch.dtype = torch.float32) -
     from sklearn.utils.validation import check_is_fitted
 
     if not isinstance(estimator, BaseEstimator):
+        if hasattr(estimator, "classes_") and hasattr(estimator, "predict"):
+            raise NoExactModule(f"estimator: expected one of scikit-learn, got {type(estimator).__name__}")
         got = f"the class {estimator.__name__}" if isinstance(estimator, type) else type(estimator).__name__
         raise TypeError(f"estimator: expected a fitted scikit-learn classifier, got {got}")
     try:
@@ -59,12 +63,50 @@ def module_from_sklearn(estimator: Any, *, dtype: torch.dtype = torch.float32) -
     steps, final = _unwrapped(estimator)
     scalings = [_scaling(step) for step in steps]
     if isinstance(final, _svm_classes()):
+        if final.kernel not in KERNELS:
+            raise NoExactModule(f"estimator: expected an SVC with one of the kernels {KERNELS}, got {final.kernel!r}")
         svm = SVMModule.from_sklearn(final, dtype=torch.float64 if scalings else dtype)
         return EstimatorModule(svm.classes_, [*scalings, svm]) if scalings else svm
     classes, layers = _layers(final)
     if len(classes) < 2:
         raise ValueError(f"estimator: expected at least two classes, got {list(classes)}")
     return EstimatorModule(classes, [*scalings, *layers])
+
+
+class NoExactModule(TypeError):
+    """A fitted scikit-learn estimator that `module_from_sklearn` has no module for."""
+
+
+def classifier_from_sklearn(
+    estimator: Any, *, dtype: torch.dtype = torch.float32
+) -> EstimatorModule | SVMModule | LabelOnly:
+    """`module_from_sklearn` where there is an exact module, otherwise the estimator's labels as a `LabelOnly` of its
+    `classes_`. An estimator that was fitted with a pandas data frame is given data frames.
+
+    Raises TypeError for an estimator that is not a classifier, ValueError for one that is not fitted.
+    """
+    try:
+        return module_from_sklearn(estimator, dtype=dtype)
+    except NoExactModule:
+        classes = getattr(estimator, "classes_", None)
+        several = classes is not None and any(np.ndim(each) for each in classes)
+        if classes is None or several or not hasattr(estimator, "predict"):
+            raise TypeError(
+                "estimator: expected a classifier of one output, with classes_ and predict, got "
+                + f"{type(estimator).__name__}"
+                + " of several outputs" * several
+            ) from None
+    columns = getattr(estimator, "feature_names_in_", None)
+
+    def predict(rows: np.ndarray) -> np.ndarray:
+        rows = image_rows.flat(rows)
+        if columns is not None:
+            import pandas
+
+            rows = pandas.DataFrame(rows, columns=columns)
+        return estimator.predict(rows)
+
+    return LabelOnly(predict, classes, arrays=True)
 
 
 class EstimatorModule(nn.Module):
@@ -112,6 +154,31 @@ class EstimatorModule(nn.Module):
         images = check.images("x", image_rows.as_tensor(x))
         parts = [self.layers(self._flat(part)).argmax(1) for part in images.split(_BATCH)]
         return image_rows.labels_like(x, self.classes_, torch.cat(parts))
+
+    def affine_logits(self) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """(W [C, D], b [C]) float64 of logits W x + b; None if they are not linear in x."""
+        scale: torch.Tensor | float = 1.0
+        shift: torch.Tensor | float = 0.0
+        weight = bias = None
+        for layer in self.layers:
+            if isinstance(layer, _Affine) and layer.bounds is None and weight is None:
+                centre = 0.0 if layer.centre is None else layer.centre
+                factor = 1.0 if layer.scale is None else layer.scale
+                if layer.multiply:
+                    scale, shift = scale * factor, shift * factor + centre
+                else:
+                    scale, shift = scale / factor, (shift - centre) / factor
+            elif isinstance(layer, _Linear) and weight is None:
+                weight, bias = layer.weight * scale, layer.bias + (layer.weight * shift).sum(1)
+            elif isinstance(layer, _Linear):
+                weight, bias = layer.weight @ weight, layer.weight @ bias + layer.bias
+            elif isinstance(layer, _TwoClasses) and weight is not None:
+                weight, bias = torch.cat([torch.zeros_like(weight), weight]), torch.cat([torch.zeros_like(bias), bias])
+            elif isinstance(layer, SVMModule) and weight is None and (found := layer.affine_logits()) is not None:
+                weight, bias = found[0] * scale, found[1] + (found[0] * shift).sum(1)
+            elif not isinstance(layer, nn.Identity):
+                return None
+        return None if weight is None else (weight, bias)
 
     def _flat(self, x: torch.Tensor) -> torch.Tensor:
         check.tensor("x", x, ("B", ...), device=_device(self.layers))
@@ -206,7 +273,7 @@ def _scaling(step: Any) -> nn.Module:
         return _Affine(None, step.scale_, bounds=(-1.0, 1.0) if getattr(step, "clip", False) else None)
     if isinstance(step, Normalizer):
         return _RowNormaliser({"l1": 1.0, "l2": 2.0, "max": float("inf")}[step.norm])
-    raise TypeError(
+    raise NoExactModule(
         "estimator: expected a Pipeline of StandardScaler, MinMaxScaler, MaxAbsScaler, RobustScaler or "
         f"Normalizer and a classifier, got one with {type(step).__name__}"
     )
@@ -239,10 +306,10 @@ def _layers(estimator: Any) -> tuple[np.ndarray, list[nn.Module]]:
             layers += [_Linear(weight.T, bias), _ACTIVATIONS[estimator.activation]()]
         layers.pop()
     else:
-        raise TypeError(
+        raise NoExactModule(
             "estimator: expected SVC, NuSVC, LinearSVC, LogisticRegression, MLPClassifier, a Pipeline of "
             "scalers and one of these, or a search over one, which have exact modules, got "
-            f"{type(estimator).__name__}; attacks that need labels only are not available yet"
+            f"{type(estimator).__name__}; robustperf.margins takes it with attacks that need labels only"
         )
     final = layers[-1]
     assert isinstance(final, _Linear)

@@ -82,8 +82,14 @@ def to_images(rows: np.ndarray, image_shape: tuple[int, int, int]) -> torch.Tens
     return torch.tensor(rows, dtype=torch.float32).view(len(rows), *image_shape)
 
 
-def as_tensor(x: Any) -> Any:
-    """A numpy array as a tensor, float32 or else float64; anything else unchanged, for a later check."""
+def as_tensor(x: Any, name: str = "x") -> Any:
+    """A numpy array or a pandas data frame as a tensor, float32 or else float64; anything else unchanged, for a later
+    check. Raises ValueError, which names it, for a data frame with something else than numbers."""
+    if hasattr(x, "to_numpy"):
+        try:
+            x = np.asarray(x, np.float64)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{name}: expected columns of numbers, got others: {error}") from error
     if not isinstance(x, np.ndarray):
         return x
     return torch.from_numpy(np.require(x, np.float32 if x.dtype == np.float32 else np.float64, ["C", "W"]))

@@ -158,6 +158,12 @@ class SVMModule(torch.nn.Module):
             dtype=dtype,
         )
 
+    def affine_logits(self) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """(W [2, D], b [2]) float64 of outputs W x + b; None unless the kernel is linear and there are two classes."""
+        if self.kernel != "linear" or len(self.classes_) != 2:
+            return None
+        return torch.cat([self.support, -self.support]), torch.cat([self.intercept, -self.intercept])
+
     def decisions(self, x: torch.Tensor) -> torch.Tensor:
         """The one-vs-one decision values [B, C (C - 1) / 2] of images x [B, ...], of their dtype: above 0 is a vote for
         the first class of the pair. For more than two classes they are scikit-learn's `decision_function` of shape

@@ -3,6 +3,7 @@ import triton
 import triton.language as tl
 
 from robustperf.ops.halfspace_box_projection import NORM_CODES
+from robustperf.ops.triton.box_projection import bits_of, from_bits, middle_of, scale_of
 from robustperf.ops.triton.launch import launch
 
 ONE, TWO = (tl.constexpr(NORM_CODES[p]) for p in (1.0, 2.0))
@@ -87,17 +88,6 @@ def newton_root(c, slope, x, w, dim, scale, lower, upper, NORM: tl.constexpr, BL
 
 
 @triton.jit
-def bits_of(value):
-    """Doubles that are not negative are in the order of their bits."""
-    return value.to(tl.int64, bitcast=True)
-
-
-@triton.jit
-def from_bits(bits):
-    return bits.to(tl.float64, bitcast=True)
-
-
-@triton.jit
 def weighted_select(c, largest, x, w, dim, scale, lower, upper, BLOCK: tl.constexpr):
     """(low, high, mass): among the weights in [low, high), which are one or equal, lies the one where the mass of the
     heavier ones, that of the weights >= high, reaches c. By halving the values, then their bits."""
@@ -106,9 +96,7 @@ def weighted_select(c, largest, x, w, dim, scale, lower, upper, BLOCK: tl.conste
     halvings = 0
     going = (inside > 1.0) & (bits_of(high) - bits_of(low) > 1)
     while going:
-        half = from_bits(bits_of(low) + (bits_of(high) - bits_of(low)) // 2)
-        half = tl.where(halvings < 16, low + 0.5 * (high - low), half)
-        middle = tl.where((half > low) & (half < high), half, from_bits(bits_of(low) + 1))
+        middle = middle_of(low, high, halvings)
         found, number = mass_from(middle, x, w, dim, scale, lower, upper, BLOCK)
         enough = found >= c
         inside = tl.where(enough, number - count, inside - (number - count))
@@ -117,14 +105,6 @@ def weighted_select(c, largest, x, w, dim, scale, lower, upper, BLOCK: tl.conste
         halvings += 1
         going = (inside > 1.0) & (bits_of(high) - bits_of(low) > 1)
     return low, high, mass
-
-
-@triton.jit
-def scale_of(largest):
-    """A power of two near 1 / largest: the exponent turned round."""
-    exponent = bits_of(largest) >> 52
-    turned = tl.minimum(tl.maximum(2046 - exponent, 1), 2045) << 52
-    return tl.where((largest > 0.0) & (exponent < 2047), from_bits(turned), 1.0)
 
 
 @triton.jit
