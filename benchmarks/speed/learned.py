@@ -32,6 +32,7 @@ from robustperf.training.munit import Munit
 
 CLASSES, K = 10, 10
 MEASURED = ("draw", "steps", "iteration")
+BESIDE = ("bfloat16", "compiled")
 
 
 def plain_norm(x, scale=None, shift=None):
@@ -86,7 +87,7 @@ def draws(arguments) -> None:
         index = torch.arange(len(x))
         delta = kernel.sample(0, index, K)
         last = x.contiguous(memory_format=torch.channels_last)
-        compiled = torch.compile(kernel.generator.decode) if arguments.compile else None
+        compiled = torch.compile(kernel.generator.decode) if "compiled" in arguments.beside else None
 
         @torch.no_grad()
         def calls(plain: bool, x=x, network=network, delta=delta) -> None:
@@ -113,8 +114,10 @@ def draws(arguments) -> None:
 
         contenders = {
             "as described": partial(calls, True), "our network": partial(calls, False), "draw": ours,
-            "draw, channels-last": partial(ours, last), "content once, bfloat16": half,
+            "draw, channels-last": partial(ours, last),
         }  # fmt: skip
+        if "bfloat16" in arguments.beside:
+            contenders["content once, bfloat16"] = half
         if compiled is not None:
             contenders["content once, compiled"] = with_compiled
         times = interleave(contenders, arguments.repeats)
@@ -238,9 +241,10 @@ def iterations(arguments) -> None:
         contenders = {
             "eager": make(plain=True), "ours": make(plain=False),
             "ours, channels-last": make(plain=False, channels_last=True),
-            "ours, bfloat16": make(plain=False, bfloat16=True),
         }  # fmt: skip
-        if arguments.compile:
+        if "bfloat16" in arguments.beside:
+            contenders["ours, bfloat16"] = make(plain=False, bfloat16=True)
+        if "compiled" in arguments.beside:
             contenders["ours, compiled"] = make(plain=False, compiled=True)
         times = interleave(contenders, arguments.repeats)
         for name, seconds in times.items():
@@ -262,9 +266,11 @@ def main() -> None:
     options.add_argument("--batch", type=int, default=64, help="images in a draw and in a step")
     options.add_argument("--pairs", type=int, default=2, help="in a training iteration")
     options.add_argument("--cases", type=_case, nargs="+", default=[(32, 64), (32, 16)], metavar="SIZE:WIDTH")
-    options.add_argument("--compile", action="store_true", help="measure torch.compile too, which takes minutes")
+    options.add_argument(
+        "--beside", nargs="+", choices=BESIDE, default=[], help="slow on a CPU without it, or to compile"
+    )
     options.add_argument("--what", nargs="+", choices=MEASURED, default=MEASURED)
-    arguments = parse(options, selections=("cases", "what", "compile"))
+    arguments = parse(options, selections=("cases", "what", "beside"))
     for name, measure in zip(MEASURED, (draws, steps, iterations), strict=True):
         if name in arguments.what:
             measure(arguments)
