@@ -8,6 +8,7 @@ from torch.nn import functional
 from robustperf.names import SHARES
 from robustperf.nets.munit import MunitDiscriminator, StyleEncoder, Translator
 from robustperf.nets.munit_generator import (
+    BlockConvolution,
     ContentEncoder,
     Decoder,
     MunitGenerator,
@@ -58,6 +59,19 @@ def test_the_phases_are_an_upsampling_and_a_5x5_convolution(height, width):
     torch.testing.assert_close(found, expected)
     sources = [x, layer.weight, layer.bias]
     towards = torch.randn_like(expected)
+    for one, other in zip(
+        torch.autograd.grad(found, sources, towards), torch.autograd.grad(expected, sources, towards), strict=True
+    ):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("size", [(4, 4), (6, 10)])
+def test_the_blocks_are_a_7x7_convolution(size):
+    layer = seeded(BlockConvolution, 3, 2)
+    x = torch.randn(2, 3, *size, dtype=torch.float64, requires_grad=True)
+    expected = functional.conv2d(functional.pad(x, (3,) * 4, mode="reflect"), layer.weight, layer.bias)
+    found, sources, towards = layer(x), [x, layer.weight, layer.bias], torch.randn_like(expected)
+    torch.testing.assert_close(found, expected)
     for one, other in zip(
         torch.autograd.grad(found, sources, towards), torch.autograd.grad(expected, sources, towards), strict=True
     ):

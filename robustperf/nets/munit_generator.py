@@ -2,7 +2,7 @@
 
 Instance normalisation, with or without a scale and a shift for each image (AdaIN), is one fused group normalisation
 with a group for each image and channel. Upsampling and the 5x5 convolution after it are four 3x3 convolutions at the
-low resolution, one for each position of a pixel in its 2x2 block.
+low resolution, one for each position of a pixel in its 2x2 block. The last convolution also computes 2x2 blocks.
 """
 
 from __future__ import annotations
@@ -144,6 +144,27 @@ class UpsampledConvolution(nn.Module):
         return functional.pixel_shuffle(functional.conv2d(padded, weight, self.bias.repeat_interleave(4)), 2)
 
 
+class BlockConvolution(nn.Conv2d):
+    """A reflect-padded 7x7 convolution to few channels, computed for blocks of 2x2 pixels: an 8x8 convolution of stride
+    2 with four times the channels. A CPU's vectors have room for more channels than three, so that it takes half the
+    time.
+
+    Forward: [N, in_channels, H, W], H and W even -> [N, out_channels, H, W].
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels, 7)
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        assert self.bias is not None
+        blocks = [
+            functional.pad(self.weight, (right, 1 - right, down, 1 - down)) for down in (0, 1) for right in (0, 1)
+        ]
+        padded = functional.pad(input, (3, 3, 3, 3), mode="reflect")
+        weight = torch.stack(blocks, 1).flatten(0, 1)
+        return functional.pixel_shuffle(functional.conv2d(padded, weight, self.bias.repeat_interleave(4), stride=2), 2)
+
+
 class Decoder(nn.Module):
     """Residual blocks with AdaIN, whose scales and shifts three linear layers compute from the style; for each
     downsampling of the encoder an upsampled 5x5 convolution that halves the channels, normalisation over all values of
@@ -161,7 +182,7 @@ class Decoder(nn.Module):
     blocks: nn.ModuleList
     upsamplings: nn.ModuleList
     norms: nn.ModuleList
-    last: nn.Conv2d
+    last: BlockConvolution
 
     def __init__(
         self, out_channels: int, width: int, style_dim: int, downsamplings: int, residual_blocks: int, domains: int = 0
@@ -181,7 +202,7 @@ class Decoder(nn.Module):
         for level in reversed(range(downsamplings)):
             self.upsamplings.append(UpsampledConvolution(width << level + 1, width << level))
             self.norms.append(nn.GroupNorm(1, width << level))
-        self.last = convolution(width, out_channels, 7, bias=True)
+        self.last = BlockConvolution(width, out_channels)
 
     def begin(self, content: torch.Tensor) -> Encoded:
         """(content, its first convolution), for `finish`: what does not depend on the style."""
