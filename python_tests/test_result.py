@@ -229,7 +229,6 @@ def test_attacks_by_name():
     ("deepfool", ValueError, "attacks: expected one of fgsm, pgd, bg"), ("", ValueError, "attacks: expected names"),
     ([], ValueError, "attacks: expected at least one"), ([FGSM], TypeError, "attacks: expected instances of Attack or"),
     (FGSM, TypeError, "attacks: expected instances"), (3, TypeError, "attacks: expected instances"),
-    (None, TypeError, "attacks: expected instances"),
 ])  # fmt: skip
 def test_wrong_attacks(attacks, error, message):
     with pytest.raises(error, match=message):

@@ -16,6 +16,7 @@ from benchmarks.common import options as common
 from benchmarks.paper.robey import sample
 from robustperf import nets
 from robustperf.attacks import BG, FGSM, PGD
+from robustperf.attacks.named import attacks_of
 from robustperf.data import Dataset, load
 from robustperf.nets import weights_file
 from robustperf.robustness import Margins
@@ -226,13 +227,20 @@ def objective(method: str, weight: float | None, model: torch.nn.Module, train: 
     return CoTrain(model, nets.TiboGenerator(train.x.shape[1], width=scale.generator), weight=weight)
 
 
-def margins(trained: Trained, test: Dataset, arguments: argparse.Namespace) -> Margins:
+PRESETS = ("tibo", "strong")
+"""T's three attacks as published, and today's."""
+
+
+def margins(trained: Trained, test: Dataset, arguments: argparse.Namespace, preset: str = "tibo") -> Margins:
     """Margins of the test images, or of a sample, in the L2 norm from the model's own labels, over FGSM, PGD and BG (T
-    section 3.2). They are kept in the model's folder and searched once."""
+    section 3.2) or over another preset's attacks. They are kept in the model's folder and searched once."""
     points = sample(test, SCALES[arguments.scale].points)
-    loss = "cross_entropy"  # as published
-    attacks = (FGSM(loss=loss), PGD(norm=float(arguments.pgd), loss=loss), BG(norm=2))
-    run = MarginRun(trained.folder / f"margins-pgd-{arguments.pgd}", {
+    folder, attacks = f"margins-{preset}", attacks_of(preset, 2)
+    if preset == "tibo":
+        loss = "cross_entropy"  # as published
+        folder = f"margins-pgd-{arguments.pgd}"
+        attacks = [FGSM(loss=loss), PGD(norm=float(arguments.pgd), loss=loss), BG(norm=2)]
+    run = MarginRun(trained.folder / folder, {
         "checkpoint": weights_file.digest(trained.folder / "model.safetensors"), "points": len(points),
         "attacks": [repr(attack) for attack in attacks],
     }, resume=True)  # fmt: skip

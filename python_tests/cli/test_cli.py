@@ -71,9 +71,9 @@ def test_demo(tmp_path, monkeypatch):
     assert (model.eval()(test.x).argmax(1) == test.y).double().mean().item() == pytest.approx(summary["accuracy"])
 
     load = rp.data.load
-    monkeypatch.setattr("robustperf.data.load", lambda *which: load(*which).limit(50))
+    monkeypatch.setattr("robustperf.data.load", lambda *which: load(*which).limit(100))
     run("demo", "--out", out)  # a second time, in the same folder
-    assert json.loads((out / "summary.json").read_text())["points"] == 50
+    assert json.loads((out / "summary.json").read_text())["points"] == 100
 
 
 def test_margins_equal_those_of_python(tmp_path, weights):

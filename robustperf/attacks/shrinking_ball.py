@@ -188,8 +188,9 @@ class ShrinkingBall(Attack):
                 each.offer(point, gap, rows)
             delta = point - x
             best = own.distance[rows].double()
-            ahead = (-loss).clamp_min(0) / _size(gradient, _DUAL[norm])  # where the linear model has its boundary
-            estimate = _size(delta, norm) + _BEYOND * ahead.where(gradient.flatten(1).any(1), 0.0)
+            slope = _size(gradient, _DUAL[norm])
+            ahead = (-loss).clamp_min(0) / slope  # where the linear model has its boundary
+            estimate = _size(delta, norm) + _BEYOND * ahead.where(slope > _TINY, 0.0)
             following = torch.where(best < math.inf, torch.minimum(radius * (1 + gamma), best), estimate)
             radius = torch.where(gap < 0, torch.minimum(radius, best) * (1 - gamma), following)
             outwards = ((delta <= low) & (gradient < 0)) | ((delta >= high) & (gradient > 0))
