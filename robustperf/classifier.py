@@ -49,6 +49,21 @@ def evaluating(model: Classifier) -> Iterator[None]:
             module.training = mode
 
 
+@contextmanager
+def frozen(model: Classifier) -> Iterator[None]:
+    """Inside, the parameters of the modules of `model`, see `modules_of`, get no gradients; those of its input do,
+    through it."""
+    parameters = (parameter for module in modules_of(model) for parameter in module.parameters(recurse=False))
+    trainable = [parameter for parameter in parameters if parameter.requires_grad]
+    for parameter in trainable:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trainable:
+            parameter.requires_grad_(True)
+
+
 _WRITES: weakref.WeakKeyDictionary[Classifier, bool] = weakref.WeakKeyDictionary()
 
 

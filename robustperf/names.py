@@ -50,6 +50,9 @@ LIBRARIES = ("timm", "hf", "torchvision", "onnx")
 OPTIMIZERS = {"adadelta": ("Adadelta", 1.0), "adam": ("Adam", 1e-3), "sgd": ("SGD", 0.05)}
 """A name -> (the class in torch.optim, the papers' learning rate: R A.2 for Adadelta and SGD, T A.1 for Adam)."""
 
+SHARES = ("none", "content", "all")
+"""Which weights the two domains share where a kernel is learned."""
+
 PRECISIONS = ("no", "bf16", "fp16")
 """The mixed precisions of `training.fit`; "no" is float32."""
 

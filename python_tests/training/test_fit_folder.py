@@ -40,6 +40,29 @@ def test_the_folder(digits, tmp_path):
     assert "MRT(" in json.loads((tmp_path / "settings.json").read_text())["objective"]
 
 
+def test_after_step_is_called_with_the_weights_of_each_step_before_its_checkpoint(digits, tmp_path):
+    model, seen, checkpoint = net(), [], tmp_path / "checkpoint.safetensors"
+
+    def record(step):
+        seen.append((step, weights_of(model), checkpoint.exists() and len(load_file(checkpoint)["further.steps"])))
+
+    fitted = train(model, digits, ERM(), out=tmp_path, validation=None, checkpoint_steps=3, after_step=record)
+    assert [step for step, _, _ in seen] == list(range(1, len(fitted.steps) + 1))
+    assert [saved for _, _, saved in seen[:5]] == [False, False, False, 3, 3]
+    assert_same(seen[-1][1], weights_of(model))
+    again, stopped = net(), ValueError("enough")
+
+    def stop(step):
+        if step == 4:
+            raise stopped
+
+    with pytest.raises(ValueError, match="enough"):
+        train(again, digits, ERM(), validation=None, after_step=stop)
+    assert_same(weights_of(again), seen[3][1])
+    with pytest.raises(TypeError, match="after_step: expected a function of the number of steps, got int"):
+        train(net(), digits, after_step=3)
+
+
 def test_tensorboard(digits, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

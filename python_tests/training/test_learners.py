@@ -19,9 +19,8 @@ from torch.nn import functional
 import robustperf as rp
 from python_tests.support.training import Net, assert_same, fails_at, net, train, weights_of
 from robustperf import nets
-from robustperf.classifier import evaluating
+from robustperf.classifier import evaluating, frozen
 from robustperf.training import Learner, Objective, batches
-from robustperf.training.objective import frozen
 
 
 @dataclass(frozen=True, eq=False)

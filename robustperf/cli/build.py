@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from dataclasses import fields, replace
 from functools import partial, wraps
@@ -13,9 +14,10 @@ from torch import nn
 
 from robustperf import nets, nuisance
 from robustperf.attacks import PGD
-from robustperf.cli.options import NETWORK, is_library, make_network, shape_of
+from robustperf.cli.options import LEARNED, NETWORK, is_library, make_network, shape_of
 from robustperf.data import Dataset, ImageFolder
 from robustperf.expression import build_list, build_sum
+from robustperf.files import user_path
 from robustperf.kernel import Kernel
 from robustperf.names import check_name
 from robustperf.training import (
@@ -35,9 +37,16 @@ OF_ANY_SIZE = ("resnet20", "resnet50")
 
 
 def build_kernel(text: str, shared: bool = False) -> Kernel:
-    """The kernel of `text`, a composition if it names several; with `shared` they share one delta."""
+    """The kernel of `text`, a composition if it names several; with `shared` they share one delta.
+
+    A folder of `nuisance learn` is a learned kernel; within a sum it is `learned("FOLDER")`.
+    """
+    is_path = os.sep in text.partition("(")[0] or (text != "" and os.path.exists(user_path(text)))
+    if is_path and text not in nuisance.NAMES:
+        return nuisance.LearnedKernel.load(text)
+    makers = {**nuisance.KERNELS, LEARNED: nuisance.LearnedKernel.load}
     try:
-        kernels = build_sum(text, nuisance.KERNELS)
+        kernels = build_sum(text, makers)
     except ValueError as error:
         raise ValueError(f"kernel: {error}") from error
     return kernels[0] if len(kernels) == 1 else nuisance.Compose(kernels, shared=shared)

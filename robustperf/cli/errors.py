@@ -13,7 +13,16 @@ INPUT_ERRORS = (ValueError, TypeError, OSError, ImportError, FloatingPointError)
 """What wrong input raises, and a computation that cannot continue."""
 
 # argument of the library -> the option with another name
-_ALIASES = {"name": "data", "x": "data", "train": "data", "root": "data-root", "key": "seed", "path": "out"}
+_ALIASES = {
+    "name": "data",
+    "x": "data",
+    "train": "data",
+    "root": "data-root",
+    "key": "seed",
+    "path": "out",
+    "a": "from",
+    "b": "to",
+}
 
 
 class CommandError(ValueError):

@@ -8,8 +8,26 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from robustperf.cli.errors import Command
-from robustperf.cli.options import Data, DataRoot, Domain, Picture, Rgb, Size, Split, draw_picture, load_data, say
-from robustperf.nuisance import NAMES
+from robustperf.cli.options import (
+    DOMAIN_HELP,
+    KERNELS_HELP,
+    Cpu,
+    Data,
+    DataRoot,
+    Domain,
+    Limit,
+    Picture,
+    Resume,
+    Rgb,
+    Size,
+    Split,
+    Workers,
+    draw_picture,
+    load_data,
+    say,
+)
+from robustperf.files import user_path
+from robustperf.names import PRECISIONS, SHARES
 
 if TYPE_CHECKING:
     import torch
@@ -17,7 +35,7 @@ if TYPE_CHECKING:
     from robustperf.data import Dataset, ImageFolder
     from robustperf.kernel import Kernel
 
-app: typer.Typer = typer.Typer(help="Show models of natural variation x' = G(x, delta).", no_args_is_help=True)
+app: typer.Typer = typer.Typer(help="Show and learn models of natural variation.", no_args_is_help=True)
 
 MAX_COLUMNS = 8
 
@@ -29,13 +47,17 @@ def show(
         typer.Option(
             metavar="SUM",
             help="One kernel, or several in the order they apply, such as "
-            f"'rotation(30) + brightness((-0.1, 0.4))'. Kernels: {', '.join(NAMES)}.",
+            "'rotation(30) + brightness((-0.1, 0.4))'. Kernels: " + KERNELS_HELP,
         ),
     ],
     data: Data = "digits",
     data_root: DataRoot = None,
     split: Split = "test",
     domain: Domain = None,
+    to: Annotated[
+        str | None,
+        typer.Option(metavar="DOMAIN", help="Show images of this domain beside the points, " + DOMAIN_HELP),
+    ] = None,
     size: Size = None,
     rgb: Rgb = False,
     index: Annotated[int, typer.Option(min=0, help="The first point.")] = 0,
@@ -48,7 +70,9 @@ def show(
     ] = False,
     out: Picture = Path("nuisance.png"),
 ) -> None:
-    """Show points under random delta: x, then one image per draw."""
+    """Show points under random delta: x, then one image per draw; with --to an image of that domain before them (R
+    Figures 9 to 21)."""
+    import torch
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
@@ -61,6 +85,17 @@ def show(
     dataset = load_data(data, split, data_root, domain=domain, size=size, rgb=rgb)
     x, ids = _points(dataset, index, points)
     delta = model.sample(seed, ids, draws, shape=x.shape[1:])
+    drawn, names = model(x, delta), None
+    if to is not None:
+        beside = load_data(data, split, data_root, domain=to, size=size, rgb=rgb)
+        target, _ = _points(beside, min(index, max(0, len(beside) - len(x))), len(x))
+        if len(target) < len(x) or target.shape[1:] != drawn.shape[2:]:
+            raise ValueError(
+                f"to: expected {len(x)} images of shape {list(drawn.shape[2:])}, got {len(target)} of "
+                f"{list(target.shape[1:])}"
+            )
+        drawn = torch.cat([target[None], drawn])
+        names = [to, *(f"G(x, δ{number})" for number in range(1, draws + 1))]
     console = Console()
     if 0 < delta.shape[2] <= MAX_COLUMNS:
         table = Table("point", "draw", box=SIMPLE_HEAD, collapse_padding=True)
@@ -76,13 +111,97 @@ def show(
     if draw_picture(
         plot.image_grid,
         x,
-        model(x, delta),
-        delta,
+        drawn,
+        delta if names is None else None,
         path=out,
         title=repr(model),
         labels=[f"point {n}" for n in ids.tolist()],
+        names=names,
     ):
         say(console, f"{'figure':>8}: {out}")
+
+
+@app.command(cls=Command)
+def learn(
+    source: Annotated[
+        str, typer.Option("--from", metavar="NAME", help="The data set of domain A, as for --data of `show`.")
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            metavar="DIR", parser=user_path, help="The folder for the kernel, snapshots, its picture and checkpoints."
+        ),
+    ],
+    domain: Annotated[str | None, typer.Option(metavar="DOMAIN", help="Domain A, " + DOMAIN_HELP)] = None,
+    to: Annotated[str | None, typer.Option(metavar="DOMAIN", help="Domain B, " + DOMAIN_HELP)] = None,
+    to_data: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The data set of domain B; that of domain A by default.")
+    ] = None,
+    data_root: DataRoot = None,
+    split: Split = "train",
+    limit: Limit = None,
+    size: Size = None,
+    rgb: Rgb = False,
+    style_dim: Annotated[
+        int | None, typer.Option(min=1, help="The dimension of delta; 2 below 64 pixels, 8 from there on.")
+    ] = None,
+    iterations: Annotated[int, typer.Option(min=1, help="Updates of the translator.")] = 2500,
+    share: Annotated[str, typer.Option(help=f"The weights that the domains share: {', '.join(SHARES)}.")] = "all",
+    width: Annotated[int, typer.Option(min=1, help="Channels of the first convolutions; 64 in the paper.")] = 16,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pairs per step, over all processes; 1 in the paper.")] = 2,
+    lr: Annotated[float, typer.Option(help="Adam's learning rate; 1e-4 in the paper.")] = 4e-4,
+    cycle: Annotated[float, typer.Option(min=0, help="Weight of the image cycle; 0 in the paper.")] = 10.0,
+    distribution: Annotated[str, typer.Option(help="Of delta: uniform or normal.")] = "uniform",
+    snapshot: Annotated[
+        list[int] | None, typer.Option(min=1, metavar="N", help="Save the kernel after iteration N too.")
+    ] = None,
+    checkpoint_steps: Annotated[int, typer.Option(min=1, help="Write the kernel and a checkpoint so often.")] = 250,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the weights, the pairs and the styles.")] = 0,
+    resume: Resume = False,
+    mixed_precision: Annotated[str, typer.Option(help=", ".join(PRECISIONS) + ".")] = "no",
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard logs in DIR.")] = False,
+    workers: Workers = 0,
+    cpu: Cpu = False,
+) -> None:
+    """Learn a model of natural variation from images of two domains, without labels or pairs (R section 4.2)."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from robustperf import nuisance, processes
+
+    if to is None and to_data is None:
+        raise ValueError("to: expected domain B, such as --to brightness:high or --to-data NAME, got none")
+    a, b = (
+        load_data(name, split, data_root, domain=of, limit=limit, size=size, rgb=rgb)
+        for name, of in ((source, domain), (to_data or source, to))
+    )
+    main = processes.join(cpu).is_main_process
+    console = Console(quiet=not main)
+    try:
+        kernel = nuisance.learn(
+            a, b, style_dim=style_dim, iterations=iterations, out=out, share=share, width=width, batch_size=batch_size,
+            lr=lr, cycle=cycle, distribution=distribution, snapshots=snapshot or (), checkpoint_steps=checkpoint_steps,
+            seed=seed, resume=resume, mixed_precision=mixed_precision, log_with="tensorboard" if tensorboard else None,
+            workers=workers, cpu=cpu,
+        )  # fmt: skip
+    except KeyboardInterrupt:
+        from robustperf.cli.train import kept
+        from robustperf.training.run_folder import RunFolder
+
+        say(console, f"Interrupted. {kept(RunFolder(out))}")
+        raise typer.Exit(130) from None
+    if not main:
+        return
+    table = Table(show_header=False, title=Text(f"G from {a.name} to {b.name}, on the images that it learned from"))
+    for name, value in kernel.quality(a, b)._facts().items():
+        table.add_row(name, f"{value:.3g}" if isinstance(value, float) else str(value))
+    console.print(table)
+    for what, name in {"kernel": "", "picture": "kernel.png", "quality": "quality.csv", "steps": "steps.csv"}.items():
+        say(console, f"{what:>8}: {out / name}")
+    say(console, "Next:")
+    say(console, f"  robustperf nuisance show --kernel {out} --data {source} --points 4")
+    say(console, f"  robustperf train --data {source} --objective mrt --kernel {out} --out {out}-mrt")
 
 
 @app.command("mnist-c", cls=Command)

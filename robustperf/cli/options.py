@@ -17,6 +17,7 @@ import typer
 
 from robustperf.files import user_path
 from robustperf.names import LIBRARIES, ROOT_VARIABLE, did_you_mean
+from robustperf.nuisance import NAMES
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
     from robustperf.data import Dataset, ImageFolder
 
 NETWORK = "robey-cnn"  # the default of `train`
+LEARNED = "learned"  # in a sum of kernels
+KERNELS_HELP = (
+    f"{', '.join(NAMES)}, {LEARNED}('DIR'). DIR alone, a folder of `robustperf nuisance learn`, is that learned kernel."
+)
 
 _SIDE = 32  # of images that `load` resizes, and of gtsrb's npz files
 

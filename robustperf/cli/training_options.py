@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from robustperf import nets, nuisance
+from robustperf import nets
 from robustperf.cli.options import (
+    KERNELS_HELP,
     NETWORK,
     Cpu,
     DataRoot,
@@ -45,7 +46,7 @@ KernelSum = Annotated[
     typer.Option(
         metavar="SUM",
         help="The natural variation of mrt, mat and mda, such as 'rotation(30) + brightness(0.4)'. Kernels: "
-        f"{', '.join(nuisance.NAMES)}.",
+        f"{KERNELS_HELP}",
     ),
 ]
 K = Annotated[int | None, typer.Option(min=1, help="Draws of mrt and mda, steps of mat.")]

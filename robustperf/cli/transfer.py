@@ -9,8 +9,20 @@ from typing import Annotated, Any
 
 import typer
 
-from robustperf import nets, nuisance
-from robustperf.cli.options import Data, DataRoot, Resume, Rgb, Size, draw_picture, load_data, plain, say, shape_of
+from robustperf import nets
+from robustperf.cli.options import (
+    KERNELS_HELP,
+    Data,
+    DataRoot,
+    Resume,
+    Rgb,
+    Size,
+    draw_picture,
+    load_data,
+    plain,
+    say,
+    shape_of,
+)
 from robustperf.files import atomic_write, record_settings, user_path
 from robustperf.names import check_name
 
@@ -24,7 +36,7 @@ def transfer(
         str,
         typer.Option(
             metavar="SUM",
-            help=f"The shift, such as 'rotation(30) + brightness(0.4)'. Kernels: {', '.join(nuisance.NAMES)}.",
+            help=f"The shift, such as 'rotation(30) + brightness(0.4)'. Kernels: {KERNELS_HELP}",
         ),
     ] = "mnist_c('stripe')",
     data: Data = "digits",

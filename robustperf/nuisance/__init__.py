@@ -1,5 +1,6 @@
 """Known models of natural variation (R section 4.1; T Examples 1 to 4): kernels that run as compiled programs, AugMix,
-MNIST-C's corruptions, and kernels conditioned on an event.
+MNIST-C's corruptions, and kernels conditioned on an event. Unknown ones (R section 4.2): `learn` learns a kernel from
+two domains, and `ModuleKernel` takes any generator.
 
 `Compose` composes several; `InBounds` applies a kernel to images with bounds other than [0, 1]; `KERNELS` has their
 names on the command line; `ball_family` is T's Q_[0,d].
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from robustperf.nuisance.corruptions import MnistC
     from robustperf.nuisance.corruptions import MnistC as mnist_c
     from robustperf.nuisance.geometric import Affine, Rotation, Scale, Shear, Translation
+    from robustperf.nuisance.learned.kernel import LearnedKernel
+    from robustperf.nuisance.learned.learn import learn
+    from robustperf.nuisance.learned.module_kernel import ModuleKernel
+    from robustperf.nuisance.learned.quality import KernelQuality
     from robustperf.nuisance.noise import GaussianNoise, ImpulseNoise, ShotNoise
     from robustperf.nuisance.photometric import (
         BackgroundColour,
@@ -86,13 +91,16 @@ __all__ = [
     "Hue",
     "ImpulseNoise",
     "InBounds",
-    "ProgramKernel",
+    "KernelQuality",
     "L1Ball",
     "L2Ball",
     "LabelAware",
+    "LearnedKernel",
     "LinfBall",
     "MnistC",
+    "ModuleKernel",
     "OnManifold",
+    "ProgramKernel",
     "Rotation",
     "Saturation",
     "Scale",
@@ -100,6 +108,7 @@ __all__ = [
     "ShotNoise",
     "Translation",
     "ball_family",
+    "learn",
     "mnist_c",
 ]
 
@@ -107,6 +116,10 @@ _load, __dir__ = lazily(__name__, __all__, {
     "AugMix": "augmix",
     "Compose": "compose",
     "InBounds": "bounded",
+    "KernelQuality": "learned.quality",
+    "LearnedKernel": "learned.kernel",
+    "ModuleKernel": "learned.module_kernel",
+    "learn": "learned.learn",
     "ProgramKernel": "program_kernel",
     "MnistC": "corruptions",
     **dict.fromkeys(["L1Ball", "L2Ball", "LinfBall", "ball_family"], "balls"),

@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from robustperf import check, random
-from robustperf.classifier import Classifier, evaluating, laid_out, logits_of, without_wrapper
+from robustperf.classifier import Classifier, evaluating, frozen, laid_out, logits_of, without_wrapper
 from robustperf.equality import same
 from robustperf.nets.dropout import drawing
 from robustperf.training.learner import Learner
-from robustperf.training.objective import Objective, check_batch, cross_entropies, frozen
+from robustperf.training.objective import Objective, check_batch, cross_entropies
 from robustperf.training.optimizers import Optimizer, Rate, check_rate
 
 

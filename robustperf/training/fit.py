@@ -52,6 +52,7 @@ def fit(
     cpu: bool = False,
     progress: bool = True,
     accelerator: Accelerator | None = None,
+    after_step: Callable[[int], None] | None = None,
 ) -> Fitted:
     """Trains a model in place.
 
@@ -100,6 +101,9 @@ def fit(
         progress: show a bar on standard error.
         accelerator: an Accelerator to use, with its precision and trackers. Each batch is one step: an accelerator
             that accumulates gradients is refused.
+        after_step: called in the main process after each step and before its checkpoint, with the number of steps so
+            far, for snapshots of the models and figures of your own. It must leave the models unchanged. A resumed run
+            repeats the calls since its checkpoint.
 
     Returns the figures of the run; the weights are in the models.
 
@@ -127,6 +131,8 @@ def fit(
     if not isinstance(model, nn.Module):
         raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
     _check_objective(objective)
+    if after_step is not None and not callable(after_step):
+        raise TypeError(f"after_step: expected a function of the number of steps, got {type(after_step).__name__}")
     check_name("mixed_precision", mixed_precision, PRECISIONS)
     if out is None and (resume or checkpoint_steps is not None or log_with == "tensorboard"):
         raise ValueError("out: expected a folder for checkpoints and logs, got None")
@@ -171,7 +177,8 @@ def fit(
         if classifies:
             stack.enter_context(meter.recording(model))
         show = progress and accelerator.is_main_process
-        return TrainingLoop(accelerator, trainers, data, folder, checkpoint_steps, log_with is not None, show).run()
+        log = log_with is not None
+        return TrainingLoop(accelerator, trainers, data, folder, checkpoint_steps, log, show, after_step).run()
 
 
 def _learners(objective: Callable[..., Any], model: nn.Module) -> list[Learner]:

@@ -39,7 +39,7 @@ class Learner:
             the loss and a scalar without a gradient for each of `figures`. Over the processes, `fit` takes the mean
             of each. The masks of `robustperf.nets.Dropout` depend on key and index only. Any other model in it must be
             the bare module (`robustperf.classifier.without_wrapper`), in eval mode
-            (`robustperf.classifier.evaluating`) or with its parameters frozen (`training.objective.frozen`).
+            (`robustperf.classifier.evaluating`) or with its parameters frozen (`robustperf.classifier.frozen`).
         figures: names of what the loss returns beside the loss; the columns are NAME_FIGURE.
         optimizer, lr, clip: as in `fit`; None for what `fit` was given.
         own_batches: whether its batches come from a shuffling of its own. Otherwise it takes each step on the batch

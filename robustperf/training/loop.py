@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -34,6 +34,7 @@ class TrainingLoop:
         checkpoint_steps: after how many steps a checkpoint is written, beside those after each epoch; None for none.
         log: whether the accelerator has trackers.
         progress: whether a bar is shown.
+        after_step: called in the main process with the number of steps so far.
     """
 
     accelerator: Accelerator
@@ -43,6 +44,7 @@ class TrainingLoop:
     checkpoint_steps: int | None
     log: bool
     progress: bool
+    after_step: Callable[[int], None] | None = None
     order: BatchOrder = field(init=False)
     main: LearnerTrainer = field(init=False)
     history: History = field(init=False)
@@ -97,6 +99,8 @@ class TrainingLoop:
                 bar.advance(values)
                 if self.log:
                     self.accelerator.log(dict(zip(self.history.columns, values, strict=True)), step=len(steps))
+                if self.after_step is not None and self.accelerator.is_main_process:
+                    self.after_step(len(steps))  # before the checkpoint: a run that is killed in between repeats both
                 if self.checkpoint_steps and len(steps) % self.checkpoint_steps == 0:
                     self._save()
             self._check_weights()

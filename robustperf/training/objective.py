@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -110,19 +109,6 @@ class Objective(check.Settings, ABC):
         Raises ValueError where the objective was made for another model.
         """
         return (Learner(MODEL, model, self),)
-
-
-@contextmanager
-def frozen(model: nn.Module) -> Iterator[None]:
-    """Inside, the parameters of `model` get no gradients; those of its input do, through it."""
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    for parameter in trainable:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in trainable:
-            parameter.requires_grad_(True)
 
 
 def check_batch(x: torch.Tensor, **per_image: torch.Tensor) -> None:

@@ -1,0 +1,1 @@
+"""Learned models of natural variation (R section 4.2)."""
