@@ -155,8 +155,8 @@ def test_a_curve_plots_itself_on_the_axes_given(curves):
         ({"curves": [1]}, TypeError, "curves: expected a mapping from names to MarginCurves, .*, got list"),
         ({"curves": {}}, ValueError, "curves: expected at least one"),
         ({"curves": {"a": torch.ones(3)}}, TypeError, r"curves\['a'\]: expected a MarginCurve, got Tensor"),
-        ({"norm": 3}, ValueError, "norm: expected 1, 2 or inf, got 3"),
-        ({"norm": "max"}, ValueError, "norm: expected 1, 2 or inf, got 'max'"),
+        ({"norm": 3}, ValueError, "norm: expected 0, 1, 2 or inf, got 3"),
+        ({"norm": "max"}, ValueError, "norm: expected 0, 1, 2 or inf, got 'max'"),
         ({"confidence": 95}, ValueError, "confidence: expected .* got 95"),
     ],
 )

@@ -48,9 +48,9 @@ ATTACKS = {
     "superdeepfool": SuperDeepFool(steps=6),
     "sigma-zero": SigmaZero(steps=8),
     "square": Square(steps=12),
-    "ball-1": ShrinkingBall(norm=1, steps=10),
-    "ball-2": ShrinkingBall(steps=10, targets=1),
-    "ball-inf": ShrinkingBall(norm=math.inf, steps=10, restarts=1),
+    "ball-1": ShrinkingBall(norm=1, steps=10, final_steps=4),
+    "ball-2": ShrinkingBall(steps=10, targets=1, final_steps=4),
+    "ball-inf": ShrinkingBall(norm=math.inf, steps=10, restarts=1, final_steps=4),
 }
 
 

@@ -98,7 +98,7 @@ def test_true_labels_and_norms(tmp_path, weights):
 
 @pytest.mark.parametrize("change, message", [
     (["--data", "mnist5"], "mnist5"),
-    (["--norm", "3"], "--norm: expected 1, 2 or inf, got '3'"),
+    (["--norm", "3"], "--norm: expected 0, 1, 2 or inf, got '3'"),
     (["--attacks", "fgsm,deepfool"], "expected one of fgsm, pgd, bg"),
     (["--checkpoint", "nowhere.safetensors"], "no file nowhere.safetensors"),
     (["--model", "math:sqrt2"], "--model: expected MODULE:FUNCTION"),

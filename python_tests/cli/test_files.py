@@ -54,7 +54,7 @@ def test_a_full_disk_loses_no_batch(weights, tmp_path, disk):
     message = margins(weights, out, code=1)
     assert f"out: {out}/parts/000000000.npz could not be written" in message
     assert f"0 of 3 batches are saved in {out}; --resume continues from them" in message
-    disk(4000)  # enough for a part, and not for all in one file
+    disk(4800)  # enough for a part, and not for all in one file
     message = margins(weights, out, "--resume", code=1)
     assert f"out: {out}/margins.npz could not be written" in message and "3 of 3 batches are saved" in message
     disk(10_000)  # enough for all but the figure
