@@ -131,6 +131,12 @@ def _to_image(bound: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
     return bound
 
 
+def flat_box(box: Box, shape: Sequence[int]) -> Box:
+    """A box of images of `shape` as that of flattened images: numbers, or tensors [D]."""
+    lower, upper = (b.expand(*shape).flatten() if isinstance(b, torch.Tensor) else b for b in box)
+    return lower, upper
+
+
 def width(bounds: Box, x: torch.Tensor) -> float:
     """The mean of upper - lower over the values of an image of x [B, ...]; an unbounded value counts as 1."""
     if isinstance(bounds[0], torch.Tensor):

@@ -28,8 +28,7 @@ void def_ball_box_projection(py::module_& module) {
           Backend::run(args.rows * args.dim, where, [&](auto target) { ball_box_projection(args, target); });
         });
       },
-      "Writes to out [B, D] the deltas [B, D] moved into the balls around x [B, D], or onto the spheres for the norm "
-      "2, "
+      "Writes to out [B, D] the deltas [B, D] moved into the balls around x [B, D], for the norm 2 onto the spheres, "
       "within the box.",
       py::arg("x"), py::arg("delta"), py::arg("radius"), py::arg("lower"), py::arg("upper"), py::arg("out"),
       py::arg("norm"), py::arg(Backend::kWhere));

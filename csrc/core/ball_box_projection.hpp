@@ -4,9 +4,8 @@
 // Write size_i = |delta_i| and let h_i be the distance from x_i to the box's bound in the direction of delta_i.
 // Coordinate i moves by
 //   p = inf: min(size_i, radius, h_i).
-//   p = 1:   min((size_i - t)_+, h_i) with the least t >= 0 for which the sum is at most the radius. The sum is
-//   piecewise
-//            linear in t. Newton's method within a bracket finds the piece with the root, and the root exactly.
+//   p = 1:   min((size_i - t)_+, h_i) with the least t >= 0 for which the sum is at most the radius. In t the sum is
+//            piecewise linear. Newton's method within a bracket finds the piece with the root, and the root exactly.
 //   p = 2:   min(s size_i, h_i) with the s of norm radius. In t = s^2 the square of the norm is
 //            F(t) = sum_i min(size_i^2 t, h_i^2), increasing, concave and piecewise linear: Newton's method from below.
 #pragma once

@@ -2,12 +2,25 @@
 // piecewise linear function.
 #pragma once
 
+#include <type_traits>
+
 #include "platform.hpp"
 
 namespace robustperf {
 
 // The numbers are those of the Python ops.
 enum class Norm : int { one = 1, two = 2, inf = 3 };
+
+// Calls f(std::integral_constant<Norm, norm>{}).
+template <typename F>
+void by_norm(Norm norm, F&& f) {
+  if (norm == Norm::two)
+    f(std::integral_constant<Norm, Norm::two>{});
+  else if (norm == Norm::inf)
+    f(std::integral_constant<Norm, Norm::inf>{});
+  else
+    f(std::integral_constant<Norm, Norm::one>{});
+}
 
 namespace ROBUSTPERF_TARGET {
 

@@ -1,8 +1,6 @@
 #include "../core/ball_box_projection.hpp"
 
 #include "box_row.hpp"
-#include "buffer.hpp"
-#include "parallel.hpp"
 
 namespace robustperf::ROBUSTPERF_TARGET {
 namespace {
@@ -118,26 +116,17 @@ void project(const T* x, const T* delta, double radius, const BallBoxProjectionA
   move_all<P>(x, delta, scale, step, args, out);
 }
 
-template <Norm P, typename T>
-void project_rows(const BallBoxProjectionArgs<T>& args, int threads) {
-  const int64_t size = scratch_of_row(args.dim);
-  const Buffer<double> scratch(threads * size);
-  parallel_rows(args.rows, threads, [&](int64_t row) {
-    project<P>(args.x + row * args.dim, args.delta + row * args.dim, args.radius[row], args,
-               scratch.data() + thread_number() * size, args.out + row * args.dim);
-  });
-}
-
 }  // namespace
 
 template <typename T>
 void ball_box_projection(const BallBoxProjectionArgs<T>& args, Target target) {
-  if (args.norm == Norm::two)
-    project_rows<Norm::two>(args, target.threads);
-  else if (args.norm == Norm::inf)
-    project_rows<Norm::inf>(args, target.threads);
-  else
-    project_rows<Norm::one>(args, target.threads);
+  by_norm(args.norm, [&](auto norm) {
+    constexpr Norm P = decltype(norm)::value;
+    each_row(args.rows, args.dim, target.threads, [&](int64_t row, double* scratch) {
+      const int64_t first = row * args.dim;
+      project<P>(args.x + first, args.delta + first, args.radius[row], args, scratch, args.out + first);
+    });
+  });
 }
 
 template void ball_box_projection(const BallBoxProjectionArgs<float>&, Target);

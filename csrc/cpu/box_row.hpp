@@ -2,6 +2,8 @@
 #pragma once
 
 #include "../core/box_projection.hpp"
+#include "buffer.hpp"
+#include "parallel.hpp"
 #include "simd.hpp"
 
 namespace robustperf::ROBUSTPERF_TARGET {
@@ -22,6 +24,14 @@ template <typename T>
 BoxRow<T> row_in(double* scratch, int64_t dim) {
   const int64_t padded = padded_to_lanes(dim);
   return {reinterpret_cast<T*>(scratch + padded), scratch, padded};
+}
+
+// Calls f(row, scratch) for each row, on several threads, each with a scratch of its own.
+template <typename F>
+void each_row(int64_t rows, int64_t dim, int threads, F&& f) {
+  const int64_t size = scratch_of_row(dim);
+  const Buffer<double> scratch(threads * size);
+  parallel_rows(rows, threads, [&](int64_t row) { f(row, scratch.data() + thread_number() * size); });
 }
 
 template <typename V, int kCount>

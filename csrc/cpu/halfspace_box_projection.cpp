@@ -1,8 +1,6 @@
 #include "../core/halfspace_box_projection.hpp"
 
 #include "box_row.hpp"
-#include "buffer.hpp"
-#include "parallel.hpp"
 
 namespace robustperf::ROBUSTPERF_TARGET {
 namespace {
@@ -142,26 +140,17 @@ bool project(const T* x, const T* w, double c, const HalfspaceBoxProjectionArgs<
   return feasible;
 }
 
-template <Norm P, typename T>
-void project_rows(const HalfspaceBoxProjectionArgs<T>& args, int threads) {
-  const int64_t size = scratch_of_row(args.dim);
-  const Buffer<double> scratch(threads * size);
-  parallel_rows(args.rows, threads, [&](int64_t row) {
-    args.feasible[row] = project<P>(args.x + row * args.dim, args.w + row * args.dim, args.c[row], args,
-                                    scratch.data() + thread_number() * size, args.delta + row * args.dim);
-  });
-}
-
 }  // namespace
 
 template <typename T>
 void halfspace_box_projection(const HalfspaceBoxProjectionArgs<T>& args, Target target) {
-  if (args.norm == Norm::two)
-    project_rows<Norm::two>(args, target.threads);
-  else if (args.norm == Norm::inf)
-    project_rows<Norm::inf>(args, target.threads);
-  else
-    project_rows<Norm::one>(args, target.threads);
+  by_norm(args.norm, [&](auto norm) {
+    constexpr Norm P = decltype(norm)::value;
+    each_row(args.rows, args.dim, target.threads, [&](int64_t row, double* scratch) {
+      const int64_t first = row * args.dim;
+      args.feasible[row] = project<P>(args.x + first, args.w + first, args.c[row], args, scratch, args.delta + first);
+    });
+  });
 }
 
 template void halfspace_box_projection(const HalfspaceBoxProjectionArgs<float>&, Target);

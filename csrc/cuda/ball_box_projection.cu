@@ -130,10 +130,10 @@ void ball_box_projection(const BallBoxProjectionArgs<T>& args, Target target) {
   if (args.rows == 0) return;
   const auto run = [&](auto vector) {
     constexpr int kVector = decltype(vector)::value;
-    const auto function = args.norm == Norm::two   ? ball_box_projection_global<Norm::two, kVector, T>
-                          : args.norm == Norm::inf ? ball_box_projection_global<Norm::inf, kVector, T>
-                                                   : ball_box_projection_global<Norm::one, kVector, T>;
-    launch("ball_box_projection", function, args.rows, kThreads, 1, target.stream, args);
+    by_norm(args.norm, [&](auto norm) {
+      launch("ball_box_projection", ball_box_projection_global<decltype(norm)::value, kVector, T>, args.rows, kThreads,
+             1, target.stream, args);
+    });
   };
   constexpr int kVector = sizeof(T) == 4 ? 4 : 1;  // doubles, two at a time, would spill
   if (rows_of_16_bytes(args.dim, args.x, args.delta, args.lower, args.upper, args.out))

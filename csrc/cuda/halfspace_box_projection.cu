@@ -154,10 +154,10 @@ void halfspace_box_projection(const HalfspaceBoxProjectionArgs<T>& args, Target 
   if (args.rows == 0) return;
   const auto run = [&](auto vector) {
     constexpr int kVector = decltype(vector)::value;
-    const auto function = args.norm == Norm::two   ? halfspace_box_projection_global<Norm::two, kVector, T>
-                          : args.norm == Norm::inf ? halfspace_box_projection_global<Norm::inf, kVector, T>
-                                                   : halfspace_box_projection_global<Norm::one, kVector, T>;
-    launch("halfspace_box_projection", function, args.rows, kThreads, 1, target.stream, args);
+    by_norm(args.norm, [&](auto norm) {
+      launch("halfspace_box_projection", halfspace_box_projection_global<decltype(norm)::value, kVector, T>, args.rows,
+             kThreads, 1, target.stream, args);
+    });
   };
   constexpr int kVector = sizeof(T) == 4 ? 4 : 1;  // doubles, two at a time, would spill
   if (rows_of_16_bytes(args.dim, args.x, args.w, args.delta))

@@ -80,7 +80,7 @@ class BG(Attack):
         # the least offset that counts as a crossing of the linear model's boundary
         scale_of_logits = logits.abs().masked_fill(~logits.isfinite(), 0.0).amax(1).double()
         least = distance + 2 * rounding_tolerance_of(logits) * scale_of_logits[:, None]
-        lower, upper = (b.expand(x.shape[1:]).flatten() if isinstance(b, torch.Tensor) else b for b in problem.bounds)
+        lower, upper = check.flat_box(problem.bounds, x.shape[1:])
 
         def step(rows: torch.Tensor, j: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
             offset = torch.maximum(distance[rows, j] * scale, least[rows, j])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields
 from functools import partial, wraps
 from typing import Any, NoReturn
 
@@ -117,29 +118,16 @@ def _makers(norm: float) -> dict[str, Callable[..., Attack | list[Attack]]]:
     if norm == 0:
         presets = {preset.__name__: partial(preset, norm) for preset in (fast, strong)}
         return _L0 | presets | {name: partial(_no_l0, name) for name in ("tibo", *_WITHOUT_L0)}
-    of_ball = math.inf if norm == math.inf else 2  # these have no L1
-    return {
-        "fgsm": FGSM,
-        "pgd": _of_norm(PGD, of_ball),
-        "bg": _of_norm(BG, norm),
-        "ddn": DDN,
-        "fmn": _of_norm(FMN, norm),
-        "fab": _of_norm(FAB, norm),
-        "apgd": _of_norm(APGD, of_ball),
-        "pdpgd": _of_norm(PDPGD, norm),
-        "superdeepfool": SuperDeepFool,
-        "square": Square,
-        "shrinking_ball": _of_norm(ShrinkingBall, norm),
-        "hopskipjump": _of_norm(HopSkipJump, norm),
-        "surfree": _of_norm(SurFree, norm),
-        "coordinates": _of_norm(CoordinateDescent, norm),
-        **_L0,
-        **{preset.__name__: partial(preset, norm) for preset in (tibo, fast, strong)},
-    }
+    presets = {preset.__name__: partial(preset, norm) for preset in (tibo, fast, strong)}
+    return {name: _of_norm(kind, norm) for name, kind in _WITHOUT_L0.items()} | _L0 | presets
 
 
-def _of_norm(kind: Callable[..., Attack], norm: float) -> Callable[..., Attack]:
-    """`kind`, whose first argument is the norm, with another default for it."""
+def _of_norm(kind: type[Attack], norm: float) -> Callable[..., Attack]:
+    """`kind` with another default for the norm, where it has one, which is its first argument."""
+    if "norm" not in (field.name for field in fields(kind)):
+        return kind
+    if kind in (PGD, APGD) and norm != math.inf:  # these have no L1
+        norm = 2
 
     @wraps(kind)
     def make(*arguments, **named):

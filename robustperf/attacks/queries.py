@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from robustperf import ops, random
+from robustperf import check, ops, random
 from robustperf.attacks.losses import per_sample
 from robustperf.attacks.problem import Problem
 from robustperf.classifier import logits_of
@@ -52,10 +52,7 @@ class Queries:
         x = problem.x
         self.problem, self.norm, self.limit = problem, norm, limit
         self.x = x.flatten(1)
-        self.lower, self.upper = (
-            bound.expand(x.shape[1:]).flatten() if isinstance(bound, torch.Tensor) else bound
-            for bound in problem.bounds
-        )
+        self.lower, self.upper = check.flat_box(problem.bounds, x.shape[1:])
         self.used = torch.full((len(x),), used, dtype=torch.int64, device=x.device)
         self.point = self.x.clone()
         self.distance = torch.full((len(x),), math.inf, dtype=torch.float64, device=x.device)

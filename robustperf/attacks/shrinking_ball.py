@@ -11,6 +11,7 @@ from robustperf.attacks import losses
 from robustperf.attacks.attack import Attack
 from robustperf.attacks.losses import per_sample
 from robustperf.attacks.problem import Halfspaces, Nearest, Problem
+from robustperf.attacks.steps import cosine, dual, unit
 
 
 class _Schedule(NamedTuple):
@@ -27,7 +28,6 @@ _SCHEDULES = {
     2.0: _Schedule((0.5, 0.01), (0.3, 0.005), 0.25),
     1.0: _Schedule((1.0, 0.01), (0.3, 0.005), 0.15),
 }
-_DUAL = {math.inf: 1.0, 2.0: 2.0, 1.0: math.inf}
 _GROWTH = 1.6  # of the steps of the start
 _BEYOND = 1.02  # how far past the boundary of the linear model a radius without a crossing is set
 _SPARSE = 0.5  # the coordinates of a step in L1, as a fraction of those that δ changes
@@ -181,14 +181,13 @@ class ShrinkingBall(Attack):
         schedule = _SCHEDULES[norm]
         radius = torch.full((len(rows),), math.inf, dtype=torch.float64, device=x.device)
         for step in range(steps):
-            remaining = (1 + math.cos(math.pi * step / max(steps - 1, 1))) / 2
-            alpha, gamma = (last + (first - last) * remaining for first, last in schedule[:2])
+            alpha, gamma = (cosine(*ends, step, steps) for ends in (schedule.step, schedule.change))
             gradient, gap, loss = problem.gradient_to(point, rows, target)
             for each in (own, *others):
                 each.offer(point, gap, rows)
             delta = point - x
             best = own.distance[rows].double()
-            slope = _size(gradient, _DUAL[norm])
+            slope = _size(gradient, dual(norm))
             ahead = (-loss).clamp_min(0) / slope  # where the linear model has its boundary
             estimate = _size(delta, norm) + _BEYOND * ahead.where(slope > _TINY, 0.0)
             following = torch.where(best < math.inf, torch.minimum(radius * (1 + gamma), best), estimate)
@@ -218,7 +217,7 @@ class ShrinkingBall(Attack):
     def _step_into(self, problem: Problem, rows: torch.Tensor, halfspaces: Halfspaces, j: int) -> torch.Tensor:
         """[M, ...]: the shortest step from x into the halfspace of the class at place j, in the box."""
         x = problem.x[rows]
-        lower, upper = (b.expand(x.shape[1:]).flatten() if isinstance(b, torch.Tensor) else b for b in problem.bounds)
+        lower, upper = check.flat_box(problem.bounds, x.shape[1:])
         step, _ = ops.halfspace_box_projection(
             x.flatten(1), halfspaces.normal[:, j], halfspaces.offset[:, j], norm=self.norm, lower=lower, upper=upper
         )
@@ -270,7 +269,4 @@ def _direction(gradient: torch.Tensor, delta: torch.Tensor, norm: float) -> torc
         count = (_SPARSE * (delta != 0).flatten(1).sum(1)).ceil().clamp_min(math.ceil(_LEAST * size.shape[1])).long()
         least = size.sort(dim=1, descending=True).values.gather(1, count[:, None] - 1)
         gradient = gradient.masked_fill((size < least).view_as(gradient), 0.0)
-    # scaled first: the square of a tiny gradient vanishes
-    largest = gradient.flatten(1).abs().amax(1)
-    gradient = gradient / per_sample(largest.where(largest > 0, 1.0), gradient)
-    return gradient / per_sample(_size(gradient, norm).clamp_min(1), gradient)
+    return unit(gradient, norm)

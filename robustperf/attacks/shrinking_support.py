@@ -9,8 +9,8 @@ import torch
 from robustperf import check
 from robustperf.attacks.attack import Attack
 from robustperf.attacks.problem import Nearest, Problem
-from robustperf.attacks.sparse_step import flat_bounds, room, sparse_step
-from robustperf.attacks.steps import cosine, first_gradient
+from robustperf.attacks.sparse_step import room, sparse_step
+from robustperf.attacks.steps import cosine, first_gradient, largest_one
 
 _GROWTH = 1.5  # of the number of changed values until a run has crossed
 _TINY = 1e-38
@@ -95,7 +95,7 @@ class ShrinkingSupport(Attack):
         """One run of the points `rows` [M], with the gradient [M, D] and the loss to overcome [M] of the model
         linearised at x, towards the classes `target` [M]."""
         x, shape = problem.x[rows].flatten(1), problem.x.shape[1:]
-        lower, upper = flat_bounds(problem.bounds, shape)
+        lower, upper = check.flat_box(problem.bounds, shape)
         offset = gap.clamp_min(0).to(x.dtype)
         needed = (sparse_step(x, gradient, offset, lower, upper)[0] != 0).sum(1).double()
         dim = x.shape[1]
@@ -112,7 +112,7 @@ class ShrinkingSupport(Attack):
                 target = None if target is None else target[active]
             if not len(rows):
                 return
-            total = momentum * total + _largest_one(gradient)
+            total = momentum * total + largest_one(gradient)
             far = room(x, total, lower, upper)
             far = torch.where(far.isinf(), reach[:, None], far)
             gain = total.abs() * far
@@ -140,7 +140,7 @@ class ShrinkingSupport(Attack):
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor, float]]:
         """(normal [M, D], offset [M], target [M], momentum) of each targeted run."""
         x = problem.x[rows].flatten(1)
-        lower, upper = flat_bounds(problem.bounds, problem.x.shape[1:])
+        lower, upper = check.flat_box(problem.bounds, problem.x.shape[1:])
         found = problem.logits(nearest.point[rows], rows).argmax(1)
         half = problem.linearised(problem.x[rows], rows, self.classes)
         normals = half.normal.masked_fill(~half.normal.isfinite(), 0.0)
@@ -156,8 +156,3 @@ class ShrinkingSupport(Attack):
             j = order[:, run % others]
             memory = 1 + run // others + (classes == 1)
             yield normals[every, j], half.offset[every, j], half.target[every, j], 1 - (1 - self.momentum) / memory
-
-
-def _largest_one(gradient: torch.Tensor) -> torch.Tensor:
-    """The gradient [M, D] scaled to a largest component of 1; zero where it is zero."""
-    return gradient / gradient.abs().amax(1, keepdim=True).clamp_min(_TINY)

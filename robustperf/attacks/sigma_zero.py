@@ -8,7 +8,7 @@ from robustperf import check
 from robustperf.attacks.attack import Attack
 from robustperf.attacks.losses import per_sample
 from robustperf.attacks.problem import Nearest, Problem
-from robustperf.attacks.steps import cosine, first_gradient, offer_step
+from robustperf.attacks.steps import cosine, first_gradient, largest_one, offer_step
 
 
 @dataclass(frozen=True)
@@ -55,16 +55,10 @@ class SigmaZero(Attack):
             size = cosine(self.step, self.last_step, step, self.steps)
             change = (point - x) / width
             count = 2 * self.sigma * change / (change.square() + self.sigma).square() / max(x[:1].numel(), 1)
-            descent = count - per_sample(~(gap < 0), x) * _largest_one(gradient)
-            moved = problem.clamp(point - size * width * _largest_one(descent))
+            descent = count - per_sample(~(gap < 0), x) * largest_one(gradient)
+            moved = problem.clamp(point - size * width * largest_one(descent))
             kept = (moved - x).abs() >= per_sample(threshold, x) * width
             point = torch.where(kept, moved, x)
             gradient, gap = offer_step(problem, nearest, point, rows, last=step == self.steps - 1)
             threshold = (threshold + self.threshold_step * size * torch.where(gap < 0, 1.0, -1.0)).clamp(0, 1)
         return nearest.point, nearest.gap
-
-
-def _largest_one(gradient: torch.Tensor) -> torch.Tensor:
-    """The gradient [M, ...] scaled to a largest component of 1; zero where it is zero."""
-    largest = gradient.flatten(1).abs().amax(1) if gradient.numel() else gradient.new_ones(len(gradient))
-    return gradient / per_sample(largest.clamp_min(1e-38), gradient)

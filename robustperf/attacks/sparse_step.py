@@ -4,16 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from robustperf.check import Box
-
 Bound = float | torch.Tensor
 """A number, or [D]."""
-
-
-def flat_bounds(box: Box, shape: torch.Size) -> tuple[Bound, Bound]:
-    """The box of images of `shape` as that of flattened images."""
-    lower, upper = (b.expand(shape).flatten() if isinstance(b, torch.Tensor) else b for b in box)
-    return lower, upper
 
 
 def room(x: torch.Tensor, normal: torch.Tensor, lower: Bound, upper: Bound) -> torch.Tensor:

@@ -7,7 +7,7 @@ import sys
 
 import torch
 
-from robustperf import ops, random
+from robustperf import check, ops, random
 from robustperf.attacks.losses import length, per_sample
 from robustperf.attacks.problem import Nearest, Problem
 
@@ -53,11 +53,17 @@ def cosine(first: float, last: float, step: int, steps: int) -> float:
     return last + (first - last) * (1 + math.cos(math.pi * step / max(steps - 1, 1))) / 2
 
 
-def unit(gradient: torch.Tensor) -> torch.Tensor:
-    """The gradient [B, ...] divided by its L2 norm; zero where it is zero. It is scaled first, so that the square of a
+def largest_one(gradient: torch.Tensor) -> torch.Tensor:
+    """The gradient [B, ...] scaled to a largest component of 1; zero where it is zero."""
+    largest = length(gradient, math.inf) if gradient.numel() else gradient.new_ones(len(gradient))
+    return gradient / per_sample(largest.clamp_min(_TINY), gradient)
+
+
+def unit(gradient: torch.Tensor, norm: float = 2) -> torch.Tensor:
+    """The gradient [B, ...] divided by its norm; zero where it is zero. It is scaled first, so that the square of a
     tiny gradient does not vanish."""
-    scaled = gradient / per_sample(gradient.flatten(1).abs().amax(1).clamp_min(_TINY), gradient)
-    return scaled / per_sample(length(scaled, 2).clamp_min(_TINY), gradient)
+    scaled = largest_one(gradient)
+    return scaled / per_sample(length(scaled, norm).clamp_min(_TINY), gradient)
 
 
 def draw_in_ball(x: torch.Tensor, radius: float, key: int, index: torch.Tensor, norm: float) -> torch.Tensor:
@@ -86,8 +92,7 @@ def to_hyperplane(
 
     Hein & Andriushchenko (2017), by `ops.halfspace_box_projection`: the smallest step into the halfspace that does not
     hold the point ends on its boundary."""
-    image = problem.x.shape[1:]
-    lower, upper = (b.expand(image).flatten() if isinstance(b, torch.Tensor) else b for b in problem.bounds)
+    lower, upper = check.flat_box(problem.bounds, problem.x.shape[1:])
     forward = per_sample(torch.where(offset < 0, -1.0, 1.0), normal) * normal
     delta, _ = ops.halfspace_box_projection(
         point.flatten(1), forward.flatten(1), offset.abs().double(), norm=norm, lower=lower, upper=upper

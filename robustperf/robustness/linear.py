@@ -128,7 +128,8 @@ class LinearSearch:
         """(the distances [B], points there that the model labels differently [B, ...], evaluations that they took)."""
         weight, bias = (part.to(x.device) for part in self.affine)
         flat = x.flatten(1).double()
-        bounds = [b.expand(x.shape[1:]).flatten().double() if isinstance(b, torch.Tensor) else b for b in box]
+        flat_box = check.flat_box(box, x.shape[1:])
+        bounds = [b.double() if isinstance(b, torch.Tensor) else b for b in flat_box]
         z = flat @ weight.T + bias
         own = z.gather(1, labels[:, None])[:, 0]
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from robustperf.classifier import Classifier, Estimator, evaluating, logits_of
 from robustperf.label_only import LabelOnly, class_numbers
 from robustperf.names import DEFAULT_ATTACKS
 from robustperf.progress import progress_bar
-from robustperf.robustness.boundary import nearest_crossing
+from robustperf.robustness.boundary import Boundary, nearest_crossing
 from robustperf.robustness.diagnostics import Diagnostics
 from robustperf.robustness.label_search import LEAST, QUERIES, LabelSearch
 from robustperf.robustness.lattice import EVALUATIONS, Lattice, LatticeSearch, Search
@@ -28,6 +29,9 @@ from robustperf.robustness.points import Labels, Points
 from robustperf.robustness.reevaluation import reevaluate
 from robustperf.robustness.search import TOL, BoundarySearch
 from robustperf.robustness.support import SupportSearch
+
+NearestSearch = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, tuple[torch.Tensor, torch.Tensor]], Boundary]
+"""(x [B, ...], candidates [A, B, ...], labels [B], the gaps at both) -> the nearest points towards the candidates."""
 
 
 def margins(
@@ -211,16 +215,18 @@ class MarginSearch:
         """Yields the `Margins` of each batch of x [N, ...] when it is done (one empty result for no points), without
         the warning. `labels`, `index` and errors are those of `margins`."""
         x, index, box = checked_points(x, labels, index, self.bounds)
-        boundary = BoundarySearch(self.model, self.norm, self.tol, probes=self.probes, box=box)
+        nearest: NearestSearch = partial(
+            nearest_crossing, BoundarySearch(self.model, self.norm, self.tol, probes=self.probes, box=box)
+        )
         if self.norm == 0:
-            boundary = SupportSearch(self.model, box)
+            nearest = SupportSearch(self.model, box).nearest
         for start in range(0, max(x.shape[0], 1), self.batch_size):
             part = slice(start, start + self.batch_size)
-            found = self._batch(boundary, x[part], None if labels is None else labels[part], index[part])
+            found = self._batch(nearest, box, x[part], None if labels is None else labels[part], index[part])
             yield replace(found, labelled=labels is not None)
 
     def _batch(
-        self, search: BoundarySearch | SupportSearch, x: torch.Tensor, labels: torch.Tensor | None, index: torch.Tensor
+        self, nearest: NearestSearch, box: Box, x: torch.Tensor, labels: torch.Tensor | None, index: torch.Tensor
     ) -> Margins:
         names = attack_names(self.ensemble)
         counts = Diagnostics(points=len(x), flat=dict.fromkeys(names, 0))
@@ -235,13 +241,13 @@ class MarginSearch:
             undefined = gap.isnan()
             if undefined.any():
                 known = (~undefined).nonzero()[:, 0]
-                part = self._batch(search, x[known], labels[known], index[known])
+                part = self._batch(nearest, box, x[known], labels[known], index[known])
                 return _scattered(part, known, x if self.keep_points else None, len(x))
             gap = gap.where(predicted == labels, -math.inf)  # misclassified, by however little
             best = None
             for place, attack in enumerate(self.ensemble):
                 key = random.fold_in(self.key, place)
-                problem = Problem(self.model, x, labels, bounds=search.box, key=key, index=index, best=best)
+                problem = Problem(self.model, x, labels, bounds=box, key=key, index=index, best=best)
                 found.append(attack.solve(problem))
                 best = best or Nearest(problem, self.norm)
                 best.offer(found[-1].point, found[-1].gap)
@@ -252,10 +258,7 @@ class MarginSearch:
         candidates = torch.stack([a.point for a in found]) if found else x.new_empty(len(names), *x.shape)
         gap_end = torch.stack([a.gap for a in found]) if found else gap.new_empty(len(names), 0)
         evaluations = torch.stack([a.evaluations for a in found]) if found else index.new_empty(len(names), 0)
-        if isinstance(search, SupportSearch):
-            boundary = search.nearest(x, candidates, labels, (gap, gap_end))
-        else:
-            boundary = nearest_crossing(search, x, candidates, labels, (gap, gap_end))
+        boundary = nearest(x, candidates, labels, (gap, gap_end))
         counts = replace(counts, missing=int(boundary.distance.isinf().sum()))
         published = {place: a for place, a in enumerate(found) if self.ensemble[place].published}
         with evaluating(self.model), torch.no_grad():
@@ -269,7 +272,7 @@ class MarginSearch:
             attack_evaluations=evaluations.cpu(),
             attacks=names,
             norm=self.norm,
-            diameter=diameter(x.shape[1:], self.norm, search.box),
+            diameter=diameter(x.shape[1:], self.norm, box),
             diagnostics=counts,
         )
 

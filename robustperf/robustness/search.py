@@ -160,7 +160,7 @@ class BoundarySearch:
         if not rows.numel():
             return
         x, ends, length, radius = done.x[rows], done.ends[:, rows], length[rows], radius[rows, None]
-        lower, upper = (b.expand(done.shape).flatten() if isinstance(b, torch.Tensor) else b for b in box)
+        lower, upper = check.flat_box(box, done.shape)
         direction = ends - x
         room = torch.where(direction > 0, upper - x, x - lower) / direction.abs()
         edge = room.where(direction != 0, math.inf).amin(2).T.double()  # [B, A], in lengths

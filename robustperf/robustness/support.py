@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from robustperf import ops
-from robustperf.attacks.sparse_step import flat_bounds
+from robustperf import check, ops
 from robustperf.check import Box
 from robustperf.classifier import Classifier, evaluating, logits_of
 from robustperf.robustness.boundary import Boundary
@@ -70,7 +69,7 @@ class _Undoing:
         self.point = self.x.masked_fill(~misclassified[:, None], math.nan)
         self.candidate = torch.full_like(labels, -1)
         self.evaluations = torch.zeros_like(labels)
-        lower, upper = flat_bounds(box, self.shape)
+        lower, upper = check.flat_box(box, self.shape)
         width = torch.as_tensor(upper - lower, dtype=x.dtype, device=x.device)
         self.width = width.where(width.isfinite(), 1.0)
 
