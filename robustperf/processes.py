@@ -19,6 +19,9 @@ def join(cpu: bool = False) -> PartialState:
 
     Returns accelerate's state: `process_index`, `num_processes`, `is_main_process` and `device`.
     """
+    # default arguments there keep a group that exists when it is imported, and gloo's threads with it, which may abort
+    # the exit; DistributedDataParallel imports it
+    import torch.distributed.nn.functional  # noqa: F401
     from accelerate import PartialState
 
     # processes may finish hours apart; after a failure the launcher ends them all

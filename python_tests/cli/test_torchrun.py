@@ -17,7 +17,7 @@ from robustperf.robustness.margins import MarginSearch
 
 # several commands in one launch: importing torch takes longer than any of them
 SCRIPT = """
-import json, sys, torch
+import gc, json, os, sys, torch
 from robustperf.cli import app
 for arguments in json.loads(sys.argv[1]):
     try:
@@ -25,6 +25,9 @@ for arguments in json.loads(sys.argv[1]):
     except ValueError as error:
         print(error, flush=True)
 torch.distributed.destroy_process_group()
+gc.collect()
+threads = [open(f"/proc/self/task/{thread}/comm").read().strip() for thread in os.listdir("/proc/self/task")]
+assert not [name for name in threads if "gloo" in name], threads  # they might abort the exit
 """
 TRAIN = [
     "train",

@@ -5,6 +5,7 @@ The files import what they need in their functions, so that help and errors abou
 
 from __future__ import annotations
 
+import gc
 import io
 import re
 import sys
@@ -82,3 +83,4 @@ def main() -> None:
             # without it gloo's threads may abort the exit; in it nccl may wait for a process that has failed
             if clean or distributed.get_backend() == "gloo":
                 distributed.destroy_process_group()
+                gc.collect()  # a cycle of DistributedDataParallel holds the group

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from robustperf.files import user_path
-from robustperf.processes import on_cpu
+from robustperf.processes import join, on_cpu
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -29,6 +29,7 @@ def accelerator_for(mixed_precision: str, log_with: Any, out: Any, cpu: bool) ->
                 f"log_with: {name} is not installed"
                 + (": pip install 'robustperf[tensorboard]'" if name == "tensorboard" else "")
             )
+    join(cpu)
     # another fit or the caller may use another precision, which the library refuses, or accumulate gradients
     states = [each._shared_state for each in (AcceleratorState, GradientState)]
     before = [dict(state) for state in states]
