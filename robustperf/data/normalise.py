@@ -12,7 +12,7 @@ def normalise(x: torch.Tensor, how: str) -> torch.Tensor:
     """Each image normalised by its own pixel values, over all of its channels; differentiable.
 
     T's accuracies under MNIST-C's brightness (97.7 % for an SVM, 98.8 % for a network) need it, though T does not
-    mention it: a shift by a constant then disappears.
+    mention it: a shift by a constant disappears, but for what clipping removed.
 
     Args:
         x: images, float32 or float64 [B, C, H, W].
