@@ -15,6 +15,7 @@ import typer
 
 from robustperf.cli.options import (
     Checkpoint,
+    Classes,
     Data,
     DataRoot,
     Domain,
@@ -62,6 +63,7 @@ def margins(
     data_root: DataRoot = None,
     split: Split = "test",
     domain: Domain = None,
+    classes: Classes = None,
     limit: Limit = None,
     size: Size = None,
     rgb: Rgb = False,
@@ -93,7 +95,7 @@ def margins(
     norm_value = check.norm(norm, zero=True)
     ensemble = attacks_of(attacks, norm_value)
     network, size, rgb = load_network(checkpoint_path, model, size, rgb)
-    dataset = load_data(data, split, data_root, domain=domain, limit=limit, size=size, rgb=rgb)
+    dataset = load_data(data, split, data_root, domain=domain, classes=classes, limit=limit, size=size, rgb=rgb)
     settings = {
         "checkpoint": weights_digest(checkpoint_path, model, network),
         "split": split,
