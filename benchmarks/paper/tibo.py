@@ -6,14 +6,16 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from benchmarks.common import options as common
 from benchmarks.paper.robey import sample
+from benchmarks.paper.weight_search import WeightSearch, search_weight
 from robustperf import nets
 from robustperf.attacks import BG, FGSM, PGD
 from robustperf.attacks.named import attacks_of
@@ -110,34 +112,52 @@ def parser(description: str) -> argparse.ArgumentParser:
     )
     options.add_argument(
         "--hein",
-        nargs="+",
         type=float,
-        default=[0.01, 0.03, 0.1],
+        default=0.1,
         metavar="LAMBDA",
-        help="weights of Hein's regulariser; the largest is tried first",
+        help="the first weight of Hein's regulariser to try, 1 or 3 times a power of ten",
     )
     options.add_argument(
-        "--cotrain",
-        nargs="+",
-        type=float,
-        default=[1.0, 3.0, 10.0, 30.0],
-        metavar="LAMBDA",
-        help="weights of co-training; the largest is tried first",
+        "--cotrain", type=float, default=30.0, metavar="LAMBDA", help="the first weight of co-training to try"
     )
+    options.add_argument("--trials", type=int, default=6, help="try at most so many weights of each method")
     options.add_argument(
         "--within",
         type=float,
         default=1.0,
         metavar="POINTS",
-        help="choose the first weight that costs at most so much accuracy",
+        help="search for the largest weight that costs at most so much accuracy",
     )
     options.add_argument("--pgd", choices=["2", "inf"], default="2", help="norm of PGD's ball; T does not say which")
     options.add_argument("--seed", type=int, default=0, help="of the initial weights, the batches and the subsets")
     return options
 
 
-def chosen_models(arguments: argparse.Namespace) -> Iterator[tuple[str, Dataset, dict[str, Trained]]]:
-    """(name, test images, the three classifiers by method), for each data set that is in the folder."""
+@dataclass(frozen=True)
+class Comparison:
+    """The methods on one data set.
+
+    Attributes:
+        name: of the data set.
+        test: its test images.
+        chosen: by method, the classifier of the chosen lambda.
+        searches: by method with a lambda, all that were trained.
+    """
+
+    name: str
+    test: Dataset
+    chosen: dict[str, Trained]
+    searches: dict[str, WeightSearch[Trained]]
+
+    def edge(self, method: str) -> str | None:
+        """Which end of the lambdas tried is the chosen one of `method`, if any."""
+        return self.searches[method].edge if method in self.searches else None
+
+
+def comparisons(arguments: argparse.Namespace) -> Iterator[Comparison]:
+    """One for each data set that is in the folder. T section 3.3 takes the lambda whose accuracy on the test set is the
+    closest to that without regularisation; here it is the largest on a grid whose accuracy is within `--within`
+    points."""
     scale = SCALES[arguments.scale]
     for name in arguments.data:
         try:
@@ -148,32 +168,15 @@ def chosen_models(arguments: argparse.Namespace) -> Iterator[tuple[str, Dataset,
         train, test = sample(train, scale.samples, arguments.seed), sample(test, scale.tests)
         print(f"{name}: {len(train)} training and {len(test)} test images", file=sys.stderr)
         folder = arguments.runs / arguments.scale / f"seed-{arguments.seed}" / name
-        found = {"no reg.": trained("no reg.", None, train, test, scale, folder, arguments.seed)}
-        least = found["no reg."].accuracy - arguments.within
-        for method, weights in (("Hein", arguments.hein), ("co-training", arguments.cotrain)):
-            models = (
-                trained(method, weight, train, test, scale, folder, arguments.seed)
-                for weight in sorted(weights, reverse=True)
-            )
-            found[method] = choice(models, least)
-            largest = found[method].weight == max(weights) and found[method].accuracy >= least
-            print(
-                f"{name}: {method}: lambda = {found[method].weight:g} is chosen"
-                + ", the largest weight tried: larger ones may keep the accuracy too" * largest,
-                file=sys.stderr,
-            )
-        yield name, test, found
-
-
-def choice(models: Iterable[Trained], least: float) -> Trained:
-    """The first model, from the largest lambda on, whose accuracy is at least `least`; otherwise the most accurate. T
-    section 3.3 takes the one whose accuracy on the test set is the closest."""
-    rejected = []
-    for model in models:
-        if model.accuracy >= least:
-            return model
-        rejected.append(model)
-    return max(rejected, key=lambda model: model.accuracy)
+        train_with = partial(trained, train=train, test=test, scale=scale, folder=folder, seed=arguments.seed)
+        chosen = {"no reg.": train_with("no reg.", None)}
+        least, searches = chosen["no reg."].accuracy - arguments.within, {}
+        for method, start in (("Hein", arguments.hein), ("co-training", arguments.cotrain)):
+            search = searches[method] = search_weight(partial(train_with, method), start, least, arguments.trials)
+            chosen[method] = search.tried[search.chosen]
+            edge = "" if search.edge is None else f": {search.edge}"
+            print(f"{name}: {method}: lambda = {search.chosen:g} is chosen{edge}", file=sys.stderr)
+        yield Comparison(name, test, chosen, searches)
 
 
 def trained(
