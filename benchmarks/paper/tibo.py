@@ -63,7 +63,7 @@ SCALES = {
         width=4, hidden=16, resnet=4, generator=4, epochs=2, cifar_epochs=2, samples=512, tests=256, points=32
     ),
     "cpu": Scale(
-        width=8, hidden=64, resnet=8, generator=8, epochs=10, cifar_epochs=20, samples=6000, tests=None, points=1000
+        width=8, hidden=64, resnet=8, generator=8, epochs=10, cifar_epochs=20, samples=6000, tests=None, points=200
     ),
     "full": Scale(
         width=128,
