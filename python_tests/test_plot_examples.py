@@ -65,7 +65,7 @@ def test_errors_name_the_argument(x, found):
     half = found["half"]
     with pytest.raises(ValueError, match="found: expected a mapping from models to Margins, got {}"):
         plot.adversarial_examples(x, {})
-    with pytest.raises(TypeError, match=r"found\['a'\]: expected Margins with points, .*keep_points=True.*, got Tensor"):
+    with pytest.raises(TypeError, match=r"found\['a'\]: expected Margins with points, .*, got Tensor"):
         plot.adversarial_examples(x, {"a": torch.ones(2)})
     with pytest.raises(ValueError, match=r"found\['a'\]: expected points of shape \[1, 1, 6, 6\], got \[2, 1, 6, 6\]"):
         plot.adversarial_examples(x[:1], {"a": half})

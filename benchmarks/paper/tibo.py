@@ -7,7 +7,7 @@ import argparse
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 
@@ -80,6 +80,27 @@ SCALES = {
 
 
 @dataclass(frozen=True)
+class Generator:
+    """How co-training trains its generator; the paper's by default.
+
+    Attributes:
+        width: channels of its convolutions; None for the scale's.
+        steps: its updates after each of the classifier's.
+        distance_weight: of the distance in its loss.
+    """
+
+    width: int | None = None
+    steps: int = 1
+    distance_weight: float = 1.0
+
+    @property
+    def suffix(self) -> str:
+        """Of the names of its runs; empty for the paper's."""
+        changed = [field.name for field in fields(self) if getattr(self, field.name) != field.default]
+        return "".join(f"-{name}-{getattr(self, name):g}" for name in changed)
+
+
+@dataclass(frozen=True)
 class Trained:
     """A trained classifier.
 
@@ -88,12 +109,14 @@ class Trained:
         weight: lambda; None without a regulariser.
         accuracy: on the test images, in percent.
         folder: of its run, with model.safetensors.
+        generator: the one that was trained beside it, in eval mode; None except for co-training.
     """
 
     model: torch.nn.Module
     weight: float | None
     accuracy: float
     folder: Path
+    generator: torch.nn.Module | None = None
 
 
 def parser(description: str) -> argparse.ArgumentParser:
@@ -120,6 +143,11 @@ def parser(description: str) -> argparse.ArgumentParser:
     options.add_argument(
         "--cotrain", type=float, default=30.0, metavar="LAMBDA", help="the first weight of co-training to try"
     )
+    options.add_argument(
+        "--generator-width", type=int, help="channels of co-training's generator; the scale's by default"
+    )
+    options.add_argument("--generator-steps", type=int, default=1, help="its updates after each of the classifier's")
+    options.add_argument("--distance-weight", type=float, default=1.0, help="of the distance in its loss")
     options.add_argument("--trials", type=int, default=6, help="try at most so many weights of each method")
     options.add_argument(
         "--within",
@@ -168,7 +196,10 @@ def comparisons(arguments: argparse.Namespace) -> Iterator[Comparison]:
         train, test = sample(train, scale.samples, arguments.seed), sample(test, scale.tests)
         print(f"{name}: {len(train)} training and {len(test)} test images", file=sys.stderr)
         folder = arguments.runs / arguments.scale / f"seed-{arguments.seed}" / name
-        train_with = partial(trained, train=train, test=test, scale=scale, folder=folder, seed=arguments.seed)
+        generator = Generator(arguments.generator_width, arguments.generator_steps, arguments.distance_weight)
+        train_with = partial(
+            trained, train=train, test=test, scale=scale, folder=folder, seed=arguments.seed, generator=generator
+        )
         chosen = {"no reg.": train_with("no reg.", None)}
         least, searches = chosen["no reg."].accuracy - arguments.within, {}
         for method, start in (("Hein", arguments.hein), ("co-training", arguments.cotrain)):
@@ -180,17 +211,26 @@ def comparisons(arguments: argparse.Namespace) -> Iterator[Comparison]:
 
 
 def trained(
-    method: str, weight: float | None, train: Dataset, test: Dataset, scale: Scale, folder: Path, seed: int
+    method: str,
+    weight: float | None,
+    train: Dataset,
+    test: Dataset,
+    scale: Scale,
+    folder: Path,
+    seed: int,
+    generator: Generator = Generator(),
 ) -> Trained:
     """The classifier of T A.1 after T A.1's training (Adam, batches of 32, the best epoch on a held-out tenth), loaded
     from `folder` where it was trained before."""
-    folder = folder / (FOLDERS[method] if weight is None else f"{FOLDERS[method]}-{weight:g}")
+    name = FOLDERS[method] + (generator.suffix if method == "co-training" else "")
+    folder = folder / (name if weight is None else f"{name}-{weight:g}")
     began = time.perf_counter()
     torch.manual_seed(seed)
     model, epochs, rates = classifier(train, scale)
+    aim = objective(method, weight, model, train, scale, generator)
     fit(
         model,
-        objective(method, weight, model, train, scale),
+        aim,
         train,
         validation=0.1,
         epochs=epochs,
@@ -204,7 +244,7 @@ def trained(
     )
     accuracy = 100 * evaluate(model, test).top(1)
     print(f"{folder}: accuracy {accuracy:.2f} % ({time.perf_counter() - began:.0f} s)", file=sys.stderr)
-    return Trained(model.eval(), weight, accuracy, folder)
+    return Trained(model.eval(), weight, accuracy, folder, aim.generator.eval() if method == "co-training" else None)
 
 
 def classifier(train: Dataset, scale: Scale) -> tuple[torch.nn.Module, int, dict[int, float]]:
@@ -221,13 +261,21 @@ def classifier(train: Dataset, scale: Scale) -> tuple[torch.nn.Module, int, dict
     return model, epochs, {round(fraction * epochs): rate for fraction, rate in rates.items()}
 
 
-def objective(method: str, weight: float | None, model: torch.nn.Module, train: Dataset, scale: Scale) -> Objective:
+def objective(
+    method: str, weight: float | None, model: torch.nn.Module, train: Dataset, scale: Scale, generator: Generator
+) -> Objective:
     """The training objective of a method with lambda = `weight`."""
     if method == "no reg.":
         return ERM()
     if method == "Hein":
         return CrossLipschitz(weight)
-    return CoTrain(model, nets.TiboGenerator(train.x.shape[1], width=scale.generator), weight=weight)
+    return CoTrain(
+        model,
+        nets.TiboGenerator(train.x.shape[1], width=generator.width or scale.generator),
+        weight,
+        generator_steps=generator.steps,
+        distance_weight=generator.distance_weight,
+    )
 
 
 PRESETS = ("tibo", "strong")
