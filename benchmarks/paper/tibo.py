@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -119,13 +119,13 @@ class Trained:
     generator: torch.nn.Module | None = None
 
 
-def parser(description: str) -> argparse.ArgumentParser:
-    """The options of every benchmark on T section 3."""
+def parser(description: str, choices: Sequence[str] = DATA, data: Sequence[str] = DATA) -> argparse.ArgumentParser:
+    """The options of every benchmark on T section 3, on data sets of `choices`, by default `data`."""
     options = common.parser(description)
     options.add_argument(
         "--scale", choices=list(SCALES), default="cpu", help="cpu: minutes on two cores; full: the paper's"
     )
-    options.add_argument("--data", nargs="+", default=list(DATA), choices=DATA)
+    options.add_argument("--data", nargs="+", default=list(data), choices=choices)
     common.add_data_root(options)
     options.add_argument(
         "--runs",

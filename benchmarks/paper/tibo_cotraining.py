@@ -49,9 +49,7 @@ def fooled(found: Trained, test: Dataset) -> tuple[float, float]:
 
 
 def main() -> None:
-    options = parser(__doc__)
-    options.set_defaults(data=["digits"])
-    next(action for action in options._actions if action.dest == "data").choices = ("digits", *DATA)
+    options = parser(__doc__, choices=("digits", *DATA), data=["digits"])
     options.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=VARIANTS)
     arguments = parse(options, selections=("data", "variants"))
     scale = SCALES[arguments.scale]
