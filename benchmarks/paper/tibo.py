@@ -63,7 +63,7 @@ SCALES = {
         width=4, hidden=16, resnet=4, generator=4, epochs=2, cifar_epochs=2, samples=512, tests=256, points=32
     ),
     "cpu": Scale(
-        width=8, hidden=64, resnet=8, generator=8, epochs=10, cifar_epochs=20, samples=6000, tests=None, points=200
+        width=8, hidden=64, resnet=8, generator=8, epochs=10, cifar_epochs=20, samples=6000, tests=None, points=100
     ),
     "full": Scale(
         width=128,
@@ -136,7 +136,7 @@ def parser(description: str, choices: Sequence[str] = DATA, data: Sequence[str] 
     options.add_argument(
         "--hein",
         type=float,
-        default=0.1,
+        default=1.0,
         metavar="LAMBDA",
         help="the first weight of Hein's regulariser to try, 1 or 3 times a power of ten",
     )
