@@ -1,0 +1,6 @@
+"""Reports: everything that the library can say about a classifier, on one page."""
+
+from robustperf.reports.measure import Examples, UnderKernel
+from robustperf.reports.report import Report, report
+
+__all__ = ["Examples", "Report", "UnderKernel", "report"]
