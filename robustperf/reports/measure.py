@@ -104,13 +104,14 @@ class Measurement:
         ids = self._chosen(found)
         examples = self._examples(ids) if len(ids) else None
         shown = int(ids[0]) if len(ids) else 0
-        kernels, corruptions = (
-            {
-                name: self._under(f"{kind} {place}", name, kernel, shown, rho=kind == "kernel")
-                for place, (name, kernel) in enumerate(chosen.items())
-            }
-            for kind, chosen in (("kernel", self.plan.kernels), ("corruption", self.plan.corruptions))
-        )
+        kernels, corruptions = {}, {}
+        for place, (name, kernel) in enumerate(self.plan.kernels.items()):
+            with self._stage(name, len(self.plan.data)) as advance:
+                kernels[name] = self._under(f"kernel {place}", kernel, shown, advance, rho=True)
+        if self.plan.corruptions:
+            with self._stage("MNIST-C", len(self.plan.corruptions) * len(self.plan.data)) as advance:
+                for name, kernel in self.plan.corruptions.items():
+                    corruptions[name] = self._under(name, kernel, shown, advance, rho=False)
         return Measured(evaluation, found, kernels, corruptions, examples, self.seconds)
 
     @contextmanager
@@ -201,7 +202,10 @@ class Measurement:
         )
         return Examples(saved["index"], saved["x"], saved["y"], saved["label"], points, distances, labels)
 
-    def _under(self, file: str, name: str, kernel: Kernel, shown: int, *, rho: bool) -> UnderKernel:
+    def _under(
+        self, file: str, kernel: Kernel, shown: int, advance: Callable[[int], None], *, rho: bool
+    ) -> UnderKernel:
+        """The model under one kernel, saved in `file`; draws of the point `shown` are kept."""
         plan = self.plan
 
         def compute() -> Saved:
@@ -231,8 +235,7 @@ class Measurement:
                     found["shown"] = drawn.float().cpu().numpy()
             return found
 
-        with self._stage(name, len(plan.data)) as advance:
-            saved = {part: torch.from_numpy(value) for part, value in self._saved(file, compute).items()}
+        saved = {part: torch.from_numpy(value) for part, value in self._saved(file, compute).items()}
         shown_images = saved.pop("shown", None)
         correct = saved.pop("correct")
         return UnderKernel(correct, BasicRobustness(**saved, confidence=plan.confidence) if rho else None, shown_images)

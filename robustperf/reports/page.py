@@ -51,8 +51,9 @@ def number(value: float) -> str:
     return "–" if math.isnan(value) else f"{value:.4g}"
 
 
-def percent(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:.2%}"
+def percent(value: float, digits: int = 2) -> str:
+    """A fraction in per cent."""
+    return "–" if math.isnan(value) else f"{value:.{digits}%}"
 
 
 @cache

@@ -23,6 +23,9 @@ from robustperf.robustness.confidence import check_confidence
 ATTACKS = "tibo,fast"
 """The attacks of a report: those of 2021 and today's, so that the page shows which won."""
 
+NORMS: tuple[float, ...] = (2.0, math.inf, 1.0)
+"""The norms of a report."""
+
 Kernels = Mapping[str, Kernel] | Sequence[Kernel]
 """Kernels, with names or named by their `repr`."""
 
@@ -93,7 +96,7 @@ class Plan:
 def plan(
     data: Any,
     *,
-    norms: Sequence[float],
+    norms: Sequence[float | str],
     attacks: Attacks | None,
     kernels: Kernels | None,
     corruptions: bool | None,
@@ -126,8 +129,7 @@ def plan(
             _draw(kernel, x, index)  # raises now, not after hours, for a kernel that does not take the images
         chosen = dict(named)
     elif images:
-        defaults = (Rotation(15), Translation(0.1), Brightness(0.3), Contrast(0.3), GaussianNoise(0.1))
-        chosen, left_out = _taken({repr(kernel): kernel for kernel in defaults}, x, index)
+        chosen, left_out = _taken(_defaults(), x, index)
     suite: dict[str, Kernel] = {}
     if corruptions or (corruptions is None and images and x.shape[1] == 1):
         if not images:
@@ -151,6 +153,17 @@ def digest(data: Any) -> str | None:
         found.update(f"{values.dtype} {list(values.shape)}".encode())
         found.update(values.contiguous().numpy().data if values.numel() else b"")
     return found.hexdigest()
+
+
+def _defaults() -> dict[str, Kernel]:
+    """Kernels by their text on the command line."""
+    return {
+        "rotation(15)": Rotation(15),
+        "translation(0.1)": Translation(0.1),
+        "brightness(0.3)": Brightness(0.3),
+        "contrast(0.3)": Contrast(0.3),
+        "gaussian_noise(0.1)": GaussianNoise(0.1),
+    }
 
 
 def _taken(

@@ -18,12 +18,10 @@ from robustperf.reports import values
 from robustperf.reports.measure import Examples, Measured, Measurement, UnderKernel
 from robustperf.reports.page import Page, render
 from robustperf.reports.pictures import curves_svg, png_uri
-from robustperf.reports.plan import Kernels, Plan, norm_name, plan
+from robustperf.reports.plan import NORMS, Kernels, Plan, norm_name, plan
 from robustperf.result import Result
 from robustperf.robustness import MarginCurve, Margins
 from robustperf.training.evaluate import Evaluation, check_takes
-
-NORMS = (2.0, math.inf, 1.0)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -41,6 +39,7 @@ class Report(Result, Page):
         plan: the data and the settings.
         facts: what -> value, such as the SHA-256 of the weights, shown where the page says how to reproduce it.
         command: what makes the page again.
+        created: when, in local time.
     """
 
     name: str
@@ -87,7 +86,7 @@ def report(
     data: Any,
     *,
     name: str | None = None,
-    norms: Sequence[float] = NORMS,
+    norms: Sequence[float | str] = NORMS,
     attacks: Attacks | None = None,
     kernels: Kernels | None = None,
     corruptions: bool | None = None,
@@ -110,7 +109,7 @@ def report(
             left unchanged.
         data: labelled images in [0, 1]: a data set, a pair (x, y) or a DataLoader, as `training.evaluate` takes them.
         name: of the model, in the page's title; None for its class.
-        norms: of 0, 1, 2 and inf, those that margins are found in.
+        norms: those that margins are found in, of 0, 1, 2 and inf (or their texts).
         attacks: as in `margins`; None for "tibo,fast", the attacks of T section 3.2 and today's (of a linear
             classifier the closed form).
         kernels: kernels, or name -> kernel, for ρ (T Definition 1) and the accuracy under one draw of each point; None
@@ -140,10 +139,9 @@ def report(
     )  # fmt: skip
     name = type(model).__name__ if name is None else name
     found = measured(model, planned, folder, resume=resume, progress=progress)
-    return Report(
-        name, **vars(found), plan=planned, facts=facts or {}, command=command or call_text("report", "model", planned, kernels),
-        created=time.strftime("%Y-%m-%d %H:%M"),
-    )  # fmt: skip
+    command = command or call_text("report", "model", planned, kernels)
+    created = time.strftime("%Y-%m-%d %H:%M")
+    return Report(name, **vars(found), plan=planned, facts=facts or {}, command=command, created=created)
 
 
 def measured(

@@ -13,7 +13,7 @@ import torch
 from robustperf.reports.measure import Measured, UnderKernel
 from robustperf.reports.pictures import ticks
 from robustperf.reports.plan import Plan
-from robustperf.robustness import MarginCurve, Margins, clopper_pearson
+from robustperf.robustness import Diagnostics, MarginCurve, Margins, clopper_pearson
 from robustperf.robustness.confidence import hoeffding
 
 Interval = tuple[float, float, float]
@@ -111,31 +111,22 @@ def summary(measured: Measured, plan: Plan) -> dict[str, Any]:
 
 
 def messages(margins: Margins) -> list[str]:
-    return margins.diagnostics.messages if margins.diagnostics else []
+    """What makes the margins doubtful; without the published attacks that others undercut, for these are not used."""
+    return replace(margins.diagnostics, undercut=0).messages if margins.diagnostics else []
 
 
 def diagnostics_rows(margins: Mapping[float, Margins]) -> list[tuple[str, list[str]]]:
     """(what is counted, "a of b" for each norm)."""
-    known = [found.diagnostics for found in margins.values()]
-    attacks = dict.fromkeys(name for each in known if each for name in each.flat)
-    counted: list[tuple[str, str, str]] = [
-        ("no adversarial example found", "missing", "points"),
-        ("outputs look like probabilities", "probabilities", "points"),
-        ("another label when evaluated again", "changed", "repeated"),
-        ("published attacks undercut by more than 10 %", "undercut", "compared"),
-    ]
-    rows = [
-        (text, [f"{getattr(each, count)} of {getattr(each, of)}" if each else "not known" for each in known])
-        for text, count, of in counted
-    ]
-    flat = [
-        (
-            f"no gradient for {name}",
-            [f"{each.flat.get(name, 0)} of {each.points}" if each else "not known" for each in known],
-        )
-        for name in attacks
-    ]
-    return rows + flat
+    known = [found.diagnostics or Diagnostics() for found in margins.values()]
+    counts = {
+        "no adversarial example found": [(each.missing, each.points) for each in known],
+        "outputs look like probabilities": [(each.probabilities, each.points) for each in known],
+        "another label when evaluated again": [(each.changed, each.repeated) for each in known],
+        "published attacks undercut by more than 10 %": [(each.undercut, each.compared) for each in known],
+    }
+    for attack in dict.fromkeys(name for each in known for name in each.flat):
+        counts[f"no gradient for {attack}"] = [(each.flat.get(attack, 0), each.points) for each in known]
+    return [(text, [f"{count} of {of}" for count, of in each]) for text, each in counts.items()]
 
 
 def versions() -> dict[str, str]:
