@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from robustperf.family import Family
     from robustperf.kernel import Kernel
     from robustperf.label_only import LabelOnly
-    from robustperf.reports import Report, report
+    from robustperf.reports import Comparison, Report, compare, report
     from robustperf.robustness import (
         BasicRobustness,
         Boundary,
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BasicRobustness",
     "Boundary",
+    "Comparison",
     "Family",
     "Kernel",
     "LabelOnly",
@@ -63,6 +64,7 @@ __all__ = [
     "attacks",
     "basic_robustness",
     "closest_boundary",
+    "compare",
     "data",
     "line_search",
     "load_model",
@@ -86,7 +88,7 @@ __getattr__, __dir__ = lazily(__name__, __all__, {
     "LabelOnly": "label_only",
     "__version__": "version",
     **dict.fromkeys(["load_model", "wrap"], "adapters"),
-    **dict.fromkeys(["Report", "report"], "reports"),
+    **dict.fromkeys(["Comparison", "Report", "compare", "report"], "reports"),
     **dict.fromkeys(["BasicRobustness", "Boundary", "LineSearch", "MarginCurve", "Margins", "Score", "basic_robustness",
                      "closest_boundary", "line_search", "margins"], "robustness"),
 })  # fmt: skip

@@ -39,7 +39,8 @@ def test_the_command_on_the_page_makes_it_again(tmp_path, weights):
     page = check_self_contained(out.read_text(encoding="utf-8"))
     summary = json.loads((tmp_path / "page" / "summary.json").read_text(), parse_constant=pytest.fail)
     dataset = rp.data.load("digits").limit(12)
-    ours = rp.margins(weights_file.load(weights), dataset.x, attacks="fgsm", key=5)
+    with pytest.warns(RuntimeWarning, match="no adversarial example was found"):
+        ours = rp.margins(weights_file.load(weights), dataset.x, attacks="fgsm", key=5)
     assert summary["margins"]["2"]["median"] == ours.median and list(summary["margins"]) == ["2", "inf"]
     assert page.rows("margins-table-2")["median margin"] == [f"{ours.median:.4g}"]
     assert set(page.rows("kernels-table")) == {"kernel", "rotation(9) + blur(0.2)"}

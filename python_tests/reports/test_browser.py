@@ -38,11 +38,12 @@ def views(packages, tmp_path_factory):
     for seed in range(3):
         torch.manual_seed(seed)
         models[f"a network with a rather long name, of seed {seed}"] = nets.build("small-cnn", size=8)
-    settings = {"attacks": "fgsm,pgd(steps=5)", "samples": 5, "examples": 2}
-    rp.report(next(iter(models.values())), data, name="x" * 200, **settings).save(folder / "report.html")
+    settings = {"attacks": "fgsm,pgd(steps=5)", "samples": 5}
+    rp.report(next(iter(models.values())), data, name="x" * 200, examples=2, **settings).save(folder / "report.html")
     (folder / "node_modules").symlink_to(packages)
     shutil.copy(SCRIPT, folder / "browser.mjs")
-    pages = [str(folder / "report.html")]
+    rp.compare(models, data, **settings).save(folder / "compare.html")
+    pages = [str(folder / name) for name in ("report.html", "compare.html")]
     command = ["node", "browser.mjs", str(folder), *pages]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr

@@ -15,6 +15,7 @@ from torch import nn
 
 import robustperf as rp
 from python_tests.support.html_page import ReadPage, check_self_contained, interval
+from python_tests.support.small_models import mlp, trained
 from robustperf.nuisance import Brightness, Hue, Rotation
 from robustperf.reports.pictures import curves_svg
 from robustperf.robustness.margin_run import MarginRun
@@ -25,20 +26,9 @@ ATTACKS = "fgsm,bg(steps=3)"
 SETTINGS = {"attacks": ATTACKS, "samples": 10, "batch_size": 16, "examples": 3, "seed": 3}
 
 
-def mlp(classes=10, seed=0, values=64):
-    torch.manual_seed(seed)
-    return nn.Sequential(nn.Flatten(), nn.Linear(values, 12), nn.Tanh(), nn.Linear(12, classes))
-
-
 @pytest.fixture(scope="module")
 def model():
-    net, data = mlp(), rp.data.load("digits", "train")
-    optimizer = torch.optim.Adam(net.parameters(), 0.02)
-    for _ in range(12):
-        optimizer.zero_grad()
-        nn.functional.cross_entropy(net(data.x), data.y).backward()
-        optimizer.step()
-    return net
+    return trained(steps=12)
 
 
 @pytest.fixture(scope="module")

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from robustperf.kernel import Kernel
-    from robustperf.reports import Report
+    from robustperf.reports import Comparison, Report
 
 Out = Annotated[Path, typer.Option(metavar="FILE", parser=user_path, help="The page, an .html file.")]
 Folder = Annotated[
@@ -152,7 +152,7 @@ def interruptible(console: Console, folder: Path) -> Iterator[None]:
         raise typer.Exit(130) from None
 
 
-def written(console: Console, found: Report, out: Path, folder: Path) -> None:
+def written(console: Console, found: Report | Comparison, out: Path, folder: Path) -> None:
     """Writes the page and its summary, and prints where they are."""
     summary = folder / "summary.json"
     with reporting_saved(lambda: _saved(folder)):
