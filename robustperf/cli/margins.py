@@ -33,6 +33,7 @@ from robustperf.cli.options import (
     plain,
     say,
     shape_of,
+    usable_device,
     weights_digest,
 )
 from robustperf.files import atomic_write, lock_folder, reporting_saved, user_path
@@ -113,7 +114,7 @@ def margins(
         "network": model or getattr(network, "architecture", None),
     }
     report(
-        network.to(_device(device)),
+        network.to(usable_device(device)),
         dataset,
         ensemble,
         norm_value,
@@ -318,30 +319,3 @@ def _table(title: str, summary: dict[str, Any], points: int) -> Table:
     table.add_row("model evaluations per point, attacks", f"{summary['attack_evaluations']:.2f}")
     table.add_row("seconds", f"{summary['seconds']:.1f}")
     return table
-
-
-def _device(text: str) -> torch.device:
-    """The device called `text`; with several processes, each has its own GPU.
-
-    Raises ValueError if torch cannot use it here.
-    """
-    import torch
-
-    from robustperf import processes
-
-    try:
-        device = torch.device(text)
-        process = processes.join(cpu=device.type == "cpu")
-        if process.num_processes > 1 and device.type != "cpu":
-            if device.index is not None:
-                raise ValueError(
-                    f"device: expected cuda, for each of {process.num_processes} processes uses its own GPU, "
-                    f"got {text!r}"
-                )
-            device = process.device
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(
-            f"device: expected one that torch can use here, got {text!r}: {str(error).splitlines()[0]}"
-        ) from error
-    return device
