@@ -17,12 +17,18 @@ from robustperf.robustness.search import TOL, BoundarySearch, Gaps, distances
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LineSearch(Result):
-    """Attributes:
-    step: [B] float64, the smallest ε found with f(x + ε (x' - x)) ≠ f(x), in (0, 1], or above 1 where the line was
-        extended into the box; inf where not `crossed`, 0 where the label given is not the model's at x.
-    point: [B, ...] the image there, which the model itself labels differently; NaN where not `crossed`.
-    crossed: [B] bool.
-    evaluations: [B] int64, images that the model evaluated.
+    """Where the segments from x to x' cross the boundary; what `line_search` returns.
+
+    Attributes:
+        step: [B] float64, the smallest ε found with f(x + ε (x' - x)) ≠ f(x), in (0, 1], or above 1 where the line was
+            extended into the box; inf where not `crossed`, 0 where the label given is not the model's at x.
+        point: [B, ...] the image there, which the model itself labels differently; NaN where not `crossed`.
+        crossed: [B] bool.
+        evaluations: [B] int64, images that the model evaluated.
+
+    >>> model = lambda images: torch.cat([0.25 - images, images - 0.25], 1)  # another label from 0.25 on
+    >>> line_search(model, torch.zeros(2, 1), torch.tensor([[1.0], [0.1]]))
+    LineSearch(n=2, crossed=1)
     """
 
     step: torch.Tensor
@@ -36,12 +42,18 @@ class LineSearch(Result):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Boundary(Result):
-    """Attributes:
-    distance: [B] float64, ‖point - x‖; inf where no candidate's line crosses, 0 where the label given is not the
-        model's at x.
-    point: [B, ...] the nearest point found that the model labels differently; NaN where there is none.
-    candidate: [B] int64, whose line it is on; -1 where distance is 0 or inf.
-    evaluations: [B] int64, images that the model evaluated.
+    """The nearest crossing over an ensemble of candidates; what `closest_boundary` returns.
+
+    Attributes:
+        distance: [B] float64, ‖point - x‖; inf where no candidate's line crosses, 0 where the label given is not the
+            model's at x.
+        point: [B, ...] the nearest point found that the model labels differently; NaN where there is none.
+        candidate: [B] int64, whose line it is on; -1 where distance is 0 or inf.
+        evaluations: [B] int64, images that the model evaluated.
+
+    >>> model = lambda images: torch.cat([0.25 - images, images - 0.25], 1)  # another label from 0.25 on
+    >>> closest_boundary(model, torch.zeros(2, 1), torch.ones(1, 2, 1))
+    Boundary(n=2, found=2)
     """
 
     distance: torch.Tensor
