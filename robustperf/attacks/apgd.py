@@ -44,6 +44,13 @@ class APGD(Attack):
         search: how many radii; 0 for the one of eps.
         restarts: how many runs for each radius and target.
         rho: the fraction of steps that must raise the loss, in (0, 1).
+
+    >>> model = lambda images: torch.stack([images.sum(1), torch.ones(len(images))], 1)  # label 0 above a sum of 1
+    >>> found = APGD(norm=2, steps=20)(model, torch.tensor([[0.6, 0.7], [0.9, 0.9]]), torch.tensor([0, 0]))
+    >>> found
+    Adversarial(n=2, crossed=2)
+    >>> found.point.sum(1) < 1
+    tensor([True, True])
     """
 
     norm: float = math.inf

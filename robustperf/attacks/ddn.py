@@ -31,6 +31,13 @@ class DDN(Attack):
         gamma: how fast ε changes, in (0, 1).
         step, last_step: α at the first and at the last step, fractions of the box's width.
         loss: "gap", "dlr" or "cross_entropy", see `robustperf.attacks.losses.loss_of`.
+
+    >>> model = lambda images: torch.stack([images.sum(1), torch.ones(len(images))], 1)  # label 0 above a sum of 1
+    >>> found = DDN(steps=30)(model, torch.tensor([[0.6, 0.7], [0.9, 0.9]]), torch.tensor([0, 0]))
+    >>> found
+    Adversarial(n=2, crossed=2)
+    >>> found.point.sum(1) < 1
+    tensor([True, True])
     """
 
     steps: int = 100

@@ -26,6 +26,9 @@ def brightness(x: torch.Tensor) -> torch.Tensor:
         x: images, float [N, C, H, W] in [0, 1], grey or RGB.
 
     Returns float64 [N] in 0..255. Raises TypeError or ValueError if `x` is anything else.
+
+    >>> brightness(torch.tensor([0.0, 1.0, 1.0, 1.0]).view(1, 1, 2, 2))
+    tensor([191.2500], dtype=torch.float64)
     """
     return _measured(x, lambda pixels: pixels.mean(1))
 
@@ -34,6 +37,9 @@ def contrast(x: torch.Tensor) -> torch.Tensor:
     """The largest minus the smallest pixel value of each image, over all channels (R Appendix C.1.1).
 
     Arguments, result and errors are those of `brightness`.
+
+    >>> contrast(torch.tensor([0.2, 0.4, 0.4, 0.6]).view(1, 1, 2, 2))
+    tensor([102.], dtype=torch.float64)
     """
     return _measured(x, lambda pixels: pixels.amax(1) - pixels.amin(1))
 

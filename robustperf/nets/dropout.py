@@ -55,6 +55,15 @@ class Dropout(nn.Dropout):
 
     Raises TypeError for another dtype; ValueError where the number of rows is no multiple of B, and beyond 2^20 draws
     or 2^12 calls.
+
+    >>> layer, x = Dropout(0.5), torch.ones(4, 6)
+    >>> key, index = rp.random.key(0), torch.arange(4)
+    >>> with drawing(key, index):
+    ...     whole = layer(x)
+    >>> with drawing(key, index[2:]):
+    ...     part = layer(x[2:])
+    >>> torch.equal(whole[2:], part)
+    True
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -24,8 +24,6 @@ def nuisance_draw(
     """`nuisance(x, nuisance_sample(key, index, draw, ...))` in one pass, bit for bit. All draws of a sample are
     computed while it is in the cache, and delta is never stored.
 
-        y = ops.nuisance_draw(x, random.key(0), torch.arange(len(x)), torch.arange(10), program)  # [10, B, C', H, W]
-
     Args:
         x: [B, C, H, W] as in `nuisance`.
         key, draw: as in `draws`.
@@ -37,6 +35,10 @@ def nuisance_draw(
     `nuisance_sample`.
 
     Raises TypeError for a wrong dtype, ValueError for a wrong shape, device, pixel, range or backend.
+
+    >>> program, x = rp.nuisance.Hue(0.1).program, torch.rand(2, 3, 8, 8)
+    >>> rp.ops.nuisance_draw(x, rp.random.key(0), torch.arange(2), torch.arange(10), program).shape
+    torch.Size([10, 2, 3, 8, 8])
     """
     check.tensor("x", x, ("B", "C", "H", "W"))
     check_draws(key, index, draw, batch=x.shape[0], device=x.device)

@@ -23,8 +23,6 @@ def nuisance_sample(
 
     The words are those of `draws`, in the order that `program.steps_of` gives.
 
-        delta = ops.nuisance_sample(random.key(0), torch.arange(8), torch.arange(3), program)
-
     Args:
         key, index, draw: as in `draws`.
         shape: [C, H, W] of the images; None where the program has no component for each of their values.
@@ -32,6 +30,10 @@ def nuisance_sample(
     Returns [K, B, q] float32 on index's device, q = `program.layout(shape).dim`.
 
     Raises the errors of `draws`, and ValueError for a shape that a step cannot take.
+
+    >>> program = rp.nuisance.Affine().program
+    >>> rp.ops.nuisance_sample(rp.random.key(0), torch.arange(8), torch.arange(3), program).shape
+    torch.Size([3, 8, 6])
     """
     check_draws(key, index, draw)
     shape = None if shape is None else check.image_shape("shape", shape)

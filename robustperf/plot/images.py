@@ -119,6 +119,10 @@ def domain_overview(
 
     Raises ValueError if there are no images, if they cannot be shown, or if shapes do not fit; FileNotFoundError if the
     folder of `path` does not exist.
+
+    >>> digits = rp.data.load("digits", "test").x[:100]
+    >>> values = rp.data.brightness(digits)
+    >>> figure = domain_overview(digits, values, torch.linspace(40, 120, 9), "brightness", {"low": (0, 70)})
     """
     if x.dim() != 4 or x.shape[1] not in (1, 3, 4) or not x.numel():
         raise ValueError(f"x: expected images with 1, 3 or 4 channels, got shape {list(x.shape)}")

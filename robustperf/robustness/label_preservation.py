@@ -24,6 +24,11 @@ class LabelPreservation:
         lower, upper: the confidence interval of eps over P, Hoeffding's, for points drawn independently.
         confidence: of that interval, and of those of `points`.
         points: the fraction of draws that keep the label, for each point.
+
+    >>> labeller = lambda images: (images.mean((1, 2, 3)) > 0.5).long()
+    >>> found = rp.robustness.label_preservation(rp.nuisance.LinfBall(0.1), labeller, torch.full((9, 1, 1, 1), 0.45))
+    >>> found.lower <= found.eps <= found.upper
+    True
     """
 
     eps: float

@@ -159,6 +159,11 @@ class Band(Result):
         curve: the curve in the middle.
         confidence: the least probability with which the band covers the population's curve.
         half_width: as `confidence.half_width` has it.
+
+    >>> curve = rp.MarginCurve.from_margins([0.1, 0.4, 0.2], upper=1.0)
+    >>> band = curve.band(0.95)
+    >>> band.lower(0.2) <= curve.at(0.2) <= band.upper(0.2)
+    True
     """
 
     curve: MarginCurve

@@ -45,6 +45,12 @@ class ScoreValue(Result):
         at: [L] float64, R_{Q_lambda} there: over the radius of a ball with H = certain it is the margin curve (T
             Example 3).
         draws: their total number; 0 where margins were computed instead.
+
+    >>> model = lambda images: torch.cat([images, 0.5 * torch.ones_like(images)], 1).flatten(1)
+    >>> x = torch.tensor([0.9, 0.2]).view(2, 1, 1, 1)
+    >>> score = rp.Score(rp.nuisance.ball_family(1.0), H="certain", G="empirical", certain="margins")(model, x)
+    >>> round(score.value, 4), round(score.area, 4)
+    (0.35, 0.35)
     """
 
     value: float

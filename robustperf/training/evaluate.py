@@ -33,6 +33,11 @@ class Evaluation(Result):
             equal logits the lower label comes first, as in `argmax`.
         loss: [N] float64, the cross-entropies in nats.
         label: [N] int64, the true labels.
+
+    >>> model = lambda images: torch.stack([images.sum(1), 1 - images.sum(1)], 1)
+    >>> found = rp.training.evaluate(model, (torch.tensor([[0.9], [0.2]]), torch.tensor([0, 0])))
+    >>> found.top(1), found.rank
+    (0.5, tensor([0, 1]))
     """
 
     rank: torch.Tensor

@@ -48,6 +48,10 @@ class Learner:
             name. The model's draws are under the key itself.
 
     Raises TypeError or ValueError for a wrong argument.
+
+    >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2))
+    >>> Learner("model", model, rp.training.ERM(), optimizer="adam", lr=1e-3).name
+    'model'
     """
 
     name: str

@@ -44,7 +44,11 @@ class ModuleClassifier(ClassifierMixin, BaseEstimator):
     Raises TypeError or ValueError for a wrong argument, images that are not in [0, 1], or a network whose outputs are
     not one for each label; NotFittedError for a prediction before `fit`.
 
-        ModuleClassifier(nets.SmallCNN(), epochs=5).fit(X, y).predict(X_test)
+    >>> digits = rp.data.load("digits", "test")
+    >>> X, y = digits.x.flatten(1).numpy(), digits.y.numpy()
+    >>> model = ModuleClassifier(rp.nets.SmallCNN(size=8), epochs=1).fit(X, y)
+    >>> model.predict(X[:5]).shape
+    (5,)
     """
 
     image_shape_: tuple[int, int, int]
