@@ -68,7 +68,9 @@ def uniform(
         draws: K for the draws 0..K-1, or draw indices, [K] int64.
         dim: components of a draw.
 
-    Returns [K, B, dim] float32 on index's device. Errors as in `ops.draws`.
+    Returns [K, B, dim] float32 on index's device.
+
+    Raises TypeError for a wrong dtype, ValueError for a wrong shape, device, range or backend.
 
     >>> whole = uniform(key(0), torch.arange(8), draws=3, dim=5)
     >>> whole.shape, torch.equal(whole[:, 4:6], uniform(key(0), torch.tensor([4, 5]), 3, 5))
@@ -82,7 +84,15 @@ def normal(
 ) -> torch.Tensor:
     """Standard normals from the same words as `uniform`, one word a normal (the quantile function, |z| < 5.5).
 
-    Arguments, result and errors as in `uniform`.
+    Args:
+        key: 64 bits, an integer or an int64 tensor [] that holds them (`ops.draws.Key`).
+        index: [B] int64 >= 0, the samples' ids in their data set.
+        draws: K for the draws 0..K-1, or draw indices, [K] int64.
+        dim: components of a draw.
+
+    Returns [K, B, dim] float32 on index's device.
+
+    Raises TypeError for a wrong dtype, ValueError for a wrong shape, device, range or backend.
 
     >>> normal(key(0), torch.arange(8), draws=3, dim=5).shape
     torch.Size([3, 8, 5])

@@ -32,8 +32,9 @@ def drawing(key: int, index: torch.Tensor) -> Iterator[None]:
 
     Raises TypeError for a wrong dtype, ValueError for a wrong key, shape or range.
 
-    >>> with drawing(rp.random.key(0), torch.arange(32)):  # doctest: +SKIP
-    ...     logits = model(x[:32])
+    >>> model, x = torch.nn.Sequential(torch.nn.Linear(6, 3), Dropout()), torch.rand(32, 6)
+    >>> with drawing(rp.random.key(0), torch.arange(32)):
+    ...     logits = model(x)
     """
     check.tensor("index", index, ("B",), dtypes=(torch.int64,))
     check_draws(key, index, index[:0])

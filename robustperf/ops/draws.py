@@ -24,7 +24,7 @@ def draws(
     `robustperf.random` is the interface for users.
 
     Args:
-        key: 64 bits, see `Key`.
+        key: 64 bits, an integer or an int64 tensor [] that holds them.
         index: [B] int64 >= 0, the samples' ids.
         draw: [K] int64 in 0..2^32-1, the draws' indices.
         dim: components of a draw, up to 2^34.

@@ -25,9 +25,11 @@ def nuisance_draw(
     computed while it is in the cache, and delta is never stored.
 
     Args:
-        x: [B, C, H, W] as in `nuisance`.
-        key, draw: as in `draws`.
+        x: [B, C, H, W] float32 or float64 in [0, 1]; checked on the CPU only, for on a GPU the check would synchronise.
+        key: 64 bits, an integer or an int64 tensor [] that holds them.
         index: [B] int64 >= 0, the samples' ids in their data set.
+        draw: [K] int64 in 0..2^32-1, the draws' indices.
+        program: the steps, such as `rp.nuisance.Hue(0.1).program`.
         out: [K, B, C', H, W] of x's dtype, contiguous, not overlapping x, to write into: in a loop it saves
             allocations.
 

@@ -48,7 +48,8 @@ def margin_curves(
         ValueError: `curves` is empty, or `confidence` or `norm` is out of range.
         FileNotFoundError: the folder of `path` does not exist.
 
-    >>> margin_curves({"ERM": curve, "MRT": other}, "margins.png")  # doctest: +SKIP
+    >>> plain, robust = (rp.MarginCurve.from_margins(margins, 1.0) for margins in ([0.1, 0.2], [0.3, 0.4]))
+    >>> figure = margin_curves({"ERM": plain, "MRT": robust}, "margins.png")
     """
     if not isinstance(curves, Mapping):
         raise TypeError(
@@ -99,7 +100,8 @@ def training_curves(
     Args:
         epochs: one row per epoch, as in `robustperf.training.Fitted.epochs`: epoch, loss, accuracy and, with a
             validation set, validation_loss and validation_accuracy.
-        path: also save the figure there, as in `margin_curves`.
+        path: also save the figure there, atomically, in the format of the suffix (.png, .pdf, .svg; PNG without
+            one).
         best: the epoch to mark, whose weights were kept.
         title: above the figure.
 

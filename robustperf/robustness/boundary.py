@@ -97,8 +97,9 @@ def line_search(
             more than one boundary.
         gaps: the known gaps, (`ops.logit_gap` at x [B] or None, at x' [B] or None), NaN where unknown; a gap
             at x needs `labels`.
-        bounds: (lower, upper) as in `margins`: a line that has not crossed at x' is extended until its first value
-            leaves the box, or to 32 times its length where none does. None ends all lines at x'.
+        bounds: (lower, upper), numbers or arrays that broadcast to an image: a line that has not crossed at x' is
+            extended until its first value leaves the box, or to 32 times its length where none does. None ends all
+            lines at x'.
         backend: of `ops.line_search_step`; None takes the best one.
 
     Raises TypeError or ValueError for a wrong argument, or NaN logits at x.
@@ -143,13 +144,20 @@ def closest_boundary(
     the crossing found are extended that far, within the box.
 
     Args:
+        model: a classifier; run in eval mode and left unchanged.
+        x: [B, ...] float32 or float64, finite.
         candidates: [A, B, ...] of x's dtype, the far ends of the lines, such as the attacks' points.
         norm: 1, 2 or inf, of the distance.
         gaps: the known gaps, (`ops.logit_gap` at x [B] or None, at the candidates [A, B] or None), NaN where
             unknown; a gap at x needs `labels`.
-        model, x, labels, tol, method, probes, bounds, backend: as in `line_search`.
+        labels: [B] int64; None takes the model's own predictions at x (T postulate P2).
+        tol: the widest bracket, as a fraction of a line, in (0, 1).
+        method: "chandrupatla" or "bisection".
+        probes: evaluate this many equally spaced points of each line first and take the first crossing.
+        bounds: (lower, upper), numbers or arrays that broadcast to an image; None ends all lines at the candidates.
+        backend: of `ops.line_search_step`; None takes the best one.
 
-    Raises as `line_search`.
+    Raises TypeError or ValueError for a wrong argument, or NaN logits at x.
 
     >>> model = lambda images: torch.cat([0.25 - images, images - 0.25], 1)  # another label from 0.25 on
     >>> closest_boundary(model, torch.zeros(1, 1), torch.tensor([[[-1.0]], [[1.0]]])).candidate

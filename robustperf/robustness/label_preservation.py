@@ -57,7 +57,10 @@ def label_preservation(
         labeller: Y, from images [B, C, H, W] to labels [B] int64.
         x: [N, C, H, W], N >= 1 points drawn from P.
         samples: draws of each point, >= 1.
-        confidence, key, batch_size, index: as in `basic_robustness`.
+        confidence: of the interval.
+        key: 64 bits, of the draws.
+        batch_size: images in one call of the labeller; it does not change a draw.
+        index: [N] int64, the points' sample ids in their data set, which the draws depend on; 0..N-1 by default.
 
     Raises TypeError or ValueError for a wrong argument.
 

@@ -131,12 +131,14 @@ class PairedAutoencoder(nn.Module):
             shifted: [M, C, H, W] float32 in [0, 1]; neither labels nor their clean originals are needed.
             epochs: passes over all images.
             batch_size: clean and shifted images in a batch, at most the number of all images.
-            optimizer, lr: as in `training.fit`.
+            optimizer: a function that makes one from parameters, or "adadelta", "adam", "sgd".
+            lr: a constant, (first, last) with a line between them, or {epoch: rate from then on}.
             options: further ones of `training.fit`: seed, out, resume, progress, mixed_precision, ...
 
-        Returns the result of `training.fit`; its accuracy is NaN.
+        Returns a `training.Fitted`; its accuracy is NaN.
 
-        Raises TypeError for a wrong dtype, ValueError for wrong shapes or pixels, and errors as in `training.fit`.
+        Raises TypeError for a wrong dtype; ValueError for wrong shapes, pixels or options; FloatingPointError for a
+        loss that is not finite; OSError for a file that could not be written.
         """
         images = {"clean": clean} if shifted is None else {"clean": clean, "shifted": shifted}
         for name, value in images.items():

@@ -43,7 +43,13 @@ def module_from_sklearn(estimator: Any, *, dtype: torch.dtype = torch.float32) -
     Raises TypeError for another estimator (`NoExactModule` for a fitted classifier), ValueError for one that is not
     fitted or whose parameters are not finite.
 
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> from sklearn.svm import SVC
+    >>> X, y = np.array([[0.0], [0.4], [0.6], [1.0]]), np.array(["a", "a", "b", "b"])
     >>> module = module_from_sklearn(make_pipeline(StandardScaler(), SVC()).fit(X, y))
+    >>> module.predict(X)
+    array(['a', 'a', 'b', 'b'], dtype='<U1')
     """
     from sklearn.base import BaseEstimator
     from sklearn.exceptions import NotFittedError
