@@ -1,5 +1,4 @@
-"""The public docstrings: each has an example that runs and prints what it shows, and describes its arguments, result and
-errors itself."""
+"""The public docstrings: each has an example that runs and prints what it shows, and describes its arguments itself."""
 
 import doctest
 import importlib

@@ -38,15 +38,15 @@ def linear(*shape, classes=3):
 
 
 def images():
-    """The names that pages on margins and kernels use: a classifier of three images [1, 4, 4], and what goes with it."""
+    """The names that pages on margins and kernels use: three images [1, 4, 4] and their classifier."""
     x = torch.rand(3, 1, 4, 4)
     model = linear(1, 4, 4)
     y = model(x).argmax(1)
     curve = rp.MarginCurve.from_margins(rp.margins(model, x))
     return {"rp": rp, "torch": torch, "model": model, "x": x, "y": y, "index": torch.arange(3), "key": 0, "step": 0,
             "x_adv": 1 - x, "candidates": torch.rand(2, 3, 1, 4, 4), "w": torch.randn(3, 16),
-            "c": torch.full((3,), 0.1), "kernel": Brightness(0.4), "labeller": lambda images: images.mean((1, 2, 3)).gt(0.5).long(),
-            "other": curve, "robust": curve}  # fmt: skip
+            "c": torch.full((3,), 0.1), "kernel": Brightness(0.4), "other": curve, "robust": curve,
+            "labeller": lambda images: images.mean((1, 2, 3)).gt(0.5).long()}  # fmt: skip
 
 
 def table():
