@@ -43,9 +43,10 @@ class LearnedKernel(GeneratorKernel):
     Raises TypeError or ValueError for a wrong argument; when called, for images with other channels than those that G
     was learned on, of a size that it does not take, or with pixels outside [0, 1].
 
-    >>> kernel = rp.nuisance.LearnedKernel.load("runs/g")  # doctest: +SKIP
-    >>> kernel.draw(x, key=0, index=index, draws=10).shape  # doctest: +SKIP
-    torch.Size([10, 64, 3, 32, 32])
+    >>> dark = rp.data.load("digits", "train").x[:100]
+    >>> kernel = rp.nuisance.learn(dark, 1 - dark, iterations=1, width=4, progress=False)
+    >>> kernel.draw(dark[:4], key=0, index=torch.arange(4), draws=10).shape
+    torch.Size([10, 4, 1, 8, 8])
     """
 
     generator: MunitGenerator
@@ -88,7 +89,11 @@ class LearnedKernel(GeneratorKernel):
         Raises FileNotFoundError where there is none; ValueError for a file that is damaged, that is not of a learned
         kernel, or whose weights are not those of its settings.
 
-        >>> LearnedKernel.load("runs/g/snapshots/250")  # doctest: +SKIP
+        >>> dark = rp.data.load("digits", "train").x[:100]
+        >>> rp.nuisance.learn(dark, 1 - dark, iterations=1, width=4, out="g", progress=False)  # doctest: +ELLIPSIS
+        learned(...)
+        >>> LearnedKernel.load("g")  # or a snapshot, "g/snapshots/250"
+        learned(...)
         """
         path = user_path(path)
         file = path / FILE if path.is_dir() else path
