@@ -7,6 +7,7 @@ import importlib
 import inspect
 import math
 import re
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +22,7 @@ from robustperf.names import LIBRARIES, ROOT_VARIABLE, did_you_mean
 from robustperf.nuisance import NAMES
 
 if TYPE_CHECKING:
+    import torch
     from rich.console import Console
     from torch import nn
 
@@ -197,6 +199,50 @@ def weights_digest(path: Path | None, model: str | None, network: nn.Module) -> 
     if model is not None and model.startswith("onnx:"):
         return hashlib.sha256(user_path(model.removeprefix("onnx:")).read_bytes()).hexdigest()
     return weights_file.digest_of(weights_file.weights_of(network))
+
+
+def usable_device(text: str) -> torch.device:
+    """The device called `text`; with several processes, each has its own GPU.
+
+    Raises ValueError if torch cannot use it here.
+    """
+    import torch
+
+    from robustperf import processes
+
+    try:
+        device = torch.device(text)
+        process = processes.join(cpu=device.type == "cpu")
+        if process.num_processes > 1 and device.type != "cpu":
+            if device.index is not None:
+                raise ValueError(
+                    f"device: expected cuda, for each of {process.num_processes} processes uses its own GPU, "
+                    f"got {text!r}"
+                )
+            device = process.device
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"device: expected one that torch can use here, got {text!r}: {str(error).splitlines()[0]}"
+        ) from error
+    return device
+
+
+def command_line(context: typer.Context) -> str:
+    """The command with the options that were given, so that it can be run again; without --resume."""
+    words = [context.command_path]
+    for parameter in context.command.params:
+        source = context.get_parameter_source(str(parameter.name))
+        value = context.params.get(str(parameter.name))
+        if parameter.name == "resume" or value is None or source is None or "DEFAULT" in source.name:
+            continue
+        for each in value if isinstance(value, list | tuple) else [value]:
+            option = [max(parameter.opts, key=len)] if parameter.param_type_name == "option" else []
+            if isinstance(value, bool):
+                words += option if value else list(parameter.secondary_opts)
+            else:
+                words += [*option, shlex.quote(str(getattr(each, "value", each)))]
+    return " ".join(words)
 
 
 def make_network(path: str) -> nn.Module:

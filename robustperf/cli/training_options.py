@@ -39,7 +39,8 @@ if TYPE_CHECKING:
 OBJECTIVES = (
     "erm, mrt, mat, mda, pgd, gaussian, augmix, hein or cotrain, with arguments such as "
     '\'mrt(selection="sample", selection_dtype="bfloat16")\', \'mat(start="identity")\', '
-    "'pgd(norm=2, eps=0.5)', 'gaussian(0.1)', 'augmix(severity=3)', 'hein(0.1)', 'cotrain(0.5, width=32)'"
+    "'pgd(norm=2, eps=0.5)', 'gaussian(0.1)', 'augmix(severity=3)', 'hein(0.1)', "
+    "'cotrain(0.5, width=32, generator_steps=5)'"
 )
 
 KernelSum = Annotated[
