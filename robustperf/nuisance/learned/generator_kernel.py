@@ -78,7 +78,10 @@ class GeneratorKernel(Kernel):
 
         Raises TypeError or ValueError for a wrong argument, and for images that G does not take.
 
-        >>> kernel.quality(dark_test, bright_test, classifier=oracle)  # doctest: +SKIP
+        >>> digits = rp.data.load("digits", "test").x[:64]
+        >>> shade = rp.nuisance.ModuleKernel(lambda x, delta: x * (0.75 + 0.25 * delta[:, :1, None, None]), dim=1)
+        >>> shade.quality(digits, 0.75 * digits).spread > 0
+        True
         """
         from robustperf.nuisance.learned.quality import measure
 

@@ -17,6 +17,7 @@ from robustperf.nets.munit_generator import Encoded, MunitGenerator
 from robustperf.nets.paired_generator import PairedGenerator
 from robustperf.nuisance.learned.generator_kernel import IMAGES_AT_ONCE, GeneratorKernel
 from robustperf.ops.program import Shape
+from robustperf.tangents import has_tangent
 
 FILE = "kernel.safetensors"
 _FORMAT = "learned kernel 1"
@@ -45,9 +46,10 @@ class LearnedKernel(GeneratorKernel):
     Raises TypeError or ValueError for a wrong argument; when called, for images with other channels than those that G
     was learned on, of a size that it does not take, or with pixels outside [0, 1].
 
-    >>> kernel = rp.nuisance.LearnedKernel.load("runs/g")  # doctest: +SKIP
-    >>> kernel.draw(x, key=0, index=index, draws=10).shape  # doctest: +SKIP
-    torch.Size([10, 64, 3, 32, 32])
+    >>> dark = rp.data.load("digits", "train").x[:100]
+    >>> kernel = rp.nuisance.learn(dark, 1 - dark, iterations=1, width=4, progress=False)
+    >>> kernel.draw(dark[:4], key=0, index=torch.arange(4), draws=10).shape
+    torch.Size([10, 4, 1, 8, 8])
     """
 
     generator: MunitGenerator
@@ -95,7 +97,11 @@ class LearnedKernel(GeneratorKernel):
         Raises FileNotFoundError where there is none; ValueError for a file that is damaged, that is not of a learned
         kernel, or whose weights are not those of its settings.
 
-        >>> LearnedKernel.load("runs/g/snapshots/250")  # doctest: +SKIP
+        >>> dark = rp.data.load("digits", "train").x[:100]
+        >>> rp.nuisance.learn(dark, 1 - dark, iterations=1, width=4, out="g", progress=False)  # doctest: +ELLIPSIS
+        learned(...)
+        >>> LearnedKernel.load("g")  # or a snapshot, "g/snapshots/250"
+        learned(...)
         """
         path = user_path(path)
         file = path / FILE if path.is_dir() else path
@@ -143,7 +149,7 @@ class LearnedKernel(GeneratorKernel):
     def _encoded(self, network: MunitGenerator, x: torch.Tensor, at_once: int) -> Encoded:
         """What `decode` needs of x, kept for the next call with the same images."""
         keeps = not (x.requires_grad and torch.is_grad_enabled()) and not torch.is_inference_mode_enabled()
-        keeps = keeps and not torch.compiler.is_compiling()
+        keeps = keeps and not torch.compiler.is_compiling() and not has_tangent(x)
         if keeps and self._kept is not None and self._same(x):
             return self._kept[2]
         parts = [network.encode(part) for part in x.split(at_once)]

@@ -65,7 +65,8 @@ def learn(
         width: channels of the first convolutions.
         batch_size: pairs of images in an iteration, of all processes together.
         lr: Adam's learning rate.
-        image, content, style, adversarial, cycle: the weights of the losses, see `training.munit.Munit`.
+        image, content, style, adversarial, cycle: the weights of the losses: of reconstructing images, content and
+            style codes, of the least-squares GAN, and of images mapped to the other domain and back.
         downsamplings, residual_blocks: of the networks; None for 1 and 1 below 64 pixels, 2 and 4 from there on.
         distribution: P(Delta) of the kernel: "uniform" on [-1, 1]^q (R section 7.2); "normal", the prior that G is
             learned with; or "ball", uniform in the unit ball.
@@ -73,7 +74,12 @@ def learn(
         checkpoint_steps: how often a checkpoint, the kernel, its quality and its picture are written.
         classifier: an oracle, for the label kept in quality.csv.
         seed: of the weights, the pairs and the styles.
-        resume, mixed_precision, workers, log_with, cpu, progress: as in `fit`.
+        resume: resume the run in `out`, if there is one, to the same weights.
+        mixed_precision: "no", "bf16" or "fp16".
+        workers: processes that load samples of a torch data set.
+        log_with: trackers of accelerate, such as "tensorboard" (in `out`).
+        cpu: use no GPU.
+        progress: show a bar on standard error.
 
     Returns the kernel.
 
@@ -84,9 +90,11 @@ def learn(
         FloatingPointError: a loss that is not finite; the kernel of the last checkpoint is in `out`.
         OSError: a file that could not be written.
 
-    >>> train, key = rp.data.load("gtsrb", "train"), rp.random.key(0)  # doctest: +SKIP
-    >>> dark, bright = (rp.data.domain(train, f"brightness:{level}") for level in ("low", "high"))  # doctest: +SKIP
-    >>> kernel = rp.nuisance.learn(dark, bright, out="runs/g")  # doctest: +SKIP
+    >>> dark = rp.data.load("digits", "train").x[:200]
+    >>> bright = (rp.data.load("digits", "train").x[200:400] + 0.4).clamp(max=1)
+    >>> kernel = rp.nuisance.learn(dark, bright, iterations=2, width=4, progress=False)  # 2,500 by default
+    >>> kernel.draw(dark[:4], key=rp.random.key(0), index=torch.arange(4), draws=10).shape
+    torch.Size([10, 4, 1, 8, 8])
     """
     from robustperf.training.munit import Munit  # a higher floor: nothing else here needs it
 
