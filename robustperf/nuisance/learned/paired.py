@@ -54,24 +54,48 @@ def learn_paired(
     the norms of (posterior mean - prior mean) / prior scale. delta = 0 is the centre of Delta and not the identity.
     `kernel.generator.delta_of(x, shifted)` is the delta of a pair.
 
-    A run is one of `fit`, as in `learn`; `out` gets the same files.
+    It runs on `training.fit`, under `torchrun` or `accelerate launch` on many devices, and resumes a run that was
+    killed to the same weights. Adam has betas (0.5, 0.999) and a weight decay of 1e-4.
 
     Args:
-        x, shifted: as `a` and `b` of `learn`, of one length: `shifted` holds in each place what became of the image of
-            `x` in the same place.
-        style_dim: q; None for 2 below 64 pixels and 8 from there on.
+        x, shifted: data sets whose labels are not read, or images [N, C, H, W] in [0, 1], with sides divisible by four:
+            `shifted` holds in each place what became of the image of `x` in the same place.
+        style_dim: q, the dimension of delta; None for 2 below 64 pixels and 8 from there on.
         iterations: updates.
+        out: a folder for kernel.safetensors (what `LearnedKernel.load` reads), kernel.png (a picture of it),
+            quality.csv, snapshots and the files of `fit`; None for none of them.
+        width: channels of the first convolutions.
         batch_size: pairs in an iteration, of all processes together.
-        noise: the standard deviation of shifted images around G, in units of the pixels, see
-            `training.conditional_vae.ConditionalVae`. A small one reconstructs better, and leaves more of q unused.
+        lr: Adam's learning rate.
+        noise: the standard deviation of shifted images around G, in units of the pixels. A small one reconstructs
+            better; a large one leaves components of delta without an effect.
         coverage: the fraction of the pairs whose delta is in the ball, above 0 and at most 1.
-        out, width, lr, downsamplings, residual_blocks, snapshots, checkpoint_steps, classifier, seed, resume,
-            mixed_precision, workers, log_with, cpu, progress: as in `learn`.
+        downsamplings, residual_blocks: of the networks; None for 1 and 1 below 64 pixels, 2 and 4 from there on.
+        snapshots: iterations after which the kernel is saved in `out`/snapshots/ITERATION too.
+        checkpoint_steps: how often a checkpoint, the kernel, its quality and its picture are written.
+        classifier: an oracle, for the label kept in quality.csv.
+        seed: of the weights, the pairs and the latent values.
+        resume: resume the run in `out`, if there is one, to the same weights.
+        mixed_precision: "no", "bf16" or "fp16".
+        workers: processes that load samples of a torch data set.
+        log_with: trackers of accelerate, such as "tensorboard" (in `out`).
+        cpu: use no GPU.
+        progress: show a bar on standard error.
 
-    Returns the kernel. Raises as `learn`, and ValueError for data of two lengths.
+    Returns the kernel.
 
-    >>> kernel = rp.nuisance.learn_paired(x, rotated, out="runs/rotation")  # doctest: +SKIP
-    >>> kernel.draw(x, key=key, index=index, draws=10)  # doctest: +SKIP
+    Raises:
+        TypeError, ValueError: a wrong argument; data of two shapes or lengths, the same data twice, pixels outside
+            [0, 1], or fewer pairs than a batch; a run in `out` that is not to be resumed, has other settings, or is in
+            use by another process.
+        FloatingPointError: a loss that is not finite; the kernel of the last checkpoint is in `out`.
+        OSError: a file that could not be written.
+
+    >>> x = rp.data.load("digits", "train").x[:200]
+    >>> rotated = rp.nuisance.Rotation(30).draw(x, key=1, index=torch.arange(200), draws=1)[0]
+    >>> kernel = rp.nuisance.learn_paired(x, rotated, iterations=2, width=4, progress=False)  # 2,500 by default
+    >>> kernel.draw(x[:4], key=0, index=torch.arange(4), draws=10).shape
+    torch.Size([10, 4, 1, 8, 8])
     """
     from robustperf.training.conditional_vae import ConditionalVae  # a higher floor: nothing else here needs it
 
