@@ -34,8 +34,9 @@ def split_label(label: str) -> tuple[str, str]:
 
 
 def bar_chart(rows: Sequence[Mapping[str, Any]], label: str, value: str, title: str, settings: str = "") -> Figure:
-    """A bar for each row. Where several groups have the same methods, each method has a colour and the groups stand
-    apart under their names; otherwise all bars have one colour and whole labels.
+    """A bar for each row, with its value at the right edge. Where groups have the same methods, or there is one group,
+    each method has a colour and the groups stand apart under their names; otherwise all bars have one colour and whole
+    labels.
 
     Args:
         rows: with the columns `label` and `value`, and possibly `DEVIATION` (whiskers) and `PAPER` (marks). Rows whose
@@ -46,7 +47,7 @@ def bar_chart(rows: Sequence[Mapping[str, Any]], label: str, value: str, title: 
     rows = [row for row in rows if isinstance(row.get(value), float)]
     parts = [split_label(str(row[label])) for row in rows]
     methods = list(dict.fromkeys(method for _, method in parts))
-    grouped = len({group for group, _ in parts}) > 1 and len(methods) < len(rows)
+    grouped = all(group for group, _ in parts) and (len({group for group, _ in parts}) == 1 or len(methods) < len(rows))
     if not grouped:
         parts = [("", str(row[label])) for row in rows]
     groups = [(name, len(list(run))) for name, run in groupby(group for group, _ in parts)]
@@ -66,8 +67,6 @@ def bar_chart(rows: Sequence[Mapping[str, Any]], label: str, value: str, title: 
         axes.text(0, place, name, transform=axes.get_yaxis_transform(), weight="bold", fontsize="small", **LITERAL)
     _draw_papers(axes, places, rows)
     axes.set_ylim(top - 0.3, -0.7 + 0.4 * grouped)
-    axes.margins(x=0.14)
-    axes.set_xlim(left=min(0.0, axes.get_xlim()[0]))
     axes.set_xlabel(value, **LITERAL)
     axes.tick_params(axis="y", length=0)
     return axes.figure
@@ -75,7 +74,7 @@ def bar_chart(rows: Sequence[Mapping[str, Any]], label: str, value: str, title: 
 
 def _draw_bars(axes: Axes, places: Sequence[float], rows: Sequence[Mapping[str, Any]], value: str, number: int) -> None:
     """The bars of one method, with whiskers where they have a deviation, and their values."""
-    bars = axes.barh(
+    axes.barh(
         places,
         [row[value] for row in rows],
         height=0.8,
@@ -84,16 +83,16 @@ def _draw_bars(axes: Axes, places: Sequence[float], rows: Sequence[Mapping[str, 
         edgecolor="white",
         linewidth=0.5,
     )
-    spread = [row.get(DEVIATION) or 0.0 for row in rows]
-    for place, row, deviation in zip(places, rows, spread, strict=True):
+    for place, row in zip(places, rows, strict=True):
+        text, deviation = f"{row[value]:.3g}", row.get(DEVIATION)
         if deviation:
             axes.errorbar(row[value], place, xerr=deviation, color="0.25", capsize=2.5, linewidth=1, fmt="none")
-    for bar, row, deviation in zip(bars, rows, spread, strict=True):
-        end = max(row[value] + deviation, row.get(PAPER) or 0.0)
+            text += f" ± {deviation:.2g}"
         axes.annotate(
-            f"{row[value]:.3g}",
-            (end, bar.get_y() + bar.get_height() / 2),
-            xytext=(6, 0),
+            text,
+            (1, place),
+            xycoords=axes.get_yaxis_transform(),
+            xytext=(4, 0),
             textcoords="offset points",
             va="center",
             fontsize="x-small",
@@ -110,7 +109,7 @@ def _draw_papers(axes: Axes, places: Sequence[float], rows: Sequence[Mapping[str
     if whiskers:
         axes.errorbar([], [], xerr=[], color="0.25", capsize=2.5, linewidth=1, fmt="none", label="deviation over seeds")
     if marked or whiskers:
-        axes.figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize="small")
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False, fontsize="small")
 
 
 def line_chart(
@@ -157,8 +156,8 @@ def line_chart(
 def _axes(height: float, title: str, settings: str) -> Axes:
     figure = new_figure(7.5, height, layout="constrained")
     figure.suptitle(textwrap.fill(title, 80), fontsize="medium", **LITERAL)
-    axes = figure.add_subplot()
     if settings:
-        axes.set_title(textwrap.fill(settings, 110), fontsize="x-small", color="0.4", **LITERAL)
+        figure.supxlabel(textwrap.fill(settings, 110), fontsize="x-small", color="0.4", **LITERAL)
+    axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
     return axes

@@ -27,11 +27,21 @@ class Shift:
     test: Dataset
 
 
+def loaded(name: str, scale: Scale, arguments: argparse.Namespace) -> tuple[Dataset, Dataset]:
+    """(training images, test images); for SVHN the prepared digits where the published ones are not in the folder."""
+    size = {"size": scale.side} if scale.side and name in ("gtsrb", "cure-tsr") else {}
+    try:
+        return tuple(load(name, split, arguments.data_root, **size) for split in ("train", "test"))
+    except FileNotFoundError:
+        if name != "svhn":
+            raise
+        return loaded("svhn-mini", scale, arguments)
+
+
 def between(name: str, a: str, b: str, scale: Scale, arguments: argparse.Namespace) -> Shift:
     """The shift from one domain of a data set to another, such as from brightness:low to brightness:high. All training
     images are there to learn a kernel from; `limited` has the sample that classifiers are trained and tested on."""
-    size = {"size": scale.side} if scale.side and name in ("gtsrb", "cure-tsr") else {}
-    train, test = (load(name, split, arguments.data_root, **size) for split in ("train", "test"))
+    train, test = loaded(name, scale, arguments)
     return Shift(domain(train, a), domain(train, b), domain(test, b))
 
 

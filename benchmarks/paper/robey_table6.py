@@ -33,22 +33,12 @@ PAPER = {  # in percent
 
 def low_to_high(name: str, by: str, scale: Scale, arguments: argparse.Namespace) -> Row:
     """SVHN or traffic signs from low to high brightness or contrast."""
-    whole = _low_to_high(name, by, scale, arguments)
+    whole = between(name, f"{by}:low", f"{by}:high", scale, arguments)
     if getattr(arguments, "kernel", "learned") == "known":
         kernel = KNOWN[by]
     else:
         kernel = learned(f"{name} {by} low high", whole.a, whole.b, scale, arguments)
     return _row(f"{name} {by}", limited(whole, scale), kernel)
-
-
-def _low_to_high(name: str, by: str, scale: Scale, arguments: argparse.Namespace) -> Shift:
-    levels = f"{by}:low", f"{by}:high"
-    try:
-        return between(name, *levels, scale, arguments)
-    except FileNotFoundError:
-        if name != "svhn":
-            raise
-        return between("svhn-mini", *levels, scale, arguments)
 
 
 def challenge(name: str, scale: Scale, arguments: argparse.Namespace) -> Row:
