@@ -32,8 +32,6 @@ KERNELS_HELP = (
     f"{', '.join(NAMES)}, {LEARNED}('DIR'). DIR alone, a folder of `robustperf nuisance learn`, is that learned kernel."
 )
 
-_SIDE = 32  # of images that `load` resizes, and of gtsrb's npz files
-
 Data = Annotated[
     str,
     typer.Option(metavar="NAME", help="A data set (see `robustperf data list`), an npz file or a folder of images."),
@@ -264,7 +262,7 @@ def _load(name: str, split: str, root: Path | None, domain: str | None, size: in
     from robustperf.data import load
     from robustperf.data.load import LAYOUTS, NAMES
 
-    sized = any(layout.sized for layout in LAYOUTS.get(name, ())) and size != _SIDE
+    sized = any(layout.side not in (None, size) for layout in LAYOUTS.get(name, ()))
     if size is not None and (sized or (name not in NAMES and user_path(name).is_dir())):
         try:
             return load(name, split, root, domain=domain, size=size)
