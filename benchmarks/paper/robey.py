@@ -64,7 +64,7 @@ SMOKE = Scale(
     width=4, epochs=1, longest=2, batch=64, samples=128, tests=128, seeds=1, side=None, iterations=2,
     learning={"width": 4},
 )  # fmt: skip
-CPU = Scale(width=12, epochs=10, longest=40, batch=32, samples=2000, tests=1000, seeds=3, side=None, iterations=2500)
+CPU = Scale(width=12, epochs=10, longest=40, batch=32, samples=1500, tests=1000, seeds=3, side=None, iterations=2500)
 FULL = Scale(
     width=32, epochs=100, longest=200, batch=64, samples=None, tests=None, seeds=5, side=64, iterations=100_000,
     learning={"share": "none", "width": 64, "batch_size": 1, "lr": 1e-4, "cycle": 0.0}, resnet50=True,

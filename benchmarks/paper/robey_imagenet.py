@@ -1,4 +1,4 @@
-"""ImageNet and Tiny ImageNet with corruptions: R section 6.2 learns G on classes 0 to 9 and classifies classes 10 to 59.
+"""ImageNet and Tiny ImageNet with corruptions: R section 6.2 learns G on classes 0 to 9 and classifies the next 50.
 
 ROOT/imagenet holds train and val, and ROOT/imagenet-c/CORRUPTION/SEVERITY the classes' folders, as published; under two
 corruptions at once (R Appendix C.2) it is imagenet-c/brightness+fog/SEVERITY. Tiny ImageNet is corrupted by the
