@@ -42,6 +42,7 @@ class Learner:
             (`robustperf.classifier.evaluating`) or with its parameters frozen (`robustperf.classifier.frozen`).
         figures: names of what the loss returns beside the loss; the columns are NAME_FIGURE.
         optimizer, lr, clip: as in `fit`; None for what `fit` was given.
+        frozen: modules of the model whose parameters are not trained.
         own_batches: whether its batches come from a shuffling of its own. Otherwise it takes each step on the batch
             of the model, which is loaded once.
         salt: folded into the key of `fit`, for this learner's draws and its own batches; None derives one from the
@@ -57,6 +58,7 @@ class Learner:
     optimizer: Optimizer | None = None
     lr: Rate | None = None
     clip: float | None = None
+    frozen: tuple[nn.Module, ...] = ()
     own_batches: bool = False
     salt: int | None = None
 
