@@ -26,9 +26,9 @@ def split_label(label: str) -> tuple[str, str]:
     (('mnist, 16 (a, b)', 'ERM'), ('', 'ERM'))
     """
     depth = 0
-    for place in range(len(label) - 2, 0, -1):
+    for place in range(len(label) - 1, 0, -1):
         depth += (label[place] in _CLOSING) - (label[place] in _OPENING)
-        if not depth and label[place] in ",:" and label[place + 1] == " ":
+        if not depth and label[place : place + 2] in (", ", ": "):
             return label[:place], label[place + 2 :]
     return "", label
 

@@ -117,6 +117,7 @@ def parser(
     common.add_data_root(options)
     options.add_argument("--methods", nargs="+", default=list(default or methods), choices=methods)
     options.add_argument("--seeds", type=int, help="number of trials; by default the scale's")
+    options.add_argument("--iterations", type=int, help="of learning a kernel; by default the scale's")
     options.add_argument(
         "--runs",
         type=Path,
@@ -133,14 +134,14 @@ def parser(
 def scale_of(arguments: argparse.Namespace, cpu: Scale = CPU) -> Scale:
     """The chosen scale; `cpu` is the table's own."""
     scale = {"smoke": SMOKE, "cpu": cpu, "full": FULL}[arguments.scale]
-    return scale if arguments.seeds is None else replace(scale, seeds=arguments.seeds)
+    given = {"seeds": arguments.seeds, "iterations": arguments.iterations}
+    return replace(scale, **{name: value for name, value in given.items() if value is not None})
 
 
 def report_of(name: str, title: str, arguments: argparse.Namespace, scale: Scale) -> Report:
     """The report of a table; a known kernel has files of its own."""
     if getattr(arguments, "kernel", "learned") == "known":
         name, title = f"{name}_known", f"{title}, known kernel"
-        arguments.output.comparable |= arguments.seeds is None and arguments.scale == "cpu"
     return Report(name, title, arguments.output, settings=scale)
 
 
@@ -199,15 +200,12 @@ def train(
         after_step: called with the model and the number of steps.
     """
     images, plain = _training_images(method, row), method.removesuffix(_AUGMENTED)
-    shape = {"in_channels": row.train.x.shape[1], "size": row.train.x.shape[2]} if isinstance(images, Dataset) else {}
     torch.manual_seed(seed)
     if row.imagenet and scale.resnet50:
-        model = nets.ResNet50(classes=images.classes)
-        batch = scale.batch if plain in ("ERM", "PGD", CONVERGED) else scale.batch // 2
-        schedule = {"optimizer": "sgd", "lr": (0.05, 0.001), "batch_size": batch}
+        model, schedule = nets.ResNet50(classes=images.classes), {"optimizer": "sgd", "lr": (0.05, 0.001)}
     else:
         kind = nets.LeNet if plain == "ADDA" else partial(nets.RobeyCNN, width=scale.width)
-        model, schedule = kind(**shape, classes=images.classes), {"optimizer": "adadelta", "batch_size": scale.batch}
+        model, schedule = kind(*images.x.shape[1:3], images.classes), {"optimizer": "adadelta"}
     run = {"validation": None, "seed": seed, "progress": False, "resume": True}
     epochs = scale.longest if plain == CONVERGED else scale.epochs
     fit(
@@ -215,6 +213,7 @@ def train(
         ERM() if plain == "ADDA" else objective(plain, row.kernel),
         images,
         epochs=epochs,
+        batch_size=_batch_size(method, row, scale),
         out=out,
         after_step=None if after_step is None else partial(after_step, model),
         **schedule,
@@ -225,6 +224,12 @@ def train(
         adapt = training.ADDA(row.target, model)
         fit(model, adapt, images, epochs=epochs, out=out / "adapted", optimizer=_ADAM, batch_size=batch, **run)
     return model
+
+
+def _batch_size(method: str, row: Row, scale: Scale) -> int:
+    """Images in a step; ResNet-50 gets half of them for the model-based algorithms (R A.2)."""
+    halved = row.imagenet and scale.resnet50 and method.startswith(("MRT", "MDA", "MAT"))
+    return min(scale.batch // 2 if halved else scale.batch, len(_training_images(method, row)))
 
 
 def _training_images(method: str, row: Row) -> Dataset:
@@ -241,7 +246,8 @@ def accuracies(method: str, row: Row, scale: Scale, seed: int, runs: Path) -> di
     facts += [repr(objective(method.removesuffix(_AUGMENTED), row.kernel)) if method != "ADDA" else str(row.target)]
     digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]
     folder = runs / "classifiers" / f"{slug(method)}-{digest}"
-    found = _Accuracies(folder / "accuracies.json", row.tests, max(1, len(row.train) // scale.batch))
+    steps = len(_training_images(method, row)) // _batch_size(method, row, scale)
+    found = _Accuracies(folder / "accuracies.json", row.tests, steps)
     if not found.finished:
         after_step = found.after_step if method == CONVERGED else None
         model = train(method, row, scale, seed, folder, after_step)
@@ -250,7 +256,7 @@ def accuracies(method: str, row: Row, scale: Scale, seed: int, runs: Path) -> di
 
 
 class _Accuracies:
-    """The accuracies of a classifier during and after its training, in a file."""
+    """The accuracies of a classifier during and after its training, in a file; an epoch has `steps` steps."""
 
     def __init__(self, path: Path, tests: Mapping[str, Dataset], steps: int):
         self.path, self.tests, self.steps = path, tests, steps

@@ -45,6 +45,11 @@ def between(name: str, a: str, b: str, scale: Scale, arguments: argparse.Namespa
     return Shift(domain(train, a), domain(train, b), domain(test, b))
 
 
+def name_of(domain: Dataset) -> str:
+    """The name of the data set that a domain is of."""
+    return domain.name.partition(" ")[0]
+
+
 def limited(shift: Shift, scale: Scale) -> Shift:
     """At most as many images as the scale has."""
     return Shift(sample(shift.a, scale.samples), sample(shift.b, scale.samples), sample(shift.test, scale.tests))

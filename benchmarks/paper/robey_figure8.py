@@ -15,6 +15,7 @@ import torch
 
 from benchmarks.common.options import parse
 from benchmarks.paper.robey import SNAPSHOTS, kernel_folder, parser, report_of, scale_of, trials
+from benchmarks.paper.robey_data import name_of
 from benchmarks.paper.robey_table6 import low_to_high
 from robustperf.nuisance import LearnedKernel
 from robustperf.plot import image_grid
@@ -31,7 +32,7 @@ def main() -> None:
     arguments = parse(options, selections=("methods", "snapshots"))
     scale = scale_of(arguments)
     row = low_to_high(arguments.data, arguments.by, scale, arguments)
-    folder = kernel_folder(f"{arguments.data} {arguments.by} low high", scale, arguments)
+    folder = kernel_folder(f"{name_of(row.train)} {arguments.by} low high", scale, arguments)
     kernels = {
         step: LearnedKernel.load(folder / "snapshots" / str(step))
         for step in arguments.snapshots

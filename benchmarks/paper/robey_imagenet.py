@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +37,14 @@ def add_options(options: argparse.ArgumentParser) -> None:
 def images(split: str, classes: range, scale: Scale, arguments: argparse.Namespace) -> Any:
     """Uncorrupted images: in memory, or in files that are read when they are needed."""
     if arguments.data == "tiny-imagenet":
-        whole = load("tiny-imagenet", split, arguments.data_root, size=scale.side or _TINY)
+        whole = _tiny(split, arguments.data_root, scale.side or _TINY)
         return sample(whole.select_classes(classes), scale.samples if split == "train" else scale.tests)
     return ImageFolder(_root(arguments) / "imagenet", split, size=_SIZE).select_classes(classes)
+
+
+@cache
+def _tiny(split: str, root: Path | None, size: int) -> Dataset:
+    return load("tiny-imagenet", split, root, size=size)
 
 
 def corrupted(name: str, classes: range, scale: Scale, arguments: argparse.Namespace, split: str = "test") -> Any:

@@ -34,12 +34,10 @@ UNION, BOTH = "brightness:low | contrast:low", "brightness:high & contrast:high"
 def brightness_and_contrast(name: str, scale: Scale, arguments: argparse.Namespace) -> Row:
     """Digits or traffic signs."""
     train, test = loaded(name, scale, arguments)
-    parts = [
-        learned(
-            f"{name} {by} low high", *(domain(train, f"{by}:{level}") for level in ("low", "high")), scale, arguments
-        )
-        for by in ("brightness", "contrast")
-    ]
+    parts = []
+    for by in ("brightness", "contrast"):
+        low, high = (domain(train, f"{by}:{level}") for level in ("low", "high"))
+        parts.append(learned(f"{train.name} {by} low high", low, high, scale, arguments))
     case = f"{name}, brightness and contrast"
     a, both = sample(domain(train, UNION), scale.samples), sample(domain(test, BOTH), scale.tests)
     return Row(a, {case: both}, composed(*parts), paper={case: PAPER[name]})

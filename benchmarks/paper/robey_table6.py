@@ -14,7 +14,7 @@ from functools import partial
 
 from benchmarks.common.options import parse
 from benchmarks.paper.robey import METHODS, Row, Scale, fill, learned, parser, report_of, scale_of
-from benchmarks.paper.robey_data import Shift, between, limited
+from benchmarks.paper.robey_data import Shift, between, limited, name_of
 from robustperf.data import load
 from robustperf.nuisance import Brightness, Contrast
 
@@ -34,10 +34,11 @@ PAPER = {  # in percent
 def low_to_high(name: str, by: str, scale: Scale, arguments: argparse.Namespace) -> Row:
     """SVHN or traffic signs from low to high brightness or contrast."""
     whole = between(name, f"{by}:low", f"{by}:high", scale, arguments)
+    title = f"{name_of(whole.a)} {by}"
     if getattr(arguments, "kernel", "learned") == "known":
         kernel = KNOWN[by]
     else:
-        kernel = learned(f"{name} {by} low high", whole.a, whole.b, scale, arguments)
+        kernel = learned(f"{title} low high", whole.a, whole.b, scale, arguments)
     return _row(f"{name} {by}", limited(whole, scale), kernel)
 
 
