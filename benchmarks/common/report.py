@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -15,6 +13,7 @@ from benchmarks.common.machine import describe_machine
 from benchmarks.common.options import Output
 from benchmarks.common.pictures import bar_chart, line_chart
 from benchmarks.common.quoted import quoted_figures
+from benchmarks.common.settings import Settings
 from benchmarks.common.tables import machine_lines, markdown, text, write_files
 from robustperf.plot import save
 
@@ -34,12 +33,12 @@ class Report:
         name: of the files, and in the README's tables.
         title: what was measured, in words.
         output: where the results go.
-        settings: of the run, a dataclass, shown in words below the title.
+        settings: of the run, shown below the title.
     """
 
-    def __init__(self, name: str, title: str, output: Output, settings: Any = None):
+    def __init__(self, name: str, title: str, output: Output, settings: Settings | None = None):
         self.name, self.title, self.output, self.rows = name, title, output, []
-        self.settings = in_words(settings)
+        self.settings = "" if settings is None else str(settings)
         self._quoted = quoted_figures().get(name, {}) if output.comparable else {}
 
     def add(self, **row: Any) -> None:
@@ -105,31 +104,6 @@ class Report:
     def _save(self, figure: Figure) -> None:
         assert self.output.folder is not None
         save(figure, self.output.folder / f"{self.name}.png")
-
-
-def in_words(settings: Any) -> str:
-    """The fields of a dataclass as "width 32, epochs 100": without its own name, and without those that are None or
-    False.
-
-    Raises TypeError for anything but a dataclass or None.
-    """
-    if settings is None:
-        return ""
-    if not is_dataclass(settings) or isinstance(settings, type):
-        raise TypeError(f"settings: expected a dataclass, got {type(settings).__name__}")
-    values = {field.name: getattr(settings, field.name) for field in fields(settings)}
-    return ", ".join(_in_words(values))
-
-
-def _in_words(values: Mapping[str, Any]) -> Iterator[str]:
-    for name, value in values.items():
-        name = name.replace("_", " ")
-        if isinstance(value, Mapping):
-            yield from _in_words({f"{name} {key}": each for key, each in value.items()})
-        elif value is True:
-            yield name
-        elif value is not None and value is not False:
-            yield f"{name} {' '.join(map(str, value)) if isinstance(value, list | tuple) else value}"
 
 
 def _json(content: Any) -> str:

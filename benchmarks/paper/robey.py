@@ -20,6 +20,7 @@ import torch
 from benchmarks.common import options as common
 from benchmarks.common.machine import slug
 from benchmarks.common.report import Report
+from benchmarks.common.settings import Settings
 from benchmarks.common.tables import write_files
 from robustperf import nets, nuisance, training
 from robustperf.data import Dataset
@@ -30,7 +31,7 @@ from robustperf.training.run_folder import describe_data
 
 
 @dataclass(frozen=True)
-class Scale:
+class Scale(Settings):
     """The extent of R A.2's training and of R A.4's learning.
 
     Attributes:

@@ -6,7 +6,8 @@ import pytest
 from matplotlib.colors import same_color
 
 from benchmarks.common.pictures import bar_chart, line_chart, split_label
-from benchmarks.common.report import in_words
+from benchmarks.common.settings import Settings
+from benchmarks.paper import robey, tibo, tibo_transfer
 from robustperf.plot.figure import COLOURS
 
 ROWS = [
@@ -102,7 +103,7 @@ def test_lines_have_whiskers_where_a_deviation_belongs_to_them():
 
 
 @dataclass(frozen=True)
-class Settings:
+class Trial(Settings):
     width: int = 4
     lr: tuple = (0.05, 0.001)
     samples: int | None = None
@@ -111,8 +112,10 @@ class Settings:
 
 
 def test_settings_in_words():
-    assert in_words(None) == ""
-    assert in_words(Settings()) == "width 4, lr 0.05 0.001, learning batch size 1, learning cycle 0.0"
-    assert in_words(Settings(samples=7, large=True, learning={})) == "width 4, lr 0.05 0.001, samples 7, large"
-    with pytest.raises(TypeError, match="settings: expected a dataclass, got str"):
-        in_words("width 4")
+    assert str(Trial()) == f"{Trial()}" == "width 4, lr 0.05 0.001, learning batch size 1, learning cycle 0.0"
+    assert str(Trial(samples=7, large=True, learning={})) == "width 4, lr 0.05 0.001, samples 7, large"
+
+
+def test_no_scale_of_a_paper_shows_code_in_a_title():
+    scales = [robey.SMOKE, robey.CPU, robey.FULL, *tibo.SCALES.values(), *tibo_transfer.SCALES.values()]
+    assert all(not set(str(scale)) & set("()=_{}") for scale in scales)
