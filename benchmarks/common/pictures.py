@@ -118,13 +118,11 @@ def line_chart(
     title: str,
     settings: str = "",
     log: bool = False,
-    unit: str = "",
 ) -> Figure:
     """A line for each column over the column `over`, with whiskers where a column "NAME deviation" belongs to it.
 
     Args:
         log: whether the horizontal axis is logarithmic.
-        unit: of the vertical axis.
     """
     axes = _axes(4.8, title, settings)
     columns = [column for column in dict.fromkeys(name for row in rows for name in row) if column != over]
@@ -147,7 +145,6 @@ def line_chart(
         axes.set_xticks([row[over] for row in rows], [f"{row[over]:,}" for row in rows])
         axes.minorticks_off()
     axes.set_xlabel(over, **LITERAL)
-    axes.set_ylabel(unit, **LITERAL)
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, fontsize="small")
     return axes.figure

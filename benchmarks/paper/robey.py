@@ -37,7 +37,7 @@ class Scale(Settings):
     Attributes:
         width: channels of the classifier's first convolution, 32 in the paper.
         epochs: 100 in the paper.
-        longest: epochs of "ERM converged".
+        longest: epochs of "ERM converged" and "MDA converged".
         batch: images in a step, 64 in the paper.
         samples: at most so many training images; None for all.
         tests: at most so many test images; None for all.
@@ -71,11 +71,10 @@ FULL = Scale(
     learning={"share": "none", "width": 64, "batch_size": 1, "lr": 1e-4, "cycle": 0.0}, resnet50=True,
 )  # fmt: skip
 
-CONVERGED = "ERM converged"
-METHODS = ("ERM", CONVERGED, "PGD", "MRT", "MRT per sample", "MDA", "MAT")
+METHODS = ("ERM", "ERM converged", "PGD", "MRT", "MRT per sample", "MDA", "MDA converged", "MAT")
 SNAPSHOTS = (10, 100, 250, 500, 1000, 2000, 2500, 3000, 4000)  # those of R Figure 8, and 2,500
-_AUGMENTED = "+Aug"
-_EVERY = 5  # epochs between two tests of "ERM converged"
+_AUGMENTED, _CONVERGED = "+Aug", " converged"
+_EVERY = 5  # epochs between two tests of a method that is trained until it has converged
 _ADDA_BATCH = 128  # and its optimizer: Tzeng et al. 2017, section 5
 _ADAM = partial(torch.optim.Adam, lr=2e-4, betas=(0.5, 0.999))
 
@@ -179,9 +178,10 @@ def objective(method: str, kernel: Kernel) -> Objective:
     """The method with R A.1's settings: lambda = 1; k = 10 for MRT and MAT, 3 for MDA, or the k of "MRT-5".
 
     "MRT" chooses one draw for the batch, as in Algorithm 2; "MRT per sample" one for each image, as in equation 5.1.
-    AugMix has the severity of its published script for ImageNet.
+    AugMix has the severity of its published script for ImageNet. "+Aug" and " converged" say how the method is trained.
     """
-    if method in ("ERM", CONVERGED):
+    method = _plain(method)
+    if method == "ERM":
         return ERM()
     if method == "PGD":
         return AdversarialTraining()
@@ -200,7 +200,7 @@ def train(
     Args:
         after_step: called with the model and the number of steps.
     """
-    images, plain = _training_images(method, row), method.removesuffix(_AUGMENTED)
+    images, plain = _training_images(method, row), _plain(method)
     torch.manual_seed(seed)
     if row.imagenet and scale.resnet50:
         model, schedule = nets.ResNet50(classes=images.classes), {"optimizer": "sgd", "lr": (0.05, 0.001)}
@@ -208,7 +208,7 @@ def train(
         kind = nets.LeNet if plain == "ADDA" else partial(nets.RobeyCNN, width=scale.width)
         model, schedule = kind(*images.x.shape[1:3], images.classes), {"optimizer": "adadelta"}
     run = {"validation": None, "seed": seed, "progress": False, "resume": True}
-    epochs = scale.longest if plain == CONVERGED else scale.epochs
+    epochs = scale.longest if method.endswith(_CONVERGED) else scale.epochs
     fit(
         model,
         ERM() if plain == "ADDA" else objective(plain, row.kernel),
@@ -227,6 +227,10 @@ def train(
     return model
 
 
+def _plain(method: str) -> str:
+    return method.removesuffix(_CONVERGED).removesuffix(_AUGMENTED)
+
+
 def _batch_size(method: str, row: Row, scale: Scale) -> int:
     """Images in a step; ResNet-50 gets half of them for the model-based algorithms (R A.2)."""
     halved = row.imagenet and scale.resnet50 and method.startswith(("MRT", "MDA", "MAT"))
@@ -240,17 +244,17 @@ def _training_images(method: str, row: Row) -> Dataset:
 def accuracies(method: str, row: Row, scale: Scale, seed: int, runs: Path) -> dict[str, tuple[float, float]]:
     """(top-1, top-5) in percent on each of the row's tests; written to `runs`, and read there the next time.
 
-    "ERM converged" is tested every few epochs and has the best accuracy of all times, more than a user could choose.
+    A method "converged" is tested every few epochs and has the best accuracy of all, more than a user could choose.
     """
     facts = [method, row.imagenet, scale.width, scale.epochs, scale.longest, scale.batch, scale.resnet50, seed]
     facts += [describe_data(_training_images(method, row)), *map(describe_data, row.tests.values())]
-    facts += [repr(objective(method.removesuffix(_AUGMENTED), row.kernel)) if method != "ADDA" else str(row.target)]
+    facts += [describe_data(row.target) if method == "ADDA" else repr(objective(method, row.kernel))]
     digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]
     folder = runs / "classifiers" / f"{slug(method)}-{digest}"
     steps = len(_training_images(method, row)) // _batch_size(method, row, scale)
     found = _Accuracies(folder / "accuracies.json", row.tests, steps)
     if not found.finished:
-        after_step = found.after_step if method == CONVERGED else None
+        after_step = found.after_step if method.endswith(_CONVERGED) else None
         model = train(method, row, scale, seed, folder, after_step)
         found.add("last", model)
     return found.best()

@@ -14,7 +14,7 @@ from dataclasses import replace
 from functools import partial
 
 from benchmarks.common.options import parse
-from benchmarks.paper.robey import CONVERGED, CPU, Row, Scale, fill, parser, report_of, scale_of
+from benchmarks.paper.robey import CPU, Row, Scale, fill, parser, report_of, scale_of
 from benchmarks.paper.robey_imagenet import FOR_CLASSIFIERS, add_options, corrupted, images, kernel_of
 
 PAPER = {  # top-1 and top-5 in percent
@@ -36,7 +36,7 @@ def corruption(name: str, scale: Scale, arguments: argparse.Namespace) -> Row:
 
 def main() -> None:
     options = parser(
-        __doc__, methods=("ERM", CONVERGED, "AugMix", "MDA", "MRT", "MAT"), default=("ERM", "AugMix", "MDA")
+        __doc__, methods=("ERM", "ERM converged", "AugMix", "MDA", "MRT", "MAT"), default=("ERM", "AugMix", "MDA")
     )
     add_options(options)
     options.add_argument("--rows", nargs="+", default=list(PAPER), choices=PAPER)

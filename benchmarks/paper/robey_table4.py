@@ -13,7 +13,7 @@ import argparse
 from functools import partial
 
 from benchmarks.common.options import parse
-from benchmarks.paper.robey import CONVERGED, METHODS, Row, Scale, fill, learned, parser, report_of, sample, scale_of
+from benchmarks.paper.robey import METHODS, Row, Scale, fill, learned, parser, report_of, sample, scale_of
 from benchmarks.paper.robey_data import loaded
 from benchmarks.paper.robey_imagenet import FOR_CLASSIFIERS, add_options, corrupted, images, kernel_of
 from robustperf.data import domain
@@ -58,7 +58,7 @@ def composed(first: Kernel, second: Kernel) -> Kernel:
 
 
 def main() -> None:
-    options = parser(__doc__, methods=METHODS, default=("ERM", CONVERGED, "MDA"))
+    options = parser(__doc__, methods=METHODS, default=("ERM", "ERM converged", "MDA"))
     add_options(options)
     options.add_argument("--rows", nargs="+", default=list(PAPER), choices=PAPER)
     arguments = parse(options, selections=("methods", "rows"))

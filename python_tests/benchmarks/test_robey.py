@@ -39,6 +39,8 @@ def arguments(tmp_path, *given):
     [
         ("ERM", ERM()),
         ("ERM converged", ERM()),
+        ("ERM+Aug", ERM()),
+        ("MDA converged", MDA(Rotation(30), k=3)),
         ("PGD", AdversarialTraining()),
         ("MRT", MRT(Rotation(30), k=10)),
         ("MRT-5", MRT(Rotation(30), k=5)),
