@@ -16,6 +16,7 @@ from benchmarks.common.options import parse
 from benchmarks.paper.robey import METHODS, Row, Scale, fill, learned, parser, report_of, scale_of
 from benchmarks.paper.robey_data import Shift, between, limited, name_of
 from robustperf.data import load
+from robustperf.kernel import Kernel
 from robustperf.nuisance import Brightness, Contrast
 
 # of traffic signs: a mean below 40 must reach 170, a range below 80 must reach 230
@@ -57,7 +58,7 @@ def challenge(name: str, scale: Scale, arguments: argparse.Namespace) -> Row:
     )
 
 
-def _row(name: str, shift: Shift, kernel) -> Row:
+def _row(name: str, shift: Shift, kernel: Kernel) -> Row:
     case = f"{name}, {len(shift.a)} to {len(shift.test)} images"
     return Row(shift.a, {case: shift.test}, kernel, target=shift.b, paper={case: PAPER[name]})
 
