@@ -206,7 +206,7 @@ def train(
         model, schedule = nets.ResNet50(classes=images.classes), {"optimizer": "sgd", "lr": (0.05, 0.001)}
     else:
         kind = nets.LeNet if plain == "ADDA" else partial(nets.RobeyCNN, width=scale.width)
-        model, schedule = kind(*images.x.shape[1:3], images.classes), {"optimizer": "adadelta"}
+        model, schedule = kind(*images[0][0].shape[:2], images.classes), {"optimizer": "adadelta"}
     run = {"validation": None, "seed": seed, "progress": False, "resume": True}
     epochs = scale.longest if method.endswith(_CONVERGED) else scale.epochs
     fit(
