@@ -31,6 +31,11 @@ _SIZE, _TINY = 224, 32  # pixels
 def add_options(options: argparse.ArgumentParser) -> None:
     """The options of the tables on ImageNet."""
     options.add_argument("--data", choices=["tiny-imagenet", "imagenet"], default="tiny-imagenet")
+    add_severity(options)
+
+
+def add_severity(options: argparse.ArgumentParser) -> None:
+    """The option of the tables that read ImageNet-C."""
     options.add_argument("--severity", type=int, default=3, help="of ImageNet-C, 1 to 5, which R does not give")
 
 

@@ -16,7 +16,7 @@ from functools import partial
 from benchmarks.common.options import parse
 from benchmarks.paper.robey import CPU, Row, Scale, fill, learned, parser, report_of, scale_of
 from benchmarks.paper.robey_data import DIGITS, Shift, between, blue_to_red, limited, loaded
-from benchmarks.paper.robey_imagenet import add_options, kernel_of
+from benchmarks.paper.robey_imagenet import add_severity, kernel_of
 from robustperf.data import Dataset, load
 from robustperf.data.domains import THRESHOLDS
 from robustperf.kernel import Kernel
@@ -101,7 +101,7 @@ def _row(name: str, shift: Shift, kernel: Kernel) -> Row:
 
 def main() -> None:
     options = parser(__doc__, known=True)
-    add_options(options)
+    add_severity(options)
     options.add_argument("--rows", nargs="+", default=list(PAPER), choices=PAPER)
     arguments = parse(options, selections=("methods", "rows", "kernel"))
     scale = scale_of(arguments, TABLE5)
