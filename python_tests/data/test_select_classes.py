@@ -95,3 +95,10 @@ def test_only_the_first_names_are_listed():
     data = Dataset("toy", torch.zeros(1, 1, 2, 2), torch.tensor([0]), 1000)
     with pytest.raises(ValueError, match=r"names out of 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, \.\.\. \(1,000\), got 'ant'"):
         data.select_classes(["ant"])
+
+
+@pytest.mark.parametrize(
+    ("classes", "text"), [([3, 0], "3,0"), (range(4), "0-3"), ([2, 3, 0, 1], "2-3,0-1"), ([3, 2], "3,2")]
+)
+def test_the_name_says_which_classes(data, classes, text):
+    assert data.select_classes(classes).name == f"{data.name} classes:{text}"

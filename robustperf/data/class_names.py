@@ -53,6 +53,17 @@ def relabelled(y: torch.Tensor, labels: list[int]) -> tuple[torch.Tensor, torch.
     return rows, new
 
 
+def ranges(labels: Sequence[int]) -> str:
+    """Labels as text, in their order: [0, 1, 2, 7, 5] is "0-2,7,5"."""
+    runs: list[list[int]] = []
+    for label in labels:
+        if runs and label == runs[-1][-1] + 1:
+            runs[-1].append(label)
+        else:
+            runs.append([label])
+    return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+
+
 def shown(class_names: Sequence[str]) -> str:
     """The first of these names, for an error."""
     return ", ".join(class_names[:_SHOWN]) + (f", ... ({len(class_names):,})" if len(class_names) > _SHOWN else "")

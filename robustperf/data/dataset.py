@@ -10,7 +10,7 @@ from torch.nn import functional
 from torch.utils import data
 
 from robustperf import check
-from robustperf.data.class_names import class_labels, relabelled, shown
+from robustperf.data.class_names import class_labels, ranges, relabelled, shown
 from robustperf.result import Result
 
 _CHUNK = 1 << 24  # values that `resized` processes at a time
@@ -159,7 +159,10 @@ class Dataset(Result, data.Dataset[tuple[torch.Tensor, int]]):
 
         Args:
             classes: labels or class names, each once; the first becomes label 0, the second label 1 and so on.
-                `class_names` keeps their names.
+
+        Returns:
+            A data set named after this one and the classes, such as "digits classes:3,5-7"; `class_names` keeps their
+            names.
 
         Raises:
             TypeError: not a list, or an entry that is neither an integer nor text.
@@ -171,7 +174,8 @@ class Dataset(Result, data.Dataset[tuple[torch.Tensor, int]]):
         labels = class_labels(classes, self.class_names)
         rows, y = relabelled(self.y, labels)
         names = tuple(self.class_names[label] for label in labels)
-        return replace(self, x=self.x[rows], y=y, classes=len(labels), class_names=names)
+        name = f"{self.name} classes:{ranges(labels)}"
+        return Dataset(name, self.x[rows], y, len(labels), names)
 
     def resized(self, size: int) -> "Dataset":
         """Every image resized to `size` × `size` pixels, by bilinear interpolation, antialiased when it shrinks.

@@ -16,7 +16,7 @@ import torch
 from torch.utils import data
 
 from robustperf import check
-from robustperf.data.class_names import class_labels, relabelled
+from robustperf.data.class_names import class_labels, ranges, relabelled
 from robustperf.data.dataset import Dataset
 from robustperf.data.image_files import SUFFIXES, check_pixels, read_image
 from robustperf.files import user_path
@@ -137,6 +137,7 @@ class ImageFolder(Result, data.Dataset[tuple[torch.Tensor, int]]):
         labels = class_labels(classes, self.class_names)
         rows, y = relabelled(self.y, labels)
         some = copy.copy(self)
+        some.name = f"{self.name} classes:{ranges(labels)}"
         some._files, some.y = [self._files[row] for row in rows.tolist()], y
         some.class_names = [self.class_names[label] for label in labels]
         return some

@@ -80,8 +80,8 @@ class ADDA(Objective):
         layer: the name of the last layer among the modules of `source`; None for its last `torch.nn.Linear`. The
             features are what enters it, flattened.
         width: of the discriminator's hidden layers.
-        optimizer, lr: the discriminator's in `fit`, as there; None for the same as the encoder's. Where `fit` gets a
-            torch optimizer, one is needed here too.
+        optimizer, lr: the discriminator's in `fit`; None for the same as the encoder's. Where `fit` gets a torch
+            optimizer, one is needed here too.
 
     Attributes:
         discriminator: a new `DomainDiscriminator`, trained in place.
@@ -91,12 +91,15 @@ class ADDA(Objective):
     batch has, or a model with another last layer than the source's. Warns where the source classifier is hardly better
     on the first batch than uniform probabilities: it has not been trained.
 
-    >>> dark, bright = (rp.data.domain(train, f"brightness:{level}") for level in ("low", "high"))  # doctest: +SKIP
-    >>> fit(model, ERM(), dark, epochs=100)  # doctest: +SKIP
-    >>> adam = partial(torch.optim.Adam, lr=2e-4, betas=(0.5, 0.999))  # doctest: +SKIP
-    >>> fit(
-    ...     model, ADDA(bright, model), dark, validation=None, epochs=100, batch_size=128, optimizer=adam
-    ... )  # doctest: +SKIP
+    >>> digits = rp.data.load("digits", "test")
+    >>> dark, bright = digits.limit(200), (digits.x[200:] + 0.3).clamp(max=1)
+    >>> model = rp.nets.build("small-cnn", size=8, classes=10)
+    >>> rp.training.fit(model, rp.training.ERM(), dark, epochs=1, progress=False).best  # the first stage
+    1
+    >>> objective = ADDA(bright, model)
+    >>> settings = {"optimizer": "adam", "lr": 2e-4, "validation": None, "progress": False}
+    >>> rp.training.fit(model, objective, dark, epochs=1, **settings).columns  # the second stage
+    ('loss', 'accuracy', 'discriminator_loss', 'discriminator_accuracy')
     """
 
     target: Any = field(repr=False)
