@@ -25,6 +25,7 @@ FLOORS = (
     ("nuisance",),
     ("robustness", "training"),
     ("transfer",),
+    ("reports",),
     ("cli",),
 )  # fmt: skip
 FLOOR = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}

@@ -73,7 +73,7 @@ RECIPES = {
         "cifar10-prefix", epochs=10, samples=5085, batch_size=64, network=partial(nets.ResNet20, classes=10)
     ),
     "gtsrb transformer": Recipe("gtsrb32", epochs=6, network=partial(Transformer, 43), every=2),
-    "gtsrb 224": Recipe("gtsrb32", epochs=6, batch_size=32, network=partial(LargeImages, 43), every=5, size=224),
+    "gtsrb 224": Recipe("gtsrb32", epochs=4, batch_size=32, network=partial(LargeImages, 43), every=5, size=224),
 }
 
 

@@ -17,6 +17,7 @@ import typer
 
 from robustperf.cli.options import (
     Checkpoint,
+    Classes,
     Data,
     DataRoot,
     Domain,
@@ -32,6 +33,7 @@ from robustperf.cli.options import (
     plain,
     say,
     shape_of,
+    usable_device,
     weights_digest,
 )
 from robustperf.files import atomic_write, lock_folder, reporting_saved, user_path
@@ -64,6 +66,7 @@ def margins(
     data_root: DataRoot = None,
     split: Split = "test",
     domain: Domain = None,
+    classes: Classes = None,
     limit: Limit = None,
     size: Size = None,
     rgb: Rgb = False,
@@ -104,14 +107,14 @@ def margins(
     step = None if lattice is None else lattice_step(lattice)
     ensemble = attacks_of(attacks, norm_value)
     network, size, rgb = load_network(checkpoint_path, model, size, rgb)
-    dataset = load_data(data, split, data_root, domain=domain, limit=limit, size=size, rgb=rgb)
+    dataset = load_data(data, split, data_root, domain=domain, classes=classes, limit=limit, size=size, rgb=rgb)
     settings = {
         "checkpoint": weights_digest(checkpoint_path, model, network),
         "split": split,
         "network": model or getattr(network, "architecture", None),
     }
     report(
-        network.to(_device(device)),
+        network.to(usable_device(device)),
         dataset,
         ensemble,
         norm_value,
@@ -316,30 +319,3 @@ def _table(title: str, summary: dict[str, Any], points: int) -> Table:
     table.add_row("model evaluations per point, attacks", f"{summary['attack_evaluations']:.2f}")
     table.add_row("seconds", f"{summary['seconds']:.1f}")
     return table
-
-
-def _device(text: str) -> torch.device:
-    """The device called `text`; with several processes, each has its own GPU.
-
-    Raises ValueError if torch cannot use it here.
-    """
-    import torch
-
-    from robustperf import processes
-
-    try:
-        device = torch.device(text)
-        process = processes.join(cpu=device.type == "cpu")
-        if process.num_processes > 1 and device.type != "cpu":
-            if device.index is not None:
-                raise ValueError(
-                    f"device: expected cuda, for each of {process.num_processes} processes uses its own GPU, "
-                    f"got {text!r}"
-                )
-            device = process.device
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(
-            f"device: expected one that torch can use here, got {text!r}: {str(error).splitlines()[0]}"
-        ) from error
-    return device
