@@ -6,10 +6,11 @@ import hashlib
 import importlib
 import inspect
 import math
+import re
 import shlex
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -34,8 +35,6 @@ KERNELS_HELP = (
     f"{', '.join(NAMES)}, {LEARNED}('DIR'). DIR alone, a folder of `robustperf nuisance learn`, is that learned kernel."
 )
 
-_SIDE = 32  # of images that `load` resizes, and of gtsrb's npz files
-
 Data = Annotated[
     str,
     typer.Option(metavar="NAME", help="A data set (see `robustperf data list`), an npz file or a folder of images."),
@@ -50,8 +49,15 @@ DataRoot = Annotated[
         help="The data root: a folder with one folder per data set.",
     ),
 ]
-DOMAIN_HELP = "such as brightness:low or contrast:90-100 (see `robustperf data domains`); snow:3 of cure-tsr."
+DOMAIN_HELP = (
+    "such as brightness:low or contrast:90-100 (see `robustperf data domains`); snow:3 of cure-tsr; "
+    "'brightness:low & contrast:low', which is in both, or 'brightness:low | contrast:low', in either."
+)
 Domain = Annotated[str | None, typer.Option(metavar="DOMAIN", help="Use only its images, " + DOMAIN_HELP)]
+Classes = Annotated[
+    str | None,
+    typer.Option(metavar="LIST", help="Use only these classes, labelled from 0: labels or names, such as 0-9,12."),
+]
 Limit = Annotated[int | None, typer.Option(min=1, help="Use only the first N points.", metavar="N")]
 Split = Annotated[str, typer.Option(help="train or test.")]
 Size = Annotated[int | None, typer.Option(min=1, metavar="N", help="Resize the images to N x N pixels.")]
@@ -86,6 +92,7 @@ def load_data(
     root: Path | None,
     *,
     domain: str | None = None,
+    classes: str | None = None,
     limit: int | None = None,
     size: int | None = None,
     rgb: bool = False,
@@ -96,12 +103,28 @@ def load_data(
     dataset = _load(name, split, root, domain, size)
     if not len(dataset):
         raise ValueError(f"data: expected at least one point, got an empty {dataset.name}")
+    dataset = dataset if classes is None else dataset.select_classes(_class_list(classes, dataset.class_names))
     dataset = dataset if limit is None else dataset.limit(limit)
     if isinstance(dataset, Dataset):
         if size is not None and shape_of(dataset)[1:] != (size, size):
             dataset = dataset.resized(size)
         dataset = dataset.rgb() if rgb else dataset
     return dataset
+
+
+def _class_list(text: str, class_names: Sequence[str]) -> list[int | str]:
+    """The classes of a list such as "0-9,12" or "cat,dog"; whatever is a class's name is taken as that."""
+    found: list[int | str] = []
+    for each in (part.strip() for part in text.split(",")):
+        limits = re.fullmatch(r"(\d{1,9})(?:-(\d{1,9}))?", each, re.ASCII)
+        if each in class_names or not limits:
+            found.append(each)
+        else:
+            first, last = int(limits[1]), int(limits[2] or limits[1])
+            if not first <= last < len(class_names):
+                raise ValueError(f"classes: expected labels or ranges in 0..{len(class_names) - 1}, got {each!r}")
+            found += range(first, last + 1)
+    return found
 
 
 def shape_of(dataset: Dataset | ImageFolder) -> tuple[int, int, int]:
@@ -310,7 +333,7 @@ def _load(name: str, split: str, root: Path | None, domain: str | None, size: in
     from robustperf.data import load
     from robustperf.data.load import LAYOUTS, NAMES
 
-    sized = any(layout.sized for layout in LAYOUTS.get(name, ())) and size != _SIDE
+    sized = any(layout.side not in (None, size) for layout in LAYOUTS.get(name, ()))
     if size is not None and (sized or (name not in NAMES and user_path(name).is_dir())):
         try:
             return load(name, split, root, domain=domain, size=size)

@@ -24,7 +24,8 @@ def nuisance(x: torch.Tensor, delta: torch.Tensor, program: Program, *, backend:
 
     Returns [K, B, C', H, W] of x's dtype; C' is 3 after a background, C otherwise. Gradients in x and in delta, once.
 
-    Raises TypeError for a wrong dtype, ValueError for a wrong shape, device, pixel or backend.
+    Raises TypeError for a wrong dtype, ValueError for a wrong shape, device, pixel or backend, NotImplementedError for
+    a gradient of the gradient, and in forward mode (`torch.func.jvp`).
     """
     layout = check_images(x, program)
     check.tensor("delta", delta, ("K", x.shape[0], layout.dim), dtypes=(x.dtype,), device=x.device)

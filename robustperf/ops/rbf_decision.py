@@ -35,7 +35,8 @@ def rbf_decision(
     Returns [B, P] of x's dtype. Gradients in x, once.
 
     Raises TypeError for a wrong dtype, ValueError for a wrong shape, device, gamma or backend, and for another argument
-    than x that requires a gradient. NotImplementedError for a gradient of the gradient.
+    than x that requires a gradient. NotImplementedError for a gradient of the gradient, and in forward mode
+    (`torch.func.jvp`).
     """
     check.tensor("x", x, ("B", "D"))
     like_x = {"dtypes": (x.dtype,), "device": x.device}
