@@ -93,7 +93,7 @@ def test_classifiers_see_normalised_images(monkeypatch, tmp_path):
 
 
 def test_auto_encoders_map_min_max_images_before_the_classifier_standardises(monkeypatch, tmp_path):
-    monkeypatch.setitem(tibo.SCALES, "smoke", tibo.replace(tibo.SCALES["smoke"], images=32, tests=8))
+    monkeypatch.setitem(tibo.SCALES, "smoke", tibo.replace(tibo.SCALES["smoke"], images=40, tests=8))
     seen = {}
     monkeypatch.setattr(tibo.PairedAutoencoder, "transfer", lambda self, x: seen.setdefault("x", x))
     monkeypatch.setattr(tibo, "Standardise", lambda: seen.setdefault("model", tibo.nn.Identity()))
