@@ -37,7 +37,7 @@ def test_no_originals_of_shifted_images_are_among_the_clean(name):
 def test_more_shifted_images_than_there_are():
     scale = tibo.SCALES["smoke"]
     assert len(tibo.split(scale, 6, seed=0)[0]) == 96 - 90
-    with pytest.raises(ValueError, match="count: expected at most 6 images of each corruption, of 96 in all, got 7"):
+    with pytest.raises(ValueError, match="count: expected at most 6 images of each shift, of 96 in all, got 7"):
         tibo.split(scale, 7, seed=0)
 
 
