@@ -150,5 +150,5 @@ def test_concatenate_refuses_what_does_not_fit(datasets, error, match):
 
 def test_concatenate_refuses_different_classes_of_one_data_set():
     data = load("digits")
-    with pytest.raises(ValueError, match=r"same classes, got 2 in digits \(0, 1\) and 2 in digits \(8, 9\)"):
+    with pytest.raises(ValueError, match=r"same classes, got 2 in digits .* \(0, 1\) and 2 in digits .* \(8, 9\)"):
         Dataset.concatenate([data.select_classes([0, 1]), data.select_classes([8, 9])])

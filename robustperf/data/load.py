@@ -147,13 +147,15 @@ def _cure_tsr(split: str, root: str | os.PathLike[str] | None, domain: str, size
     of_challenge: dict[str, tuple[str | None, list[list[str]]]] = {}
     for terms in domains.alternatives(domain):
         measured = [term for term in terms if term.partition(":")[0] in domains.MEASURES]
-        challenges = [term for term in terms if term not in measured] or [None]
+        challenges = [term for term in terms if term not in measured]
         if len(challenges) > 1:
             raise ValueError(f"domain: expected one challenge, for no image is under two, got {' & '.join(challenges)}")
-        of_challenge.setdefault(folder_of(challenges[0]), (challenges[0], []))[1].append(measured)
+        challenge = challenges[0] if challenges else None
+        of_challenge.setdefault(folder_of(challenge), (challenge, []))[1].append(measured)
     parts, spreads = [], []
     for challenge, measured in of_challenge.values():
         dataset = _load("cure-tsr", split, root, challenge, size)
+        assert isinstance(dataset, Dataset)  # no other folder of images has this name
         inside, spread = domains.members(dataset, measured)
         parts.append(dataset if inside.all() else dataset.rows(inside))
         spreads.append(spread)
