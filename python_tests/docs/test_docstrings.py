@@ -28,7 +28,7 @@ SKIPPED = {
     "ImageFolder": "needs ImageNet",
     "OnnxModel": "needs an ONNX file",
 }
-CHAIN = re.compile(r"(: |[Rr]aises |[Ee]rrors |[Aa]rguments.* |[Rr]esult.* )(as (in|of|for)|(are )?those of|see) `")
+CHAIN = re.compile(r"(: |[Rr]aises |[Ee]rrors |[Aa]rguments.* |[Rr]esult.* )(as (in|of|for)|are those of|see) `")
 
 
 def examples_of(value):

@@ -62,7 +62,7 @@ class ResNet50(nn.Module):
 
     Raises ValueError for an argument that is not a positive integer.
 
-    >>> ResNet50(classes=10)(torch.rand(1, 3, 32, 32)).shape
+    >>> ResNet50(classes=10).eval()(torch.rand(1, 3, 32, 32)).shape
     torch.Size([1, 10])
     """
 

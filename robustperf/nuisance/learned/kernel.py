@@ -47,7 +47,8 @@ class LearnedKernel(GeneratorKernel):
     was learned on, of a size that it does not take, or with pixels outside [0, 1].
 
     >>> dark = rp.data.load("digits", "train").x[:100]
-    >>> kernel = rp.nuisance.learn(dark, 1 - dark, iterations=1, width=4, progress=False)
+    >>> rp.nuisance.learn(dark, 1 - dark, iterations=1, width=4, progress=False).save("g")
+    >>> kernel = LearnedKernel.load("g")
     >>> kernel.draw(dark[:4], key=0, index=torch.arange(4), draws=10).shape
     torch.Size([10, 4, 1, 8, 8])
     """
@@ -96,12 +97,6 @@ class LearnedKernel(GeneratorKernel):
 
         Raises FileNotFoundError where there is none; ValueError for a file that is damaged, that is not of a learned
         kernel, or whose weights are not those of its settings.
-
-        >>> dark = rp.data.load("digits", "train").x[:100]
-        >>> rp.nuisance.learn(dark, 1 - dark, iterations=1, width=4, out="g", progress=False)  # doctest: +ELLIPSIS
-        learned(...)
-        >>> LearnedKernel.load("g")  # or a snapshot, "g/snapshots/250"
-        learned(...)
         """
         path = user_path(path)
         file = path / FILE if path.is_dir() else path
