@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.common import options as common
+from benchmarks.common.settings import Settings
 from benchmarks.paper.robey import sample
 from benchmarks.paper.weight_search import WeightSearch, search_weight
 from robustperf import nets
@@ -32,7 +33,7 @@ BATCH = 256
 
 
 @dataclass(frozen=True)
-class Scale:
+class Scale(Settings):
     """The extent of T A.1's training and section 3.2's evaluation.
 
     Attributes:

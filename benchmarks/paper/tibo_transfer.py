@@ -31,6 +31,7 @@ from torch import nn
 
 from benchmarks.common import options as common
 from benchmarks.common.report import Report
+from benchmarks.common.settings import Settings
 from benchmarks.paper.tibo_mnist_c import PAPER, PAPER_COLUMNS, PLAIN_SVM
 from robustperf import random
 from robustperf.classifier import evaluating
@@ -71,7 +72,7 @@ Labels = Callable[[torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True)
-class Scale:
+class Scale(Settings):
     """The extent of T section 4.
 
     Attributes:

@@ -86,7 +86,10 @@ def margins(
             model's own rounding, which may differ between batches (some 1e-5 of a distance in float32).
         keep_points: return the nearest points too.
         index: [N] int64, the points' sample ids in their data set, which the draws depend on; 0..N-1 by default.
-        tol, probes: of the search, as in `line_search`; without effect for the norm 0.
+        tol: the widest bracket that ends a line search, as a fraction of the line, in (0, 1); without effect for the
+            norm 0.
+        probes: equally spaced points of each line to evaluate first, for lines that cross more than one boundary;
+            without effect for the norm 0.
         lattice: the step of a lattice, such as 1 / 255 for images that are saved with 8 bits, or an array that
             broadcasts to x[0]; points are lower + n `lattice` (n `lattice` without a lower bound). Every found point is
             rounded to one that the model still labels differently, and `distance` is that one's. None for any point.
@@ -175,7 +178,7 @@ def _search(
 ) -> Search:
     """The search that `margins` uses for points like x; `settings` are those that all have."""
     settings["keep_points"] = keep_points or lattice is not None
-    if attacks is None and (reason := _without_gradients(model)):
+    if attacks is None and (reason := without_gradients(model)):
         message = f"margins: labels only were queried, since the model has no gradients: {reason}"
         warnings.warn(message, RuntimeWarning, stacklevel=3)
         with torch.no_grad():
@@ -195,7 +198,7 @@ def _search(
     return search if lattice is None else LatticeSearch(search, model, lattice, settings["bounds"], keep_points)
 
 
-def _without_gradients(model: Classifier) -> str | None:
+def without_gradients(model: Classifier) -> str | None:
     """Why a module within the model has no gradients, such as an `adapters.OnnxModel` of unknown operators."""
     return next((reason for each in modules_of(model) if (reason := getattr(each, "no_gradient", None))), None)
 
