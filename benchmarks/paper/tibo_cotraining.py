@@ -53,7 +53,7 @@ def main() -> None:
     options.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=VARIANTS)
     arguments = parse(options, selections=("data", "variants"))
     scale = SCALES[arguments.scale]
-    report = Report("tibo_cotraining", f"Co-training's generator, {scale}", arguments.output)
+    report = Report("tibo_cotraining", "Co-training's generator", arguments.output, scale)
     for name in arguments.data:
         train, test = (load(name, split, arguments.data_root) for split in ("train", "test"))
         train, test = sample(train, scale.samples, arguments.seed), sample(test, scale.tests)

@@ -17,7 +17,7 @@ from robustperf import MarginCurve, Margins, plot
 
 def main() -> None:
     arguments = parse(parser(__doc__), selections=("data",))
-    report = Report("tibo_figure3", f"T Figure 3, PGD in L{arguments.pgd}, {SCALES[arguments.scale]}", arguments.output)
+    report = Report("tibo_figure3", f"T Figure 3, PGD in L{arguments.pgd}", arguments.output, SCALES[arguments.scale])
     for comparison in comparisons(arguments):
         name, test, models = comparison.name, comparison.test, comparison.chosen
         curves = {}

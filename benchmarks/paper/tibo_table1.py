@@ -28,7 +28,7 @@ PAPER = {  # in percent
 
 def main() -> None:
     arguments = parse(parser(__doc__), selections=("data",))
-    report = Report("tibo_table1", f"T Table 1, {SCALES[arguments.scale]}", arguments.output)
+    report = Report("tibo_table1", "T Table 1", arguments.output, SCALES[arguments.scale])
     for comparison in comparisons(arguments):
         name, paper = comparison.name, PAPER[comparison.name]
         plain = comparison.chosen["no reg."].accuracy

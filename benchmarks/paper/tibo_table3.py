@@ -23,7 +23,7 @@ PAPER = {  # BG, FGSM, PGD, in percent
 
 def main() -> None:
     arguments = parse(parser(__doc__), selections=("data",))
-    report = Report("tibo_table3", f"T Table 3, PGD in L{arguments.pgd}, {SCALES[arguments.scale]}", arguments.output)
+    report = Report("tibo_table3", f"T Table 3, PGD in L{arguments.pgd}", arguments.output, SCALES[arguments.scale])
     for comparison in comparisons(arguments):
         name = comparison.name
         for method, trained in comparison.chosen.items():

@@ -8,7 +8,6 @@ import torch
 from benchmarks.paper.tibo import Generator
 from benchmarks.paper.tibo_cotraining import fooled, generator
 from benchmarks.paper.tibo_figure7 import one_of_each
-from robustperf.data import Dataset
 
 
 def test_runs_of_different_generators_have_different_folders():
@@ -20,8 +19,8 @@ def test_runs_of_different_generators_have_different_folders():
 
 def test_the_images_of_the_figure_are_the_first_of_each_label_in_turn():
     y = torch.tensor([2, 2, 0, 1, 2, 0, 0])
-    rows = one_of_each(Dataset("small", torch.zeros(7, 1, 2, 2), y, 3), 5)
-    assert rows.tolist() == [2, 3, 0, 5, 1]
+    assert one_of_each(y, 5).tolist() == [2, 3, 0, 5, 1]
+    assert one_of_each(y[:0], 5).tolist() == [] and sorted(one_of_each(y, 99).tolist()) == list(range(7))
 
 
 def test_the_fooled_images_are_those_whose_label_changes():

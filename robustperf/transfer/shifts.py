@@ -21,6 +21,9 @@ class OriginalsSplit:
     Attributes:
         clean: [N_o] int64, the rows of the clean images.
         shifted: shift -> [N_c] int64, the rows of the images to which it is applied.
+
+    >>> split_originals(10, ["fog", "stripe"], None)
+    OriginalsSplit(clean=tensor([...]), shifted={'fog': tensor([...]), 'stripe': tensor([...])})
     """
 
     clean: torch.Tensor
@@ -89,8 +92,10 @@ def fit_autoencoders(
 
     Raises TypeError or ValueError for wrong images, as `PairedAutoencoder.fit`, or no shift.
 
-    >>> T = fit_autoencoders(clean, {"fog": foggy, "stripe": striped}, joint=True, epochs=10)  # doctest: +SKIP
-    >>> labels = classifier.predict(T["fog"].transfer(x))  # doctest: +SKIP
+    >>> clean, shifted = torch.rand(8, 1, 8, 8), {"dark": torch.rand(4, 1, 8, 8) / 2, "bright": torch.rand(4, 1, 8, 8)}
+    >>> T = fit_autoencoders(clean, shifted, joint=True, epochs=1, batch_size=8, progress=False)
+    >>> T["dark"].transfer(shifted["dark"]).shape
+    torch.Size([4, 1, 8, 8])
     """
     names = _names("shifted", list(shifted))
     check.tensor("clean", clean, ("N", "C", "H", "W"), dtypes=(torch.float32,))
@@ -99,12 +104,14 @@ def fit_autoencoders(
     if autoencoder is None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            autoencoder = PairedAutoencoder(check.image_shape("clean", tuple(clean.shape[1:])))
-    elif not isinstance(autoencoder, PairedAutoencoder):
+            initial = PairedAutoencoder(check.image_shape("clean", tuple(clean.shape[1:])))
+    elif isinstance(autoencoder, PairedAutoencoder):
+        initial = autoencoder
+    else:
         raise TypeError(f"autoencoder: expected a PairedAutoencoder, got {type(autoencoder).__name__}")
 
     def trained(images: torch.Tensor, folder: str | Path | None) -> PairedAutoencoder:
-        model = deepcopy(autoencoder)
+        model = deepcopy(initial)
         model.fit(clean, images, seed=seed, out=folder, **options)
         return model
 
