@@ -1,12 +1,10 @@
 """The wrapper of functions that give labels only."""
 
-import doctest
-
 import numpy as np
 import pytest
 import torch
 
-from robustperf import LabelOnly, label_only
+from robustperf import LabelOnly
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -71,8 +69,3 @@ def test_wrong_arguments(arguments, error, message):
 def test_wrong_labels(answer, classes, error, message):
     with pytest.raises(error, match=message):
         LabelOnly(lambda x: answer, classes)(torch.zeros(2, 1))
-
-
-def test_example():
-    results = doctest.testmod(label_only)
-    assert results.attempted > 0 and results.failed == 0

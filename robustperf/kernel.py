@@ -178,11 +178,11 @@ class Kernel(ABC):
         """delta ~ P(Delta), the same for a sample whatever the batch, the order, the chunk or the process.
 
         Args:
-            key: 64 bits, see `robustperf.random`.
+            key: 64 bits (`robustperf.random.key`).
             index: [B] int64 >= 0, the samples' ids in their data set.
             draws: K for the draws 0..K-1, or draw indices [K] int64.
             shape: (C, H, W) of the images, needed where delta has a component for each value of the image.
-            backend: see `robustperf.ops`; None for the fastest one on index's device.
+            backend: "reference", "native", "cuda" or "triton"; None for the fastest one on index's device.
 
         Returns [K, B, q] float32 on index's device.
 
@@ -202,7 +202,7 @@ class Kernel(ABC):
         Args:
             x: [B, C, H, W] float32 or float64 in [0, 1].
             delta: [B, q] or [K, B, q] float32 or float64 in Delta, on x's device.
-            backend: see `robustperf.ops`; None for the fastest one on x's device.
+            backend: "reference", "native", "cuda" or "triton"; None for the fastest one on x's device.
 
         Returns [B, C', H, W] or [K, B, C', H, W] of x's dtype.
 
@@ -231,12 +231,18 @@ class Kernel(ABC):
         """`self(x, self.sample(key, index, draws))`, bit for bit.
 
         Args:
-            x, key, index, draws, backend: as in `sample` and `__call__`.
+            x: [B, C, H, W] float32 or float64 in [0, 1].
+            key: 64 bits (`robustperf.random.key`).
+            index: [B] int64 >= 0, the samples' ids in their data set.
+            draws: K for the draws 0..K-1, or draw indices [K] int64.
             out: a contiguous tensor of the result's shape, dtype and device that the result is written into, so that a
                 loop can reuse its memory; None for a new one.
+            backend: "reference", "native", "cuda" or "triton"; None for the fastest one on x's device.
 
-        Returns [K, B, C', H, W] of x's dtype, with gradients in x unless `out` is given. Errors as in `sample` and
-        `__call__`.
+        Returns [K, B, C', H, W] of x's dtype, with gradients in x unless `out` is given.
+
+        Raises TypeError for a wrong dtype; ValueError for a wrong shape or device, a key, sample id, draw index or (on
+        the CPU) pixel out of range, or a backend that is not available.
 
             images = Rotation(30).draw(x, key=random.key(0), index=torch.arange(len(x)), draws=10)
         """

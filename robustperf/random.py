@@ -24,11 +24,16 @@ class Salt(IntEnum):
     HELD_OUT = 0x68656C64  # which samples validation holds out; epochs take 0, 1, ...
     SAMPLES = 0x73616D70  # the random transforms of a torch data set, under a step's key
     POINTS = 0x706F696E  # the points of a score
+    TARGET = 0x74617267  # the target images of domain adaptation, under a step's key
     FAMILY = 0x6C616D62  # the parameters lambda of a family; kernels draw under the indices of the nodes
 
 
 def key(seed: int) -> int:
-    """The key of `seed`, 0 <= seed < 2^64 (the number itself; ValueError outside that range)."""
+    """The key of `seed`, 0 <= seed < 2^64 (the number itself; ValueError outside that range).
+
+    >>> rp.random.key(7)
+    7
+    """
     return _bits64("seed", seed)
 
 
@@ -40,11 +45,13 @@ def fold_in(key: Key, number: int | torch.Tensor) -> Key:
     """A key derived from `key` and 0 <= number < 2^64: the first two output words of Philox4x32-10 under `key` at the
     counter (number lo, number hi, 0, 1).
 
-        step_key = random.fold_in(random.key(seed), step)
-
     Returns an integer, or, without host-device synchronisation, an int64 tensor [] if one of the two is such a tensor.
 
     Raises TypeError for a tensor of a wrong dtype, ValueError for a number out of range.
+
+    >>> step_key = fold_in(key(0), 3)
+    >>> step_key == fold_in(key(0), 3), step_key == fold_in(key(0), 4)
+    (True, False)
     """
     key, number = _bits64("key", key), _bits64("number", number)
     lo, hi, _, _ = philox([number & MASK, number >> 32 & MASK, 0, 1], (key & MASK, key >> 32 & MASK))
@@ -62,7 +69,13 @@ def uniform(
         draws: K for the draws 0..K-1, or draw indices, [K] int64.
         dim: components of a draw.
 
-    Returns [K, B, dim] float32 on index's device. Errors as in `ops.draws`.
+    Returns [K, B, dim] float32 on index's device.
+
+    Raises TypeError for a wrong dtype, ValueError for a wrong shape, device, range or backend.
+
+    >>> whole = uniform(key(0), torch.arange(8), draws=3, dim=5)
+    >>> whole.shape, torch.equal(whole[:, 4:6], uniform(key(0), torch.tensor([4, 5]), 3, 5))
+    (torch.Size([3, 8, 5]), True)
     """
     return ops.draws(key, index, draw_indices(draws, index), dim, backend=backend)
 
@@ -72,7 +85,18 @@ def normal(
 ) -> torch.Tensor:
     """Standard normals from the same words as `uniform`, one word a normal (the quantile function, |z| < 5.5).
 
-    Arguments, result and errors as in `uniform`.
+    Args:
+        key: 64 bits, an integer or an int64 tensor [] that holds them (`ops.draws.Key`).
+        index: [B] int64 >= 0, the samples' ids in their data set.
+        draws: K for the draws 0..K-1, or draw indices, [K] int64.
+        dim: components of a draw.
+
+    Returns [K, B, dim] float32 on index's device.
+
+    Raises TypeError for a wrong dtype, ValueError for a wrong shape, device, range or backend.
+
+    >>> normal(key(0), torch.arange(8), draws=3, dim=5).shape
+    torch.Size([3, 8, 5])
     """
     return ops.draws(key, index, draw_indices(draws, index), dim, normal=True, backend=backend)
 

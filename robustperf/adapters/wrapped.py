@@ -78,6 +78,12 @@ class Wrapped(nn.Module):
         mean, std: tuples of floats, of one value or one for each channel; None where nothing is normalised.
         outputs, layout: as given.
         image_shape: (C, H, W), or None.
+
+    >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 3))
+    >>> model = rp.wrap(net, mean=0.5, std=0.25)
+    >>> x = torch.rand(4, 3, 2, 2)
+    >>> torch.allclose(model(x), net((x - 0.5) / 0.25), atol=1e-6)
+    True
     """
 
     module: nn.Module

@@ -39,11 +39,19 @@ class APGD(Attack):
         eps: the ball's radius in the units of x. None takes 0.3 (inf) or 3 (2) times the box's mean width, in which a
             value without bounds counts as 1; with `search`, see above.
         steps: of each run, which costs a forward and a backward pass a step and one forward pass more.
-        loss: "gap", "dlr" or "cross_entropy", see `robustperf.attacks.losses.loss_of`.
+        loss: "gap", the negative logit gap, whose gradient does not vanish where the model is confident; "dlr", the
+            difference of logits ratio; or "cross_entropy".
         targets: how many classes to target; 0 for none.
         search: how many radii; 0 for the one of eps.
         restarts: how many runs for each radius and target.
         rho: the fraction of steps that must raise the loss, in (0, 1).
+
+    >>> model = lambda images: torch.stack([images.sum(1), torch.ones(len(images))], 1)  # label 0 above a sum of 1
+    >>> found = APGD(norm=2, steps=20)(model, torch.tensor([[0.6, 0.7], [0.9, 0.9]]), torch.tensor([0, 0]))
+    >>> found
+    Adversarial(n=2, crossed=2)
+    >>> found.point.sum(1) < 1
+    tensor([True, True])
     """
 
     norm: float = math.inf

@@ -51,6 +51,11 @@ class Adversarial(Result):
         backward: [B] int64, backward passes for each point; the gradients of C logits count C.
         flat: [B] bool, where a gradient that the attack computed was zero or not finite while the label had not yet
             changed, or where x' was not finite.
+
+    >>> model = lambda images: torch.stack([images.sum(1), torch.ones(len(images))], 1)  # label 0 above a sum of 1
+    >>> found = rp.attacks.FGSM(eps=0.5)(model, torch.tensor([[0.6, 0.7], [0.9, 0.9]]), torch.tensor([0, 0]))
+    >>> found.gap < 0, found.evaluations, found.backward
+    (tensor([True, True]), tensor([2, 2]), tensor([1, 1]))
     """
 
     point: torch.Tensor
@@ -64,7 +69,19 @@ class Adversarial(Result):
 
 
 class Attack(check.Settings):
-    """An attack is called with a model and points, and returns `Adversarial`. A subclass writes `run`."""
+    """An attack is called with a model and points, and returns `Adversarial`. A subclass writes `run`.
+
+    >>> from dataclasses import dataclass
+    >>> @dataclass(frozen=True)
+    ... class Darken(Attack):
+    ...     amount: float = 0.5
+    ...     def run(self, problem):
+    ...         point = problem.clamp(problem.x - self.amount)
+    ...         return point, problem.gap(point)
+    >>> model = lambda images: torch.stack([images.sum(1), torch.ones(len(images))], 1)  # label 0 above a sum of 1
+    >>> Darken()(model, torch.tensor([[0.6, 0.7], [0.9, 0.9]]), torch.tensor([0, 0]))
+    Adversarial(n=2, crossed=2)
+    """
 
     @property
     def name(self) -> str:

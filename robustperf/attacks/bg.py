@@ -34,6 +34,13 @@ class BG(Attack):
         overshoot: the scales s, each at least 1; without 1.0 among them the exact step is not tried.
         classes: how many of the other classes, those with the highest logits, to target; None for all.
         steps: how many linearisations; 1 is the published attack.
+
+    >>> model = lambda images: torch.stack([images.sum(1), torch.ones(len(images))], 1)  # label 0 above a sum of 1
+    >>> found = BG(norm=2)(model, torch.tensor([[0.6, 0.7], [0.9, 0.9]]), torch.tensor([0, 0]))
+    >>> found
+    Adversarial(n=2, crossed=2)
+    >>> found.point.sum(1) < 1
+    tensor([True, True])
     """
 
     norm: float = 2

@@ -25,6 +25,10 @@ class CoordinateDescent(LabelAttack):
         queries: at most, for each point.
         bisections: of each feature's difference.
         draws: at a time, from the ball; 0 for none.
+
+    >>> rule = rp.LabelOnly(lambda points: points.sum(1) > 1, classes=[False, True])
+    >>> rp.margins(rule, torch.tensor([[0.6, 0.7], [0.2, 0.1]]), attacks=[CoordinateDescent(queries=50)])
+    Margins(n=2, norm=2, median=0.212, not found=0, access=labels)
     """
 
     norm: float = 2

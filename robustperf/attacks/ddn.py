@@ -30,7 +30,15 @@ class DDN(Attack):
         radius: the first ε, a fraction of the box's width.
         gamma: how fast ε changes, in (0, 1).
         step, last_step: α at the first and at the last step, fractions of the box's width.
-        loss: "gap", "dlr" or "cross_entropy", see `robustperf.attacks.losses.loss_of`.
+        loss: "gap", the negative logit gap, whose gradient does not vanish where the model is confident; "dlr", the
+            difference of logits ratio; or "cross_entropy".
+
+    >>> model = lambda images: torch.stack([images.sum(1), torch.ones(len(images))], 1)  # label 0 above a sum of 1
+    >>> found = DDN(steps=30)(model, torch.tensor([[0.6, 0.7], [0.9, 0.9]]), torch.tensor([0, 0]))
+    >>> found
+    Adversarial(n=2, crossed=2)
+    >>> found.point.sum(1) < 1
+    tensor([True, True])
     """
 
     steps: int = 100

@@ -36,6 +36,13 @@ class FAB(Attack):
         eta: the overshoot, at least 1.
         beta: how far a point that has crossed stays from x, in (0, 1).
         restarts: how many runs; the first starts at x, the others at random points.
+
+    >>> model = lambda images: torch.stack([images.sum(1), torch.ones(len(images))], 1)  # label 0 above a sum of 1
+    >>> found = FAB(norm=2, steps=10)(model, torch.tensor([[0.6, 0.7], [0.9, 0.9]]), torch.tensor([0, 0]))
+    >>> found
+    Adversarial(n=2, crossed=2)
+    >>> found.point.sum(1) < 1
+    tensor([True, True])
     """
 
     norm: float = 2

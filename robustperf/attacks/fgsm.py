@@ -22,7 +22,15 @@ class FGSM(Attack):
     Args:
         eps: the step in the L∞ norm, in the units of x. None takes 0.25 of the box's mean width: the paper's 0.25 for
             MNIST in [0, 1]. A value without bounds counts as 1 wide.
-        loss: L, "gap", "dlr" or "cross_entropy", see `robustperf.attacks.losses.loss_of`.
+        loss: L: "gap", the negative logit gap, whose gradient does not vanish where the model is confident; "dlr", the
+            difference of logits ratio; or "cross_entropy".
+
+    >>> model = lambda images: torch.stack([images.sum(1), torch.ones(len(images))], 1)  # label 0 above a sum of 1
+    >>> found = FGSM(eps=0.5)(model, torch.tensor([[0.6, 0.7], [0.9, 0.9]]), torch.tensor([0, 0]))
+    >>> found
+    Adversarial(n=2, crossed=2)
+    >>> found.point.sum(1) < 1
+    tensor([True, True])
     """
 
     eps: float | None = None

@@ -33,6 +33,13 @@ class FMN(Attack):
             from 1 to 10; in L∞ larger ones are better.
         overshoot: s, at least 1.
         gamma, last_gamma: γ at the first and at the last step, in (0, 1).
+
+    >>> model = lambda images: torch.stack([images.sum(1), torch.ones(len(images))], 1)  # label 0 above a sum of 1
+    >>> found = FMN(norm=2, steps=30)(model, torch.tensor([[0.6, 0.7], [0.9, 0.9]]), torch.tensor([0, 0]))
+    >>> found
+    Adversarial(n=2, crossed=2)
+    >>> found.point.sum(1) < 1
+    tensor([True, True])
     """
 
     norm: float = 2

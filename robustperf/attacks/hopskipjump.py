@@ -39,6 +39,10 @@ class HopSkipJump(LabelAttack):
         queries: at most, for each point.
         probes: B_0; None takes 4 D, but at least 8 and at most 100, which is the published one.
         project: whether to try the projection.
+
+    >>> rule = rp.LabelOnly(lambda points: points.sum(1) > 1, classes=[False, True])
+    >>> rp.margins(rule, torch.tensor([[0.6, 0.7], [0.2, 0.1]]), attacks=[HopSkipJump(queries=200)])
+    Margins(n=2, norm=2, median=0.212, not found=0, access=labels)
     """
 
     norm: float = 2

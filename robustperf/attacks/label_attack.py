@@ -11,7 +11,21 @@ from robustperf.attacks.queries import Queries
 
 class LabelAttack(Attack):
     """An attack that needs labels only, for classifiers with and without gradients. A subclass has the fields `norm`
-    and `queries` and writes `improve`."""
+    and `queries` and writes `improve`.
+
+    >>> from dataclasses import dataclass
+    >>> @dataclass(frozen=True)
+    ... class Halving(LabelAttack):
+    ...     norm: float = 2
+    ...     queries: int = 20
+    ...     def improve(self, queries):
+    ...         for _ in range(10):  # halves the distance while the label stays another one
+    ...             rows = queries.active
+    ...             queries.crosses((queries.x[rows] + queries.point[rows]) / 2, rows)  # keeps it where it crosses
+    >>> rule = rp.LabelOnly(lambda points: points.sum(1) > 1, classes=[False, True])
+    >>> rp.margins(rule, torch.tensor([[0.6, 0.7], [0.2, 0.1]]), attacks=[Halving()])
+    Margins(n=2, norm=2, median=0.216, not found=0, access=labels)
+    """
 
     norm: float
     queries: int

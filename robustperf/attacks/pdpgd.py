@@ -37,6 +37,13 @@ class PDPGD(Attack):
         dual_step: the first ν.
         dual_step_decay: the last ν as a fraction of the first.
         average: the weight of the past in the moving average, in [0, 1).
+
+    >>> model = lambda images: torch.stack([images.sum(1), torch.ones(len(images))], 1)  # label 0 above a sum of 1
+    >>> found = PDPGD(norm=2, steps=100)(model, torch.tensor([[0.6, 0.7], [0.9, 0.9]]), torch.tensor([0, 0]))
+    >>> found
+    Adversarial(n=2, crossed=2)
+    >>> found.point.sum(1) < 1
+    tensor([True, True])
     """
 
     norm: float = 2

@@ -32,7 +32,15 @@ class PGD(Attack):
         steps: how many.
         random_start: start at a draw from the ball, otherwise at x.
         early_stop: stop at a point once its label has changed, which saves evaluations.
-        loss: "gap", "dlr" or "cross_entropy", see `robustperf.attacks.losses.loss_of`.
+        loss: "gap", the negative logit gap, whose gradient does not vanish where the model is confident; "dlr", the
+            difference of logits ratio; or "cross_entropy".
+
+    >>> model = lambda images: torch.stack([images.sum(1), torch.ones(len(images))], 1)  # label 0 above a sum of 1
+    >>> found = PGD(norm=2, eps=1.0, steps=10)(model, torch.tensor([[0.6, 0.7], [0.9, 0.9]]), torch.tensor([0, 0]))
+    >>> found
+    Adversarial(n=2, crossed=2)
+    >>> found.point.sum(1) < 1
+    tensor([True, True])
     """
 
     norm: float = math.inf

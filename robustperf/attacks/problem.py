@@ -32,6 +32,15 @@ class Problem:
         flat: [B] bool, where a gradient was zero or not finite though the label had not changed.
         best: the nearest point that earlier attacks found, in the norm of the margins; None for the first attack. An
             attack may start from it or stop where it cannot come nearer.
+
+    >>> class Step(rp.attacks.Attack):
+    ...     def run(self, problem):
+    ...         gradient, gap = problem.gradient(problem.x)  # one forward and one backward pass
+    ...         point = problem.clamp(problem.x + 0.5 * gradient.sign())
+    ...         return point, problem.gap(point)
+    >>> model = lambda images: torch.stack([images.sum(1), torch.ones(len(images))], 1)  # label 0 above a sum of 1
+    >>> Step()(model, torch.tensor([[0.6, 0.7], [0.9, 0.9]]), torch.tensor([0, 0])).evaluations
+    tensor([2, 2])
     """
 
     x: torch.Tensor
@@ -185,6 +194,18 @@ class Nearest:
         point: [B, ...]; x before any was offered.
         gap: [B] float64, `ops.logit_gap` there; NaN before.
         distance: [B] of x's dtype, ‖point - x‖ where the gap is negative, inf where it is not; NaN before.
+
+    >>> class Shades(rp.attacks.Attack):
+    ...     def run(self, problem):
+    ...         nearest = Nearest(problem, norm=2)
+    ...         for amount in (0.2, 0.3, 0.5, 0.7):
+    ...             point = problem.clamp(problem.x - amount)
+    ...             nearest.offer(point, problem.gap(point))
+    ...         return nearest.point, nearest.gap
+    >>> model = lambda images: torch.stack([images.sum(1), torch.ones(len(images))], 1)  # label 0 above a sum of 1
+    >>> Shades()(model, torch.tensor([[0.6, 0.7], [0.9, 0.9]]), torch.tensor([0, 0])).point
+    tensor([[0.4000, 0.5000],
+            [0.4000, 0.4000]])
     """
 
     point: torch.Tensor

@@ -51,10 +51,10 @@ class ShrinkingSupport(Attack):
     Raises TypeError or ValueError for a wrong argument.
 
     >>> model = lambda images: torch.stack([images.sum(1), torch.ones(len(images))], 1)  # label 0 above a sum of 1
-    >>> found = ShrinkingSupport(steps=10)(model, torch.tensor([[0.6, 0.7], [0.9, 0.9]]), torch.tensor([0, 0]))
+    >>> found = ShrinkingSupport(steps=10)(model, torch.tensor([[0.6, 0.7], [0.9, 0.8]]), torch.tensor([0, 0]))
     >>> found.point
     tensor([[0.6000, 0.0000],
-            [0.9000, 0.0000]])
+            [0.0000, 0.8000]])
     """
 
     steps: int = 95

@@ -31,6 +31,13 @@ class SigmaZero(Attack):
         sigma: of the smooth count.
         threshold: the first τ, in [0, 1].
         threshold_step: t.
+
+    >>> model = lambda images: torch.stack([images.sum(1), torch.ones(len(images))], 1)  # label 0 above a sum of 1
+    >>> found = SigmaZero(steps=100)(model, torch.tensor([[0.6, 0.7], [0.9, 0.9]]), torch.tensor([0, 0]))
+    >>> found
+    Adversarial(n=2, crossed=2)
+    >>> (found.point != torch.tensor([[0.6, 0.7], [0.9, 0.9]])).sum(1)  # changed values
+    tensor([1, 2])
     """
 
     steps: int = 1000

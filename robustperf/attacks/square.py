@@ -30,6 +30,13 @@ class Square(Attack):
         eps: the ball's radius in the units of x. None takes 0.3 times the box's mean width, in which a value without
             bounds counts as 1.
         area: the first p, in (0, 1]; 0.8 is the publication's for MNIST and CIFAR, which takes 0.05 for ImageNet.
+
+    >>> model = lambda images: torch.stack([images.sum(1), torch.ones(len(images))], 1)  # label 0 above a sum of 1
+    >>> found = Square(steps=50, eps=0.5)(model, torch.tensor([[0.6, 0.7], [0.9, 0.9]]), torch.tensor([0, 0]))
+    >>> found
+    Adversarial(n=2, crossed=2)
+    >>> found.point.sum(1) < 1
+    tensor([True, True])
     """
 
     steps: int = 5000

@@ -30,6 +30,13 @@ class SuperDeepFool(Attack):
         steps: the most linearisations. Each costs one forward pass and a backward pass for each of the classes.
         classes: how many of the other classes, those with the highest logits, DeepFool considers; None for all.
         overshoot: how far a step of DeepFool goes beyond the boundary, a fraction of the step.
+
+    >>> model = lambda images: torch.stack([images.sum(1), torch.ones(len(images))], 1)  # label 0 above a sum of 1
+    >>> found = SuperDeepFool(steps=10)(model, torch.tensor([[0.6, 0.7], [0.9, 0.9]]), torch.tensor([0, 0]))
+    >>> found
+    Adversarial(n=2, crossed=2)
+    >>> found.point.sum(1) < 1
+    tensor([True, True])
     """
 
     steps: int = 100

@@ -39,6 +39,10 @@ class SurFree(LabelAttack):
         angles: T.
         bisections: of the angle after a success.
         frequencies: the fraction of the frequencies of each axis of an image that directions are drawn from.
+
+    >>> rule = rp.LabelOnly(lambda points: points.sum(1) > 1, classes=[False, True])
+    >>> rp.margins(rule, torch.tensor([[0.6, 0.7], [0.2, 0.1]]), attacks=[SurFree(queries=200)])
+    Margins(n=2, norm=2, median=0.212, not found=0, access=labels)
     """
 
     norm: float = 2

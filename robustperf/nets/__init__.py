@@ -75,9 +75,10 @@ def build(name: str, **kwargs: Any) -> nn.Module:
 
     Returns the network with the attribute `architecture`, (name, kwargs), which `weights_file.save` records.
 
-    >>> build("small-cnn", size=8, classes=10)
-
     Raises ValueError for an unknown name, TypeError for an argument that this network does not take.
+
+    >>> build("small-cnn", size=8, classes=10)(torch.rand(2, 1, 8, 8)).shape
+    torch.Size([2, 10])
     """
     from robustperf import check
 

@@ -32,8 +32,9 @@ def drawing(key: int, index: torch.Tensor) -> Iterator[None]:
 
     Raises TypeError for a wrong dtype, ValueError for a wrong key, shape or range.
 
-    >>> with drawing(rp.random.key(0), torch.arange(32)):  # doctest: +SKIP
-    ...     logits = model(x[:32])
+    >>> model, x = torch.nn.Sequential(torch.nn.Linear(6, 3), Dropout()), torch.rand(32, 6)
+    >>> with drawing(rp.random.key(0), torch.arange(32)):
+    ...     logits = model(x)
     """
     check.tensor("index", index, ("B",), dtypes=(torch.int64,))
     check_draws(key, index, index[:0])
@@ -55,6 +56,15 @@ class Dropout(nn.Dropout):
 
     Raises TypeError for another dtype; ValueError where the number of rows is no multiple of B, and beyond 2^20 draws
     or 2^12 calls.
+
+    >>> layer, x = Dropout(0.5), torch.ones(4, 6)
+    >>> key, index = rp.random.key(0), torch.arange(4)
+    >>> with drawing(key, index):
+    ...     whole = layer(x)
+    >>> with drawing(key, index[2:]):
+    ...     part = layer(x[2:])
+    >>> torch.equal(whole[2:], part)
+    True
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -26,6 +26,9 @@ class LeNet(nn.Module):
 
     Raises ValueError for an argument that is not a positive integer, a size that is too small, or images of another
     shape.
+
+    >>> LeNet(in_channels=1, size=28)(torch.rand(2, 1, 28, 28)).shape
+    torch.Size([2, 10])
     """
 
     def __init__(self, in_channels: int = 3, size: int = 32, classes: int = 10) -> None:

@@ -56,6 +56,9 @@ class ResNet20(nn.Module):
     parameters' dtype.
 
     Raises ValueError for an argument that is not a positive integer.
+
+    >>> ResNet20(width=4)(torch.rand(2, 3, 32, 32)).shape
+    torch.Size([2, 10])
     """
 
     def __init__(self, in_channels: int = 3, classes: int = 10, width: int = 16) -> None:

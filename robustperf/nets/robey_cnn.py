@@ -29,6 +29,9 @@ class RobeyCNN(nn.Module):
 
     Raises ValueError for an argument that is not a positive integer, a size that is too small, or images of another
     shape.
+
+    >>> RobeyCNN(width=4)(torch.rand(2, 3, 32, 32)).shape
+    torch.Size([2, 10])
     """
 
     def __init__(

@@ -23,6 +23,9 @@ class SmallCNN(nn.Module):
     Forward: images [B, in_channels, size, size] -> logits [B, classes], of the parameters' dtype.
 
     Raises ValueError for an argument that is not a positive integer, or images of another shape.
+
+    >>> SmallCNN(size=8)(torch.rand(2, 1, 8, 8)).shape
+    torch.Size([2, 10])
     """
 
     def __init__(self, in_channels: int = 1, size: int = 28, classes: int = 10, width: int = 16) -> None:

@@ -32,6 +32,9 @@ class TiboCNN(nn.Module):
 
     Raises ValueError for an argument that is not a positive integer, a size too small for `layers`, or images of
     another shape.
+
+    >>> TiboCNN(width=4, hidden=16)(torch.rand(2, 1, 28, 28)).shape
+    torch.Size([2, 10])
     """
 
     def __init__(

@@ -24,6 +24,9 @@ class TiboGenerator(nn.Module):
     Forward: images [B, in_channels, H, W] -> images of the same shape in (0, 1), of the parameters' dtype.
 
     Raises ValueError for an argument that is not a positive integer, or images of another shape.
+
+    >>> TiboGenerator(width=4)(torch.rand(2, 1, 28, 28)).shape
+    torch.Size([2, 1, 28, 28])
     """
 
     def __init__(self, in_channels: int = 1, width: int = 128, layers: int = 3) -> None:

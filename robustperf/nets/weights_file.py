@@ -30,7 +30,7 @@ def save(path: str | os.PathLike[str], model: nn.Module) -> None:
 
     Raises FileNotFoundError where the folder does not exist, OSError where the file cannot be written.
 
-    >>> save("model.safetensors", nets.build("small-cnn", size=8))  # doctest: +SKIP
+    >>> save("model.safetensors", rp.nets.build("small-cnn", size=8))
     """
     name, arguments = getattr(network_of(model), "architecture", (None, None))
     header = {} if name is None else {"architecture": name, "arguments": json.dumps(arguments, sort_keys=True)}
@@ -97,7 +97,9 @@ def load(path: str | os.PathLike[str], model: nn.Module | None = None) -> nn.Mod
     Raises FileNotFoundError; ValueError for a file that is not safetensors, an unknown architecture (or none, without
     `model`), or weights that do not fit: other names or shapes, or integers for floating-point numbers.
 
-    >>> model = load("model.safetensors").eval()  # doctest: +SKIP
+    >>> save("model.safetensors", rp.nets.build("small-cnn", size=8))
+    >>> load("model.safetensors").eval()(torch.rand(2, 1, 8, 8)).shape
+    torch.Size([2, 10])
     """
     weights, header = read(path)
     if model is None:

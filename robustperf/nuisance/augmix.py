@@ -49,7 +49,8 @@ class AugMix(UniformDelta):
 
     Raises ValueError for an argument out of its range.
 
-        AugMix(severity=3, width=3).draw(x, key=0, index=torch.arange(len(x)))      # x [B, C, H, W]
+    >>> AugMix(severity=3, width=3).draw(torch.rand(2, 3, 8, 8), key=0, index=torch.arange(2)).shape
+    torch.Size([1, 2, 3, 8, 8])
     """
 
     severity: float

@@ -32,6 +32,11 @@ class L2Ball(ProgramKernel):
         clamp: whether x' is clamped to [0, 1].
 
     Raises ValueError for another eps.
+
+    >>> x = torch.full((4, 1, 2, 2), 0.5)
+    >>> y = L2Ball(0.3).draw(x, key=0, index=torch.arange(4), draws=5)
+    >>> ((y - x).flatten(2).norm(2, dim=2) <= 0.3 + 1e-6).all()
+    tensor(True)
     """
 
     def __init__(self, eps: float, clamp: bool = False) -> None:
@@ -49,6 +54,11 @@ class LinfBall(ProgramKernel):
         clamp: whether x' is clamped to [0, 1].
 
     Raises ValueError for another eps.
+
+    >>> x = torch.full((4, 1, 2, 2), 0.5)
+    >>> y = LinfBall(0.3).draw(x, key=0, index=torch.arange(4), draws=5)
+    >>> ((y - x).flatten(2).norm(float("inf"), dim=2) <= 0.3 + 1e-6).all()
+    tensor(True)
     """
 
     def __init__(self, eps: float, clamp: bool = False) -> None:
@@ -69,6 +79,11 @@ class L1Ball(Kernel):
         clamp: whether x' is clamped to [0, 1].
 
     Raises ValueError for another eps.
+
+    >>> x = torch.full((4, 1, 2, 2), 0.5)
+    >>> y = L1Ball(0.3).draw(x, key=0, index=torch.arange(4), draws=5)
+    >>> ((y - x).flatten(2).norm(1, dim=2) <= 0.3 + 1e-6).all()
+    tensor(True)
     """
 
     eps: float
@@ -140,6 +155,10 @@ def ball_family(upper: float, norm: float = 2, clamp: bool = True) -> Family:
     Raises ValueError for another norm, or upper not above 0.
 
         score = Score(ball_family(math.sqrt(28 * 28)))
+
+    >>> family = ball_family(1.0)  # L2 balls of radius 0 to 1
+    >>> family.at(torch.tensor([0.5]))
+    l2_ball(0.5, clamp=True)
     """
     ball = BALLS[check.norm(norm)]
     return Family(partial(ball, clamp=clamp), (0, check.number("upper", upper, above=0)))

@@ -33,10 +33,12 @@ class InBounds(Wrapper):
     a kernel that needs a range. A call raises ValueError for bounds that do not fit the images, and for x outside the
     bounds by more than rounding.
 
-    Example, for images x normalised by a mean [3] and a standard deviation [3]:
-
-        low, high = (0 - mean) / std, (1 - mean) / std
-        basic_robustness(model, x, InBounds(L2Ball(0.5, clamp=True), (low, high)))
+    >>> mean, std = torch.tensor([0.5, 0.4, 0.3]), torch.tensor([0.25, 0.2, 0.2])
+    >>> low, high = (0 - mean) / std, (1 - mean) / std  # the bounds of normalised images
+    >>> kernel = InBounds(rp.nuisance.Brightness(0.2), (low, high))
+    >>> x = low.view(3, 1, 1).repeat(2, 1, 4, 4)
+    >>> kernel.draw(x, key=0, index=torch.arange(2), draws=5).shape
+    torch.Size([5, 2, 3, 4, 4])
     """
 
     kernel: Kernel

@@ -39,7 +39,11 @@ class Compose(Kernel):
     Raises TypeError for anything but kernels; ValueError for an empty list, and for parts that cannot share delta
     because their dims differ, or because their distributions differ and are not uniform between bounds.
 
-        kernel = Compose([Rotation(30), Brightness(0.4)])       # or Rotation(30) + Brightness(0.4); kernel.dim == 2
+    >>> from robustperf.nuisance import Brightness, Contrast, Rotation
+    >>> Compose([Rotation(30), Brightness(0.4)]).dim  # the same as Rotation(30) + Brightness(0.4)
+    2
+    >>> Compose([Brightness((0, 5)), Contrast((0, 4))], shared=True).dim  # one delta in [-1, 1] for both
+    1
     """
 
     def __init__(self, kernels: Sequence[Kernel], *, shared: bool = False) -> None:

@@ -44,7 +44,11 @@ class LabelAware(_Seeded):
     Raises TypeError or ValueError for wrong arguments. Drawing raises ValueError where none of `tries` draws has the
     label.
 
-        LabelAware(GaussianNoise(0.3), oracle).draw(x, key=0, index=torch.arange(len(x)), draws=10)
+    >>> labeller = lambda images: (images.mean((1, 2, 3)) > 0.5).long()
+    >>> kernel = LabelAware(rp.nuisance.GaussianNoise(0.3), labeller)
+    >>> x = torch.full((2, 1, 2, 2), 0.6)
+    >>> labeller(kernel.draw(x, key=0, index=torch.arange(2), draws=3).flatten(0, 1))
+    tensor([1, 1, 1, 1, 1, 1])
     """
 
     kernel: Kernel
@@ -112,8 +116,12 @@ class OnManifold(_Seeded):
     Raises TypeError or ValueError for wrong arguments. Drawing raises ValueError where no reference image is in the
     ball.
 
-        kernel = OnManifold(train.x, eps=5.0)
-        kernel.draw(x[kernel.defined(x)], ...)
+    >>> digits = rp.data.load("digits", "train").x
+    >>> kernel, x = OnManifold(digits, eps=1.5), digits[:3]
+    >>> kernel.defined(x)
+    tensor([True, True, True])
+    >>> kernel.draw(x, key=0, index=torch.arange(3), draws=10).shape  # other digits within 1.5 of each
+    torch.Size([10, 3, 1, 8, 8])
     """
 
     reference: torch.Tensor

@@ -28,6 +28,12 @@ class Affine(ProgramKernel):
     `outside`, and where all parts are omitted.
 
         Affine(rotation=15, translation=(0, 0.1), scale=None, shear=None)       # dim == 3
+
+    >>> kernel = Affine(rotation=30, translation=0.1, scale=None, shear=None)
+    >>> kernel.dim
+    3
+    >>> kernel.draw(torch.rand(2, 1, 8, 8), key=0, index=torch.arange(2), draws=5).shape
+    torch.Size([5, 2, 1, 8, 8])
     """
 
     def __init__(
@@ -69,6 +75,13 @@ class Rotation(Affine):
     Args:
         degrees: delta in [-degrees, degrees], or its bounds.
         outside: "zeros" or "border".
+
+    >>> x = torch.zeros(1, 1, 3, 3)
+    >>> x[0, 0, 0] = 1  # the upper row
+    >>> Rotation(90)(x, torch.tensor([[[90.0]]]))[0, 0, 0].round()
+    tensor([[1., 0., 0.],
+            [1., 0., 0.],
+            [1., 0., 0.]])
     """
 
     def __init__(self, degrees: Range = 30.0, outside: str = "zeros") -> None:
@@ -81,6 +94,10 @@ class Translation(Affine):
     Args:
         x, y: their ranges, as for `Affine`; None omits an axis.
         outside: "zeros" or "border".
+
+    >>> x = torch.tensor([[[[1.0, 0.0, 0.0, 0.0]]]])
+    >>> Translation(x=0.5, y=None)(x, torch.tensor([[[0.5]]])).flatten()  # by half of the width
+    tensor([0., 0., 1., 0.])
     """
 
     def __init__(self, x: Range | None = 0.1, y: Range | None = 0.1, outside: str = "zeros") -> None:
@@ -93,6 +110,9 @@ class Scale(Affine):
     Args:
         amount: delta in [-amount, amount], or its bounds, above -1.
         outside: "zeros" or "border".
+
+    >>> Scale(0.2).draw(torch.rand(2, 1, 8, 8), key=0, index=torch.arange(2), draws=5).shape
+    torch.Size([5, 2, 1, 8, 8])
     """
 
     def __init__(self, amount: Range = 0.2, outside: str = "zeros") -> None:
@@ -106,6 +126,9 @@ class Shear(Affine):
     Args:
         x, y: their ranges in degrees, within [-80, 80]; None omits an axis.
         outside: "zeros" or "border".
+
+    >>> Shear(20).draw(torch.rand(2, 1, 8, 8), key=0, index=torch.arange(2), draws=5).shape
+    torch.Size([5, 2, 1, 8, 8])
     """
 
     def __init__(self, x: Range | None = 20.0, y: Range | None = None, outside: str = "zeros") -> None:

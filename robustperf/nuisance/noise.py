@@ -14,6 +14,11 @@ class GaussianNoise(ProgramKernel):
         std: standard deviation, in units of the pixel range [0, 1].
 
     Raises ValueError unless std is above 0 and finite.
+
+    >>> x = torch.full((1000, 1, 1, 1), 0.5)
+    >>> y = GaussianNoise(0.1).draw(x, key=0, index=torch.arange(1000), draws=1)
+    >>> abs(y.std().item() - 0.1) < 0.01
+    True
     """
 
     def __init__(self, std: float = 0.1) -> None:
@@ -31,6 +36,11 @@ class ImpulseNoise(ProgramKernel):
         fraction: the probability that a value is replaced, in (0, 1].
 
     Raises ValueError for another fraction.
+
+    >>> x = torch.full((1000, 1, 1, 1), 0.5)
+    >>> y = ImpulseNoise(0.2).draw(x, key=0, index=torch.arange(1000), draws=1)
+    >>> abs((y != 0.5).double().mean().item() - 0.2) < 0.05
+    True
     """
 
     def __init__(self, fraction: float = 0.1) -> None:
@@ -47,6 +57,9 @@ class ShotNoise(ProgramKernel):
         rate: expected photons of a white pixel, in (0, 500]; a lower rate is noisier.
 
     Raises ValueError for another rate.
+
+    >>> ShotNoise(25).draw(torch.rand(2, 1, 8, 8), key=0, index=torch.arange(2), draws=5).shape
+    torch.Size([5, 2, 1, 8, 8])
     """
 
     def __init__(self, rate: float = 25.0) -> None:

@@ -19,6 +19,9 @@ class Brightness(ProgramKernel):
 
     Args:
         amount: delta in [-amount, amount], or its bounds, at least -1. Any number of channels.
+
+    >>> Brightness(0.4)(torch.full((1, 1, 1, 2), 0.5), torch.tensor([[[0.25]]]))  # by the factor 1 + delta
+    tensor([[[[[0.6250, 0.6250]]]]])
     """
 
     def __init__(self, amount: Range = 0.4) -> None:
@@ -31,6 +34,9 @@ class Contrast(ProgramKernel):
 
     Args:
         amount: delta in [-amount, amount], or its bounds, at least -1. Grey or RGB images.
+
+    >>> Contrast(0.4)(torch.tensor([[[[0.25, 0.75]]]]), torch.tensor([[[-0.4]]]))
+    tensor([[[[[0.3500, 0.6500]]]]])
     """
 
     def __init__(self, amount: Range = 0.4) -> None:
@@ -42,6 +48,9 @@ class Saturation(ProgramKernel):
 
     Args:
         amount: delta in [-amount, amount], or its bounds, at least -1. RGB images.
+
+    >>> Saturation(0.5).draw(torch.rand(2, 3, 8, 8), key=0, index=torch.arange(2), draws=5).shape
+    torch.Size([5, 2, 3, 8, 8])
     """
 
     def __init__(self, amount: Range = 0.4) -> None:
@@ -53,6 +62,10 @@ class Decolourise(ProgramKernel):
 
     Args:
         amount: delta in [0, amount], or its bounds in [0, 1]. RGB images.
+
+    >>> red = torch.tensor([1.0, 0.0, 0.0]).view(1, 3, 1, 1)
+    >>> Decolourise()(red, torch.tensor([[[1.0]]])).flatten()
+    tensor([0.2989, 0.2989, 0.2989])
     """
 
     def __init__(self, amount: Range = 1.0) -> None:
@@ -64,6 +77,10 @@ class Hue(ProgramKernel):
 
     Args:
         turns: delta in [-turns, turns], or its bounds, within [-1/2, 1/2] turns. RGB images.
+
+    >>> red = torch.tensor([1.0, 0.0, 0.0]).view(1, 3, 1, 1)
+    >>> Hue(0.5)(red, torch.tensor([[[1 / 3]]])).flatten()  # a third of a turn: green
+    tensor([0., 1., 0.])
     """
 
     def __init__(self, turns: Range = 0.1) -> None:
@@ -75,6 +92,9 @@ class Gamma(ProgramKernel):
 
     Args:
         amount: delta in [-amount, amount], or its bounds, at least -1. Any number of channels.
+
+    >>> Gamma(0.4).draw(torch.rand(2, 3, 8, 8), key=0, index=torch.arange(2), draws=5).shape
+    torch.Size([5, 2, 3, 8, 8])
     """
 
     def __init__(self, amount: Range = 0.4) -> None:
@@ -95,6 +115,10 @@ class BackgroundColour(ProgramKernel):
     Raises ValueError for an argument out of its range.
 
         BackgroundColour.blue_to_red().draw(x, key=0, index=torch.arange(len(x)), draws=10)     # x [B, 3, H, W]
+
+    >>> black = torch.zeros(1, 1, 1, 1)
+    >>> BackgroundColour()(black, torch.tensor([[[0.2, 0.4, 0.6]]])).flatten()
+    tensor([0.2000, 0.4000, 0.6000])
     """
 
     def __init__(
@@ -134,6 +158,9 @@ class Blur(ProgramKernel):
 
     Args:
         sigma: delta in [0, sigma], or its bounds, from 0 to 21 pixels. Images larger than the radius.
+
+    >>> Blur(1.5).draw(torch.rand(2, 1, 8, 8), key=0, index=torch.arange(2), draws=5).shape
+    torch.Size([5, 2, 1, 8, 8])
     """
 
     def __init__(self, sigma: Range = 1.5) -> None:
@@ -149,6 +176,9 @@ class Fog(ProgramKernel):
 
     Args:
         strength: s in [0, strength], or its bounds, at least 0. Any number of channels.
+
+    >>> Fog(0.8).draw(torch.rand(2, 3, 8, 8), key=0, index=torch.arange(2), draws=5).shape
+    torch.Size([5, 2, 3, 8, 8])
     """
 
     def __init__(self, strength: Range = 0.8) -> None:

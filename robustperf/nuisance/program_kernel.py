@@ -36,6 +36,12 @@ class ProgramKernel(Kernel):
 
     Args:
         program: the steps, each a transform with the distribution of its delta.
+
+    >>> kernel = ProgramKernel(rp.nuisance.Hue(0.1).program)
+    >>> kernel.dim
+    1
+    >>> kernel.draw(torch.rand(2, 3, 8, 8), key=0, index=torch.arange(2), draws=5).shape
+    torch.Size([5, 2, 3, 8, 8])
     """
 
     program: Program

@@ -31,9 +31,6 @@ def ball_box_projection(
     row with a NaN, an infinite δ (but for p = inf), a negative r or an x outside the box gives NaN; for p = 2 one with
     an infinite r too, unless δ leads to a corner.
 
-        delta = ops.ball_box_projection(x, delta + step, radius, norm=2)
-        point = x + delta
-
     Args:
         x: [B, ...] float32 or float64, the centres.
         delta: like x. For p = 2, coordinates below 2^-500 times the largest one count as zero.
@@ -47,8 +44,8 @@ def ball_box_projection(
     Raises TypeError for a wrong dtype or bound, ValueError for a wrong shape, device, norm, box or backend.
 
     >>> x = torch.full((1, 2), 0.5)
-    >>> ops.ball_box_projection(x, torch.tensor([[3.0, 4.0]]), torch.tensor([0.6]), norm=2)  # doctest: +SKIP
-    tensor([[0.3317, 0.5000]])
+    >>> rp.ops.ball_box_projection(x, torch.tensor([[3.0, 4.0]]), torch.tensor([0.6]), norm=2)
+    tensor([[0.3600, 0.4800]])
     """
     check.tensor("x", x, ("B", ...))
     check.tensor("delta", delta, tuple(x.shape), dtypes=(x.dtype,), device=x.device)

@@ -64,6 +64,11 @@ def best_of_k(
 
     Raises TypeError for a wrong dtype, ValueError for a wrong shape, device, target, setting or backend, and for
     `running` beside logits that require a gradient.
+
+    >>> logits = torch.tensor([[[2.0, 0.0], [0.0, 0.0]], [[0.0, 2.0], [1.0, 0.0]]])  # two draws of two samples
+    >>> loss, index = rp.ops.best_of_k(logits, torch.tensor([0, 0]))
+    >>> loss, index
+    (tensor([2.1269, 0.6931]), tensor([1, 0]))
     """
     if (selection, label_smoothing, ignore_index, first) != _DEFAULTS:
         label_smoothing, ignore_index, first = check.plain((label_smoothing, ignore_index, first))

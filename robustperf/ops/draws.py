@@ -23,10 +23,8 @@ def draws(
     A word u becomes (u >> 8) 2^-24, or the standard normal quantile of (2 (u >> 8) + 1) 2^-25 (accurate to 2e-6).
     `robustperf.random` is the interface for users.
 
-        delta = ops.draws(random.key(0), torch.arange(8), torch.arange(3), 5)  # [3, 8, 5]
-
     Args:
-        key: 64 bits, see `Key`.
+        key: 64 bits, an integer or an int64 tensor [] that holds them.
         index: [B] int64 >= 0, the samples' ids.
         draw: [K] int64 in 0..2^32-1, the draws' indices.
         dim: components of a draw, up to 2^34.
@@ -35,6 +33,9 @@ def draws(
     Returns [K, B, dim] float32 on index's device.
 
     Raises TypeError for a wrong dtype, ValueError for a wrong shape, device, range or backend.
+
+    >>> rp.ops.draws(0, torch.arange(8), torch.arange(3), 5).shape
+    torch.Size([3, 8, 5])
     """
     key, dim = check.plain(key), check.plain(dim)
     check_draws(key, index, draw)

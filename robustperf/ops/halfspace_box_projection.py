@@ -43,6 +43,11 @@ def halfspace_box_projection(
     sorted (the reference sorts).
 
     Raises TypeError for a wrong dtype, ValueError for a wrong shape, device, norm, box or backend.
+
+    >>> x, w = torch.tensor([[0.5, 0.5]]), torch.tensor([[1.0, 1.0]])
+    >>> delta, feasible = rp.ops.halfspace_box_projection(x, w, torch.tensor([0.4]))
+    >>> delta, feasible
+    (tensor([[0.2000, 0.2000]]), tensor([True]))
     """
     check.tensor("x", x, ("B", "D"))
     check.tensor("w", w, tuple(x.shape), dtypes=(x.dtype,), device=x.device)

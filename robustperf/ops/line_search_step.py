@@ -61,6 +61,18 @@ def line_search_step(
 
     Raises TypeError for a wrong dtype, ValueError for a wrong shape, device, setting or backend, and, on the native
     backend, for a row or a label out of range.
+
+    >>> from robustperf.ops.search_state import FIELD, new_search
+    >>> model = lambda points: torch.cat([0.25 - points, points - 0.25], 1)  # the label changes at 0.25
+    >>> x, label, candidates = torch.zeros(1, 1), torch.tensor([0]), torch.ones(1, 1, 1)
+    >>> gap = lambda points: rp.ops.logit_gap(model(points), label)
+    >>> lines, state = new_search(gap(x), torch.ones(1, 1, dtype=torch.float64), gap(candidates[0])[None])
+    >>> rows, next, closest = torch.tensor([0]), x.clone(), x.clone()
+    >>> rp.ops.line_search_step(None, rows, label, x, candidates, lines, state, next, closest, tol=2**-20)
+    >>> while (state[rows, FIELD["line"]] >= 0).any():
+    ...     rp.ops.line_search_step(model(next), rows, label, x, candidates, lines, state, next, closest, tol=2**-20)
+    >>> closest
+    tensor([[0.2500]])
     """
     check_search(tol, method, probes)
     if rounding_tolerance is None:

@@ -15,8 +15,6 @@ def logit_gap(logits: torch.Tensor, label: torch.Tensor, *, backend: str | None 
     differently by batch size, and a point that counts as crossed must also be crossed when the model evaluates it
     alone. Without it, the gap is T section 3.2's decision function along the segment.
 
-        crossed = ops.logit_gap(model(x_adv), model(x).argmax(1)) < 0
-
     Args:
         logits: [B, C] float32, float64, bfloat16 or float16, C >= 2.
         label: [B] int64, in 0..C-1.
@@ -25,6 +23,9 @@ def logit_gap(logits: torch.Tensor, label: torch.Tensor, *, backend: str | None 
 
     Raises TypeError for a wrong dtype, ValueError for a wrong shape, device, label or backend. Labels on a GPU are not
     checked, which would synchronise: one out of range gives NaN.
+
+    >>> rp.ops.logit_gap(torch.tensor([[2.0, 1.0], [1.0, 2.0]]), torch.tensor([0, 0])) < 0
+    tensor([False,  True])
     """
     check.tensor("logits", logits, ("B", "C"), dtypes=check.REAL + check.HALF)
     batch, classes = logits.shape

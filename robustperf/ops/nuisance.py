@@ -14,9 +14,6 @@ def nuisance(x: torch.Tensor, delta: torch.Tensor, program: Program, *, backend:
 
     `robustperf.nuisance` holds the kernels that write programs and check delta's range.
 
-        program = nuisance.Hue(0.1).program
-        y = ops.nuisance(x, ops.nuisance_sample(key, index, draw, program), program)
-
     Args:
         x: [B, C, H, W] float32 or float64 in [0, 1]; checked on the CPU only, for on a GPU
             the check would synchronise.
@@ -26,6 +23,11 @@ def nuisance(x: torch.Tensor, delta: torch.Tensor, program: Program, *, backend:
 
     Raises TypeError for a wrong dtype, ValueError for a wrong shape, device, pixel or backend, NotImplementedError for
     a gradient of the gradient, and in forward mode (`torch.func.jvp`).
+
+    >>> program, x = rp.nuisance.Brightness(0.4).program, torch.full((2, 1, 8, 8), 0.5)
+    >>> delta = rp.ops.nuisance_sample(rp.random.key(0), torch.arange(2), torch.arange(3), program)  # [3, 2, 1]
+    >>> rp.ops.nuisance(x, delta, program).shape
+    torch.Size([3, 2, 1, 8, 8])
     """
     layout = check_images(x, program)
     check.tensor("delta", delta, ("K", x.shape[0], layout.dim), dtypes=(x.dtype,), device=x.device)

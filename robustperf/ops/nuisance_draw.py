@@ -24,12 +24,12 @@ def nuisance_draw(
     """`nuisance(x, nuisance_sample(key, index, draw, ...))` in one pass, bit for bit. All draws of a sample are
     computed while it is in the cache, and delta is never stored.
 
-        y = ops.nuisance_draw(x, random.key(0), torch.arange(len(x)), torch.arange(10), program)  # [10, B, C', H, W]
-
     Args:
-        x: [B, C, H, W] as in `nuisance`.
-        key, draw: as in `draws`.
+        x: [B, C, H, W] float32 or float64 in [0, 1]; checked on the CPU only, for on a GPU the check would synchronise.
+        key: 64 bits, an integer or an int64 tensor [] that holds them.
         index: [B] int64 >= 0, the samples' ids in their data set.
+        draw: [K] int64 in 0..2^32-1, the draws' indices.
+        program: the steps, such as `rp.nuisance.Hue(0.1).program`.
         out: [K, B, C', H, W] of x's dtype, contiguous, not overlapping x, to write into: in a loop it saves
             allocations.
 
@@ -37,6 +37,10 @@ def nuisance_draw(
     `nuisance_sample`.
 
     Raises TypeError for a wrong dtype, ValueError for a wrong shape, device, pixel, range or backend.
+
+    >>> program, x = rp.nuisance.Hue(0.1).program, torch.rand(2, 3, 8, 8)
+    >>> rp.ops.nuisance_draw(x, rp.random.key(0), torch.arange(2), torch.arange(10), program).shape
+    torch.Size([10, 2, 3, 8, 8])
     """
     check.tensor("x", x, ("B", "C", "H", "W"))
     check_draws(key, index, draw, batch=x.shape[0], device=x.device)

@@ -23,15 +23,21 @@ def nuisance_sample(
 
     The words are those of `draws`, in the order that `program.steps_of` gives.
 
-        delta = ops.nuisance_sample(random.key(0), torch.arange(8), torch.arange(3), program)
-
     Args:
-        key, index, draw: as in `draws`.
+        key: 64 bits, an integer or an int64 tensor [] that holds them.
+        index: [B] int64 >= 0, the samples' ids in their data set.
+        draw: [K] int64 in 0..2^32-1, the draws' indices.
+        program: the steps, such as `rp.nuisance.Hue(0.1).program`.
         shape: [C, H, W] of the images; None where the program has no component for each of their values.
 
     Returns [K, B, q] float32 on index's device, q = `program.layout(shape).dim`.
 
-    Raises the errors of `draws`, and ValueError for a shape that a step cannot take.
+    Raises TypeError for a wrong dtype, ValueError for a wrong shape, device, range or backend, and for images that a
+    step cannot take.
+
+    >>> program = rp.nuisance.Affine().program
+    >>> rp.ops.nuisance_sample(rp.random.key(0), torch.arange(8), torch.arange(3), program).shape
+    torch.Size([3, 8, 6])
     """
     check_draws(key, index, draw)
     shape = None if shape is None else check.image_shape("shape", shape)

@@ -21,8 +21,6 @@ def rbf_decision(
     classifiers: scikit-learn's `SVC(kernel="rbf")` as T section 4 uses it (`transfer.SVMModule` makes the operands of a
     fitted one).
 
-        decision = ops.rbf_decision(x, svc_support, svc_dual, svc_intercept, gamma=0.02)
-
     Memory beyond the result grows with B and with S, not with B S (the reference: with B S, in float64).
 
     Args:
@@ -37,6 +35,10 @@ def rbf_decision(
     Raises TypeError for a wrong dtype, ValueError for a wrong shape, device, gamma or backend, and for another argument
     than x that requires a gradient. NotImplementedError for a gradient of the gradient, and in forward mode
     (`torch.func.jvp`).
+
+    >>> x, support = torch.zeros(1, 2), torch.tensor([[0.0, 0.0], [1.0, 0.0]])
+    >>> rp.ops.rbf_decision(x, support, torch.tensor([[1.0, -1.0]]), torch.zeros(1), gamma=1.0)  # 1 - exp(-1)
+    tensor([[0.6321]])
     """
     check.tensor("x", x, ("B", "D"))
     like_x = {"dtypes": (x.dtype,), "device": x.device}

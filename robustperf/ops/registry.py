@@ -96,10 +96,11 @@ def preferring(backend: str) -> Iterator[None]:
     each asynchronous task, has a preference of its own: a new thread starts without one. A function that torch.compile
     traces within the context keeps the backend afterwards.
 
-        with ops.preferring("triton"):
-            result = rp.margins(model, x, attacks=[rp.attacks.BG()])
-
     Raises ValueError for an unknown backend, and for one that is missing here, with the reason.
+
+    >>> with rp.ops.preferring("reference"):
+    ...     rp.ops.logit_gap(torch.tensor([[2.0, 1.0]]), torch.tensor([0]))
+    tensor([1.0000], dtype=torch.float64)
     """
     if (reason := missing(backend)) is not None:
         raise ValueError(f"backend: {backend!r} is missing here: {reason}")

@@ -48,7 +48,8 @@ def margin_curves(
         ValueError: `curves` is empty, or `confidence` or `norm` is out of range.
         FileNotFoundError: the folder of `path` does not exist.
 
-    >>> margin_curves({"ERM": curve, "MRT": other}, "margins.png")  # doctest: +SKIP
+    >>> plain, robust = (rp.MarginCurve.from_margins(margins, 1.0) for margins in ([0.1, 0.2], [0.3, 0.4]))
+    >>> figure = margin_curves({"ERM": plain, "MRT": robust}, "margins.png")
     """
     if not isinstance(curves, Mapping):
         raise TypeError(
@@ -99,13 +100,18 @@ def training_curves(
     Args:
         epochs: one row per epoch, as in `robustperf.training.Fitted.epochs`: epoch, loss, accuracy and, with a
             validation set, validation_loss and validation_accuracy.
-        path: also save the figure there, as in `margin_curves`.
+        path: also save the figure there, atomically, in the format of the suffix (.png, .pdf, .svg; PNG without
+            one).
         best: the epoch to mark, whose weights were kept.
         title: above the figure.
 
     Returns a matplotlib Figure that pyplot does not manage.
 
     Raises ValueError if there are no epochs, FileNotFoundError if the folder of `path` does not exist.
+
+    >>> epochs = [{"epoch": 1, "loss": 2.1, "accuracy": 0.4}, {"epoch": 2, "loss": 1.2, "accuracy": 0.7}]
+    >>> training_curves(epochs, best=2).axes[0].get_ylabel()
+    'loss'
     """
     if not epochs:
         raise ValueError("epochs: expected at least one, got none")
@@ -137,6 +143,9 @@ def margin_axes(height: float = 4.2, norm: float | None = None, title: str | Non
         height: of the figure, in inches.
         norm: 0, 1, 2 or inf, named on the x-axis; None for no name.
         title: above the axes.
+
+    >>> margin_axes(norm=2, title="MNIST").get_title()
+    'MNIST'
     """
     axes = new_figure(6.4, height, layout="constrained").add_subplot()
     axes.set_xlabel(r"distance $\epsilon$" + ("" if norm is None else f" ({_NORMS[norm]})"))
@@ -156,6 +165,12 @@ def draw_margin_curve(
     """Draws one margin curve over [0, d] on `axes` as a step function, with its band unless `confidence` is None.
 
     `kwargs` go to the line (`Axes.plot`).
+
+    >>> curve = rp.MarginCurve.from_margins([0.1, 0.4, 0.2], upper=1.0)
+    >>> axes = margin_axes(norm=2)
+    >>> draw_margin_curve(axes, curve, label="model", linestyle="--")
+    >>> len(axes.lines)
+    1
     """
     steps = curve.distances[curve.distances < curve.upper]
     eps = torch.cat([steps.new_zeros(1), steps, steps.new_tensor([curve.upper])]).unique()
@@ -174,7 +189,15 @@ def draw_margin_curve(
 
 
 def cut_at_floor(axes: Axes, curves: Iterable[Any]) -> None:
-    """Ends the x-axis where the last of `curves` reaches its lowest level; never shortens an axis cut before."""
+    """Ends the x-axis where the last of `curves` reaches its lowest level; never shortens an axis cut before.
+
+    >>> curve = rp.MarginCurve.from_margins([0.1, 0.4, 0.2], upper=1.0)
+    >>> axes = margin_axes()
+    >>> draw_margin_curve(axes, curve)
+    >>> cut_at_floor(axes, [curve])
+    >>> round(float(axes.get_xlim()[1]), 2)  # a little beyond the largest margin
+    0.42
+    """
     curves = list(curves)
     steps = [curve.distances[curve.distances < curve.upper] for curve in curves]
     last = max((eps.max().item() for eps in steps if len(eps)), default=0.0)

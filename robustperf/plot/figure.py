@@ -34,7 +34,11 @@ def new_figure(width: float, height: float, **kwargs: Any) -> Figure:
 
 
 def save(figure: Figure, path: str | os.PathLike[str]) -> None:
-    """Writes `figure` to `path` in the format of its suffix (PNG without one), atomically."""
+    """Writes `figure` to `path` in the format of its suffix (PNG without one), atomically.
+
+    >>> curve = rp.MarginCurve.from_margins([0.1, 0.4, 0.2], upper=1.0)
+    >>> save(rp.plot.margin_curves({"model": curve}), "margins.pdf")
+    """
     with atomic_write(path) as partial:
         figure.savefig(partial, format=_format(path))
 
@@ -43,6 +47,9 @@ def check_path(path: str | os.PathLike[str]) -> Path:
     """`user_path(path)`, if a figure can be written there.
 
     Raises FileNotFoundError if its folder does not exist, ValueError if its suffix is not an image format.
+
+    >>> check_path("margins.png").name
+    'margins.png'
     """
     _import_matplotlib()
     from matplotlib.backend_bases import FigureCanvasBase
@@ -80,7 +87,12 @@ def _import_matplotlib() -> None:
 
 
 def as_html(figure: Figure) -> str:
-    """The figure as an HTML element with the image embedded."""
+    """The figure as an HTML element with the image embedded.
+
+    >>> curve = rp.MarginCurve.from_margins([0.1, 0.4, 0.2], upper=1.0)
+    >>> as_html(rp.plot.margin_curves({"model": curve}))[:20]
+    "<img src='data:image"
+    """
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=100)
     return f"<img src='data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}'>"

@@ -35,7 +35,8 @@ def image_grid(
         x: [B, C, H, W]; grey, RGB or RGBA. Black is 0 and white is 1; values beyond are clamped.
         drawn: [K, B, C', H', W'], as `Kernel.draw` returns it; C' may differ from C.
         delta: [K, B, q], written above each draw if q is at most 3.
-        path: also save the figure there, as in `margin_curves`.
+        path: also save the figure there, atomically, in the format of the suffix (.png, .pdf, .svg; PNG without
+            one).
         title: above the figure, wrapped to its width.
         labels: B texts, one per row.
         names: K texts, one above each column of draws, instead of delta.
@@ -46,8 +47,9 @@ def image_grid(
     Raises ValueError if there are no images or draws, if shapes do not fit, or if the images cannot be shown;
     FileNotFoundError if the folder of `path` does not exist.
 
-    >>> drawn = kernel.draw(x, key=0, index=index, draws=5)  # doctest: +SKIP
-    >>> image_grid(x, drawn, path="draws.png")  # doctest: +SKIP
+    >>> x = rp.data.load("digits", "test").x[:3]
+    >>> drawn = rp.nuisance.Rotation(30).draw(x, key=0, index=torch.arange(3), draws=5)
+    >>> figure = image_grid(x, drawn, path="draws.png")
     """
     draws, rows = drawn.shape[:2]
     for name, images, value in (("x", x, x), ("drawn", drawn.flatten(0, 1), drawn)):
@@ -117,13 +119,18 @@ def domain_overview(
         edges: [K + 1], ascending, the edges of the bins; a bin includes its left edge.
         measure: the name of the measure, for the axis.
         ranges: domain -> (low, high), both excluded; None for the histogram and its images only.
-        path: also save the figure there, as in `margin_curves`.
+        path: also save the figure there, atomically, in the format of the suffix (.png, .pdf, .svg; PNG without
+            one).
         title: above the figure.
 
     Returns a matplotlib Figure that pyplot does not manage.
 
     Raises ValueError if there are no images, if they cannot be shown, or if shapes do not fit; FileNotFoundError if the
     folder of `path` does not exist.
+
+    >>> digits = rp.data.load("digits", "test").x[:100]
+    >>> values = rp.data.brightness(digits)
+    >>> figure = domain_overview(digits, values, torch.linspace(40, 120, 9), "brightness", {"low": (0, 70)})
     """
     if x.dim() != 4 or x.shape[1] not in (1, 3, 4) or not x.numel():
         raise ValueError(f"x: expected images with 1, 3 or 4 channels, got shape {list(x.shape)}")

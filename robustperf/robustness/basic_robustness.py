@@ -31,6 +31,11 @@ class BasicRobustness(Result):
         draws: [N] int64, the number that were evaluated.
         label: [N] int64, f(x).
         confidence: of the intervals.
+
+    >>> model = lambda images: torch.cat([0.5 - images, images - 0.5], 1).flatten(1)  # of one pixel
+    >>> found = rp.basic_robustness(model, torch.full((1, 1, 1, 1), 0.4), rp.nuisance.LinfBall(0.2), samples=10_000)
+    >>> (found.lower < 0.75) & (found.upper > 0.75)
+    tensor([True])
     """
 
     rho: torch.Tensor

@@ -17,12 +17,18 @@ from robustperf.robustness.search import TOL, BoundarySearch, Gaps, distances
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LineSearch(Result):
-    """Attributes:
-    step: [B] float64, the smallest ε found with f(x + ε (x' - x)) ≠ f(x), in (0, 1], or above 1 where the line was
-        extended into the box; inf where not `crossed`, 0 where the label given is not the model's at x.
-    point: [B, ...] the image there, which the model itself labels differently; NaN where not `crossed`.
-    crossed: [B] bool.
-    evaluations: [B] int64, images that the model evaluated.
+    """Where the segments from x to x' cross the boundary; what `line_search` returns.
+
+    Attributes:
+        step: [B] float64, the smallest ε found with f(x + ε (x' - x)) ≠ f(x), in (0, 1], or above 1 where the line was
+            extended into the box; inf where not `crossed`, 0 where the label given is not the model's at x.
+        point: [B, ...] the image there, which the model itself labels differently; NaN where not `crossed`.
+        crossed: [B] bool.
+        evaluations: [B] int64, images that the model evaluated.
+
+    >>> model = lambda images: torch.cat([0.25 - images, images - 0.25], 1)  # another label from 0.25 on
+    >>> line_search(model, torch.zeros(2, 1), torch.tensor([[1.0], [0.1]]))
+    LineSearch(n=2, crossed=1)
     """
 
     step: torch.Tensor
@@ -36,12 +42,18 @@ class LineSearch(Result):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Boundary(Result):
-    """Attributes:
-    distance: [B] float64, ‖point - x‖; inf where no candidate's line crosses, 0 where the label given is not the
-        model's at x.
-    point: [B, ...] the nearest point found that the model labels differently; NaN where there is none.
-    candidate: [B] int64, whose line it is on; -1 where distance is 0 or inf.
-    evaluations: [B] int64, images that the model evaluated.
+    """The nearest crossing over an ensemble of candidates; what `closest_boundary` returns.
+
+    Attributes:
+        distance: [B] float64, ‖point - x‖; inf where no candidate's line crosses, 0 where the label given is not the
+            model's at x.
+        point: [B, ...] the nearest point found that the model labels differently; NaN where there is none.
+        candidate: [B] int64, whose line it is on; -1 where distance is 0 or inf.
+        evaluations: [B] int64, images that the model evaluated.
+
+    >>> model = lambda images: torch.cat([0.25 - images, images - 0.25], 1)  # another label from 0.25 on
+    >>> closest_boundary(model, torch.zeros(2, 1), torch.ones(1, 2, 1))
+    Boundary(n=2, found=2)
     """
 
     distance: torch.Tensor
@@ -85,8 +97,9 @@ def line_search(
             more than one boundary.
         gaps: the known gaps, (`ops.logit_gap` at x [B] or None, at x' [B] or None), NaN where unknown; a gap
             at x needs `labels`.
-        bounds: (lower, upper) as in `margins`: a line that has not crossed at x' is extended until its first value
-            leaves the box, or to 32 times its length where none does. None ends all lines at x'.
+        bounds: (lower, upper), numbers or arrays that broadcast to an image: a line that has not crossed at x' is
+            extended until its first value leaves the box, or to 32 times its length where none does. None ends all
+            lines at x'.
         backend: of `ops.line_search_step`; None takes the best one.
 
     Raises TypeError or ValueError for a wrong argument, or NaN logits at x.
@@ -131,13 +144,20 @@ def closest_boundary(
     the crossing found are extended that far, within the box.
 
     Args:
+        model: a classifier; run in eval mode and left unchanged.
+        x: [B, ...] float32 or float64, finite.
         candidates: [A, B, ...] of x's dtype, the far ends of the lines, such as the attacks' points.
         norm: 1, 2 or inf, of the distance.
         gaps: the known gaps, (`ops.logit_gap` at x [B] or None, at the candidates [A, B] or None), NaN where
             unknown; a gap at x needs `labels`.
-        model, x, labels, tol, method, probes, bounds, backend: as in `line_search`.
+        labels: [B] int64; None takes the model's own predictions at x (T postulate P2).
+        tol: the widest bracket, as a fraction of a line, in (0, 1).
+        method: "chandrupatla" or "bisection".
+        probes: evaluate this many equally spaced points of each line first and take the first crossing.
+        bounds: (lower, upper), numbers or arrays that broadcast to an image; None ends all lines at the candidates.
+        backend: of `ops.line_search_step`; None takes the best one.
 
-    Raises as `line_search`.
+    Raises TypeError or ValueError for a wrong argument, or NaN logits at x.
 
     >>> model = lambda images: torch.cat([0.25 - images, images - 0.25], 1)  # another label from 0.25 on
     >>> closest_boundary(model, torch.zeros(1, 1), torch.tensor([[[-1.0]], [[1.0]]])).candidate

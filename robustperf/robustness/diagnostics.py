@@ -34,6 +34,12 @@ class Diagnostics:
             three (FGSM, PGD and BG with the settings of their publications), if one of these ran too.
         undercut: those of `compared` where it is more than 10 % nearer than what the published attacks found: none of
             their lines has crossed a boundary at 1.1 times its distance (one evaluation for each longer line).
+
+    >>> found = Diagnostics(points=100, flat={"FGSM": 25})
+    >>> found.fractions["flat FGSM"]
+    0.25
+    >>> found.messages
+    ['FGSM had a zero or non-finite gradient at 25.00% of the points, where its distances may be too large']
     """
 
     points: int = 0

@@ -24,6 +24,11 @@ class LabelPreservation:
         lower, upper: the confidence interval of eps over P, Hoeffding's, for points drawn independently.
         confidence: of that interval, and of those of `points`.
         points: the fraction of draws that keep the label, for each point.
+
+    >>> labeller = lambda images: (images.mean((1, 2, 3)) > 0.5).long()
+    >>> found = rp.robustness.label_preservation(rp.nuisance.LinfBall(0.1), labeller, torch.full((9, 1, 1, 1), 0.45))
+    >>> found.lower <= found.eps <= found.upper
+    True
     """
 
     eps: float
@@ -52,7 +57,10 @@ def label_preservation(
         labeller: Y, from images [B, C, H, W] to labels [B] int64.
         x: [N, C, H, W], N >= 1 points drawn from P.
         samples: draws of each point, >= 1.
-        confidence, key, batch_size, index: as in `basic_robustness`.
+        confidence: of the interval.
+        key: 64 bits, of the draws.
+        batch_size: images in one call of the labeller; it does not change a draw.
+        index: [N] int64, the points' sample ids in their data set, which the draws depend on; 0..N-1 by default.
 
     Raises TypeError or ValueError for a wrong argument.
 

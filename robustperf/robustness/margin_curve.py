@@ -158,7 +158,12 @@ class Band(Result):
     Attributes:
         curve: the curve in the middle.
         confidence: the least probability with which the band covers the population's curve.
-        half_width: as `confidence.half_width` has it.
+        half_width: sqrt(log(2 / (1 - confidence)) / (2 N)), from the Dvoretzky-Kiefer-Wolfowitz inequality.
+
+    >>> curve = rp.MarginCurve.from_margins([0.1, 0.4, 0.2], upper=1.0)
+    >>> band = curve.band(0.95)
+    >>> band.lower(0.2) <= curve.at(0.2) <= band.upper(0.2)
+    True
     """
 
     curve: MarginCurve
@@ -166,11 +171,11 @@ class Band(Result):
     half_width: float
 
     def lower(self, eps: Distances) -> Distances:
-        """The band's lower curve at eps; arguments and result as in `MarginCurve.at`."""
+        """The band's lower curve at eps, a number or a tensor of distances; as large as eps, in [0, 1]."""
         return _level(self.curve, eps, shift=-self.half_width)
 
     def upper(self, eps: Distances) -> Distances:
-        """The band's upper curve at eps; arguments and result as in `MarginCurve.at`."""
+        """The band's upper curve at eps, a number or a tensor of distances; as large as eps, in [0, 1]."""
         return _level(self.curve, eps, shift=self.half_width)
 
     @property

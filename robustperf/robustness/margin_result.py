@@ -45,6 +45,14 @@ class Margins(Result):
         curve: [N, Q] float64, the distance after the first `queries[q]` queries of each point, inf before one crossed,
             and before any rounding to a lattice; None unless found from labels only.
         queries: Q numbers of queries, ascending; the last is the budget.
+
+    >>> model = lambda images: torch.stack([images[:, 0], 0.5 * torch.ones(len(images))], 1)  # the boundary is at 0.5
+    >>> found = rp.margins(model, torch.tensor([[0.9, 0.3], [0.2, 0.7]]), keep_points=True)
+    >>> round(found.median, 3), found.fractions
+    (0.3, {'ShrinkingBall': 1.0})
+    >>> found.point
+    tensor([[0.5000, 0.3000],
+            [0.5000, 0.7000]])
     """
 
     distance: torch.Tensor
@@ -176,6 +184,11 @@ class RobustAccuracy(Result):
         eps: the radius.
         confidence: of the interval.
         count: N, the number of points.
+
+    >>> model = lambda images: torch.stack([images[:, 0], 0.5 * torch.ones(len(images))], 1)  # the boundary is at 0.5
+    >>> found = rp.margins(model, torch.tensor([[0.9, 0.3], [0.6, 0.7]]), labels=torch.tensor([0, 0]))
+    >>> found.robust_accuracy(0.2).value
+    0.5
     """
 
     value: float

@@ -86,7 +86,10 @@ def margins(
             model's own rounding, which may differ between batches (some 1e-5 of a distance in float32).
         keep_points: return the nearest points too.
         index: [N] int64, the points' sample ids in their data set, which the draws depend on; 0..N-1 by default.
-        tol, probes: of the search, as in `line_search`; without effect for the norm 0.
+        tol: the widest bracket that ends a line search, as a fraction of the line, in (0, 1); without effect for the
+            norm 0.
+        probes: equally spaced points of each line to evaluate first, for lines that cross more than one boundary;
+            without effect for the norm 0.
         lattice: the step of a lattice, such as 1 / 255 for images that are saved with 8 bits, or an array that
             broadcasts to x[0]; points are lower + n `lattice` (n `lattice` without a lower bound). Every found point is
             rounded to one that the model still labels differently, and `distance` is that one's. None for any point.

@@ -45,6 +45,12 @@ class ScoreValue(Result):
         at: [L] float64, R_{Q_lambda} there: over the radius of a ball with H = certain it is the margin curve (T
             Example 3).
         draws: their total number; 0 where margins were computed instead.
+
+    >>> model = lambda images: torch.cat([images, 0.5 * torch.ones_like(images)], 1).flatten(1)
+    >>> x = torch.tensor([0.9, 0.2]).view(2, 1, 1, 1)
+    >>> score = rp.Score(rp.nuisance.ball_family(1.0), H="certain", G="empirical", certain="margins")(model, x)
+    >>> round(score.value, 4), round(score.area, 4)
+    (0.35, 0.35)
     """
 
     value: float
@@ -143,11 +149,12 @@ class Score(check.Settings):
             points: N, how many uniform points of the cube are drawn; 1,000 by default.
             samples: draws for each point and each lambda, at most.
             key: 64 bits, of all draws.
-            batch_size, index: as in `basic_robustness`.
-            attacks: where certain="margins", as in `margins`.
+            batch_size: images in one forward pass; it does not change a draw.
+            index: [N] int64, the points' sample ids, which the draws depend on; 0..N-1 by default.
+            attacks: where certain="margins": "fast", "strong", "tibo", names or a list of attacks.
             bounds: (lower, upper) of the box, finite, whose points are drawn where G is not "empirical"; the unit
-                cube's by default, and always where certain="margins". Arrays as in `margins`. The kernel must live
-                there too: see `nuisance.InBounds`.
+                cube's by default, and always where certain="margins". Arrays broadcast to an image. The kernel must
+                live there too: wrap it in `nuisance.InBounds`.
             progress: show a bar on standard error, over the kernels' points.
 
         Raises TypeError or ValueError for wrong arguments, an H or a G out of its range there, a density that the

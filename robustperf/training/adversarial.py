@@ -25,7 +25,10 @@ class AdversarialTraining(Objective):
 
     Raises TypeError where `attack` is none, ValueError for a negative or infinite weight.
 
-    >>> objective = AdversarialTraining(PGD(2, eps=0.5, steps=20), weight=1)
+    >>> model, data = rp.nets.build("small-cnn", size=8), rp.data.load("digits", "test")
+    >>> x, y, index = data.x[:8], data.y[:8], torch.arange(8)
+    >>> objective = AdversarialTraining(rp.attacks.PGD(2, eps=0.5, steps=20), weight=1)
+    >>> objective(model, x, y, key=rp.random.key(0), index=index).backward()
     """
 
     attack: Attack = PGD(math.inf, eps=8 / 255, step=0.01, steps=20, loss="cross_entropy")

@@ -25,7 +25,10 @@ class AugMix(Objective):
 
     Raises ValueError for a weight that is not above 0, TypeError for another kernel.
 
-    >>> objective = AugMix(weight=12, kernel=AugMixKernel(severity=3))
+    >>> model, data = rp.nets.build("small-cnn", size=8), rp.data.load("digits", "test")
+    >>> x, y, index = data.x[:8], data.y[:8], torch.arange(8)
+    >>> objective = AugMix(weight=12, kernel=rp.nuisance.AugMix(severity=3))
+    >>> objective(model, x, y, key=rp.random.key(0), index=index).backward()
     """
 
     weight: float = 12.0

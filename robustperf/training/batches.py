@@ -15,7 +15,7 @@ def batches(samples: int | torch.Tensor, batch_size: int, *, key: int, epoch: in
     Args:
         samples: how many there are, or their ids [N] int64.
         batch_size: samples in a batch, of all processes together.
-        key: 64 bits, as of `robustperf.random.key(seed)`.
+        key: 64 bits (`robustperf.random.key(seed)`).
         epoch: from 0; each epoch has another order.
 
     Returns a list of tensors [batch_size] int64 of sample ids.

@@ -49,8 +49,10 @@ class CoTrain(Objective):
     Raises TypeError or ValueError for a wrong argument; when called, for another model than the classifier, or a
     generator whose images have another shape.
 
-    >>> objective = CoTrain(classifier, TiboGenerator(1, width=32), weight=0.5, lr=1e-3)  # doctest: +SKIP
-    >>> fit(classifier, objective, data, out="runs/cotrain")  # doctest: +SKIP
+    >>> classifier, data = rp.nets.build("small-cnn", size=8), rp.data.load("digits", "test")
+    >>> objective = CoTrain(classifier, rp.nets.TiboGenerator(1, width=4), weight=0.5, lr=1e-3)
+    >>> rp.training.fit(classifier, objective, data, epochs=1, batch_size=256, progress=False).columns
+    ('loss', 'accuracy', 'generator_loss', 'generator_distance')
     """
 
     classifier: nn.Module = field(repr=False)

@@ -27,7 +27,9 @@ class CrossLipschitz(Objective):
 
     Raises ValueError for a weight that is not above 0; when called, for logits without a gradient in x.
 
-    >>> objective = CrossLipschitz(weight=0.1)
+    >>> model, data = rp.nets.build("small-cnn", size=8), rp.data.load("digits", "test")
+    >>> x, y, index = data.x[:8], data.y[:8], torch.arange(8)
+    >>> CrossLipschitz(weight=0.1)(model, x, y, key=rp.random.key(0), index=index).backward()
     """
 
     weight: float

@@ -12,7 +12,9 @@ from robustperf.training.objective import Objective, cross_entropies
 class ERM(Objective):
     """Empirical risk minimisation: mean_j l(x^(j), y^(j)) where l is the cross-entropy (R equation 2.1).
 
-    >>> objective = ERM()
+    >>> model, data = rp.nets.build("small-cnn", size=8), rp.data.load("digits", "test")
+    >>> x, y, index = data.x[:8], data.y[:8], torch.arange(8)
+    >>> ERM()(model, x, y, key=rp.random.key(0), index=index).backward()
     """
 
     def loss(

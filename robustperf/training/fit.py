@@ -115,8 +115,10 @@ def fit(
             that are not finite, before they are saved.
         OSError: a file that could not be written; the checkpoint before it is intact.
 
-    >>> digits = rp.data.load("digits", "train")  # doctest: +SKIP
-    >>> fit(model, ERM(), digits, epochs=8, optimizer="adam", lr=5e-3, out="runs/erm", resume=True)  # doctest: +SKIP
+    >>> digits, model = rp.data.load("digits", "train"), rp.nets.build("small-cnn", size=8)
+    >>> fitted = fit(model, rp.training.ERM(), digits, epochs=1, optimizer="adam", lr=5e-3, out="runs", resume=True)
+    >>> fitted.best
+    1
     """
     epochs, validation, batch_size, lr, clip, seed, checkpoint_steps, workers = check.plain(
         (epochs, validation, batch_size, lr, clip, seed, checkpoint_steps, workers)

@@ -22,7 +22,9 @@ class GaussianAugmentation(Objective):
 
     Raises ValueError for a wrong argument.
 
-    >>> objective = GaussianAugmentation(sigma=0.1)
+    >>> model, data = rp.nets.build("small-cnn", size=8), rp.data.load("digits", "test")
+    >>> x, y, index = data.x[:8], data.y[:8], torch.arange(8)
+    >>> GaussianAugmentation(sigma=0.1)(model, x, y, key=rp.random.key(0), index=index).backward()
     """
 
     sigma: float = 0.1

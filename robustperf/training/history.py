@@ -24,6 +24,11 @@ class Fitted(Result):
         best: the epoch whose weights the models have now, counted from 1: the first of the highest validation
             accuracy; without a validation set the last one.
         columns: the names of the columns of `steps`.
+
+    >>> model, digits = rp.nets.build("small-cnn", size=8, width=2), rp.data.load("digits", "test")
+    >>> fitted = rp.training.fit(model, rp.training.ERM(), digits, epochs=2, batch_size=256, progress=False)
+    >>> fitted.steps.shape, fitted.best, [row["epoch"] for row in fitted.epochs]
+    (torch.Size([4, 2]), 1, [1, 2])
     """
 
     steps: torch.Tensor

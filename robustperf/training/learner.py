@@ -41,7 +41,11 @@ class Learner:
             the bare module (`robustperf.classifier.without_wrapper`), in eval mode
             (`robustperf.classifier.evaluating`) or with its parameters frozen (`robustperf.classifier.frozen`).
         figures: names of what the loss returns beside the loss; the columns are NAME_FIGURE.
-        optimizer, lr, clip: as in `fit`; None for what `fit` was given.
+        optimizer: "adadelta", "adam", "sgd", a torch optimizer of this model, or a function that makes one from
+            parameters; None for what `fit` was given.
+        lr: a constant, (first, last) with a line between them, or {epoch: rate from then on}; None for `fit`'s.
+        clip: the largest L2 norm of the gradient; None for `fit`'s.
+        frozen: modules of the model whose parameters are not trained.
         own_batches: whether its batches come from a shuffling of its own. Otherwise it takes each step on the batch
             of the model, which is loaded once.
         updates: how many updates it takes within each step of `fit`, each on another of its own batches: an epoch of
@@ -51,6 +55,10 @@ class Learner:
             name. The model's draws are under the key itself.
 
     Raises TypeError or ValueError for a wrong argument.
+
+    >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2))
+    >>> Learner("model", model, rp.training.ERM(), optimizer="adam", lr=1e-3).name
+    'model'
     """
 
     name: str
@@ -60,6 +68,7 @@ class Learner:
     optimizer: Optimizer | None = None
     lr: Rate | None = None
     clip: float | None = None
+    frozen: tuple[nn.Module, ...] = ()
     own_batches: bool = False
     updates: int = 1
     salt: int | None = None

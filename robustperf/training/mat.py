@@ -36,7 +36,10 @@ class MAT(Objective):
     Raises TypeError or ValueError for a wrong argument, and ValueError for a kernel without a gradient in delta: at
     once where it declares that, otherwise when called.
 
-    >>> objective = MAT(rp.nuisance.Rotation(30), k=10, start="identity")  # doctest: +SKIP
+    >>> model, data = rp.nets.build("small-cnn", size=8), rp.data.load("digits", "test")
+    >>> x, y, index = data.x[:8], data.y[:8], torch.arange(8)
+    >>> objective = MAT(rp.nuisance.Rotation(30), k=3, start="identity")
+    >>> objective(model, x, y, key=rp.random.key(0), index=index).backward()
     """
 
     kernel: Kernel

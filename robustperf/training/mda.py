@@ -24,7 +24,10 @@ class MDA(Objective):
 
     Raises TypeError or ValueError for a wrong argument.
 
-    >>> objective = MDA(rp.nuisance.Rotation(30), k=3)  # doctest: +SKIP
+    >>> model, data = rp.nets.build("small-cnn", size=8), rp.data.load("digits", "test")
+    >>> x, y, index = data.x[:8], data.y[:8], torch.arange(8)
+    >>> objective = MDA(rp.nuisance.Rotation(30), k=3)
+    >>> objective(model, x, y, key=rp.random.key(0), index=index).backward()
     """
 
     kernel: Kernel

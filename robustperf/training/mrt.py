@@ -43,7 +43,10 @@ class MRT(Objective):
     Raises TypeError or ValueError for a wrong argument; when called, a torch.OutOfMemoryError of the selection that
     names `chunk`.
 
-    >>> objective = MRT(rp.nuisance.Rotation(30), k=10, selection="sample")  # doctest: +SKIP
+    >>> model, data = rp.nets.build("small-cnn", size=8), rp.data.load("digits", "test")
+    >>> x, y, index = data.x[:8], data.y[:8], torch.arange(8)
+    >>> objective = MRT(rp.nuisance.Rotation(30), k=10, selection="sample")
+    >>> objective(model, x, y, key=rp.random.key(0), index=index).backward()
     """
 
     kernel: Kernel

@@ -23,6 +23,8 @@ class Objective(check.Settings, ABC):
 
     A subclass implements `loss` and is a frozen dataclass: its repr, which `fit` records, tells two objectives apart.
 
+    >>> from dataclasses import dataclass
+    >>> from torch.nn import functional
     >>> @dataclass(frozen=True)
     ... class Smoothed(Objective):
     ...     smoothing: float = 0.1
@@ -67,7 +69,8 @@ class Objective(check.Settings, ABC):
     def loss(
         self, model: Classifier, x: torch.Tensor, y: torch.Tensor, *, key: int, index: torch.Tensor
     ) -> torch.Tensor:
-        """The loss, after the checks of the call; arguments and result as there."""
+        """The mean loss, a scalar with a gradient, of x [B, C, H, W] and labels y [B] int64 under `key`, 64 bits, and
+        the sample ids `index` [B] int64; all checked by the call."""
 
     def learners(self, model: nn.Module) -> Sequence[Learner]:
         """The models that `fit` trains, in the order of their updates within a step: by default `model` alone, on this
@@ -80,6 +83,10 @@ class Objective(check.Settings, ABC):
 
         Two networks that learn from the labels and from each other (Zhang et al. 2018, deep mutual learning):
 
+        >>> from dataclasses import dataclass, field
+        >>> from torch.nn import functional
+        >>> from robustperf.classifier import evaluating
+        >>> from robustperf.training import Learner
         >>> @dataclass(frozen=True, eq=False)
         ... class Mutual(Objective):
         ...     student: nn.Module = field(repr=False)  # what fit is given

@@ -44,9 +44,11 @@ class PairedAutoencoder(nn.Module):
 
     Raises ValueError for a wrong argument, images of another shape, and another source; TypeError for its dtype.
 
-        model = PairedAutoencoder()
-        model.fit(clean, shifted, epochs=10)
-        restored = model.transfer(shifted)      # like clean images
+    >>> digits = rp.data.load("digits", "test").x
+    >>> model = PairedAutoencoder(image_shape=(1, 8, 8), code=8, width=4, hidden=16)
+    >>> fitted = model.fit(digits[:64], 0.5 * digits[64:128], epochs=1)
+    >>> model.transfer(0.5 * digits[128:130]).shape  # like clean images
+    torch.Size([2, 1, 8, 8])
     """
 
     def __init__(
@@ -129,12 +131,14 @@ class PairedAutoencoder(nn.Module):
             shifted: [M, C, H, W] float32 in [0, 1]; neither labels nor their clean originals are needed.
             epochs: passes over all images.
             batch_size: clean and shifted images in a batch, at most the number of all images.
-            optimizer, lr: as in `training.fit`.
+            optimizer: a function that makes one from parameters, or "adadelta", "adam", "sgd".
+            lr: a constant, (first, last) with a line between them, or {epoch: rate from then on}.
             options: further ones of `training.fit`: seed, out, resume, progress, mixed_precision, ...
 
-        Returns the result of `training.fit`; its accuracy is NaN.
+        Returns a `training.Fitted`; its accuracy is NaN.
 
-        Raises TypeError for a wrong dtype, ValueError for wrong shapes or pixels, and errors as in `training.fit`.
+        Raises TypeError for a wrong dtype; ValueError for wrong shapes, pixels or options; FloatingPointError for a
+        loss that is not finite; OSError for a file that could not be written.
         """
         images = {"clean": clean} if shifted is None else {"clean": clean, "shifted": shifted}
         for name, value in images.items():
@@ -166,7 +170,13 @@ class PairedAutoencoder(nn.Module):
 @dataclass(frozen=True)
 class Reconstruction(Objective):
     """The mean over images and pixels of (D_s(E(x)) - x)^2, where the label s is 0 for a clean image and 1 for a
-    shifted one. T says "the reconstruction loss"; the squared error is our choice."""
+    shifted one. T says "the reconstruction loss"; the squared error is our choice.
+
+    >>> model = PairedAutoencoder(image_shape=(1, 8, 8), code=8, width=4, hidden=16)
+    >>> loss = Reconstruction()(model, torch.rand(4, 1, 8, 8), torch.tensor([0, 0, 1, 1]), key=0, index=torch.arange(4))
+    >>> loss.shape
+    torch.Size([])
+    """
 
     classifies: ClassVar[bool] = False
 

@@ -82,8 +82,13 @@ class TransferClassifier(OneToOneFeatureMixin, ClassifierMixin, TransformerMixin
     Raises TypeError or ValueError for wrong arguments, for images that are out of bounds, not finite or of another
     shape, and for y of one class; NotFittedError before `fit`.
 
-        model = TransferClassifier(SVC()).fit(X, y)         # clean images and labels
-        model.adapt(X_shifted).predict(X_shifted)           # no labels needed
+    >>> from sklearn.svm import SVC
+    >>> digits = rp.data.load("digits", "test")
+    >>> X, y = digits.x.flatten(1).numpy(), digits.y.numpy()
+    >>> small = rp.transfer.PairedAutoencoder(image_shape=(1, 8, 8), code=8, width=4, hidden=16)
+    >>> model = TransferClassifier(SVC(), small, epochs=1).fit(X[:300], y[:300])  # clean images and labels
+    >>> model.adapt(0.5 * X[300:400]).predict(0.5 * X[400:]).shape  # no labels needed
+    (199,)
     """
 
     image_shape_: tuple[int, int, int] | None

@@ -43,7 +43,13 @@ def module_from_sklearn(estimator: Any, *, dtype: torch.dtype = torch.float32) -
     Raises TypeError for another estimator (`NoExactModule` for a fitted classifier), ValueError for one that is not
     fitted or whose parameters are not finite.
 
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> from sklearn.svm import SVC
+    >>> X, y = np.array([[0.0], [0.4], [0.6], [1.0]]), np.array(["a", "a", "b", "b"])
     >>> module = module_from_sklearn(make_pipeline(StandardScaler(), SVC()).fit(X, y))
+    >>> module.predict(X)
+    array(['a', 'a', 'b', 'b'], dtype='<U1')
     """
     from sklearn.base import BaseEstimator
     from sklearn.exceptions import NotFittedError
@@ -74,7 +80,15 @@ def module_from_sklearn(estimator: Any, *, dtype: torch.dtype = torch.float32) -
 
 
 class NoExactModule(TypeError):
-    """A fitted scikit-learn estimator that `module_from_sklearn` has no module for."""
+    """A fitted scikit-learn estimator that `module_from_sklearn` has no module for.
+
+    >>> from sklearn.tree import DecisionTreeClassifier
+    >>> tree = DecisionTreeClassifier().fit(np.array([[0.0], [1.0]]), np.array([0, 1]))
+    >>> rp.transfer.module_from_sklearn(tree)
+    Traceback (most recent call last):
+        ...
+    robustperf.transfer.estimators.NoExactModule: estimator: expected SVC, NuSVC, LinearSVC, LogisticRegressio...
+    """
 
 
 def classifier_from_sklearn(
@@ -84,6 +98,11 @@ def classifier_from_sklearn(
     `classes_`. An estimator that was fitted with a pandas data frame is given data frames.
 
     Raises TypeError for an estimator that is not a classifier, ValueError for one that is not fitted.
+
+    >>> from sklearn.tree import DecisionTreeClassifier
+    >>> tree = DecisionTreeClassifier().fit(np.array([[0.0], [1.0]]), np.array([0, 1]))
+    >>> classifier_from_sklearn(tree)(torch.tensor([[0.2], [0.9]])).argmax(1)  # its labels, as a classifier
+    tensor([0, 1])
     """
     try:
         return module_from_sklearn(estimator, dtype=dtype)
@@ -119,6 +138,12 @@ class EstimatorModule(nn.Module):
     Attributes:
         classes_: [C], the labels that the estimator was fitted with, a numpy array.
         layers: the layers, with fixed parameters.
+
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> X, y = np.array([[0.0], [0.4], [0.6], [1.0]]), np.array(["a", "a", "b", "b"])
+    >>> module = rp.transfer.module_from_sklearn(LogisticRegression().fit(X, y))
+    >>> module.classes_, module.predict(X)
+    (array(['a', 'b'], dtype='<U1'), array(['a', 'a', 'b', 'b'], dtype='<U1'))
     """
 
     layers: torch.nn.Sequential

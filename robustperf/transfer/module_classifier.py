@@ -30,10 +30,14 @@ class ModuleClassifier(ClassifierMixin, BaseEstimator):
     Args:
         module: the network. `fit` trains a copy, starting from its weights.
         prefit: whether the network is trained already; then `fit` only reads the labels from y.
-        objective: as in `training.fit`; None for `ERM()`.
+        objective: what it is trained on, such as `training.MRT(kernel)`; None for `ERM()`.
         image_shape: (C, H, W) of rows X; None for square grey images.
-        epochs, optimizer, lr, validation: as in `training.fit`.
-        batch_size: likewise, at most the number of training images.
+        epochs: passes over the training images.
+        optimizer: "adadelta", "adam", "sgd", or a function that makes one from parameters.
+        lr: a constant, (first, last) with a line between them, or {epoch: rate from then on}; None for the
+            optimizer's own.
+        validation: the fraction of the images that is held out to choose the best epoch; None keeps the last.
+        batch_size: images in a step, at most their number.
         random_state: an int, a numpy RandomState or None, for the order of the images and all draws.
 
     Attributes:
@@ -44,7 +48,11 @@ class ModuleClassifier(ClassifierMixin, BaseEstimator):
     Raises TypeError or ValueError for a wrong argument, images that are not in [0, 1], or a network whose outputs are
     not one for each label; NotFittedError for a prediction before `fit`.
 
-        ModuleClassifier(nets.SmallCNN(), epochs=5).fit(X, y).predict(X_test)
+    >>> digits = rp.data.load("digits", "test")
+    >>> X, y = digits.x.flatten(1).numpy(), digits.y.numpy()
+    >>> model = ModuleClassifier(rp.nets.SmallCNN(size=8), epochs=1).fit(X, y)
+    >>> model.predict(X[:5]).shape
+    (5,)
     """
 
     image_shape_: tuple[int, int, int]

@@ -49,6 +49,13 @@ class SVMModule(torch.nn.Module):
         intercept: [P] float64. These three stay float64: the terms of a decision value are much larger than their sum,
             so that the rounding error of float32 depends on the batch.
         dtype: of the images and of the outputs, as set by `float()` and `double()`.
+
+    >>> from sklearn.svm import SVC
+    >>> digits = rp.data.load("digits", "test")
+    >>> svc = SVC().fit(digits.x.flatten(1), digits.y)
+    >>> module = SVMModule.from_sklearn(svc)
+    >>> bool((module.predict(digits.x) == svc.predict(digits.x.flatten(1))).all())
+    True
     """
 
     classes_: np.ndarray

@@ -107,7 +107,8 @@ class MnistC(UniformDelta):
     Raises ValueError for another name and, when called, for images with a side below 8 pixels (16 for zigzag) or
     above 256 (fog).
 
-        mnist_c("fog").draw(x, key=random.key(0), index=torch.arange(len(x)))[0]        # x [B, 1, 28, 28]
+    >>> MnistC("fog").draw(torch.rand(2, 1, 28, 28), key=0, index=torch.arange(2))[0].shape
+    torch.Size([2, 1, 28, 28])
     """
 
     name: str

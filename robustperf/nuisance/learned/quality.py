@@ -34,6 +34,12 @@ class KernelQuality(Result):
         label_before: the same of x itself; 1 where A has no labels.
         spread: the mean absolute pixel difference of two draws of one image, in [0, 1]: 0 where G ignores delta.
         images: the numbers of images of A and of B.
+
+    >>> digits = rp.data.load("digits", "test").x[:64]
+    >>> shade = rp.nuisance.ModuleKernel(lambda x, delta: x * (0.75 + 0.25 * delta[:, :1, None, None]), dim=1)
+    >>> quality = shade.quality(digits, 0.75 * digits)
+    >>> quality.brightness < quality.brightness_a, quality.spread > 0
+    (True, True)
     """
 
     brightness: float
