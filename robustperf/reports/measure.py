@@ -39,6 +39,9 @@ class UnderKernel:
             not exist.
         rho: how often draws keep the model's own label; None for a corruption, of which only `correct` is found.
         shown: [K, C, H, W] float32, draws of the first point shown; None where images cannot be shown.
+
+    >>> UnderKernel(torch.tensor([True, True, False, True])).correct.double().mean()
+    tensor(0.7500, dtype=torch.float64)
     """
 
     correct: torch.Tensor
