@@ -92,13 +92,22 @@ class Measurement:
     The folder's settings are checked by the caller.
     """
 
+    model: Classifier
+    plan: Plan
+    folder: Path | None
+    settings: dict[str, Any]
+    progress: bool
+    title: str
+    device: torch.device
+    seconds: dict[str, float]
+
     def __init__(
         self, model: Classifier, plan: Plan, folder: Path | None, settings: dict[str, Any], progress: bool, title: str
     ) -> None:
         self.model, self.plan, self.folder, self.settings = model, plan, folder, settings
         self.progress, self.title = progress, title
         self.device = device_of(model)
-        self.seconds: dict[str, float] = {}
+        self.seconds = {}
 
     def run(self) -> Measured:
         with self._stage("accuracy", len(self.plan.data)) as advance:
