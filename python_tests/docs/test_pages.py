@@ -70,7 +70,7 @@ def digits():
 
 
 GIVEN = {
-    "backends.md": images, "bounds.md": images, "kernels.md": images, "label_only.md": table,
+    "backends.md": images, "bounds.md": images, "report.md": images, "kernels.md": images, "label_only.md": table,
     "learned_models.md": signs, "tight_margins.md": images, "training.md": signs, "transfer.md": digits,
 }  # fmt: skip
 

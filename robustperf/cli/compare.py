@@ -83,6 +83,7 @@ def compare(
     from rich.console import Console
 
     from robustperf import reports
+    from robustperf.reports.plan import NORMS
 
     out, folder = places(out, folder)
     chosen = built(kernels)
@@ -98,7 +99,7 @@ def compare(
     console = Console()
     with interruptible(console, folder):
         found = reports.compare(
-            {text: network.to(place) for text, network in networks.items()}, dataset, norms=norms or reports.NORMS,
+            {text: network.to(place) for text, network in networks.items()}, dataset, norms=norms or NORMS,
             attacks=attacks, kernels=chosen, corruptions=corruptions, samples=samples, confidence=confidence, seed=seed,
             batch_size=batch_size, folder=folder, resume=resume, progress=True, facts=digests | {"split": split},
             command=command_line(context),

@@ -104,6 +104,7 @@ def report(
     from rich.console import Console
 
     from robustperf import reports
+    from robustperf.reports.plan import NORMS
 
     out, folder = places(out, folder)
     chosen = built(kernels)
@@ -113,7 +114,7 @@ def report(
     with interruptible(console, folder):
         found = reports.report(
             network.to(usable_device(device)), dataset, name=str(checkpoint_path or model),
-            norms=norms or reports.NORMS, attacks=attacks, kernels=chosen, corruptions=corruptions, samples=samples,
+            norms=norms or NORMS, attacks=attacks, kernels=chosen, corruptions=corruptions, samples=samples,
             examples=examples, confidence=confidence, seed=seed, batch_size=batch_size, folder=folder, resume=resume,
             progress=True,
             facts={"weights, SHA-256": weights_digest(checkpoint_path, model, network), "split": split},

@@ -34,6 +34,9 @@ class Difference:
         name: of the classifier.
         value, lower, upper: the difference and its confidence interval.
         unit: "fraction", or "distance" for margins.
+
+    >>> Difference("accuracy", "robust", -0.01, -0.03, 0.01, "fraction").value
+    -0.01
     """
 
     quantity: str
@@ -51,7 +54,13 @@ class Comparison(Result, Page):
     Attributes:
         models: name -> what was measured: `evaluation`, `margins`, `kernels` and `corruptions`, as of a `Report`.
         plan: the data and the settings.
-        facts, command, created: as of a `Report`.
+        facts: what -> value, such as the SHA-256 of the weights.
+        command: what makes the page again.
+        created: when, in local time.
+
+    >>> data = torch.rand(6, 4), torch.zeros(6)
+    >>> rp.compare({"plain": nn.Linear(4, 2), "other": nn.Linear(4, 2)}, data, norms=[2])
+    Comparison(n=6, plain=..., other=...)
     """
 
     models: dict[str, Measured]
@@ -118,15 +127,30 @@ def compare(
 
     Args:
         models: name -> a classifier, at least two; the first is the one that the others are compared with.
-        data, norms, attacks, kernels, corruptions, samples, confidence, seed, batch_size, folder, resume, progress,
-            facts, command: as of `report`.
+        data: labelled images in [0, 1]: a data set, a pair (x, y) of tensors or arrays, or a DataLoader.
+        norms: those that margins are found in, of 0, 1, 2 and inf (or their texts).
+        attacks: a preset, names or attacks, which `margins` describes; None for "tibo,fast" (of a linear classifier the
+            closed form).
+        kernels: kernels, or name -> kernel, for ρ and the accuracy under one draw of each point; None for a rotation, a
+            translation, brightness, contrast and noise, where they take the images.
+        corruptions: find the accuracy under those of MNIST-C that take the images; None for images of one channel only.
+        samples: draws of each point, for ρ.
+        confidence: of every interval and band, strictly between 0 and 1.
+        seed: of the attacks' random starts and of the draws, which are the same for all models.
+        batch_size: points per batch.
+        folder: where each finished part is saved as it is found; None for nowhere.
+        resume: take the finished parts from `folder`.
+        progress: show bars on standard error.
+        facts: further lines of the page on how to reproduce it: what -> value.
+        command: what makes the page again; None for this call.
 
     Raises TypeError or ValueError as `report` does, and for fewer than two models.
 
-    >>> comparison = rp.compare({"plain": model, "robust": other}, data)  # doctest: +SKIP
-    >>> comparison.differences[0]  # doctest: +SKIP
-    Difference(quantity='accuracy', name='robust', value=-0.01, lower=-0.03, upper=0.01, unit='fraction')
-    >>> comparison.save("compare.html")  # doctest: +SKIP
+    >>> data = torch.rand(6, 4), torch.zeros(6)  # rows of features
+    >>> found = compare({"plain": nn.Linear(4, 2), "other": nn.Linear(4, 2)}, data, norms=[2])
+    >>> found.differences[0]
+    Difference(quantity='accuracy', name='other', value=..., lower=..., upper=..., unit='fraction')
+    >>> found.save("compare.html")
     """
     if not isinstance(models, Mapping):
         raise TypeError(f"models: expected a mapping from names to classifiers, got {type(models).__name__}")

@@ -39,6 +39,9 @@ class UnderKernel:
             not exist.
         rho: how often draws keep the model's own label; None for a corruption, of which only `correct` is found.
         shown: [K, C, H, W] float32, draws of the first point shown; None where images cannot be shown.
+
+    >>> UnderKernel(torch.tensor([True, True, False, True])).correct.double().mean()
+    tensor(0.7500, dtype=torch.float64)
     """
 
     correct: torch.Tensor
@@ -89,13 +92,22 @@ class Measurement:
     The folder's settings are checked by the caller.
     """
 
+    model: Classifier
+    plan: Plan
+    folder: Path | None
+    settings: dict[str, Any]
+    progress: bool
+    title: str
+    device: torch.device
+    seconds: dict[str, float]
+
     def __init__(
         self, model: Classifier, plan: Plan, folder: Path | None, settings: dict[str, Any], progress: bool, title: str
     ) -> None:
         self.model, self.plan, self.folder, self.settings = model, plan, folder, settings
         self.progress, self.title = progress, title
         self.device = device_of(model)
-        self.seconds: dict[str, float] = {}
+        self.seconds = {}
 
     def run(self) -> Measured:
         with self._stage("accuracy", len(self.plan.data)) as advance:

@@ -41,6 +41,9 @@ class Report(Result, Page):
         facts: what -> value, such as the SHA-256 of the weights, shown where the page says how to reproduce it.
         command: what makes the page again.
         created: when, in local time.
+
+    >>> rp.report(nn.Linear(4, 2), (torch.rand(6, 4), torch.zeros(6)), name="linear", norms=[2])
+    Report(linear, n=6, accuracy=..., median 2=...)
     """
 
     name: str
@@ -108,11 +111,11 @@ def report(
     Args:
         model: a `torch.nn.Module`, or a callable, from images [B, ...] in [0, 1] to logits [B, C]; run in eval mode and
             left unchanged.
-        data: labelled images in [0, 1]: a data set, a pair (x, y) or a DataLoader, as `training.evaluate` takes them.
+        data: labelled images in [0, 1]: a data set, a pair (x, y) of tensors or arrays, or a DataLoader.
         name: of the model, in the page's title; None for its class.
         norms: those that margins are found in, of 0, 1, 2 and inf (or their texts).
-        attacks: as in `margins`; None for "tibo,fast", the attacks of T section 3.2 and today's (of a linear
-            classifier the closed form).
+        attacks: a preset, names or attacks, which `margins` describes; None for "tibo,fast", those of T section 3.2 and
+            today's (of a linear classifier the closed form).
         kernels: kernels, or name -> kernel, for ρ (T Definition 1) and the accuracy under one draw of each point; None
             for a rotation, a translation, brightness, contrast and noise, where they take the images.
         corruptions: find the accuracy under those of MNIST-C that take the images; None for images of one channel only.
@@ -130,9 +133,11 @@ def report(
     Raises TypeError or ValueError for a wrong argument, a model that does not take the data, or NaN logits; ValueError
     if the folder holds an earlier run and `resume` is false, or one with other settings.
 
-    >>> report = rp.report(model, rp.data.load("digits", "test"))  # doctest: +SKIP
-    >>> report.margins[2].median, report.kernels["rotation(15.0)"].rho.rho.mean()  # doctest: +SKIP
-    >>> report.save("report.html")  # doctest: +SKIP
+    >>> model, data = nn.Linear(4, 2), (torch.rand(6, 4), torch.zeros(6))  # rows of features: no pictures
+    >>> found = report(model, data, name="linear", norms=[2])
+    >>> found.margins[2].median, found.summary()["accuracy"]
+    (..., (...))
+    >>> found.save("report.html")
     """
     planned = plan(
         data, norms=norms, attacks=attacks, kernels=kernels, corruptions=corruptions, samples=samples,
