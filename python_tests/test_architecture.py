@@ -16,7 +16,7 @@ PACKAGE = ROOT / "robustperf"
 # From the lowest floor to the highest. The parts of the first floor are one folder; each other part is one of its own.
 FLOORS = (
     ("_native", "_native_cuda", "check", "equality", "expression", "files", "lazy", "names", "processes", "progress",
-     "result", "version"),
+     "result", "tangents", "version"),
     ("ops", "plot", "classifier", "label_only"),
     ("adapters",),
     ("random", "nets"),
@@ -25,6 +25,7 @@ FLOORS = (
     ("nuisance",),
     ("robustness", "training"),
     ("transfer",),
+    ("reports",),
     ("cli",),
 )  # fmt: skip
 FLOOR = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}

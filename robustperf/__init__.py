@@ -15,11 +15,25 @@ from robustperf import _native  # noqa: F401
 from robustperf.lazy import lazily
 
 if TYPE_CHECKING:
-    from robustperf import adapters, attacks, data, nets, nuisance, ops, plot, random, robustness, training, transfer
+    from robustperf import (
+        adapters,
+        attacks,
+        data,
+        nets,
+        nuisance,
+        ops,
+        plot,
+        random,
+        reports,
+        robustness,
+        training,
+        transfer,
+    )
     from robustperf.adapters import load_model, wrap
     from robustperf.family import Family
     from robustperf.kernel import Kernel
     from robustperf.label_only import LabelOnly
+    from robustperf.reports import Comparison, Report, compare, report
     from robustperf.robustness import (
         BasicRobustness,
         Boundary,
@@ -37,17 +51,20 @@ if TYPE_CHECKING:
 __all__ = [
     "BasicRobustness",
     "Boundary",
+    "Comparison",
     "Family",
     "Kernel",
     "LabelOnly",
     "LineSearch",
     "MarginCurve",
     "Margins",
+    "Report",
     "Score",
     "adapters",
     "attacks",
     "basic_robustness",
     "closest_boundary",
+    "compare",
     "data",
     "line_search",
     "load_model",
@@ -57,6 +74,8 @@ __all__ = [
     "ops",
     "plot",
     "random",
+    "report",
+    "reports",
     "robustness",
     "training",
     "transfer",
@@ -69,6 +88,7 @@ __getattr__, __dir__ = lazily(__name__, __all__, {
     "LabelOnly": "label_only",
     "__version__": "version",
     **dict.fromkeys(["load_model", "wrap"], "adapters"),
+    **dict.fromkeys(["Comparison", "Report", "compare", "report"], "reports"),
     **dict.fromkeys(["BasicRobustness", "Boundary", "LineSearch", "MarginCurve", "Margins", "Score", "basic_robustness",
                      "closest_boundary", "line_search", "margins"], "robustness"),
 })  # fmt: skip

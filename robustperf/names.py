@@ -53,6 +53,9 @@ OPTIMIZERS = {"adadelta": ("Adadelta", 1.0), "adam": ("Adam", 1e-3), "sgd": ("SG
 SHARES = ("none", "content", "all")
 """Which weights the two domains share where a kernel is learned."""
 
+NORMALISATIONS = ("none", "minmax", "standard")
+"""How `data.normalise` scales an image by its own pixel values."""
+
 PRECISIONS = ("no", "bf16", "fp16")
 """The mixed precisions of `training.fit`; "no" is float32."""
 

@@ -6,14 +6,16 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from benchmarks.common import options as common
 from benchmarks.paper.robey import sample
+from benchmarks.paper.weight_search import WeightSearch, search_weight
 from robustperf import nets
 from robustperf.attacks import BG, FGSM, PGD
 from robustperf.attacks.named import attacks_of
@@ -61,7 +63,7 @@ SCALES = {
         width=4, hidden=16, resnet=4, generator=4, epochs=2, cifar_epochs=2, samples=512, tests=256, points=32
     ),
     "cpu": Scale(
-        width=8, hidden=64, resnet=8, generator=8, epochs=10, cifar_epochs=20, samples=6000, tests=None, points=1000
+        width=8, hidden=64, resnet=8, generator=8, epochs=10, cifar_epochs=20, samples=6000, tests=None, points=100
     ),
     "full": Scale(
         width=128,
@@ -78,6 +80,27 @@ SCALES = {
 
 
 @dataclass(frozen=True)
+class Generator:
+    """How co-training trains its generator; the paper's by default.
+
+    Attributes:
+        width: channels of its convolutions; None for the scale's.
+        steps: its updates after each of the classifier's.
+        distance_weight: of the distance in its loss.
+    """
+
+    width: int | None = None
+    steps: int = 1
+    distance_weight: float = 1.0
+
+    @property
+    def suffix(self) -> str:
+        """Of the names of its runs; empty for the paper's."""
+        changed = [field.name for field in fields(self) if getattr(self, field.name) != field.default]
+        return "".join(f"-{name}-{getattr(self, name):g}" for name in changed)
+
+
+@dataclass(frozen=True)
 class Trained:
     """A trained classifier.
 
@@ -86,21 +109,23 @@ class Trained:
         weight: lambda; None without a regulariser.
         accuracy: on the test images, in percent.
         folder: of its run, with model.safetensors.
+        generator: the one that was trained beside it, in eval mode; None except for co-training.
     """
 
     model: torch.nn.Module
     weight: float | None
     accuracy: float
     folder: Path
+    generator: torch.nn.Module | None = None
 
 
-def parser(description: str) -> argparse.ArgumentParser:
-    """The options of every benchmark on T section 3."""
+def parser(description: str, choices: Sequence[str] = DATA, data: Sequence[str] = DATA) -> argparse.ArgumentParser:
+    """The options of every benchmark on T section 3, on data sets of `choices`, by default `data`."""
     options = common.parser(description)
     options.add_argument(
         "--scale", choices=list(SCALES), default="cpu", help="cpu: minutes on two cores; full: the paper's"
     )
-    options.add_argument("--data", nargs="+", default=list(DATA), choices=DATA)
+    options.add_argument("--data", nargs="+", default=list(data), choices=choices)
     common.add_data_root(options)
     options.add_argument(
         "--runs",
@@ -110,34 +135,57 @@ def parser(description: str) -> argparse.ArgumentParser:
     )
     options.add_argument(
         "--hein",
-        nargs="+",
         type=float,
-        default=[0.01, 0.03, 0.1],
+        default=1.0,
         metavar="LAMBDA",
-        help="weights of Hein's regulariser; the largest is tried first",
+        help="the first weight of Hein's regulariser to try, 1 or 3 times a power of ten",
     )
     options.add_argument(
-        "--cotrain",
-        nargs="+",
-        type=float,
-        default=[1.0, 3.0, 10.0, 30.0],
-        metavar="LAMBDA",
-        help="weights of co-training; the largest is tried first",
+        "--cotrain", type=float, default=30.0, metavar="LAMBDA", help="the first weight of co-training to try"
     )
+    options.add_argument(
+        "--generator-width", type=int, help="channels of co-training's generator; the scale's by default"
+    )
+    options.add_argument("--generator-steps", type=int, default=1, help="its updates after each of the classifier's")
+    options.add_argument("--distance-weight", type=float, default=1.0, help="of the distance in its loss")
+    options.add_argument("--trials", type=int, default=6, help="try at most so many weights of each method")
     options.add_argument(
         "--within",
         type=float,
         default=1.0,
         metavar="POINTS",
-        help="choose the first weight that costs at most so much accuracy",
+        help="search for the largest weight that costs at most so much accuracy",
     )
     options.add_argument("--pgd", choices=["2", "inf"], default="2", help="norm of PGD's ball; T does not say which")
     options.add_argument("--seed", type=int, default=0, help="of the initial weights, the batches and the subsets")
     return options
 
 
-def chosen_models(arguments: argparse.Namespace) -> Iterator[tuple[str, Dataset, dict[str, Trained]]]:
-    """(name, test images, the three classifiers by method), for each data set that is in the folder."""
+@dataclass(frozen=True)
+class Comparison:
+    """The methods on one data set.
+
+    Attributes:
+        name: of the data set.
+        test: its test images.
+        chosen: by method, the classifier of the chosen lambda.
+        searches: by method with a lambda, all that were trained.
+    """
+
+    name: str
+    test: Dataset
+    chosen: dict[str, Trained]
+    searches: dict[str, WeightSearch[Trained]]
+
+    def edge(self, method: str) -> str | None:
+        """Which end of the lambdas tried is the chosen one of `method`, if any."""
+        return self.searches[method].edge if method in self.searches else None
+
+
+def comparisons(arguments: argparse.Namespace) -> Iterator[Comparison]:
+    """One for each data set that is in the folder. T section 3.3 takes the lambda whose accuracy on the test set is the
+    closest to that without regularisation; here it is the largest on a grid whose accuracy is within `--within`
+    points."""
     scale = SCALES[arguments.scale]
     for name in arguments.data:
         try:
@@ -148,46 +196,41 @@ def chosen_models(arguments: argparse.Namespace) -> Iterator[tuple[str, Dataset,
         train, test = sample(train, scale.samples, arguments.seed), sample(test, scale.tests)
         print(f"{name}: {len(train)} training and {len(test)} test images", file=sys.stderr)
         folder = arguments.runs / arguments.scale / f"seed-{arguments.seed}" / name
-        found = {"no reg.": trained("no reg.", None, train, test, scale, folder, arguments.seed)}
-        least = found["no reg."].accuracy - arguments.within
-        for method, weights in (("Hein", arguments.hein), ("co-training", arguments.cotrain)):
-            models = (
-                trained(method, weight, train, test, scale, folder, arguments.seed)
-                for weight in sorted(weights, reverse=True)
-            )
-            found[method] = choice(models, least)
-            largest = found[method].weight == max(weights) and found[method].accuracy >= least
-            print(
-                f"{name}: {method}: lambda = {found[method].weight:g} is chosen"
-                + ", the largest weight tried: larger ones may keep the accuracy too" * largest,
-                file=sys.stderr,
-            )
-        yield name, test, found
-
-
-def choice(models: Iterable[Trained], least: float) -> Trained:
-    """The first model, from the largest lambda on, whose accuracy is at least `least`; otherwise the most accurate. T
-    section 3.3 takes the one whose accuracy on the test set is the closest."""
-    rejected = []
-    for model in models:
-        if model.accuracy >= least:
-            return model
-        rejected.append(model)
-    return max(rejected, key=lambda model: model.accuracy)
+        generator = Generator(arguments.generator_width, arguments.generator_steps, arguments.distance_weight)
+        train_with = partial(
+            trained, train=train, test=test, scale=scale, folder=folder, seed=arguments.seed, generator=generator
+        )
+        chosen = {"no reg.": train_with("no reg.", None)}
+        least, searches = chosen["no reg."].accuracy - arguments.within, {}
+        for method, start in (("Hein", arguments.hein), ("co-training", arguments.cotrain)):
+            search = searches[method] = search_weight(partial(train_with, method), start, least, arguments.trials)
+            chosen[method] = search.tried[search.chosen]
+            edge = "" if search.edge is None else f": {search.edge}"
+            print(f"{name}: {method}: lambda = {search.chosen:g} is chosen{edge}", file=sys.stderr)
+        yield Comparison(name, test, chosen, searches)
 
 
 def trained(
-    method: str, weight: float | None, train: Dataset, test: Dataset, scale: Scale, folder: Path, seed: int
+    method: str,
+    weight: float | None,
+    train: Dataset,
+    test: Dataset,
+    scale: Scale,
+    folder: Path,
+    seed: int,
+    generator: Generator = Generator(),
 ) -> Trained:
     """The classifier of T A.1 after T A.1's training (Adam, batches of 32, the best epoch on a held-out tenth), loaded
     from `folder` where it was trained before."""
-    folder = folder / (FOLDERS[method] if weight is None else f"{FOLDERS[method]}-{weight:g}")
+    name = FOLDERS[method] + (generator.suffix if method == "co-training" else "")
+    folder = folder / (name if weight is None else f"{name}-{weight:g}")
     began = time.perf_counter()
     torch.manual_seed(seed)
     model, epochs, rates = classifier(train, scale)
+    aim = objective(method, weight, model, train, scale, generator)
     fit(
         model,
-        objective(method, weight, model, train, scale),
+        aim,
         train,
         validation=0.1,
         epochs=epochs,
@@ -201,7 +244,7 @@ def trained(
     )
     accuracy = 100 * evaluate(model, test).top(1)
     print(f"{folder}: accuracy {accuracy:.2f} % ({time.perf_counter() - began:.0f} s)", file=sys.stderr)
-    return Trained(model.eval(), weight, accuracy, folder)
+    return Trained(model.eval(), weight, accuracy, folder, aim.generator.eval() if method == "co-training" else None)
 
 
 def classifier(train: Dataset, scale: Scale) -> tuple[torch.nn.Module, int, dict[int, float]]:
@@ -218,13 +261,21 @@ def classifier(train: Dataset, scale: Scale) -> tuple[torch.nn.Module, int, dict
     return model, epochs, {round(fraction * epochs): rate for fraction, rate in rates.items()}
 
 
-def objective(method: str, weight: float | None, model: torch.nn.Module, train: Dataset, scale: Scale) -> Objective:
+def objective(
+    method: str, weight: float | None, model: torch.nn.Module, train: Dataset, scale: Scale, generator: Generator
+) -> Objective:
     """The training objective of a method with lambda = `weight`."""
     if method == "no reg.":
         return ERM()
     if method == "Hein":
         return CrossLipschitz(weight)
-    return CoTrain(model, nets.TiboGenerator(train.x.shape[1], width=scale.generator), weight=weight)
+    return CoTrain(
+        model,
+        nets.TiboGenerator(train.x.shape[1], width=generator.width or scale.generator),
+        weight,
+        generator_steps=generator.steps,
+        distance_weight=generator.distance_weight,
+    )
 
 
 PRESETS = ("tibo", "strong")

@@ -11,14 +11,15 @@ from __future__ import annotations
 
 from benchmarks.common.options import parse
 from benchmarks.common.report import Report
-from benchmarks.paper.tibo import PRESETS, SCALES, chosen_models, margins, parser
+from benchmarks.paper.tibo import PRESETS, SCALES, comparisons, margins, parser
 from robustperf import MarginCurve, Margins, plot
 
 
 def main() -> None:
     arguments = parse(parser(__doc__), selections=("data",))
     report = Report("tibo_figure3", f"T Figure 3, PGD in L{arguments.pgd}, {SCALES[arguments.scale]}", arguments.output)
-    for name, test, models in chosen_models(arguments):
+    for comparison in comparisons(arguments):
+        name, test, models = comparison.name, comparison.test, comparison.chosen
         curves = {}
         for preset in PRESETS:
             found = {method: margins(trained, test, arguments, preset) for method, trained in models.items()}
@@ -29,6 +30,7 @@ def main() -> None:
                     "lambda": models[method].weight, "accuracy %": models[method].accuracy, "R": curve.area,
                     "above no reg.": above, "+- (95 %)": half, "median margin": curve.median,
                     "not found": curve.missing, "points": curve.count,
+                    "grid's edge": comparison.edge(method),
                 })  # fmt: skip
         if (folder := arguments.output.folder) is not None:
             folder.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from benchmarks.common.options import parse
 from benchmarks.common.report import Report
-from benchmarks.paper.tibo import SCALES, chosen_models, margins, parser
+from benchmarks.paper.tibo import SCALES, comparisons, margins, parser
 
 PAPER = {  # BG, FGSM, PGD, in percent
     "mnist": {"no reg.": (97.84, 0.58, 1.58), "Hein": (71.92, 0.88, 27.20), "co-training": (13.68, 0.52, 85.80)},
@@ -24,9 +24,10 @@ PAPER = {  # BG, FGSM, PGD, in percent
 def main() -> None:
     arguments = parse(parser(__doc__), selections=("data",))
     report = Report("tibo_table3", f"T Table 3, PGD in L{arguments.pgd}, {SCALES[arguments.scale]}", arguments.output)
-    for name, test, models in chosen_models(arguments):
-        for method, trained in models.items():
-            fractions = margins(trained, test, arguments).fractions
+    for comparison in comparisons(arguments):
+        name = comparison.name
+        for method, trained in comparison.chosen.items():
+            fractions = margins(trained, comparison.test, arguments).fractions
             row = {f"{attack} %": 100 * fractions[attack] for attack in ("BG", "FGSM", "PGD")}
             paper = dict(zip(("paper BG %", "paper FGSM %", "paper PGD %"), PAPER[name][method], strict=True))
             report.add(case=f"{name}, {method}", **row, **paper)

@@ -1,6 +1,7 @@
 """T Table 5: the SVM on each set of MNIST-C, PLAIN, GAUSS and TRANSFER.
 
-python -m benchmarks.paper.tibo_table5 [--scale smoke|cpu|full] [--data-root DIR] [--out DIR] [--runs DIR]
+python -m benchmarks.paper.tibo_table5 [--scale smoke|cpu|full] [--normalise none|minmax|standard]
+    [--methods PLAIN GAUSS TRANSFER SEPARATE JOINT] [--data-root DIR] [--out DIR] [--runs DIR]
 """
 
 from benchmarks.paper.tibo_transfer import by_set

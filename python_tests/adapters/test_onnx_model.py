@@ -112,6 +112,12 @@ def test_without_a_known_gradient_labels_remain(tmp_path, x):
     assert model.no_gradient == "no gradient of the ONNX operators Hardmax"
     with pytest.raises(RuntimeError, match="of the ONNX operators Hardmax; use an attack that needs labels"):
         rp.margins(model, x, attacks="bg")
+    with pytest.warns(RuntimeWarning, match="labels only were queried.*of the ONNX operators Hardmax"):
+        found = rp.margins(model, x, keep_points=True)
+    assert found.access == "labels" and found.found.all()
+    labels = rp.label_only.LabelOnly(lambda points: runtime(path, points).argmax(1), classes=108)
+    torch.testing.assert_close(found.distance, rp.margins(labels, x).distance)
+    assert (runtime(path, found.point).argmax(1) != runtime(path, x).argmax(1)).all()
 
 
 def test_named_model(path, x):

@@ -48,7 +48,7 @@ def plain_figures(model, dataset):
 
 def test_one_row_per_domain(tmp_path, weights):
     out = tmp_path / "figures.json"
-    names = ["brightness:-75", "contrast:0-300"]
+    names = ["brightness:-75", "contrast:-255 & brightness:70- | brightness:-60"]
     output = evaluate("--checkpoint", weights, "--data", "digits", "--split", "train", "--domain", names[0], "--domain",
                       names[1], "--limit", 150, "--batch-size", 64, "--out", out)  # fmt: skip
     found = json.loads(out.read_text(), parse_constant=pytest.fail)

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 import robustperf as rp
 from robustperf import cli, nets, processes
 from robustperf.attacks import FGSM, HopSkipJump, SurFree
+from robustperf.cli.margins import lattice_step
 from robustperf.nets import weights_file
 
 
@@ -178,3 +179,40 @@ def test_the_norm_0(tmp_path, weights):
     assert json.loads((out / "summary.json").read_text())["norm"] == 0
     message = margins(*arguments, "--out", tmp_path / "other", code=1)  # with FGSM
     assert "expected ones of the norm 0 (fast, strong, sigma_zero, shrinking_support), got fgsm" in message
+
+
+@pytest.mark.parametrize("text, step", [("1/255", 1 / 255), ("0.0039", 0.0039), (" 1 / 16 ", 1 / 16), ("1", 1.0)])
+def test_the_step_of_a_lattice_is_a_fraction_or_a_number(text, step):
+    assert lattice_step(text) == step
+
+
+@pytest.mark.parametrize("text", ["0", "-1/255", "255", "1/0", "8bit", "nan", "inf", "1e-400", "1/2/3", ""])
+def test_wrong_steps_of_a_lattice(text):
+    with pytest.raises(ValueError, match=f"^lattice: expected a step above 0 .*, got '{text}'$"):
+        lattice_step(text)
+
+
+def test_points_on_a_lattice(tmp_path, weights):
+    arguments = ["--checkpoint", weights, "--data", "digits", "--limit", 4, "--size", 10, "--rgb", "--lattice", "1/255"]
+    out = tmp_path / "out"
+    margins(*arguments, "--out", out, "--keep-points")
+    found = rp.Margins.load(out / "margins.npz")
+    x = rp.data.load("digits").limit(4).resized(10).rgb().x
+    model = weights_file.load(weights).eval()
+    assert found.found.any()
+    steps = 255 * found.point[found.found].double()
+    torch.testing.assert_close(steps, steps.round(), rtol=0, atol=1e-4)
+    saved = steps.round().to(torch.uint8).float() / 255  # as an image file holds them
+    assert (model(saved).argmax(1) != model(x[found.found]).argmax(1)).all()
+    distance = (found.point - x).double().flatten(1).norm(dim=1)
+    torch.testing.assert_close(found.distance[found.found], distance[found.found])
+    assert json.loads((out / "summary.json").read_text())["lattice"] == 1 / 255
+    margins(*arguments[:-2], "--out", tmp_path / "plain")
+    plain = rp.Margins.load(tmp_path / "plain" / "margins.npz")
+    assert (found.distance >= plain.distance).all() and rp.Margins.load(out / "margins.npz").point is not None
+    error = margins(*arguments[:-2], "--out", out, "--resume", "--keep-points", code=1)
+    assert "lattice was 0.00392" in error
+    margins(*arguments, "--out", tmp_path / "without")
+    without = rp.Margins.load(tmp_path / "without" / "margins.npz")
+    assert without.point is None and torch.equal(without.distance, found.distance)
+    assert margins(*arguments[:-1], "0", "--out", tmp_path / "x", code=1).startswith("--lattice: expected a step above")

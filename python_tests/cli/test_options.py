@@ -59,3 +59,45 @@ def test_missing_files_are_named(tmp_path):
 
 def test_plain_is_strict_json():
     assert plain({"a": [1.5, float("inf")], "b": (float("nan"), None)}) == {"a": [1.5, "inf"], "b": ["nan", None]}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for number, name in enumerate(("0-1", "cat", "dog", "3")):  # names that look like labels come first
+        path = tmp_path / f"own/train/{name}/{number}.png"
+        path.parent.mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(path)
+    return tmp_path / "own"
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [("cat,dog", ["cat", "dog"]), ("0-1", ["0-1"]), ("3, 0", ["3", "0-1"]), ("2-3", ["cat", "dog"]), ("1", ["3"])],
+)
+def test_classes_of_a_folder_are_names_or_labels(folder, text, names):
+    data = load_data(str(folder), "train", None, classes=text)  # sorted: 0-1, 3, cat, dog
+    assert data.class_names == names and data.y.tolist() == [names.index(name) for name in sorted(names)]
+
+
+def test_classes_of_a_data_set_in_memory_are_taken_before_the_limit():
+    data = load_data("digits", "test", None, classes="7,0-2", limit=9)
+    whole = load("digits")
+    assert data.name == "digits classes:7,0-2" and data.classes == 4 and data.class_names == ("7", "0", "1", "2")
+    kept = [label for label in whole.y.tolist() if label in (0, 1, 2, 7)][:9]
+    assert data.y.tolist() == [(7, 0, 1, 2).index(label) for label in kept]
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("0-10", r"labels or ranges in 0\.\.9, got '0-10'"),
+        ("5-3", r"labels or ranges in 0\.\.9, got '5-3'"),
+        ("11", r"labels or ranges in 0\.\.9, got '11'"),
+        ("0,", "names out of 0, 1, .*, got ''"),
+        ("cat", "names out of 0, 1, .*, got 'cat'"),
+        ("0-3,2", "each class once, got '2' twice"),
+    ],
+)
+def test_wrong_classes(text, match):
+    with pytest.raises(ValueError, match=f"classes: expected {match}"):
+        load_data("digits", "test", None, classes=text)

@@ -46,12 +46,14 @@ def assert_same(ours, theirs):
 def test_a_run_equals_that_of_python(tmp_path):
     out = tmp_path / "run"
     output = train("--data", "digits", "--network", "lenet", "--size", 16, "--rgb", "--domain", "brightness:70-",
-                   "--limit", 200, "--objective", "mrt(chunk=1)", "--kernel", "brightness(0.4)", "--k", 2,
-                   "--weight", 0.5, "--epochs", 2, "--batch-size", 20, "--optimizer", "sgd", "--lr", "0=1e-2,1=1e-3",
-                   "--clip", 1, "--seed", 3, "--validation", 0.2, "--cpu", "--out", out)  # fmt: skip
-    dataset = rp.data.domain(rp.data.load("digits", "train"), "brightness:70-").limit(200).resized(16).rgb()
+                   "--classes", "9,0-4", "--limit", 200, "--objective", "mrt(chunk=1)", "--kernel", "brightness(0.4)",
+                   "--k", 2, "--weight", 0.5, "--epochs", 2, "--batch-size", 20, "--optimizer", "sgd",
+                   "--lr", "0=1e-2,1=1e-3", "--clip", 1, "--seed", 3, "--validation", 0.2, "--cpu",
+                   "--out", out)  # fmt: skip
+    dataset = rp.data.domain(rp.data.load("digits", "train"), "brightness:70-")
+    dataset = dataset.select_classes([9, 0, 1, 2, 3, 4]).limit(200).resized(16).rgb()
     torch.manual_seed(3)
-    model = nets.build("lenet", in_channels=3, size=16, classes=10)
+    model = nets.build("lenet", in_channels=3, size=16, classes=6)
     objective = training.MRT(Brightness(0.4), 2, 0.5)
     fitted = training.fit(
         model,

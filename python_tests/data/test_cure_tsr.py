@@ -41,6 +41,40 @@ def test_measures_use_the_images_without_a_challenge(root):
     assert data.y.tolist() == [2] and data.name == "cure-tsr brightness:5-20"  # 30/3
 
 
+@pytest.mark.parametrize(
+    ("domain", "red", "levels"),
+    [
+        ("snow:3 | dirty-lens:1", [10, 30, 140, 10, 30, 140], [3, 3, 3, 1, 1, 1]),
+        ("snow:3|snow:3", [10, 30, 140], [3, 3, 3]),
+        ("snow:0 | rain:0", [10, 30, 140], [0, 0, 0]),
+        ("snow:3 & brightness:10-20", [30], [3]),  # (30 + 11 + 3)/3
+        ("snow:3 & brightness:20- | dirty-lens:1 & contrast:-20 & brightness:-6", [140, 10], [3, 1]),
+        ("snow:3 & brightness:200- | dirty-lens:1", [10, 30, 140], [1, 1, 1]),  # one of them may be empty
+        ("brightness:5-20 | snow:3", [30, 10, 30, 140], [0, 3, 3, 3]),
+    ],
+)
+def test_unions_of_challenges_and_their_intersections_with_measures(root, domain, red, levels):
+    data = load("cure-tsr", "train", root, domain=domain)
+    pixels = (data.x[:, :, 5, 9] * 255).round().int()
+    assert pixels[:, 0].tolist() == red and pixels[:, 2].tolist() == levels
+    assert data.name == f"cure-tsr {domain}" and data.y.tolist() == [value // 10 - 1 for value in red]
+
+
+def test_wrong_unions_and_intersections_of_challenges(root):
+    for domain, match in (
+        ("snow:3 & dirty-lens:1", "one challenge, for no image is under two, got snow:3 & dirty-lens:1"),
+        ("snow:3 | fog:1", "a challenge and its level.*got 'fog:1'"),
+        ("snow:3 |", "a domain on both sides"),
+        (
+            "snow:3 & brightness:200-",
+            "images of cure-tsr with snow:3 & brightness:200-, got none: its .*brightness",
+        ),
+        ("snow:3 & brightness:low", "brightness: and bounds"),
+    ):
+        with pytest.raises(ValueError, match=f"domain: expected .*{match}"):
+            load("cure-tsr", "test", root, domain=domain)
+
+
 def test_each_challenge_has_the_folder_of_its_name():
     assert {folder_of(f"{challenge}:2") for challenge in CHALLENGES} == {
         "Decolorization-2",

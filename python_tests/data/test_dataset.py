@@ -104,3 +104,51 @@ def test_wrong_dtypes_and_shapes_are_refused():
         Dataset("own", x, y.int(), 1)
     with pytest.raises(ValueError, match=r"x: expected the shape \[N, C, H, W\], got \[2, 3, 3\]"):
         Dataset("own", x[:, 0], y, 1)
+
+
+def toy(name: str, n: int, shape=(1, 4, 4), classes: int = 3, names=()) -> Dataset:
+    """A data set of constant images, whose value is the code of the name."""
+    x = torch.full((n, *shape), ord(name[0]) / 255)
+    return Dataset(name, x, torch.arange(n) % classes, classes, names)
+
+
+def test_concatenate_appends_one_data_set_to_the_other():
+    a, b = toy("a", 4), toy("b", 2)
+    whole = Dataset.concatenate([a, b, a.limit(1)])
+    assert whole.name == "a + b" and whole.classes == 3 and whole.class_names == ("0", "1", "2")
+    assert whole.x.equal(torch.cat([a.x, b.x, a.x[:1]])) and whole.y.tolist() == [0, 1, 2, 0, 0, 1, 0]
+    whole.x.zero_()
+    assert a.x.min() > 0  # a copy
+    assert Dataset.concatenate((a,), name="c").name == "c" and Dataset.concatenate([a]) == a
+    assert len(Dataset.concatenate([a.limit(0), b.limit(0)])) == 0
+
+
+@pytest.mark.parametrize(
+    ("datasets", "error", "match"),
+    [
+        ([], ValueError, "at least one data set, got none"),
+        (toy("a", 2), TypeError, "a list of data sets, got Dataset"),
+        ([toy("a", 2), (1, 2)], TypeError, "data sets in memory, got tuple"),
+        (
+            [toy("a", 2), toy("b", 2, (3, 4, 4))],
+            ValueError,
+            r"one shape .*Dataset\.resized.*Dataset\.rgb.*\[1, 4, 4\] in a and \[3, 4, 4\] in b",
+        ),
+        ([toy("a", 2), toy("b", 2, (1, 5, 4))], ValueError, r"one shape .*\[1, 4, 4\] in a and \[1, 5, 4\] in b"),
+        ([toy("a", 2), toy("b", 2, classes=2)], ValueError, r"3 in a \(0, 1, 2\) and 2 in b \(0, 1\)"),
+        (
+            [toy("a", 2), toy("b", 2), toy("c", 2, names=("x", "y", "z"))],
+            ValueError,
+            r"same classes, got 3 in a \(0, 1, 2\) and 3 in c \(x, y, z\)",
+        ),
+    ],
+)
+def test_concatenate_refuses_what_does_not_fit(datasets, error, match):
+    with pytest.raises(error, match=f"datasets: expected .*{match}"):
+        Dataset.concatenate(datasets)
+
+
+def test_concatenate_refuses_different_classes_of_one_data_set():
+    data = load("digits")
+    with pytest.raises(ValueError, match=r"same classes, got 2 in digits \(0, 1\) and 2 in digits \(8, 9\)"):
+        Dataset.concatenate([data.select_classes([0, 1]), data.select_classes([8, 9])])

@@ -55,7 +55,8 @@ def test_measures_refuse_anything_but_batches_of_images(measure, x, error, match
 
 def test_the_thresholds_are_those_of_table_10():
     inf = math.inf
-    assert THRESHOLDS == {
+    assert THRESHOLDS["svhn-mini"] is THRESHOLDS["svhn"]
+    assert {name: THRESHOLDS[name] for name in ("svhn", "gtsrb")} == {
         "svhn": {
             "brightness": {"low": (-inf, 60), "medium": (160, 170), "high": (180, inf)},
             "contrast": {"low": (-inf, 80), "medium": (90, 100), "high": (190, inf)},
@@ -99,6 +100,59 @@ def test_a_domain_of_a_domain_is_the_intersection(flat):
     assert found.name == "gtsrb brightness:20- brightness:low" and found.y.tolist() == list(range(21, 40))
 
 
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("brightness:low&contrast:low", lambda mean, spread: mean < 40 and spread < 80),
+        ("brightness:low | contrast:low", lambda mean, spread: mean < 40 or spread < 80),
+        (
+            "brightness:low|contrast:low & brightness:170-|contrast:230-",  # & binds more tightly
+            lambda mean, spread: mean < 40 or (spread < 80 and mean > 170) or spread > 230,
+        ),
+        ("brightness:20- & brightness:-60", lambda mean, spread: 20 < mean < 60),
+        ("brightness:low | brightness:low", lambda mean, spread: mean < 40),
+    ],
+)
+def test_unions_and_intersections(name, wanted):
+    generator = np.random.default_rng(3)
+    low = generator.integers(0, 200, (300, 1, 1, 1))
+    pixels = generator.integers(low, low + generator.integers(1, 57, (300, 1, 1, 1)), (300, 3, 2, 2)).astype(np.uint8)
+    pixels[::7, 0] = 255
+    data = dataset(pixels, "gtsrb")
+    found = domain(data, name)
+    lists = [row.reshape(-1).tolist() for row in pixels]
+    expected = [number for number, row in enumerate(lists) if wanted(sum(row) / len(row), max(row) - min(row))]
+    assert 0 < len(expected) < 300 and found.y.tolist() == expected
+    assert found.name == f"gtsrb {name}" and found.x.equal(data.x[expected])
+
+
+@pytest.mark.parametrize(
+    ("name", "match"),
+    [
+        ("brightness:low &", "a domain on both sides of each & and |, got 'brightness:low &'"),
+        ("| contrast:low", "a domain on both sides of each"),
+        ("brightness:low && contrast:low", "a domain on both sides of each"),
+        ("(brightness:low | contrast:low) & contrast:-9", r"no parentheses \(write A & C"),
+        ("brightness:low & snow:3", "one of brightness, contrast, then a colon and a level, got 'snow:3'"),
+        ("brightness:low + contrast:low", r"brightness: and one of low.*got 'brightness:low \+ contrast:low'"),
+        ("brightness:low & brightness:high", "images of gtsrb with brightness:low & brightness:high, got none: its"),
+        ("contrast:1- | brightness:255-", "images of .* of contrast are 0, 0, 0, 0, 0; its .* of brightness are 0, 63"),
+    ],
+)
+def test_malformed_and_empty_unions_and_intersections(flat, name, match):
+    with pytest.raises(ValueError, match=f"domain: expected {match}".replace("|", r"\|")):
+        domain(flat, name)
+
+
+def test_a_concatenation_has_thresholds_if_all_its_parts_are_of_one_data_set(flat):
+    dark, bright = domain(flat, "brightness:low"), domain(flat, "brightness:high")
+    both = Dataset.concatenate([dark, bright])
+    assert domain(both, "brightness:low").y.tolist() == list(range(40))
+    mixed = Dataset.concatenate([dark, dataset(np.zeros((256, 3, 4, 4), np.uint8), "svhn")])
+    with pytest.raises(ValueError, match=r"bounds \(gtsrb brightness:low \+ svhn has no thresholds of its own"):
+        domain(mixed, "brightness:low")
+
+
 def test_errors_for_wrong_names_list_the_known_ones(flat):
     for name, match in (
         ("snow:3", "one of brightness, contrast, then a colon and a level, got 'snow:3'"),
@@ -113,7 +167,7 @@ def test_errors_for_wrong_names_list_the_known_ones(flat):
         with pytest.raises(ValueError, match=f"domain: expected .*{match}"):
             domain(flat, name)
     own = dataset(np.zeros((2, 1, 2, 2), np.uint8), "own")
-    with pytest.raises(ValueError, match=r"bounds \(own has no thresholds .*svhn, gtsrb\).*brightness:0-40"):
+    with pytest.raises(ValueError, match=r"bounds \(own has no thresholds .*svhn, gtsrb, svhn-mini\).*brightness:0-40"):
         domain(own, "brightness:low")
 
 
@@ -124,6 +178,12 @@ def test_the_error_for_an_empty_domain_gives_the_quartiles(flat):
         domain(flat, "brightness:254.5-254.7")
     with pytest.raises(ValueError, match="there are no images"):
         domain(flat.limit(0), "brightness:low")
+
+
+def test_load_takes_unions_and_intersections():
+    whole = load("digits", domain="brightness:80- | contrast:-200 & brightness:-60")
+    mean, spread = brightness(load("digits").x), contrast(load("digits").x)
+    assert len(whole) == ((mean > 80) | ((spread < 200) & (mean < 60))).sum() > 0
 
 
 def test_load_returns_a_domain_of_any_data_set_in_memory():
@@ -173,3 +233,6 @@ def test_real_gtsrb_has_all_six_domains(data_root):
         "contrast:high": int((spread > 230).sum()),
     }
     assert min(sizes.values()) > 500
+    both, either = (domain(data, f"brightness:low {symbol} contrast:low") for symbol in "&|")
+    assert len(both) == int(((mean < 40) & (spread < 80)).sum())
+    assert len(either) == sizes["brightness:low"] + sizes["contrast:low"] - len(both)

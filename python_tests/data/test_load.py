@@ -18,7 +18,7 @@ IDX = {"train": "train", "test": "t10k"}
 def root(tmp_path, monkeypatch):
     """A data root with every data set but usps, in small; the environment variable is unset."""
     monkeypatch.delenv("ROBUSTPERF_DATA", raising=False)
-    for folder in ("mnist", "fashion-mnist", "kmnist", "gtsrb32", "cifar10-prefix"):
+    for folder in ("mnist", "fashion-mnist", "kmnist", "gtsrb32", "cifar10-prefix", "mnist-m", "svhn-mini"):
         (tmp_path / folder).mkdir()
     for split, n in POINTS.items():
         images, labels = draw((n, 28, 28), 10)
@@ -26,7 +26,7 @@ def root(tmp_path, monkeypatch):
             for kind, array in (("images-idx3", images), ("labels-idx1", labels.astype(np.uint8))):
                 path = tmp_path / name / f"{IDX[split]}-{kind}-ubyte.gz"
                 path.write_bytes(gzip.compress(idx_bytes(array)))
-        for name, classes in (("gtsrb32", 43), ("cifar10-prefix", 10)):
+        for name, classes in (("gtsrb32", 43), ("cifar10-prefix", 10), ("mnist-m", 10), ("svhn-mini", 10)):
             images, labels = draw((n, 32, 32, 3), classes)
             np.savez_compressed(tmp_path / name / f"{split}.npz", images=images, labels=labels)
     images, labels = draw((POINTS["test"], 28, 28), 10)
@@ -46,7 +46,7 @@ def test_idx_data_sets(root, name, split):
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-@pytest.mark.parametrize(("name", "classes"), [("gtsrb", 43), ("cifar10", 10)])
+@pytest.mark.parametrize(("name", "classes"), [("gtsrb", 43), ("cifar10", 10), ("mnist-m", 10), ("svhn-mini", 10)])
 def test_npz_data_sets(root, name, classes, split):
     data = load(name, split, root)
     check_form(data, POINTS[split], (3, 32, 32), classes)
@@ -95,6 +95,21 @@ def test_emnist_with_wrong_labels_or_shapes(tmp_path):
         load("emnist-letters", "test", tmp_path)
     with pytest.raises(FileNotFoundError, match=r"emnist-letters-train-images.*official gzip\.zip"):
         load("emnist-letters", "train", tmp_path)
+
+
+def test_letters_in_npz_files_are_upright_and_count_from_0(tmp_path):
+    (tmp_path / "emnist-letters").mkdir()
+    images, labels = draw((9, 28, 28), 26)
+    np.savez(tmp_path / "emnist-letters/train.npz", images=images, labels=labels)
+    data = load("emnist-letters", "train", tmp_path)
+    check_form(data, 9, (1, 28, 28), 26)
+    assert data.y.tolist() == labels.tolist()
+    np.testing.assert_array_equal(data.x[:, 0].numpy(), images.astype(np.float32) / np.float32(255))
+    np.savez(tmp_path / "emnist-letters/train.npz", images=images, labels=np.full(9, 26))
+    with pytest.raises(ValueError, match=r"emnist-letters: y: expected labels in 0\.\.25, got 26.*train\.npz"):
+        load("emnist-letters", "train", tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"or emnist-letters/train\.npz and emnist-letters/test\.npz"):
+        load("emnist-letters", "test", tmp_path)
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
@@ -259,6 +274,11 @@ def test_real_mnist_and_its_variants(name, split, histogram):
         ("gtsrb", "test", 12630, (3, 32, 32), 43),
         ("cifar10", "train", 5085, (3, 32, 32), 10),
         ("cifar10", "test", 1017, (3, 32, 32), 10),
+        ("mnist-m", "train", 6000, (3, 32, 32), 10),
+        ("mnist-m", "test", 3000, (3, 32, 32), 10),
+        ("emnist-letters", "test", 4160, (1, 28, 28), 26),
+        ("svhn-mini", "train", 554, (3, 32, 32), 10),
+        ("svhn-mini", "test", 486, (3, 32, 32), 10),
     ],
 )
 def test_real_data_of_other_shapes(name, split, n, shape, classes):

@@ -6,13 +6,24 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from robustperf.nets import NAMES, LeNet, ResNet20, ResNet50, RobeyCNN, SmallCNN, TiboCNN, build
+from robustperf.nets import (
+    NAMES,
+    LeNet,
+    ResNet20,
+    ResNet50,
+    RobeyCNN,
+    SmallCNN,
+    TiboCNN,
+    TiboTransferCNN,
+    build,
+)
 from robustperf.nets.resnet import BasicBlock
 
 # every network at a small size: (network, image shape, labels)
 SMALL = [
     (lambda: TiboCNN(3, size=9, classes=4, width=5, hidden=6), (3, 9, 9), 4),
     (lambda: TiboCNN(1, size=5, classes=2, width=3, layers=1, hidden=4), (1, 5, 5), 2),
+    (lambda: TiboTransferCNN(2, size=7, classes=3, width=4, hidden=5), (2, 7, 7), 3),
     (lambda: RobeyCNN(1, size=12, classes=3, width=4), (1, 12, 12), 3),
     (lambda: RobeyCNN(2, size=17, classes=4, width=3, batch_norm=True), (2, 17, 17), 4),
     (lambda: LeNet(2, size=17, classes=3), (2, 17, 17), 3),
@@ -33,6 +44,17 @@ def test_tibo_cnn_has_the_parameters_of_its_layers():
     assert parameters(TiboCNN()) == convolutions + dense
     # SVHN: three channels, 32 -> 16 -> 8
     assert parameters(TiboCNN(3, size=32)) == convolutions + 25 * 2 * 128 + dense + (8 * 8 - 7 * 7) * 128 * 1024
+
+
+def test_tibo_transfer_cnn_has_the_layers_of_appendix_b():
+    assert parameters(TiboTransferCNN()) == 9 * 32 + 32 + 9 * 32 * 64 + 64 + 64 * 12 * 12 * 128 + 128 + 128 * 10 + 10
+    torch.manual_seed(0)
+    net, x = TiboTransferCNN(size=12, width=3, hidden=7).eval(), torch.rand(4, 1, 12, 12)
+    weighted = torch.nn.Conv2d | torch.nn.Linear
+    first, second, dense, last = (layer for layer in net.modules() if isinstance(layer, weighted))
+    assert [layer.p for layer in net.modules() if isinstance(layer, torch.nn.Dropout)] == [0.25, 0.5]
+    features = F.max_pool2d(F.relu(second(F.relu(first(x)))), 2).flatten(1)
+    torch.testing.assert_close(net(x), last(F.relu(dense(features))), rtol=0, atol=0)
 
 
 def test_robey_cnn_has_the_parameters_of_its_layers():
@@ -161,9 +183,9 @@ def test_small_cnn_learns_the_digits_in_seconds():
 
 
 def test_build_takes_every_name_and_passes_arguments_on():
-    assert NAMES == ("tibo-cnn", "robey-cnn", "lenet", "resnet20", "resnet50", "small-cnn")
+    assert NAMES == ("tibo-cnn", "tibo-transfer-cnn", "robey-cnn", "lenet", "resnet20", "resnet50", "small-cnn")
     nets = [build(name, in_channels=2, classes=3) for name in NAMES]
-    assert [type(net) for net in nets] == [TiboCNN, RobeyCNN, LeNet, ResNet20, ResNet50, SmallCNN]
+    assert [type(net) for net in nets] == [TiboCNN, TiboTransferCNN, RobeyCNN, LeNet, ResNet20, ResNet50, SmallCNN]
     assert build("small-cnn", size=8, classes=3)(torch.rand(2, 1, 8, 8)).shape == (2, 3)
 
 

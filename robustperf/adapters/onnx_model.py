@@ -15,6 +15,7 @@ from robustperf import check
 from robustperf.adapters.libraries import library_of
 from robustperf.adapters.onnx_graph import OnnxGraph
 from robustperf.files import check_regular
+from robustperf.tangents import refuse_tangents
 
 _DTYPES = {"tensor(float)": torch.float32, "tensor(double)": torch.float64, "tensor(float16)": torch.float16}
 _AGREEMENT = 1e-3  # of the largest output: far above the rounding of float32
@@ -75,6 +76,7 @@ class OnnxModel(nn.Module):
             self.no_gradient = None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor | dict[str, torch.Tensor]:
+        refuse_tangents("OnnxModel", (x,))
         given = x.to(self._dtype)
         values = self._values(given.detach())
         if torch.is_grad_enabled() and x.requires_grad:

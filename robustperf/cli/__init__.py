@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from robustperf.cli import data, demo, evaluate, info, margins, nuisance, sweep, train, transfer
+from robustperf.cli import compare, data, demo, evaluate, info, margins, nuisance, report, sweep, train, transfer
 from robustperf.cli.errors import INPUT_ERRORS, Command
 
 app: typer.Typer = typer.Typer(
@@ -27,6 +27,8 @@ app.command(cls=Command)(train.train)
 app.command(cls=Command)(sweep.sweep)
 app.command(cls=Command)(evaluate.evaluate)
 app.command(cls=Command)(margins.margins)
+app.command(cls=Command)(report.report)
+app.command(cls=Command)(compare.compare)
 app.command(cls=Command)(transfer.transfer)
 app.command(cls=Command)(info.info)
 app.add_typer(data.app, name="data")

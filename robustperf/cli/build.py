@@ -160,6 +160,16 @@ def _augmix(*arguments: Any, weight: float = AugMix.weight, **named: Any) -> Aug
     return AugMix(weight, nuisance.AugMix(*arguments, **named))
 
 
-def _cotrain(classifier: nn.Module, channels: int, weight: float, *, width: int = 128, layers: int = 3) -> CoTrain:
+def _cotrain(
+    classifier: nn.Module,
+    channels: int,
+    weight: float,
+    *,
+    width: int = 128,
+    layers: int = 3,
+    generator_steps: int = CoTrain.generator_steps,
+    distance_weight: float = CoTrain.distance_weight,
+) -> CoTrain:
     """`width` and `layers` are the generator's."""
-    return CoTrain(classifier, nets.TiboGenerator(channels, width, layers), weight)
+    generator = nets.TiboGenerator(channels, width, layers)
+    return CoTrain(classifier, generator, weight, generator_steps=generator_steps, distance_weight=distance_weight)

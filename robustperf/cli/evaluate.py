@@ -11,6 +11,7 @@ import typer
 from robustperf.cli.options import (
     DOMAIN_HELP,
     Checkpoint,
+    Classes,
     Cpu,
     Data,
     DataRoot,
@@ -39,6 +40,7 @@ def evaluate(
         list[str] | None,
         typer.Option(metavar="DOMAIN", help="A row of the table, or all images; " + DOMAIN_HELP),
     ] = None,
+    classes: Classes = None,
     limit: Limit = None,
     size: Size = None,
     rgb: Rgb = False,
@@ -64,7 +66,7 @@ def evaluate(
     network, size, rgb = load_network(checkpoint_path, model, size, rgb)
     # load all of them first: a wrong one fails before any work
     datasets = {
-        each: load_data(data, split, data_root, domain=each, limit=limit, size=size, rgb=rgb)
+        each: load_data(data, split, data_root, domain=each, classes=classes, limit=limit, size=size, rgb=rgb)
         for each in domain or [None]
     }
     for dataset in datasets.values():
@@ -98,6 +100,7 @@ def evaluate(
             "checkpoint": weights_digest(checkpoint_path, model, network),
             "data": data,
             "split": split,
+            "classes": classes,
             "domains": rows,
             "robustperf": __version__,
             "torch": torch.__version__,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from enum import Enum
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +17,7 @@ import typer
 
 from robustperf.cli.options import (
     Checkpoint,
+    Classes,
     Data,
     DataRoot,
     Domain,
@@ -30,6 +33,7 @@ from robustperf.cli.options import (
     plain,
     say,
     shape_of,
+    usable_device,
     weights_digest,
 )
 from robustperf.files import atomic_write, lock_folder, reporting_saved, user_path
@@ -62,6 +66,7 @@ def margins(
     data_root: DataRoot = None,
     split: Split = "test",
     domain: Domain = None,
+    classes: Classes = None,
     limit: Limit = None,
     size: Size = None,
     rgb: Rgb = False,
@@ -70,6 +75,14 @@ def margins(
         str, typer.Option(help="'tibo', 'fast' or 'strong', or attacks such as 'fgsm,pgd(eps=2,steps=20),bg'.")
     ] = DEFAULT_ATTACKS,
     norm: Annotated[str, typer.Option(help="Of the distances: 0 (the number of changed values), 1, 2 or inf.")] = "2",
+    lattice: Annotated[
+        str | None,
+        typer.Option(
+            metavar="STEP",
+            help="Search points that are whole steps from black, such as 1/255 (or 0.0039): they survive being saved "
+            "as 8-bit images.",
+        ),
+    ] = None,
     labels: Annotated[
         Labels,
         typer.Option(
@@ -91,20 +104,22 @@ def margins(
     from robustperf.attacks.named import attacks_of
 
     norm_value = check.norm(norm, zero=True)
+    step = None if lattice is None else lattice_step(lattice)
     ensemble = attacks_of(attacks, norm_value)
     network, size, rgb = load_network(checkpoint_path, model, size, rgb)
-    dataset = load_data(data, split, data_root, domain=domain, limit=limit, size=size, rgb=rgb)
+    dataset = load_data(data, split, data_root, domain=domain, classes=classes, limit=limit, size=size, rgb=rgb)
     settings = {
         "checkpoint": weights_digest(checkpoint_path, model, network),
         "split": split,
         "network": model or getattr(network, "architecture", None),
     }
     report(
-        network.to(_device(device)),
+        network.to(usable_device(device)),
         dataset,
         ensemble,
         norm_value,
         out,
+        lattice=step,
         labels=labels.value,
         batch_size=batch_size,
         seed=seed,
@@ -114,6 +129,17 @@ def margins(
     )
 
 
+def lattice_step(text: str) -> float:
+    """The step of `text`, a number or a fraction such as 1/255; ValueError for another."""
+    try:
+        step = float(Fraction(text.replace(" ", "")))
+    except (ValueError, ZeroDivisionError, OverflowError):
+        step = math.nan
+    if not 0 < step <= 1:
+        raise ValueError(f"lattice: expected a step above 0 and at most 1, such as 1/255 or 0.0039, got {text!r}")
+    return step
+
+
 def report(
     model: nn.Module,
     dataset: Dataset | ImageFolder,
@@ -121,6 +147,7 @@ def report(
     norm: float,
     out: Path,
     *,
+    lattice: float | None = None,
     labels: str = "model",
     batch_size: int = 256,
     seed: int = 0,
@@ -143,6 +170,7 @@ def report(
     from robustperf.data.batches import load_batches
     from robustperf.progress import columns
     from robustperf.robustness import MarginCurve
+    from robustperf.robustness.lattice import LatticeSearch, Search
     from robustperf.robustness.margins import MarginSearch
     from robustperf.training.evaluate import check_takes
 
@@ -151,10 +179,13 @@ def report(
         "data": dataset.name, "points": len(dataset), "shape": shape_of(dataset), "labels": labels, "norm": norm,
         "seed": seed, "batch_size": batch_size, "keep_points": keep_points,
         "attacks": [{"name": attack.name, **asdict(attack)} for attack in attacks],
-        **(settings or {}),
+        **({} if lattice is None else {"lattice": lattice}), **(settings or {}),
     })  # fmt: skip
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    search = MarginSearch(model, attacks, norm, key=seed, batch_size=batch_size, keep_points=keep_points)
+    keep = keep_points or lattice is not None
+    search: Search = MarginSearch(model, attacks, norm, key=seed, batch_size=batch_size, keep_points=keep)
+    if lattice is not None:
+        search = LatticeSearch(search, model, lattice, keep_points=keep_points)
     process = processes.join(cpu=device.type == "cpu")
     parts = {int(rows[0]): rows for rows in torch.arange(len(dataset)).split(batch_size)}
     console = console or Console(quiet=not process.is_main_process)
@@ -288,30 +319,3 @@ def _table(title: str, summary: dict[str, Any], points: int) -> Table:
     table.add_row("model evaluations per point, attacks", f"{summary['attack_evaluations']:.2f}")
     table.add_row("seconds", f"{summary['seconds']:.1f}")
     return table
-
-
-def _device(text: str) -> torch.device:
-    """The device called `text`; with several processes, each has its own GPU.
-
-    Raises ValueError if torch cannot use it here.
-    """
-    import torch
-
-    from robustperf import processes
-
-    try:
-        device = torch.device(text)
-        process = processes.join(cpu=device.type == "cpu")
-        if process.num_processes > 1 and device.type != "cpu":
-            if device.index is not None:
-                raise ValueError(
-                    f"device: expected cuda, for each of {process.num_processes} processes uses its own GPU, "
-                    f"got {text!r}"
-                )
-            device = process.device
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(
-            f"device: expected one that torch can use here, got {text!r}: {str(error).splitlines()[0]}"
-        ) from error
-    return device

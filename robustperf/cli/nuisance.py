@@ -11,6 +11,7 @@ from robustperf.cli.errors import Command
 from robustperf.cli.options import (
     DOMAIN_HELP,
     KERNELS_HELP,
+    Classes,
     Cpu,
     Data,
     DataRoot,
@@ -54,6 +55,7 @@ def show(
     data_root: DataRoot = None,
     split: Split = "test",
     domain: Domain = None,
+    classes: Classes = None,
     to: Annotated[
         str | None,
         typer.Option(metavar="DOMAIN", help="Show images of this domain beside the points, " + DOMAIN_HELP),
@@ -82,12 +84,12 @@ def show(
 
     plot.check_path(out)
     model = build_kernel(kernel, shared)
-    dataset = load_data(data, split, data_root, domain=domain, size=size, rgb=rgb)
+    dataset = load_data(data, split, data_root, domain=domain, classes=classes, size=size, rgb=rgb)
     x, ids = _points(dataset, index, points)
     delta = model.sample(seed, ids, draws, shape=x.shape[1:])
     drawn, names = model(x, delta), None
     if to is not None:
-        beside = load_data(data, split, data_root, domain=to, size=size, rgb=rgb)
+        beside = load_data(data, split, data_root, domain=to, classes=classes, size=size, rgb=rgb)
         target, _ = _points(beside, min(index, max(0, len(beside) - len(x))), len(x))
         if len(target) < len(x) or target.shape[1:] != drawn.shape[2:]:
             raise ValueError(
@@ -139,6 +141,7 @@ def learn(
     ] = None,
     data_root: DataRoot = None,
     split: Split = "train",
+    classes: Classes = None,
     limit: Limit = None,
     size: Size = None,
     rgb: Rgb = False,
@@ -173,7 +176,7 @@ def learn(
     if to is None and to_data is None:
         raise ValueError("to: expected domain B, such as --to brightness:high or --to-data NAME, got none")
     a, b = (
-        load_data(name, split, data_root, domain=of, limit=limit, size=size, rgb=rgb)
+        load_data(name, split, data_root, domain=of, classes=classes, limit=limit, size=size, rgb=rgb)
         for name, of in ((source, domain), (to_data or source, to))
     )
     main = processes.join(cpu).is_main_process

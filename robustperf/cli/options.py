@@ -6,9 +6,11 @@ import hashlib
 import importlib
 import inspect
 import math
+import re
+import shlex
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,6 +22,7 @@ from robustperf.names import LIBRARIES, ROOT_VARIABLE, did_you_mean
 from robustperf.nuisance import NAMES
 
 if TYPE_CHECKING:
+    import torch
     from rich.console import Console
     from torch import nn
 
@@ -31,8 +34,6 @@ LEARNED = "learned"  # in a sum of kernels
 KERNELS_HELP = (
     f"{', '.join(NAMES)}, {LEARNED}('DIR'). DIR alone, a folder of `robustperf nuisance learn`, is that learned kernel."
 )
-
-_SIDE = 32  # of images that `load` resizes, and of gtsrb's npz files
 
 Data = Annotated[
     str,
@@ -48,8 +49,15 @@ DataRoot = Annotated[
         help="The data root: a folder with one folder per data set.",
     ),
 ]
-DOMAIN_HELP = "such as brightness:low or contrast:90-100 (see `robustperf data domains`); snow:3 of cure-tsr."
+DOMAIN_HELP = (
+    "such as brightness:low or contrast:90-100 (see `robustperf data domains`); snow:3 of cure-tsr; "
+    "'brightness:low & contrast:low', which is in both, or 'brightness:low | contrast:low', in either."
+)
 Domain = Annotated[str | None, typer.Option(metavar="DOMAIN", help="Use only its images, " + DOMAIN_HELP)]
+Classes = Annotated[
+    str | None,
+    typer.Option(metavar="LIST", help="Use only these classes, labelled from 0: labels or names, such as 0-9,12."),
+]
 Limit = Annotated[int | None, typer.Option(min=1, help="Use only the first N points.", metavar="N")]
 Split = Annotated[str, typer.Option(help="train or test.")]
 Size = Annotated[int | None, typer.Option(min=1, metavar="N", help="Resize the images to N x N pixels.")]
@@ -84,6 +92,7 @@ def load_data(
     root: Path | None,
     *,
     domain: str | None = None,
+    classes: str | None = None,
     limit: int | None = None,
     size: int | None = None,
     rgb: bool = False,
@@ -94,12 +103,28 @@ def load_data(
     dataset = _load(name, split, root, domain, size)
     if not len(dataset):
         raise ValueError(f"data: expected at least one point, got an empty {dataset.name}")
+    dataset = dataset if classes is None else dataset.select_classes(_class_list(classes, dataset.class_names))
     dataset = dataset if limit is None else dataset.limit(limit)
     if isinstance(dataset, Dataset):
         if size is not None and shape_of(dataset)[1:] != (size, size):
             dataset = dataset.resized(size)
         dataset = dataset.rgb() if rgb else dataset
     return dataset
+
+
+def _class_list(text: str, class_names: Sequence[str]) -> list[int | str]:
+    """The classes of a list such as "0-9,12" or "cat,dog"; whatever is a class's name is taken as that."""
+    found: list[int | str] = []
+    for each in (part.strip() for part in text.split(",")):
+        limits = re.fullmatch(r"(\d{1,9})(?:-(\d{1,9}))?", each, re.ASCII)
+        if each in class_names or not limits:
+            found.append(each)
+        else:
+            first, last = int(limits[1]), int(limits[2] or limits[1])
+            if not first <= last < len(class_names):
+                raise ValueError(f"classes: expected labels or ranges in 0..{len(class_names) - 1}, got {each!r}")
+            found += range(first, last + 1)
+    return found
 
 
 def shape_of(dataset: Dataset | ImageFolder) -> tuple[int, int, int]:
@@ -174,6 +199,50 @@ def weights_digest(path: Path | None, model: str | None, network: nn.Module) -> 
     if model is not None and model.startswith("onnx:"):
         return hashlib.sha256(user_path(model.removeprefix("onnx:")).read_bytes()).hexdigest()
     return weights_file.digest_of(weights_file.weights_of(network))
+
+
+def usable_device(text: str) -> torch.device:
+    """The device called `text`; with several processes, each has its own GPU.
+
+    Raises ValueError if torch cannot use it here.
+    """
+    import torch
+
+    from robustperf import processes
+
+    try:
+        device = torch.device(text)
+        process = processes.join(cpu=device.type == "cpu")
+        if process.num_processes > 1 and device.type != "cpu":
+            if device.index is not None:
+                raise ValueError(
+                    f"device: expected cuda, for each of {process.num_processes} processes uses its own GPU, "
+                    f"got {text!r}"
+                )
+            device = process.device
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"device: expected one that torch can use here, got {text!r}: {str(error).splitlines()[0]}"
+        ) from error
+    return device
+
+
+def command_line(context: typer.Context) -> str:
+    """The command with the options that were given, so that it can be run again; without --resume."""
+    words = [context.command_path]
+    for parameter in context.command.params:
+        source = context.get_parameter_source(str(parameter.name))
+        value = context.params.get(str(parameter.name))
+        if parameter.name == "resume" or value is None or source is None or "DEFAULT" in source.name:
+            continue
+        for each in value if isinstance(value, list | tuple) else [value]:
+            option = [max(parameter.opts, key=len)] if parameter.param_type_name == "option" else []
+            if isinstance(value, bool):
+                words += option if value else list(parameter.secondary_opts)
+            else:
+                words += [*option, shlex.quote(str(getattr(each, "value", each)))]
+    return " ".join(words)
 
 
 def make_network(path: str) -> nn.Module:
@@ -264,7 +333,7 @@ def _load(name: str, split: str, root: Path | None, domain: str | None, size: in
     from robustperf.data import load
     from robustperf.data.load import LAYOUTS, NAMES
 
-    sized = any(layout.sized for layout in LAYOUTS.get(name, ())) and size != _SIDE
+    sized = any(layout.side not in (None, size) for layout in LAYOUTS.get(name, ()))
     if size is not None and (sized or (name not in NAMES and user_path(name).is_dir())):
         try:
             return load(name, split, root, domain=domain, size=size)

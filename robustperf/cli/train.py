@@ -86,6 +86,7 @@ def train(
         "--data": data,
         "--data-root": None if str(options.data_root) == os.environ.get(ROOT_VARIABLE) else options.data_root,
         "--domain": options.domain,
+        "--classes": options.classes,
         "--size": options.size,
         "--model": options.model,
     }

@@ -15,6 +15,7 @@ from robustperf import nets
 from robustperf.cli.options import (
     KERNELS_HELP,
     NETWORK,
+    Classes,
     Cpu,
     DataRoot,
     Domain,
@@ -38,7 +39,8 @@ if TYPE_CHECKING:
 OBJECTIVES = (
     "erm, mrt, mat, mda, pgd, gaussian, augmix, hein or cotrain, with arguments such as "
     '\'mrt(selection="sample", selection_dtype="bfloat16")\', \'mat(start="identity")\', '
-    "'pgd(norm=2, eps=0.5)', 'gaussian(0.1)', 'augmix(severity=3)', 'hein(0.1)', 'cotrain(0.5, width=32)'"
+    "'pgd(norm=2, eps=0.5)', 'gaussian(0.1)', 'augmix(severity=3)', 'hein(0.1)', "
+    "'cotrain(0.5, width=32, generator_steps=5)'"
 )
 
 KernelSum = Annotated[
@@ -85,6 +87,7 @@ class TrainingOptions:
     batch_norm: BatchNorm = False
     data_root: DataRoot = None
     domain: Domain = None
+    classes: Classes = None
     limit: Limit = None
     size: Size = None
     rgb: Rgb = False
@@ -107,7 +110,14 @@ class TrainingOptions:
     def load(self, data: str, split: str) -> Dataset | ImageFolder:
         """The images of one split; raises as `load_data`."""
         return load_data(
-            data, split, self.data_root, domain=self.domain, limit=self.limit, size=self.size, rgb=self.rgb
+            data,
+            split,
+            self.data_root,
+            domain=self.domain,
+            classes=self.classes,
+            limit=self.limit,
+            size=self.size,
+            rgb=self.rgb,
         )
 
     def new_classifier(self, dataset: Dataset | ImageFolder) -> nn.Module:

@@ -6,6 +6,18 @@ from robustperf.data.fetch import fetch
 from robustperf.data.idx import read_idx
 from robustperf.data.image_folder import ImageFolder
 from robustperf.data.load import load
+from robustperf.data.normalise import normalise
 from robustperf.data.npz import read_npz
 
-__all__ = ["Dataset", "ImageFolder", "brightness", "contrast", "domain", "fetch", "load", "read_idx", "read_npz"]
+__all__ = [
+    "Dataset",
+    "ImageFolder",
+    "brightness",
+    "contrast",
+    "domain",
+    "fetch",
+    "load",
+    "normalise",
+    "read_idx",
+    "read_npz",
+]

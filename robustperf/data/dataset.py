@@ -1,6 +1,7 @@
 """`Dataset`: images and labels in the form that the whole library works on."""
 
 import operator
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,6 +10,7 @@ from torch.nn import functional
 from torch.utils import data
 
 from robustperf import check
+from robustperf.data.class_names import class_labels, ranges, relabelled, shown
 from robustperf.result import Result
 
 _CHUNK = 1 << 24  # values that `resized` processes at a time
@@ -25,10 +27,12 @@ class Dataset(Result, data.Dataset[tuple[torch.Tensor, int]]):
         x: images, float32 [N, C, H, W] in [0, 1].
         y: labels, int64 [N] in 0..classes-1.
         classes: the number of classes.
+        class_names: the name of each class; by default the labels themselves, "0" and so on.
 
     Raises:
         TypeError: x or y has a wrong dtype.
-        ValueError: a wrong shape, different lengths, or values out of range (including NaN).
+        ValueError: a wrong shape, different lengths, values out of range (including NaN), or class names that are not
+            one for each class.
 
     >>> Dataset("toy", torch.rand(6, 1, 8, 8), torch.arange(6) % 2, classes=2)
     Dataset(toy, n=6, shape=(1, 8, 8), classes=2)
@@ -38,6 +42,7 @@ class Dataset(Result, data.Dataset[tuple[torch.Tensor, int]]):
     x: torch.Tensor
     y: torch.Tensor
     classes: int
+    class_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for argument, tensor, dtype, shape in (
@@ -55,6 +60,12 @@ class Dataset(Result, data.Dataset[tuple[torch.Tensor, int]]):
             if not (low >= 0 and high <= 1):  # written so that NaN fails
                 raise ValueError(f"{self.name}: x: expected values in [0, 1], got {low} to {high}")
         check.labels(f"{self.name}: y", self.y, self.classes, synchronise=True)
+        class_names = tuple(self.class_names) or tuple(map(str, range(self.classes)))
+        if len(set(class_names)) != self.classes or len(class_names) != self.classes:
+            raise ValueError(
+                f"{self.name}: class_names: expected {self.classes} different names, got {shown(class_names)}"
+            )
+        object.__setattr__(self, "class_names", class_names)
 
     def __len__(self) -> int:
         return len(self.y)
@@ -99,6 +110,72 @@ class Dataset(Result, data.Dataset[tuple[torch.Tensor, int]]):
             if low < 0 or high >= len(self):
                 raise ValueError(f"index: expected indices in 0..{len(self) - 1}, got {low} to {high}")
         return replace(self, x=self.x[index], y=self.y[index])
+
+    @staticmethod
+    def concatenate(datasets: "Sequence[Dataset]", *, name: str | None = None) -> "Dataset":
+        """The points of all `datasets`, one data set after the other; a copy.
+
+        Args:
+            datasets: data sets with images of one shape and with the same classes.
+            name: of the result; by default their names, joined by " + ".
+
+        Raises:
+            TypeError: not a list of data sets, such as an `ImageFolder` (see `ImageFolder.read`).
+            ValueError: no data set, or images of different shapes, or different classes or names of classes.
+
+        A point that two of them hold is there twice: `robustperf.data.domain` forms unions of domains without that.
+
+        >>> Dataset.concatenate([load("gtsrb", "train"), load("gtsrb", "test")])  # doctest: +SKIP
+        """
+        if isinstance(datasets, Dataset) or not isinstance(datasets, Sequence):
+            raise TypeError(f"datasets: expected a list of data sets, got {type(datasets).__name__}")
+        if not datasets:
+            raise ValueError("datasets: expected at least one data set, got none")
+        for each in datasets:
+            if not isinstance(each, Dataset):
+                raise TypeError(f"datasets: expected data sets in memory, got {type(each).__name__}")
+        first = datasets[0]
+        for each in datasets[1:]:
+            if each.x.shape[1:] != first.x.shape[1:]:
+                raise ValueError(
+                    f"datasets: expected images of one shape (see Dataset.resized and Dataset.rgb), got"
+                    f" {list(first.x.shape[1:])} in {first.name} and {list(each.x.shape[1:])} in {each.name}"
+                )
+            if each.class_names != first.class_names:
+                raise ValueError(
+                    f"datasets: expected the same classes, got {first.classes} in {first.name}"
+                    f" ({shown(first.class_names)}) and {each.classes} in {each.name} ({shown(each.class_names)})"
+                )
+        joined = " + ".join(dict.fromkeys(each.name for each in datasets))
+        return replace(
+            first,
+            name=joined if name is None else name,
+            x=torch.cat([each.x for each in datasets]),
+            y=torch.cat([each.y for each in datasets]),
+        )
+
+    def select_classes(self, classes: Sequence[int | str]) -> "Dataset":
+        """A copy of the points of these classes, in their order, labelled 0..len(classes)-1.
+
+        Args:
+            classes: labels or class names, each once; the first becomes label 0, the second label 1 and so on.
+
+        Returns:
+            A data set named after this one and the classes, such as "digits classes:3,5-7"; `class_names` keeps their
+            names.
+
+        Raises:
+            TypeError: not a list, or an entry that is neither an integer nor text.
+            ValueError: no class, an unknown one, one that occurs twice, or no point of these classes.
+
+        >>> load("digits").select_classes([3, 5]).class_names
+        ('3', '5')
+        """
+        labels = class_labels(classes, self.class_names)
+        rows, y = relabelled(self.y, labels)
+        names = tuple(self.class_names[label] for label in labels)
+        name = f"{self.name} classes:{ranges(labels)}"
+        return Dataset(name, self.x[rows], y, len(labels), names)
 
     def resized(self, size: int) -> "Dataset":
         """Every image resized to `size` × `size` pixels, by bilinear interpolation, antialiased when it shrinks.

@@ -1,4 +1,5 @@
-"""Domains: the images of a data set with low or high brightness or contrast (R Table 10)."""
+"""Domains: the images of a data set with low or high brightness or contrast (R Table 10), their unions and
+intersections (R section 6.3)."""
 
 from __future__ import annotations
 
@@ -60,42 +61,73 @@ THRESHOLDS = {
         "contrast": {"low": (-math.inf, 80.0), "medium": (140.0, 200.0), "high": (230.0, math.inf)},
     },
 }
+THRESHOLDS["svhn-mini"] = THRESHOLDS["svhn"]  # the same digits, cut from the full images by the same rule
 
 
 def domain(dataset: Dataset | ImageFolder, name: str) -> Dataset:
-    """The images of `dataset` in one domain, in their order.
+    """The images of `dataset` in a domain, in their order and each once.
 
     Args:
         dataset: a data set in memory (see `ImageFolder.read`); levels need one with thresholds (R Table 10: svhn, and
             gtsrb with whole images). The domain of a domain is the intersection of both (R section 6.3).
         name: a measure (brightness or contrast), a colon, and a level (low, medium or high) or bounds on the scale
             0..255, which are excluded: "brightness:low", "contrast:90-100", "brightness:-40" (below 40) or
-            "brightness:170-" (above 170).
+            "brightness:170-" (above 170). "A & B" is the intersection of two domains and "A | B" their union; & binds
+            more tightly, as in Python, and spaces do not matter: "brightness:low | contrast:low & brightness:-100".
 
     Returns:
         A copy of these points, named after the data set and the domain, such as "gtsrb brightness:low".
 
     Raises:
         TypeError: `dataset` is an `ImageFolder`.
-        ValueError: an unknown measure or level, malformed bounds, a level of a data set without thresholds, or an empty
-            domain.
+        ValueError: an unknown measure or level, malformed bounds, a level of a data set without thresholds,
+            parentheses, nothing on one side of & or |, or an empty domain.
 
     >>> len(domain(rp.data.load("digits", "test"), "brightness:0-70"))  # "brightness:low" of svhn and gtsrb
     148
     """
     if not isinstance(dataset, Dataset):
         raise TypeError(f"dataset: expected a Dataset, such as ImageFolder.read() makes, got {type(dataset).__name__}")
-    measure, low, high = _parse(name, dataset.name)
-    values = MEASURES[measure](dataset.x)
-    inside = (values > low) & (values < high)
+    inside, spread = members(dataset, alternatives(name))
     if not inside.any():
-        raise ValueError(f"domain: expected images of {dataset.name} with {name}, got none: {_spread(measure, values)}")
+        raise ValueError(f"domain: expected images of {dataset.name} with {name}, got none: {spread}")
     return replace(dataset.rows(inside), name=f"{dataset.name} {name}")
 
 
+def alternatives(name: str) -> list[list[str]]:
+    """The intersections, each a list of domains, whose union is the domain `name`: "a & b | c" is [[a, b], [c]].
+
+    Raises ValueError for parentheses and for an empty part of several.
+    """
+    parts = [[term.strip() for term in part.split("&")] for part in name.split("|")]
+    if "(" in name or ")" in name:
+        raise ValueError(f"domain: expected no parentheses (write A & C | B & C for (A | B) & C), got {name!r}")
+    if any(not term for part in parts for term in part) and (len(parts) > 1 or len(parts[0]) > 1):
+        raise ValueError(f"domain: expected a domain on both sides of each & and |, got {name!r}")
+    return parts
+
+
+def members(dataset: Dataset, parts: list[list[str]]) -> tuple[torch.Tensor, str]:
+    """(which points are in any of these intersections, bool [N]; the spread of the measures, for an error). An
+    intersection of no domains is the whole data set.
+
+    Raises ValueError as `domain` does, except for an empty domain.
+    """
+    bounds = [[_parse(term, dataset.name) for term in part] for part in parts]
+    values = {by: MEASURES[by](dataset.x) for by in dict.fromkeys(by for part in bounds for by, _, _ in part)}
+    inside = torch.zeros(len(dataset), dtype=torch.bool, device=dataset.x.device)
+    for part in bounds:
+        within = torch.ones_like(inside)
+        for by, low, high in part:
+            within &= (values[by] > low) & (values[by] < high)
+        inside |= within
+    return inside, _spread(values)
+
+
 def thresholds(dataset: str, measure: str) -> dict[str, tuple[float, float]]:
-    """level -> (lower, upper) of the data set named `dataset`, or of its domain; empty if R Table 10 has none."""
-    return THRESHOLDS.get(dataset.partition(" ")[0], {}).get(measure, {})
+    """level -> (lower, upper) of the data set named `dataset`, or of its domains; empty if R Table 10 has none."""
+    data_sets = {part.partition(" ")[0] for part in dataset.split(" + ")}  # "gtsrb A + gtsrb B" is a concatenation
+    return THRESHOLDS.get(data_sets.pop(), {}).get(measure, {}) if len(data_sets) == 1 else {}
 
 
 def histogram(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -149,8 +181,13 @@ def _parse(name: str, dataset: str) -> tuple[str, float, float]:
     return measure, low, high
 
 
-def _spread(measure: str, values: torch.Tensor) -> str:
-    if not len(values):
-        return "there are no images"
-    quantiles = ", ".join(f"{value:.4g}" for value in values.quantile(values.new_tensor([0, 0.25, 0.5, 0.75, 1])))
-    return f"its minimum, quartiles and maximum of {measure} are {quantiles}"
+def _spread(values: dict[str, torch.Tensor]) -> str:
+    """The spread of each measure, from its values [N] on the images."""
+    spreads = []
+    for measure, of_images in values.items():
+        if not len(of_images):
+            return "there are no images"
+        quantiles = of_images.quantile(of_images.new_tensor([0, 0.25, 0.5, 0.75, 1]))
+        numbers = ", ".join(f"{value:.4g}" for value in quantiles)
+        spreads.append(f"its minimum, quartiles and maximum of {measure} are {numbers}")
+    return "; ".join(spreads)

@@ -53,21 +53,30 @@ _GTSRB = (
     " GT-final_test.csv"
 )
 
+
+def _npz(folder: str, shape: str = "[N, 32, 32, 3]") -> str:
+    return f"{folder}/train.npz and {folder}/test.npz (images {shape} uint8, labels [N])"
+
+
 # No public mirror serves these in the layout read here: which files to put where under the data root.
 BY_HAND: dict[str, str] = (
     {
         "usps": "usps/usps.h5 (HDF5, groups train and test: data [N, 256] float32 in [0, 1], target [N])",
         "svhn": "svhn/train_32x32.mat, svhn/test_32x32.mat and, if wanted, svhn/extra_32x32.mat (the cropped digits)",
-        "gtsrb": "gtsrb32/train.npz and gtsrb32/test.npz (images [N, 32, 32, 3] uint8, labels [N]), or the official"
-        f" folders: {_GTSRB}",
+        "svhn-mini": _npz("svhn-mini"),
+        "mnist-m": _npz("mnist-m"),
+        "tiny-imagenet": "tiny-imagenet/train/n01443537/*.JPEG, ..., and likewise in tiny-imagenet/test: the official"
+        " train/n01443537/images, ... and val/images, in a folder for each class",
+        "gtsrb": f"{_npz('gtsrb32')}, or the official folders: {_GTSRB}",
         "gtsrb-cropped": f"the official folders: {_GTSRB}",
         "cure-tsr": "cure-tsr/Real_Train/ChallengeFree/*.bmp, cure-tsr/Real_Train/Snow-1/*.bmp, ..., and likewise in"
         " cure-tsr/Real_Test",
         "qmnist": "qmnist/qmnist-train-images-idx3-ubyte.gz, qmnist/qmnist-train-labels-idx2-int.gz and likewise test",
-        "cifar10": "cifar10-prefix/train.npz and cifar10-prefix/test.npz (images [N, 32, 32, 3] uint8, labels [N])",
+        "cifar10": _npz("cifar10-prefix"),
     }
     | {
         name: "the files of the official gzip.zip, such as emnist/emnist-balanced-train-images-idx3-ubyte.gz"
+        + f", or {_npz('emnist-letters', '[N, 28, 28]')}, upright, labels from 0" * (name == "emnist-letters")
         for name in ("emnist", *(f"emnist-{part}" for part in ("letters", "digits", "byclass", "bymerge", "mnist")))
     }
     | {

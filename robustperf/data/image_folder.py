@@ -7,7 +7,7 @@ import operator
 import os
 import warnings
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import torch
 from torch.utils import data
 
 from robustperf import check
+from robustperf.data.class_names import class_labels, ranges, relabelled
 from robustperf.data.dataset import Dataset
 from robustperf.data.image_files import SUFFIXES, check_pixels, read_image
 from robustperf.files import user_path
@@ -29,7 +30,7 @@ class ImageFolder(Result, data.Dataset[tuple[torch.Tensor, int]]):
     """The images of PATH/SPLIT/CLASS/*.jpeg (.bmp, .jpg, .png, .ppm, .webp), read on access.
 
     `folder[i]` is (image, label): float32 [3, size, size] in [0, 1] and an int in 0..classes-1. The short side is
-    resized to size × 256/224 (Pillow's bilinear filter, which averages when it shrinks), then the centre is cropped.
+    resized to `resize` (Pillow's bilinear filter, which averages when it shrinks), then the centre is cropped.
     Images are ordered by class, then by file name. Works with a torch `DataLoader`, with workers too.
 
     Attributes:
@@ -45,26 +46,32 @@ class ImageFolder(Result, data.Dataset[tuple[torch.Tensor, int]]):
         path: the folder that holds the splits.
         split: "train", "val" or "test"; "test" is PATH/val if there is no PATH/test.
         size: the side of the images in pixels.
+        resize: the short side before the crop, at least `size`; None for size × 256/224. `resize=size` keeps square
+            images whole.
 
     Raises:
         FileNotFoundError: there is no such folder.
-        ValueError: an unknown split, a size that is not an integer above 0, no images, or a class that PATH/train
-            lacks. Accessing a damaged image, or one with more pixels than Pillow's limit, raises a ValueError that
-            names it.
+        ValueError: an unknown split, a size that is not an integer above 0, a smaller `resize`, no images, or a class
+            that PATH/train lacks. Accessing a damaged image, or one with more pixels than Pillow's limit, raises a
+            ValueError that names it.
 
     >>> ImageFolder("imagenet", "val", size=224)  # doctest: +SKIP
     """
 
     size: int
+    resize: int
     name: str
     class_names: list[str]
     y: torch.Tensor
     left_out: dict[str, int]
 
-    def __init__(self, path: str | os.PathLike[str], split: str = "train", size: int = 224) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], split: str = "train", size: int = 224, *, resize: int | None = None
+    ) -> None:
         path = user_path(path)
         check_name("split", split, SPLITS)
         self.size = check.integer("size", size, 1)
+        self.resize = round(size * 256 / 224) if resize is None else check.integer("resize", resize, size)
         folder = path / split
         if split == "test" and not folder.exists():
             folder = path / "val"
@@ -109,7 +116,7 @@ class ImageFolder(Result, data.Dataset[tuple[torch.Tensor, int]]):
         row = operator.index(index)
         if not 0 <= row < len(self):
             raise IndexError(f"index: expected one in 0..{len(self) - 1}, got {row}")
-        pixels = torch.from_numpy(_centre(self._files[row], self.size))
+        pixels = torch.from_numpy(_centre(self._files[row], self.size, self.resize))
         return pixels.permute(2, 0, 1).to(torch.float32, memory_format=torch.contiguous_format) / 255, int(self.y[row])
 
     def _facts(self) -> dict[str, Any]:
@@ -125,12 +132,22 @@ class ImageFolder(Result, data.Dataset[tuple[torch.Tensor, int]]):
         few._files, few.y = self._files[:n], self.y[:n]
         return few
 
+    def select_classes(self, classes: Sequence[int | str]) -> ImageFolder:
+        """The images of these classes, in their order, labelled 0..len(classes)-1; see `Dataset.select_classes`."""
+        labels = class_labels(classes, self.class_names)
+        rows, y = relabelled(self.y, labels)
+        some = copy.copy(self)
+        some.name = f"{self.name} classes:{ranges(labels)}"
+        some._files, some.y = [self._files[row] for row in rows.tolist()], y
+        some.class_names = [self.class_names[label] for label in labels]
+        return some
+
     def read(self) -> Dataset:
         """All images as a `Dataset` in memory: 12 × size² bytes each."""
         x = torch.empty(len(self), 3, self.size, self.size, dtype=torch.float32)
         for row in range(len(self)):
             x[row] = self[row][0]
-        return Dataset(self.name, x, self.y.clone(), self.classes)
+        return Dataset(self.name, x, self.y.clone(), self.classes, tuple(self.class_names))
 
 
 def _class_folders(folder: Path, left_out: dict[str, list[str]] | None) -> list[str]:
@@ -183,12 +200,11 @@ def _kinds(left_out: dict[str, list[str]]) -> str:
     return f"; left out: {'; '.join(kinds)}" if kinds else ""
 
 
-def _centre(path: Path, size: int) -> np.ndarray:
-    """The centre of the image at `path`: uint8 [size, size, 3], writable."""
+def _centre(path: Path, size: int, short: int) -> np.ndarray:
+    """The centre of the image at `path`, resized to the short side `short`: uint8 [size, size, 3], writable."""
     from PIL import Image
 
     image = read_image(path)
-    short = round(size * 256 / 224)
     width, height = (short * side // min(image.size) for side in image.size)
     check_pixels(f"{path}: resized", (width, height))  # a long, narrow image grows by its short side
     left, upper = round((width - size) / 2), round((height - size) / 2)

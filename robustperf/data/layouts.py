@@ -10,12 +10,15 @@ import numpy as np
 
 from robustperf.data import cure_tsr, gtsrb, mnist_c
 from robustperf.data.idx import read_idx
+from robustperf.data.image_folder import ImageFolder
 from robustperf.data.npz import images_and_labels, read_npz
 from robustperf.data.svhn import read_svhn
 from robustperf.data.usps import read_usps
 from robustperf.names import CORRUPTIONS
 
 SPLITS = ("train", "test")
+
+_SIDE = 32  # of images that come in different sizes (R A.2)
 
 Arrays = tuple[np.ndarray, np.ndarray]
 
@@ -26,18 +29,18 @@ class Layout:
 
     Attributes:
         folder: its folder under the root.
-        classes: the number of classes.
+        classes: the number of classes; None where it is the number of class folders.
         files: split -> its files (or folders) under `folder`; {challenge} stands for the folder of one of CURE-TSR's
             domains.
-        read: (paths, split) -> (images, labels); with `sized`, (paths, split, side of the images in pixels).
-        sized: whether the images come in different sizes and are resized.
+        read: (paths, split) -> (images, labels) or a folder of images; with `side`, (paths, split, side in pixels).
+        side: of the images in pixels by default, where they are resized; None where they have one size.
     """
 
     folder: str
-    classes: int
+    classes: int | None
     files: dict[str, tuple[str, ...]]
-    read: Callable[..., Arrays]
-    sized: bool = False
+    read: Callable[..., Arrays | ImageFolder]
+    side: int | None = None
 
 
 def read_npz_pair(paths: list[Path], split: str) -> Arrays:
@@ -95,7 +98,7 @@ def _gtsrb(crop: bool) -> Layout:
         gtsrb.CLASSES,
         {"train": ("Final_Training/Images",), "test": ("Final_Test/Images",)},
         lambda paths, split, size: gtsrb.read_gtsrb(paths[0], size, crop),
-        sized=True,
+        side=_SIDE,
     )
 
 
@@ -117,7 +120,10 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
         Layout("qmnist", 10, _by_split("qmnist-{}-images-idx3-ubyte.gz", "qmnist-{}-labels-idx2-int.gz"), _read_qmnist),
     ),
     "emnist": _emnist("balanced", 47),
-    "emnist-letters": _emnist("letters", 26, _read_emnist_letters),
+    "emnist-letters": (
+        *_emnist("letters", 26, _read_emnist_letters),
+        Layout("emnist-letters", 26, _NPZ, read_npz_pair),
+    ),
     "emnist-digits": _emnist("digits", 10),
     "emnist-byclass": _emnist("byclass", 62),
     "emnist-bymerge": _emnist("bymerge", 47),
@@ -131,6 +137,8 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
             lambda paths, split: read_svhn(paths[0]),
         ),
     ),
+    "svhn-mini": (Layout("svhn-mini", 10, _NPZ, read_npz_pair),),
+    "mnist-m": (Layout("mnist-m", 10, _NPZ, read_npz_pair),),
     "gtsrb": (Layout("gtsrb32", gtsrb.CLASSES, _NPZ, read_npz_pair), _gtsrb(crop=False)),
     "gtsrb-cropped": (_gtsrb(crop=True),),
     "cure-tsr": (
@@ -139,10 +147,19 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
             cure_tsr.CLASSES,
             {"train": ("Real_Train/{challenge}",), "test": ("Real_Test/{challenge}",)},
             lambda paths, split, size: cure_tsr.read_cure_tsr(paths[0], size),
-            sized=True,
+            side=_SIDE,
         ),
     ),
     "cifar10": (Layout("cifar10-prefix", 10, _NPZ, read_npz_pair),),
+    "tiny-imagenet": (
+        Layout(
+            "tiny-imagenet",
+            None,
+            _by_split("{}"),
+            lambda paths, split, size: ImageFolder(paths[0].parent, split, size, resize=size),
+            side=64,
+        ),
+    ),
 } | {
     f"mnist-c/{corruption}": (
         Layout(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, overload
 
@@ -36,15 +37,17 @@ InMemory = Literal[
     "emnist-mnist",
     "usps",
     "svhn",
+    "svhn-mini",
+    "mnist-m",
     "gtsrb",
     "gtsrb-cropped",
     "cure-tsr",
     "cifar10",
+    "tiny-imagenet",
 ]
 """Names that a type checker knows to load a `Dataset`, not an `ImageFolder`: `NAMES` without MNIST-C's."""
 
 _CHANNELS = (1, 3, 4)
-_SIDE = 32  # of images that come in different sizes (R A.2)
 
 
 @overload
@@ -79,8 +82,11 @@ def load(
       `train_test_split(test_size=1/3, stratify=y, random_state=0)`.
     - "mnist", "fashion-mnist", "kmnist" (npz files, else IDX files named as MNIST's), "qmnist", and EMNIST's parts
       "emnist" (the balanced one), "emnist-letters" (a is 0), "emnist-digits", "emnist-byclass", "emnist-bymerge",
-      "emnist-mnist": 28×28; "usps": 16×16 (needs h5py).
-    - "svhn": the cropped digits, 3×32×32, with a third split, "extra".
+      "emnist-mnist": 28×28, upright; "usps": 16×16 (needs h5py). The letters are also read from
+      ROOT/emnist-letters/*.npz.
+    - "svhn": the cropped digits, 3×32×32, with a third split, "extra". "svhn-mini": digits cut from SVHN's full images
+      by its own rule, with SVHN's thresholds of domains, from ROOT/svhn-mini/*.npz.
+    - "mnist-m": MNIST's digits on photographs, 3×32×32, from ROOT/mnist-m/*.npz.
     - "gtsrb": traffic signs, 43 classes. ROOT/gtsrb32/*.npz (3×32×32) if it exists and `size` is None; otherwise the
       official folders under ROOT/gtsrb, whole images resized, as in R. "gtsrb-cropped": from these folders, each image
       cropped to its sign before it is resized.
@@ -89,6 +95,7 @@ def load(
     - "mnist-c/fog" and so on, for each of MNIST-C's corruptions and "mnist-c/identity": 28×28, from the published npy
       files under ROOT/mnist_c/fog and so on.
     - "cifar10": the first 1,017 images of each batch, 3×32×32.
+    - "tiny-imagenet": JPEG files in a folder for each class, whose names are the `class_names`: 3×64×64 in memory.
     - a path that ends in .npz: `images`, `labels` or `x`, `y`; uint8, or floats in [0, 1]; [N, H, W], [N, H, W, C]
       or [N, C, H, W] with C of 1, 3 or 4 (the last axis is tried first). The file is one split; `split` is checked
       but has no effect. `classes` is the largest label + 1.
@@ -100,10 +107,11 @@ def load(
         root: the data root, with one folder per data set; None for the environment variable ROBUSTPERF_DATA.
         domain: only the images in one domain (R section 6): a challenge of CURE-TSR and its level, such as "snow:3"
             (None and "snow:0" are no challenge); or, for every data set in memory, a measure and a level or bounds,
-            such as "brightness:low" (see `robustperf.data.domain`).
-        size: the side in pixels to resize images that come in different sizes: gtsrb from the official folders,
-            gtsrb-cropped and cure-tsr (None for 32), an `ImageFolder` (None for 224). See `Dataset.resized` for the
-            others.
+            such as "brightness:low"; or unions and intersections of these, such as "brightness:low | contrast:low" and
+            "snow:3 & brightness:-80" (see `robustperf.data.domain`).
+        size: the side in pixels to resize images to as they are read: gtsrb from the official folders, gtsrb-cropped
+            and cure-tsr (None for 32), tiny-imagenet (None for 64), an `ImageFolder` (None for 224). See
+            `Dataset.resized` for the others.
 
     Returns:
         The split, in memory unless it is an `ImageFolder`; uint8 images are divided by 255.
@@ -118,17 +126,41 @@ def load(
     Dataset(digits, n=599, shape=(1, 8, 8), classes=10)
     """
     name = os.fspath(name)
-    if domain is not None and (name != "cure-tsr" or domain.partition(":")[0] in domains.MEASURES):
-        dataset = _load(name, split, root, None, size)
-        if isinstance(dataset, ImageFolder):
-            raise ValueError(f"domain: expected None for a folder of images (see ImageFolder.read), got {domain!r}")
-        return domains.domain(dataset, domain)
-    return _load(name, split, root, domain, size)
+    if domain is not None and name == "cure-tsr":
+        return _cure_tsr(split, root, domain, size)
+    dataset = _load(name, split, root, None, size)
+    if domain is None:
+        return dataset
+    if isinstance(dataset, ImageFolder):
+        raise ValueError(f"domain: expected None for a folder of images (see ImageFolder.read), got {domain!r}")
+    return domains.domain(dataset, domain)
 
 
 def missing_files(name: str, split: str, root: str | os.PathLike[str] | None = None) -> list[Path]:
     """The missing files of `load(name, split, root)`; none for "digits"."""
     return [] if name == "digits" else [path for path in _find(name, split, root)[1] if not path.exists()]
+
+
+def _cure_tsr(split: str, root: str | os.PathLike[str] | None, domain: str, size: int | None) -> Dataset:
+    """A domain of CURE-TSR, whose challenges are folders: the images of each folder that `domain` names, in the order
+    of the names, without those that the measures exclude."""
+    of_challenge: dict[str, tuple[str | None, list[list[str]]]] = {}
+    for terms in domains.alternatives(domain):
+        measured = [term for term in terms if term.partition(":")[0] in domains.MEASURES]
+        challenges = [term for term in terms if term not in measured] or [None]
+        if len(challenges) > 1:
+            raise ValueError(f"domain: expected one challenge, for no image is under two, got {' & '.join(challenges)}")
+        of_challenge.setdefault(folder_of(challenges[0]), (challenges[0], []))[1].append(measured)
+    parts, spreads = [], []
+    for challenge, measured in of_challenge.values():
+        dataset = _load("cure-tsr", split, root, challenge, size)
+        inside, spread = domains.members(dataset, measured)
+        parts.append(dataset if inside.all() else dataset.rows(inside))
+        spreads.append(spread)
+    if not any(map(len, parts)):
+        raise ValueError(f"domain: expected images of cure-tsr with {domain}, got none: {'; '.join(spreads)}")
+    whole = parts[0] if len(parts) == 1 else Dataset.concatenate(parts)
+    return replace(whole, name=f"cure-tsr {domain}")
 
 
 def _load(
@@ -140,7 +172,7 @@ def _load(
         check_name("name", name, NAMES, ", a path that ends in .npz or a folder of images")
     splits = LAYOUTS[name][0].files if name in LAYOUTS else SPLITS
     check_name("split", split, splits)
-    if size is not None and not any(layout.sized for layout in LAYOUTS.get(name, ())):
+    if size is not None and all(layout.side is None for layout in LAYOUTS.get(name, ())):
         raise ValueError(f"size: expected None for {name}, its images have one size (see Dataset.resized), got {size}")
     if name.endswith(".npz"):
         path = user_path(name)
@@ -151,10 +183,11 @@ def _load(
     for path in paths:
         if not path.exists():
             raise FileNotFoundError(f"{name} ({split}): no file {path}; {_how_to_get(name, path)}")
-    sized = [check.integer("size", _SIDE if size is None else size, 1)] if layout.sized else []
-    images, labels = layout.read(paths, split, *sized)
-    title = name if challenge is None else f"{name} {challenge}"
-    return _dataset(title, images, labels, layout.classes, paths)
+    sides = [] if layout.side is None else [check.integer("size", layout.side if size is None else size, 1)]
+    read = layout.read(paths, split, *sides)
+    if isinstance(read, ImageFolder):
+        return replace(read.read(), name=name)
+    return _dataset(name, *read, layout.classes, paths)
 
 
 def _find(
@@ -178,7 +211,7 @@ def _find(
             ],
         )
         for layout in LAYOUTS[name]
-        if size is None or layout.sized
+        if size is None or layout.side is not None
     ]
     return next((each for each in found if all(path.exists() for path in each[1])), found[0])
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from robustperf.nets.small_cnn import SmallCNN
     from robustperf.nets.tibo_cnn import TiboCNN
     from robustperf.nets.tibo_generator import TiboGenerator
+    from robustperf.nets.tibo_transfer_cnn import TiboTransferCNN
 
 __all__ = [
     "NAMES",
@@ -32,6 +33,7 @@ __all__ = [
     "SmallCNN",
     "TiboCNN",
     "TiboGenerator",
+    "TiboTransferCNN",
     "build",
     "drawing",
     "weights_file",
@@ -39,6 +41,7 @@ __all__ = [
 
 _FAMILIES = {
     "tibo-cnn": "TiboCNN",
+    "tibo-transfer-cnn": "TiboTransferCNN",
     "robey-cnn": "RobeyCNN",
     "lenet": "LeNet",
     "resnet20": "ResNet20",
@@ -58,6 +61,7 @@ __getattr__, __dir__ = lazily(__name__, __all__, {
     "SmallCNN": "small_cnn",
     "TiboCNN": "tibo_cnn",
     "TiboGenerator": "tibo_generator",
+    "TiboTransferCNN": "tibo_transfer_cnn",
     "drawing": "dropout",
 })  # fmt: skip
 

@@ -25,6 +25,7 @@ from robustperf.ops.program import (
     Transform,
     steps_of,
 )
+from robustperf.tangents import has_tangent
 
 _CONSTANT_IN_DELTA = (Transform.IMPULSE, Transform.SHOT)  # or piecewise constant
 _CONSTANT_IN_X = (Transform.SHOT,)
@@ -74,7 +75,7 @@ class ProgramKernel(Kernel):
         out: torch.Tensor | None = None,
         backend: str | None = None,
     ) -> torch.Tensor:
-        if out is None and x.requires_grad and torch.is_grad_enabled():
+        if out is None and (x.requires_grad and torch.is_grad_enabled() or has_tangent(x)):
             return super().draw_for(x, key, index, draws, backend=backend)
         return nuisance_draw_unchecked(x, key, index, draws, self.program, out=out, backend=backend)
 

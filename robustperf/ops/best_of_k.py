@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import torch
-from torch.autograd import forward_ad
-from torch.compiler import is_compiling
 from torch.nn.functional import cross_entropy
 
 from robustperf import check
 from robustperf.names import check_name
 from robustperf.ops import registry
+from robustperf.tangents import has_tangent
 
 SELECTIONS = ("sample", "batch")
 
@@ -111,9 +110,7 @@ def _running_state(logits, running):
 
 def _is_differentiated(logits):
     """Whether a gradient is wanted, or a tangent comes along (forward mode, `torch.func.jvp`)."""
-    if logits.requires_grad:
-        return True
-    return forward_ad._current_level >= 0 and not is_compiling() and forward_ad.unpack_dual(logits).tangent is not None
+    return logits.requires_grad or has_tangent(logits)
 
 
 def _with_gradient(logits, target, loss, draw, label_smoothing, ignore_index):
@@ -164,4 +161,5 @@ _best_of_k = registry.register(
     "float label_smoothing, int ignore_index, str backend) -> ()",
     _fake,
     check=_check,
+    carries_tangents=True,
 )

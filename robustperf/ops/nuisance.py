@@ -21,7 +21,8 @@ def nuisance(x: torch.Tensor, delta: torch.Tensor, program: Program, *, backend:
 
     Returns [K, B, C', H, W] of x's dtype; C' is 3 after a background, C otherwise. Gradients in x and in delta, once.
 
-    Raises TypeError for a wrong dtype, ValueError for a wrong shape, device, pixel or backend.
+    Raises TypeError for a wrong dtype, ValueError for a wrong shape, device, pixel or backend, NotImplementedError for
+    a gradient of the gradient, and in forward mode (`torch.func.jvp`).
 
     >>> program, x = rp.nuisance.Brightness(0.4).program, torch.full((2, 1, 8, 8), 0.5)
     >>> delta = rp.ops.nuisance_sample(rp.random.key(0), torch.arange(2), torch.arange(3), program)  # [3, 2, 1]

@@ -33,7 +33,8 @@ def rbf_decision(
     Returns [B, P] of x's dtype. Gradients in x, once.
 
     Raises TypeError for a wrong dtype, ValueError for a wrong shape, device, gamma or backend, and for another argument
-    than x that requires a gradient. NotImplementedError for a gradient of the gradient.
+    than x that requires a gradient. NotImplementedError for a gradient of the gradient, and in forward mode
+    (`torch.func.jvp`).
 
     >>> x, support = torch.zeros(1, 2), torch.tensor([[0.0, 0.0], [1.0, 0.0]])
     >>> rp.ops.rbf_decision(x, support, torch.tensor([[1.0, -1.0]]), torch.zeros(1), gamma=1.0)  # 1 - exp(-1)

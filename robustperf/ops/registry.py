@@ -15,10 +15,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import profiler
+from torch.autograd import forward_ad, profiler
 from torch.compiler import is_compiling
 
 from robustperf.names import did_you_mean
+from robustperf.tangents import refuse_tangents
 
 BACKENDS = ("reference", "native", "cuda", "triton")
 """Every backend's name. `ops/<backend>/<op>.py` holds its implementation of an operation."""
@@ -154,6 +155,7 @@ def register(
     setup_context: Callable | None = None,
     arguments: Callable[[tuple], tuple] | None = None,
     check: Callable[..., None] | None = None,
+    carries_tangents: bool = False,
 ) -> Callable:
     """Defines `torch.ops.robustperf.<op>` and returns the function that calls it: `call(backend, *arguments)`.
 
@@ -171,6 +173,8 @@ def register(
         arguments: makes the implementations' arguments of the schema's; None where they are the same.
         check: called with the schema's arguments, raises the public function's errors. A compiled module checks its
             tensors itself, faster: there `check` runs only after the module has refused a call, to report why.
+        carries_tangents: whether the public function itself computes the derivative in forward mode. Otherwise a
+            tensor with a tangent is a NotImplementedError: the operation would drop it.
     """
 
     def kernel(*args):
@@ -200,6 +204,8 @@ def register(
         return operator(*args, backend)
 
     def call(backend, *args):
+        if forward_ad._current_level >= 0 and not carries_tangents:
+            refuse_tangents(op, (args[place] for place in inputs))
         if (
             backend == "reference"
             or is_compiling()

@@ -27,6 +27,7 @@ def image_grid(
     title: str | None = None,
     labels: Sequence[str] | None = None,
     names: Sequence[str] | None = None,
+    texts: Sequence[Sequence[str]] | None = None,
 ) -> Figure:
     """Images and draws of a nuisance kernel: one row per image, x first, then its draws.
 
@@ -39,6 +40,7 @@ def image_grid(
         title: above the figure, wrapped to its width.
         labels: B texts, one per row.
         names: K texts, one above each column of draws, instead of delta.
+        texts: [K][B] texts of one line, one above each draw, below `names` and instead of delta.
 
     Returns a matplotlib Figure that pyplot does not manage.
 
@@ -59,15 +61,19 @@ def image_grid(
         raise ValueError(f"delta: expected shape [{draws}, {rows}, q], got {list(delta.shape)}")
     if names is not None and len(names) != draws:
         raise ValueError(f"names: expected {draws}, one for each draw, got {len(names)}")
-    named = names is None and delta is not None and delta.shape[2] <= _MAX_NAMED
+    if texts is not None and [len(column) for column in texts] != [rows] * draws:
+        raise ValueError(f"texts: expected {draws} x {rows}, got {[len(column) for column in texts]}")
+    if names is None and texts is None and delta is not None and delta.shape[2] <= _MAX_NAMED:
+        texts = [[_values(value) for value in values] for values in delta]
+    lines = 0 if texts is None else 1 + max(text.count("\n") for column in texts for text in column)
 
     # in inches, without a layout engine, which takes seconds for a hundred axes
     cell, gap, line = 0.9, 0.08, 0.12
     left = gap if labels is None else 0.28
     width = left + (draws + 1) * (cell + gap) + gap
     heading = textwrap.wrap(title or "", int(width / 0.07))
-    above = gap + line * (delta.shape[2] if named else 0)  # each row
-    top = 0.16 * len(heading) + line * (not named)
+    above = gap + line * lines  # each row
+    top = 0.16 * len(heading) + line * (names is not None or not lines)
     pitch = above + cell * x.shape[2] / x.shape[3]
     height = top + rows * pitch + gap
     figure = new_figure(width, height)
@@ -85,9 +91,8 @@ def image_grid(
                 text = "x" if row == 0 else ""
                 axes.set_ylabel("" if labels is None else labels[row], fontsize=7, **LITERAL)
             else:
-                text = _values(delta[column - 1, row]) if named else ""
-                if names is not None and row == 0:
-                    text = names[column - 1]
+                name = "" if names is None or row > 0 else names[column - 1]
+                text = "\n".join(filter(None, [name, texts[column - 1][row] if lines else ""]))
             axes.set_title(text, fontsize=7, pad=2, linespacing=1, **LITERAL)
     if path is not None:
         save(figure, path)

@@ -15,7 +15,7 @@ from robustperf import check, ops, random
 from robustperf.attacks import Attack, Nearest, Problem
 from robustperf.attacks.named import Attacks, attacks_of
 from robustperf.check import Box
-from robustperf.classifier import Classifier, Estimator, evaluating, logits_of
+from robustperf.classifier import Classifier, Estimator, evaluating, logits_of, modules_of
 from robustperf.label_only import LabelOnly, class_numbers
 from robustperf.names import DEFAULT_ATTACKS
 from robustperf.progress import progress_bar
@@ -178,6 +178,12 @@ def _search(
 ) -> Search:
     """The search that `margins` uses for points like x; `settings` are those that all have."""
     settings["keep_points"] = keep_points or lattice is not None
+    if attacks is None and (reason := _without_gradients(model)):
+        message = f"margins: labels only were queried, since the model has no gradients: {reason}"
+        warnings.warn(message, RuntimeWarning, stacklevel=3)
+        with torch.no_grad():
+            classes = logits_of(model, x[:1]).shape[1]
+        model = LabelOnly(partial(_labels, model), classes)
     linear = affine_of(model, x) if attacks is None and not isinstance(model, LabelOnly) else None
     if isinstance(model, LabelOnly):
         if lattice is not None and (queries is not None or attacks is None):
@@ -190,6 +196,16 @@ def _search(
         attacks = DEFAULT_ATTACKS if attacks is None else attacks
         search = MarginSearch(model, attacks, tol=tol, probes=probes, **settings)
     return search if lattice is None else LatticeSearch(search, model, lattice, settings["bounds"], keep_points)
+
+
+def _without_gradients(model: Classifier) -> str | None:
+    """Why a module within the model has no gradients, such as an `adapters.OnnxModel` of unknown operators."""
+    return next((reason for each in modules_of(model) if (reason := getattr(each, "no_gradient", None))), None)
+
+
+def _labels(model: Classifier, x: torch.Tensor) -> torch.Tensor:
+    with evaluating(model):
+        return logits_of(model, x).argmax(1)
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,10 @@ class CoTrain(Objective):
         generator: g, from images [B, ...] to images of the same shape, such as `robustperf.nets.TiboGenerator`; trained
             in place.
         weight: lambda, of the regulariser.
+        generator_steps: the generator's updates after each of the classifier's in `fit`, each on a batch of its own; 1
+            in Algorithm 1.
+        distance_weight: of the distance in the generator's loss; 1 in equation 9. There the other term is at most 1, so
+            that another label pays only within a distance of sqrt(2 / distance_weight).
         optimizer, lr: the generator's in `fit`, as there; None for the same as the classifier's. Where `fit` gets a
             torch optimizer, one is needed here too.
 
@@ -54,6 +58,8 @@ class CoTrain(Objective):
     classifier: nn.Module = field(repr=False)
     generator: nn.Module = field(repr=False)
     weight: float
+    generator_steps: int = field(default=1, kw_only=True)
+    distance_weight: float = field(default=1.0, kw_only=True)
     optimizer: Optimizer | None = field(default=None, kw_only=True)
     lr: Rate | None = field(default=None, kw_only=True)
 
@@ -66,6 +72,8 @@ class CoTrain(Objective):
         if next(self.generator.parameters(), None) is None:
             raise ValueError("generator: expected parameters to train, got none")
         check.number("weight", self.weight, least=0)
+        check.integer("generator_steps", self.generator_steps, 1)
+        check.number("distance_weight", self.distance_weight, least=0)
         if self.lr is not None:
             check_rate(self.lr)
 
@@ -91,10 +99,11 @@ class CoTrain(Objective):
     def generator_loss(self, x: torch.Tensor, *, key: int, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The generator's loss on a batch (T equation 9), to call `backward()` on, and the mean distance.
 
-        mean_j [1/2 ||g(x^(j)) - x^(j)||_2^2 + max(p(g(x^(j)))[i] - p(g(x^(j)))[l], 0)] with i the classifier's label of
-        x^(j), and l the label of the second largest value of p(g(x^(j))): the difference counts while g(x^(j)) has the
-        label of x^(j), and is 0 otherwise. The classifier is in eval mode and gets no gradients; the generator's mode
-        is the caller's.
+        mean_j [distance_weight / 2 ||g(x^(j)) - x^(j)||_2^2 + max(p(g(x^(j)))[i] - p(g(x^(j)))[l], 0)]
+
+        with i the classifier's label of x^(j), and l the label of the second largest value of p(g(x^(j))): the
+        difference counts while g(x^(j)) has the label of x^(j), and is 0 otherwise. The classifier is in eval mode and
+        gets no gradients; the generator's mode is the caller's.
 
         Args:
             x: [B, C, H, W] float32 or float64, B >= 1.
@@ -118,6 +127,7 @@ class CoTrain(Objective):
             optimizer=self.optimizer,
             lr=self.lr,
             own_batches=True,
+            updates=self.generator_steps,
             salt=random.Salt.GENERATOR,
         )
         return (*super().learners(model), generator)
@@ -135,7 +145,7 @@ class CoTrain(Objective):
         second = p.topk(2).indices[:, 1:]
         gap = (p.gather(1, label) - p.gather(1, second))[:, 0]
         squares = _squared_norms(generated - x)
-        return (squares / 2 + gap.relu()).mean(), squares.detach().sqrt().mean()
+        return (self.distance_weight / 2 * squares + gap.relu()).mean(), squares.detach().sqrt().mean()
 
     def _check_classifier(self, model):
         if without_wrapper(model) is not without_wrapper(self.classifier):

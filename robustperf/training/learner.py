@@ -47,6 +47,9 @@ class Learner:
         clip: the largest L2 norm of the gradient; None for `fit`'s.
         own_batches: whether its batches come from a shuffling of its own. Otherwise it takes each step on the batch
             of the model, which is loaded once.
+        updates: how many updates it takes within each step of `fit`, each on another of its own batches: an epoch of
+            `fit` is so many passes over the samples for it. The values in the tables are the means over a step's
+            updates. Above 1 only with own_batches.
         salt: folded into the key of `fit`, for this learner's draws and its own batches; None derives one from the
             name. The model's draws are under the key itself.
 
@@ -65,6 +68,7 @@ class Learner:
     lr: Rate | None = None
     clip: float | None = None
     own_batches: bool = False
+    updates: int = 1
     salt: int | None = None
 
     def __post_init__(self) -> None:
@@ -82,6 +86,9 @@ class Learner:
             raise ValueError(
                 f"{MODEL}: expected no own_batches and no salt, for its batches are those of `fit`, got one"
             )
+        check.integer("updates", self.updates, 1)
+        if self.updates > 1 and not self.own_batches:
+            raise ValueError(f"updates: expected 1 without own_batches, got {self.updates}")
         if self.lr is not None:
             check_rate(self.lr)
         if self.clip is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,9 @@ from robustperf.training.optimizers import build_optimizer, rate_at, rate_ratios
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+OwnBatch = tuple[torch.Tensor, Batch]
+"""(the sample ids [batch_size] of all processes, this process's batch)"""
+
 _LEAST_SCALE = 2.0**-16  # of the losses under fp16: below it, gradients that are not finite are no overflow
 
 
@@ -36,6 +39,7 @@ class LearnerTrainer:
         model: the learner's model, without a wrapper.
         optimizer: what updates its parameters.
         order: its batches.
+        batch_key: the same for learners that take the same batches.
     """
 
     learner: Learner
@@ -44,6 +48,7 @@ class LearnerTrainer:
     columns: tuple[str, ...]
     optimizer: Any  # the accelerator's wrapper after `prepare`
     order: BatchOrder
+    batch_key: tuple[int, int]
     wrapped: nn.Module
     accelerator: Accelerator
 
@@ -54,6 +59,7 @@ class LearnerTrainer:
         salt = learner.key_salt
         self._key = order.key if salt is None else random.fold_in(order.key, salt)
         self.order = replace(order, key=self._key) if learner.own_batches else order
+        self.batch_key = self.order.key, learner.updates
 
     def prepare(self, accelerator: Accelerator) -> None:
         """Moves the model to its device, and wraps it, for mixed precision too."""
@@ -81,21 +87,31 @@ class LearnerTrainer:
         for name, module in self.model.named_modules():
             module.training = self._modes.get(name, True)
 
-    def batches(self, data: Any, epoch: int, first: int, workers: int) -> Iterator[tuple[torch.Tensor, Batch]]:
-        """(the sample ids [batch_size] of all processes, this process's batch) of each step of the epoch, from step
-        number `first` on."""
+    def batches(self, data: Any, epoch: int, first: int, workers: int) -> Iterator[tuple[OwnBatch, ...]]:
+        """The batches of each step of the epoch, one for each update, from step number `first` on."""
         place, processes = self.accelerator.process_index, self.accelerator.num_processes
-        plan = self.order.batches(epoch)[first - epoch * self.order.steps_per_epoch :]
+        updates = self.learner.updates
+        passes = range(epoch * updates, (epoch + 1) * updates)
+        plan = [samples for number in passes for samples in self.order.batches(number)]
+        plan = plan[(first - epoch * self.order.steps_per_epoch) * updates :]
         parts = [samples.tensor_split(processes)[place] for samples in plan]
-        keys = (random.fold_in(self.order.key, number) for number in itertools.count(first))
+        keys = (random.fold_in(self.order.key, number) for number in itertools.count(first * updates))
         loaded = load_batches(data, parts, self.accelerator.device, workers=workers, keys=keys)
-        return zip(plan, loaded, strict=True)
+        each = zip(plan, loaded, strict=True)
+        return zip(*[each] * updates, strict=True)
 
-    def step(self, number: int, samples: torch.Tensor, batch: Batch) -> list[float]:
-        """Makes update `number`, counted from 0; returns a value for each of `columns`, the mean over all processes.
+    def step(self, number: int, batches: Sequence[OwnBatch]) -> list[float]:
+        """Makes the updates of step `number`, counted from 0; returns a value for each of `columns`, the mean over the
+        updates and over all processes.
 
         Raises FloatingPointError, before the update, where the loss or the gradient is not finite.
         """
+        updates = self.learner.updates
+        values = [self._update(number, number * updates + i, *batch) for i, batch in enumerate(batches)]
+        return values[0] if updates == 1 else [sum(column) / updates for column in zip(*values, strict=True)]
+
+    def _update(self, step: int, number: int, samples: torch.Tensor, batch: Batch) -> list[float]:
+        """Makes update `number`, within step `step`; errors and values as of `step`."""
         x, y, index = batch
         key = random.fold_in(self._key, number)
         # torch's own generators too, for layers that know no keys: another state for each step and process
@@ -104,7 +120,7 @@ class LearnerTrainer:
         if x.device.type == "cuda":
             torch.cuda.manual_seed(seed)
         if self._ratios is not None:
-            rate = rate_at(self.learner.lr, number, self.order.steps_per_epoch, self.order.epochs)
+            rate = rate_at(self.learner.lr, step, self.order.steps_per_epoch, self.order.epochs)
             for group, ratio in zip(self.optimizer.param_groups, self._ratios, strict=True):
                 group["lr"] = rate * ratio
         # an objective, as the model's loss, makes this context itself
@@ -125,9 +141,9 @@ class LearnerTrainer:
             self.optimizer.step()
         self._zero_grad()  # accelerate unscales the gradients of all models when it clips those of one
         if fault is not None:
-            epoch, place = divmod(number, self.order.steps_per_epoch)
+            epoch, place = divmod(step, self.order.steps_per_epoch)
             raise FloatingPointError(
-                f"{fault} at step {number + 1} (epoch {epoch + 1}, batch {place + 1}, samples "
+                f"{fault} at step {step + 1} (epoch {epoch + 1}, batch {place + 1}, samples "
                 f"{', '.join(map(str, samples[:5].tolist()))}, ...)"
             )
         return values

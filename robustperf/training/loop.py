@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from robustperf.data.batches import Batch
 from robustperf.nets import weights_file
 from robustperf.training.batches import BatchOrder
 from robustperf.training.evaluate import evaluate
 from robustperf.training.history import Fitted, History
-from robustperf.training.learner_trainer import LearnerTrainer
+from robustperf.training.learner_trainer import LearnerTrainer, OwnBatch
 from robustperf.training.progress import TrainingBar
 from robustperf.training.run_folder import RunFolder
 from robustperf.training.training_data import TrainingData
@@ -85,7 +84,7 @@ class TrainingLoop:
         steps = self.history.steps
         first = len(steps)  # after a resume possibly within the epoch
         # learners on the same batches share them: each batch is loaded once
-        by_order = {trainer.order.key: trainer for trainer in self.trainers}
+        by_order = {trainer.batch_key: trainer for trainer in self.trainers}
         loaded = {
             key: trainer.batches(self.data.train, epoch, first, self.data.workers) for key, trainer in by_order.items()
         }
@@ -110,12 +109,12 @@ class TrainingLoop:
             bar.summarise(row, better)
         return better
 
-    def _step(self, batches: dict[int, tuple[torch.Tensor, Batch]]) -> list[float]:
-        """Updates each learner, on the batch of its order's key; returns the values of all columns."""
+    def _step(self, batches: dict[tuple[int, int], tuple[OwnBatch, ...]]) -> list[float]:
+        """Updates each learner, on the batches of its `batch_key`; returns the values of all columns."""
         values = {}
         for trainer in self.trainers:
             with self._naming_the_checkpoint():
-                values[trainer.name] = trainer.step(len(self.history.steps), *batches[trainer.order.key])
+                values[trainer.name] = trainer.step(len(self.history.steps), batches[trainer.batch_key])
         return [value for trainer in self._in_table for value in values[trainer.name]]
 
     def _row(self, epoch: int, seconds: float, images_per_second: float) -> dict[str, float]:

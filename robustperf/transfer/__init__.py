@@ -15,18 +15,22 @@ if TYPE_CHECKING:
         module_from_sklearn,
     )
     from robustperf.transfer.module_classifier import ModuleClassifier
+    from robustperf.transfer.shifts import OriginalsSplit, fit_autoencoders, split_originals
     from robustperf.transfer.svm import SVMModule
 
 __all__ = [
     "EstimatorModule",
     "ModuleClassifier",
     "NoExactModule",
+    "OriginalsSplit",
     "PairedAutoencoder",
     "Reconstruction",
     "SVMModule",
     "TransferClassifier",
     "classifier_from_sklearn",
+    "fit_autoencoders",
     "module_from_sklearn",
+    "split_originals",
 ]
 
 __getattr__, __dir__ = lazily(__name__, __all__, {
@@ -34,9 +38,12 @@ __getattr__, __dir__ = lazily(__name__, __all__, {
     "ModuleClassifier": "module_classifier",
     "NoExactModule": "estimators",
     "classifier_from_sklearn": "estimators",
+    "OriginalsSplit": "shifts",
     "PairedAutoencoder": "autoencoder",
     "Reconstruction": "autoencoder",
     "SVMModule": "svm",
     "TransferClassifier": "classifier",
+    "fit_autoencoders": "shifts",
     "module_from_sklearn": "estimators",
+    "split_originals": "shifts",
 })  # fmt: skip

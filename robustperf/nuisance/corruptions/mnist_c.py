@@ -15,6 +15,7 @@ from robustperf.nuisance.noise import ImpulseNoise, ShotNoise
 from robustperf.nuisance.uniform import LARGEST, UniformDelta
 from robustperf.ops.draws import Key
 from robustperf.ops.program import Shape
+from robustperf.tangents import has_tangent
 
 _AT_ONCE = 1 << 19  # components of delta, or pixels, that `draw` processes at a time: fog has 65,535 for each image
 
@@ -169,7 +170,7 @@ class MnistC(UniformDelta):
         out: torch.Tensor | None = None,
         backend: str | None = None,
     ) -> torch.Tensor:
-        if out is None and x.requires_grad and torch.is_grad_enabled():
+        if out is None and (x.requires_grad and torch.is_grad_enabled() or has_tangent(x)):
             return super().draw_for(x, key, index, draws, backend=backend)
         x = self._checked(x)
         shape, dim = (len(draws), *x.shape), self.dim_for(tuple(x.shape[1:]))

@@ -16,6 +16,7 @@ from robustperf.nets import weights_file
 from robustperf.nets.munit_generator import Encoded, MunitGenerator
 from robustperf.nuisance.learned.generator_kernel import IMAGES_AT_ONCE, GeneratorKernel
 from robustperf.ops.program import Shape
+from robustperf.tangents import has_tangent
 
 FILE = "kernel.safetensors"
 _FORMAT = "learned kernel 1"
@@ -134,7 +135,7 @@ class LearnedKernel(GeneratorKernel):
     def _encoded(self, network: MunitGenerator, x: torch.Tensor, at_once: int) -> Encoded:
         """What `decode` needs of x, kept for the next call with the same images."""
         keeps = not (x.requires_grad and torch.is_grad_enabled()) and not torch.is_inference_mode_enabled()
-        keeps = keeps and not torch.compiler.is_compiling()
+        keeps = keeps and not torch.compiler.is_compiling() and not has_tangent(x)
         if keeps and self._kept is not None and self._same(x):
             return self._kept[2]
         parts = [network.encode(part) for part in x.split(at_once)]
