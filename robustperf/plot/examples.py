@@ -38,8 +38,9 @@ def adversarial_examples(
     Raises TypeError if a value of `found` is not a `Margins` with points; ValueError if there are no models or images,
     if shapes do not fit, or if `predicted` has other models; FileNotFoundError if the folder of `path` does not exist.
 
-    >>> found = {name: rp.margins(model, x, keep_points=True) for name, model in models.items()}  # doctest: +SKIP
-    >>> adversarial_examples(x, found, "examples.png")  # doctest: +SKIP
+    >>> x, model = rp.data.load("digits", "test").x[:2], rp.nets.build("small-cnn", size=8)
+    >>> found = {"untrained": rp.margins(model, x, attacks="fgsm,bg", keep_points=True)}
+    >>> figure = adversarial_examples(x, found, "examples.png")
     """
     if not isinstance(found, Mapping) or not found:
         raise ValueError(f"found: expected a mapping from models to Margins, got {found!r}")

@@ -35,6 +35,12 @@ class Difference:
         name: of the classifier.
         value, lower, upper: the difference and its confidence interval.
         unit: "fraction", or "distance" for margins.
+
+    >>> model, digits = rp.nets.build("small-cnn", size=8), rp.data.load("digits", "test")
+    >>> few = digits.x[:8], digits.y[:8]
+    >>> found = rp.compare({"plain": model, "same": model}, few, norms=[2], attacks="fgsm", kernels=[], samples=5)
+    >>> [difference.value for difference in found.differences][:1]  # of the same model
+    [0.0]
     """
 
     quantity: str
@@ -53,6 +59,13 @@ class Comparison(Result, Page):
         models: name -> what was measured: `evaluation`, `margins`, `kernels` and `corruptions`, as of a `Report`.
         plan: the data and the settings.
         facts, command, created: as of a `Report`.
+
+    >>> model, digits = rp.nets.build("small-cnn", size=8), rp.data.load("digits", "test")
+    >>> few = digits.x[:8], digits.y[:8]
+    >>> found = rp.compare({"plain": model, "same": model}, few, norms=[2], attacks="fgsm", kernels=[], samples=5)
+    >>> list(found.models)
+    ['plain', 'same']
+    >>> found.save("compare.html")
     """
 
     models: dict[str, Measured]
@@ -120,14 +133,18 @@ def compare(
     Args:
         models: name -> a classifier, at least two; the first is the one that the others are compared with.
         data, norms, attacks, kernels, corruptions, samples, confidence, seed, batch_size, folder, resume, progress,
-            facts, command: as of `report`.
+            facts: further lines of the page on how to reproduce it: what -> value.
+        command: what makes the page again; None for this call.
 
     Raises TypeError or ValueError as `report` does, and for fewer than two models.
 
-    >>> comparison = rp.compare({"plain": model, "robust": other}, data)  # doctest: +SKIP
-    >>> comparison.differences[0]  # doctest: +SKIP
-    Difference(quantity='accuracy', name='robust', value=-0.01, lower=-0.03, upper=0.01, unit='fraction')
-    >>> comparison.save("compare.html")  # doctest: +SKIP
+    >>> model, digits = rp.nets.build("small-cnn", size=8), rp.data.load("digits", "test")
+    >>> few = digits.x[:8], digits.y[:8]
+    >>> other = rp.nets.build("small-cnn", size=8)
+    >>> found = rp.compare({"A": model, "B": other}, few, norms=[2], attacks="fgsm", kernels=[], corruptions=False)
+    >>> found.differences[0].name, found.differences[0].lower <= found.differences[0].upper
+    ('B', True)
+    >>> found.save("compare.html")
     """
     if not isinstance(models, Mapping):
         raise TypeError(f"models: expected a mapping from names to classifiers, got {type(models).__name__}")

@@ -40,6 +40,13 @@ class Report(Result, Page):
         facts: what -> value, such as the SHA-256 of the weights, shown where the page says how to reproduce it.
         command: what makes the page again.
         created: when, in local time.
+
+    >>> model, digits = rp.nets.build("small-cnn", size=8), rp.data.load("digits", "test")
+    >>> few = digits.x[:8], digits.y[:8]
+    >>> found = rp.report(model, few, norms=[2], attacks="fgsm", kernels=[rp.nuisance.Rotation(15)], samples=5)
+    >>> list(found.margins), list(found.corruptions)[:2]
+    ([2.0], ['shot_noise', 'impulse_noise'])
+    >>> found.save("report.html")
     """
 
     name: str
@@ -110,8 +117,8 @@ def report(
         data: labelled images in [0, 1]: a data set, a pair (x, y) or a DataLoader, as `training.evaluate` takes them.
         name: of the model, in the page's title; None for its class.
         norms: those that margins are found in, of 0, 1, 2 and inf (or their texts).
-        attacks: as in `margins`; None for "tibo,fast", the attacks of T section 3.2 and today's (of a linear
-            classifier the closed form).
+        attacks: a preset, names or a list of attacks; None for "tibo,fast", the attacks of T section 3.2 and today's
+            (of a linear classifier the closed form).
         kernels: kernels, or name -> kernel, for ρ (T Definition 1) and the accuracy under one draw of each point; None
             for a rotation, a translation, brightness, contrast and noise, where they take the images.
         corruptions: find the accuracy under those of MNIST-C that take the images; None for images of one channel only.
@@ -129,9 +136,12 @@ def report(
     Raises TypeError or ValueError for a wrong argument, a model that does not take the data, or NaN logits; ValueError
     if the folder holds an earlier run and `resume` is false, or one with other settings.
 
-    >>> report = rp.report(model, rp.data.load("digits", "test"))  # doctest: +SKIP
-    >>> report.margins[2].median, report.kernels["rotation(15.0)"].rho.rho.mean()  # doctest: +SKIP
-    >>> report.save("report.html")  # doctest: +SKIP
+    >>> model, digits = rp.nets.build("small-cnn", size=8), rp.data.load("digits", "test")
+    >>> few = digits.x[:8], digits.y[:8]
+    >>> found = rp.report(model, few, norms=[2], attacks="fgsm", corruptions=False, samples=5)
+    >>> list(found.kernels)[0], found.margins[2].norm
+    ('rotation(15)', 2.0)
+    >>> found.save("report.html")
     """
     planned = plan(
         data, norms=norms, attacks=attacks, kernels=kernels, corruptions=corruptions, samples=samples,

@@ -21,6 +21,10 @@ class OriginalsSplit:
     Attributes:
         clean: [N_o] int64, the rows of the clean images.
         shifted: shift -> [N_c] int64, the rows of the images to which it is applied.
+
+    >>> split = rp.transfer.split_originals(100, ["fog", "stripe"], 10)
+    >>> len(split.clean), len(split.shifted["fog"])
+    (80, 10)
     """
 
     clean: torch.Tensor
@@ -89,8 +93,11 @@ def fit_autoencoders(
 
     Raises TypeError or ValueError for wrong images, as `PairedAutoencoder.fit`, or no shift.
 
-    >>> T = fit_autoencoders(clean, {"fog": foggy, "stripe": striped}, joint=True, epochs=10)  # doctest: +SKIP
-    >>> labels = classifier.predict(T["fog"].transfer(x))  # doctest: +SKIP
+    >>> x = rp.data.load("digits", "test").x
+    >>> small = rp.transfer.PairedAutoencoder(image_shape=(1, 8, 8), code=8, width=4, hidden=16)
+    >>> T = fit_autoencoders(x[:64], {"dark": 0.5 * x[64:96]}, autoencoder=small, epochs=1)
+    >>> T["dark"].transfer(0.5 * x[96:98]).shape
+    torch.Size([2, 1, 8, 8])
     """
     names = _names("shifted", list(shifted))
     check.tensor("clean", clean, ("N", "C", "H", "W"), dtypes=(torch.float32,))
