@@ -33,7 +33,9 @@ FLOOR = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}
 # Imports of a higher floor inside a function, and why.
 UPWARD_IN_CALLS = {
     ("robustperf.kernel", "nuisance"): "kernel.normalised() and + build kernels that wrap this one",
-    ("robustperf.nuisance.learned.learn", "training"): "learn trains the networks of a kernel by fit",
+    ("robustperf.nuisance.learned.learn", "training"): "learn has an objective",
+    ("robustperf.nuisance.learned.paired", "training"): "learn_paired has an objective",
+    ("robustperf.nuisance.learned.run", "training"): "both train the networks of a kernel by fit",
     ("robustperf.robustness.margins", "transfer"): "margins takes scikit-learn's estimators",
 }
 

@@ -13,7 +13,19 @@ import robustperf as rp
 from robustperf.data.load import NAMES, InMemory
 
 PACKAGES = [rp, rp.nets, rp.nuisance, rp.transfer]
-HEAVY = {"torch._dynamo", "sympy", "scipy", "sklearn", "matplotlib", "accelerate", "pandas", "rich", "typer", "PIL"}
+HEAVY = {
+    "torch._dynamo",
+    "sympy",
+    "scipy",
+    "sklearn",
+    "matplotlib",
+    "accelerate",
+    "pandas",
+    "rich",
+    "typer",
+    "PIL",
+    "jinja2",
+}
 
 
 def imported(code):
@@ -42,7 +54,8 @@ except SystemExit as end:
 @pytest.mark.parametrize("arguments, code", [
     (["--help"], 0), (["--version"], 0), (["margins", "--atacks", "fgsm"], 2), (["train", "--help"], 0),
     (["nuisance", "show", "--help"], 0), (["data", "--help"], 0), (["transfer", "--help"], 0), (["sweep", "--help"], 0),
-    (["evaluate", "--help"], 0), (["demo", "--help"], 0), (["marigns"], 2),
+    (["evaluate", "--help"], 0), (["demo", "--help"], 0), (["report", "--help"], 0), (["compare", "--help"], 0),
+    (["marigns"], 2),
 ], ids=str)  # fmt: skip
 def test_help_and_misspelt_options_need_no_torch(arguments, code):
     assert not (HEAVY | {"torch", "numpy"}) - {"rich", "typer"} & imported(COMMAND.format(arguments, code))

@@ -24,6 +24,7 @@ class Salt(IntEnum):
     HELD_OUT = 0x68656C64  # which samples validation holds out; epochs take 0, 1, ...
     SAMPLES = 0x73616D70  # the random transforms of a torch data set, under a step's key
     POINTS = 0x706F696E  # the points of a score
+    TARGET = 0x74617267  # the target images of domain adaptation, under a step's key
     FAMILY = 0x6C616D62  # the parameters lambda of a family; kernels draw under the indices of the nodes
 
 

@@ -11,11 +11,14 @@ from rich.table import Table
 
 from benchmarks.common.machine import describe_machine
 from benchmarks.common.options import Output
+from benchmarks.common.pictures import bar_chart, line_chart
 from benchmarks.common.quoted import quoted_figures
+from benchmarks.common.settings import Settings
 from benchmarks.common.tables import machine_lines, markdown, text, write_files
+from robustperf.plot import save
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _MAX_CELLS = 12  # of a row, in its line of progress
 
@@ -28,12 +31,14 @@ class Report:
 
     Args:
         name: of the files, and in the README's tables.
-        title: what was measured.
+        title: what was measured, in words.
         output: where the results go.
+        settings: of the run, shown below the title.
     """
 
-    def __init__(self, name: str, title: str, output: Output):
+    def __init__(self, name: str, title: str, output: Output, settings: Settings | None = None):
         self.name, self.title, self.output, self.rows = name, title, output, []
+        self.settings = "" if settings is None else str(settings)
         self._quoted = quoted_figures().get(name, {}) if output.comparable else {}
 
     def add(self, **row: Any) -> None:
@@ -42,12 +47,13 @@ class Report:
         cells = [f"{column} {self._cell(row, column)}" for column, value in row.items() if value is not None]
         print(f"{self.name}: {', '.join(cells[:_MAX_CELLS])}", file=sys.stderr, flush=True)
 
-    def show(self, bars: tuple[str, str] | None = None, over: str | None = None) -> None:
+    def show(self, bars: tuple[str, str] | None = None, over: str | None = None, log: bool = False) -> None:
         """Prints the table and writes the files.
 
         Args:
-            bars: the columns (label, value) of a bar chart.
+            bars: the columns (label, value) of a bar chart; `pictures.bar_chart` groups its rows.
             over: the column that a line chart draws all others over.
+            log: whether that column is on a logarithmic axis.
         """
         machine = describe_machine()
         columns, texts = self._cells()
@@ -56,8 +62,11 @@ class Report:
             table.add_row(*row)
         console = Console(width=160, highlight=False)
         console.print(table)
+        if self.settings:
+            console.print(self.settings)
         console.print(_one_line(machine))
-        content = {"title": self.title, "machine": machine, "rows": self.rows, "quoted": self._quoted}
+        content = {"title": self.title, "settings": self.settings, "machine": machine}
+        content |= {"rows": self.rows, "quoted": self._quoted}
         self.output.reports[self.name] = content
         if self.output.json is not None:
             self.output.json.parent.mkdir(parents=True, exist_ok=True)
@@ -65,13 +74,14 @@ class Report:
         if self.output.folder is None:
             return
         self.output.folder.mkdir(parents=True, exist_ok=True)
-        lines = [f"# {self.title}", "", *machine_lines(machine), "", *markdown(columns, texts)]
+        described = ["- settings: " + self.settings] if self.settings else []
+        lines = [f"# {self.title}", "", *described, *machine_lines(machine), "", *markdown(columns, texts)]
         files = {f"{self.name}.json": _json(content), f"{self.name}.md": "\n".join(lines) + "\n"}
         write_files(self.output.folder, files)
         if bars:
-            self._bars(*bars)
+            self._save(bar_chart(self.rows, *bars, self.title, self.settings))
         if over:
-            self._lines(over)
+            self._save(line_chart(self.rows, over, self.title, self.settings, log))
 
     def _quote(self, row: dict[str, Any], column: str) -> str | None:
         label = text(next(iter(row.values())))
@@ -91,40 +101,9 @@ class Report:
         quote = self._quote(row, column)
         return text(row.get(column)) + (f" ({quote})" if quote else "")
 
-    def _lines(self, over: str) -> None:
-        axes, x = self._axes(4.5), [row[over] for row in self.rows]
-        for column in self._columns():
-            if column != over:
-                axes.plot(x, [row[column] for row in self.rows], marker=".", label=column)
-        axes.set_xlabel(over)
-        axes.grid(alpha=0.3)
-        axes.legend(frameon=False)
-        self._save(axes)
-
-    def _bars(self, label: str, value: str) -> None:
-        rows = [row for row in self.rows if isinstance(row.get(value), float)]
-        axes = self._axes(1 + 0.32 * len(rows))
-        drawn = axes.barh(range(len(rows)), [row[value] for row in rows])
-        axes.bar_label(drawn, fmt="%.3g", padding=3, fontsize="small")
-        axes.set_yticks(range(len(rows)), [row[label] for row in rows], fontsize="small")
-        axes.invert_yaxis()
-        axes.margins(x=0.12)
-        axes.set_xlabel(value)
-        self._save(axes)
-
-    def _axes(self, height: float) -> Axes:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(7.5, height), dpi=150, layout="constrained")
-        FigureCanvasAgg(figure)
-        axes = figure.add_subplot()
-        axes.set_title(self.title, fontsize="medium", wrap=True)
-        axes.spines[["top", "right"]].set_visible(False)
-        return axes
-
-    def _save(self, axes: Axes) -> None:
-        axes.figure.savefig(self.output.folder / f"{self.name}.png")
+    def _save(self, figure: Figure) -> None:
+        assert self.output.folder is not None
+        save(figure, self.output.folder / f"{self.name}.png")
 
 
 def _json(content: Any) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.common import options as common
+from benchmarks.common.settings import Settings
 from benchmarks.paper.robey import sample
 from benchmarks.paper.weight_search import WeightSearch, search_weight
 from robustperf import nets
@@ -32,7 +33,7 @@ BATCH = 256
 
 
 @dataclass(frozen=True)
-class Scale:
+class Scale(Settings):
     """The extent of T A.1's training and section 3.2's evaluation.
 
     Attributes:
@@ -148,7 +149,14 @@ def parser(description: str, choices: Sequence[str] = DATA, data: Sequence[str] 
     )
     options.add_argument("--generator-steps", type=int, default=1, help="its updates after each of the classifier's")
     options.add_argument("--distance-weight", type=float, default=1.0, help="of the distance in its loss")
-    options.add_argument("--trials", type=int, default=6, help="try at most so many weights of each method")
+    options.add_argument(
+        "--trials",
+        nargs=2,
+        type=int,
+        default=[6, 6],
+        metavar=("HEIN", "COTRAIN"),
+        help="try at most so many weights of each method",
+    )
     options.add_argument(
         "--within",
         type=float,
@@ -202,8 +210,9 @@ def comparisons(arguments: argparse.Namespace) -> Iterator[Comparison]:
         )
         chosen = {"no reg.": train_with("no reg.", None)}
         least, searches = chosen["no reg."].accuracy - arguments.within, {}
-        for method, start in (("Hein", arguments.hein), ("co-training", arguments.cotrain)):
-            search = searches[method] = search_weight(partial(train_with, method), start, least, arguments.trials)
+        starts = {"Hein": arguments.hein, "co-training": arguments.cotrain}
+        for (method, start), trials in zip(starts.items(), arguments.trials, strict=True):
+            search = searches[method] = search_weight(partial(train_with, method), start, least, trials)
             chosen[method] = search.tried[search.chosen]
             edge = "" if search.edge is None else f": {search.edge}"
             print(f"{name}: {method}: lambda = {search.chosen:g} is chosen{edge}", file=sys.stderr)

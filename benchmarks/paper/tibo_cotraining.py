@@ -66,10 +66,10 @@ def main() -> None:
         plain = train_with("no reg.", None)
         report.add(case=f"{name}, no reg.", **{"accuracy %": plain.accuracy, "R": area(plain)})
         for variant in arguments.variants:
-            method, start = ("Hein", arguments.hein) if variant == "Hein" else ("co-training", arguments.cotrain)
+            place, method = (0, "Hein") if variant == "Hein" else (1, "co-training")
             search = search_weight(
                 partial(train_with, method, generator=generator(variant, prod(train.x.shape[1:]))),
-                start, plain.accuracy - arguments.within, arguments.trials,
+                (arguments.hein, arguments.cotrain)[place], plain.accuracy - arguments.within, arguments.trials[place],
             )  # fmt: skip
             chosen = search.tried[search.chosen]
             change, distance = (None, None) if chosen.generator is None else fooled(chosen, test)

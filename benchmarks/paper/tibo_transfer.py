@@ -31,16 +31,17 @@ from torch import nn
 
 from benchmarks.common import options as common
 from benchmarks.common.report import Report
+from benchmarks.common.settings import Settings
 from benchmarks.paper.tibo_mnist_c import PAPER, PAPER_COLUMNS, PLAIN_SVM
 from robustperf import random
 from robustperf.classifier import evaluating
 from robustperf.data import Dataset, load, normalise
 from robustperf.files import atomic_write, record_settings
 from robustperf.names import NORMALISATIONS
-from robustperf.nets import Dropout
+from robustperf.nets import TiboTransferCNN
 from robustperf.nuisance import mnist_c
 from robustperf.training import ERM, GaussianAugmentation, fit
-from robustperf.transfer import PairedAutoencoder, SVMModule
+from robustperf.transfer import PairedAutoencoder, SVMModule, split_originals
 
 SETS = (
     "brightness",
@@ -71,7 +72,7 @@ Labels = Callable[[torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True)
-class Scale:
+class Scale(Settings):
     """The extent of T section 4.
 
     Attributes:
@@ -135,18 +136,13 @@ def corrupted(dataset: Dataset, name: str, rows: torch.Tensor, key: int) -> torc
 
 def split(scale: Scale, count: int | str, seed: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """(rows of the clean images, rows of the shifted images by set)"""
-    order = torch.randperm(scale.images, generator=torch.Generator().manual_seed(seed))
     if count == HALF:
-        clean, rest = order[: scale.images // 2], order[scale.images // 2 :]
-        return clean, {name: rest for name in SETS}
-    first = scale.images - len(CORRUPTIONS) * count
-    if first < 0:
-        raise ValueError(
-            f"count: expected at most {scale.images // len(CORRUPTIONS)} images of each corruption, of "
-            f"{scale.images} in all, got {count}"
-        )
-    parts = dict(zip(CORRUPTIONS, order[first:].split(count), strict=False)) if count else {}
-    return order[:first], parts | {"identity": order[first : first + count]}
+        found = split_originals(scale.images, SETS, None, seed=seed)
+        return found.clean, found.shifted
+    found = split_originals(scale.images, CORRUPTIONS, count, seed=seed)
+    if not count:
+        return found.clean, {}
+    return found.clean, found.shifted | {"identity": found.shifted[CORRUPTIONS[0]]}
 
 
 # the two classifiers
@@ -162,11 +158,7 @@ class Standardise(nn.Module):
 def nn_labels(train: Dataset, gauss: bool, scale: Scale, seed: int, standardise: bool) -> Labels:
     """Appendix B's network and training."""
     torch.manual_seed(seed)
-    model = nn.Sequential(
-        *[Standardise()] * standardise,
-        nn.Conv2d(1, 32, 3), nn.ReLU(), nn.Conv2d(32, 64, 3), nn.ReLU(), nn.MaxPool2d(2), Dropout(0.25), nn.Flatten(),
-        nn.Linear(64 * 12 * 12, 128), nn.ReLU(), Dropout(0.5), nn.Linear(128, 10),
-    )  # fmt: skip
+    model = nn.Sequential(*[Standardise()] * standardise, TiboTransferCNN())
     fit(
         model,
         GaussianAugmentation(SIGMA) if gauss else ERM(),

@@ -37,7 +37,7 @@ def test_no_originals_of_shifted_images_are_among_the_clean(name):
 def test_more_shifted_images_than_there_are():
     scale = tibo.SCALES["smoke"]
     assert len(tibo.split(scale, 6, seed=0)[0]) == 96 - 90
-    with pytest.raises(ValueError, match="count: expected at most 6 images of each corruption, of 96 in all, got 7"):
+    with pytest.raises(ValueError, match="count: expected at most 6 images of each shift, of 96 in all, got 7"):
         tibo.split(scale, 7, seed=0)
 
 
@@ -93,7 +93,7 @@ def test_classifiers_see_normalised_images(monkeypatch, tmp_path):
 
 
 def test_auto_encoders_map_min_max_images_before_the_classifier_standardises(monkeypatch, tmp_path):
-    monkeypatch.setitem(tibo.SCALES, "smoke", tibo.replace(tibo.SCALES["smoke"], images=32, tests=8))
+    monkeypatch.setitem(tibo.SCALES, "smoke", tibo.replace(tibo.SCALES["smoke"], images=40, tests=8))
     seen = {}
     monkeypatch.setattr(tibo.PairedAutoencoder, "transfer", lambda self, x: seen.setdefault("x", x))
     monkeypatch.setattr(tibo, "Standardise", lambda: seen.setdefault("model", tibo.nn.Identity()))

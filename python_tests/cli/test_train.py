@@ -189,11 +189,33 @@ def test_cotrain_equals_that_of_python(tmp_path):
     assert_same(weights_file.read(tmp_path / "run" / "generator.safetensors")[0], generator.state_dict())
 
 
+@pytest.mark.filterwarnings("ignore:source")  # one epoch is too few
+def test_adda_adapts_the_classifier_of_a_checkpoint(tmp_path):
+    source, out = tmp_path / "source", tmp_path / "adda"
+    arguments = [*DIGITS, "--optimizer", "adam", "--lr", "0.02", "--domain", "brightness:-70"]
+    train(*arguments, "--out", source)
+    target = ["--objective", "adda(width=8)", "--target", "brightness:70-", "--out", out]
+    assert "checkpoint: expected the weights of a classifier" in train(*arguments, *target, code=1)
+    output = train(*arguments, *target, "--checkpoint", source / "model.safetensors")
+    assert str(out / "discriminator.safetensors") in output and "ADDA(target=" in output
+    digits = rp.data.load("digits", "train")
+    dark, bright = (rp.data.domain(digits, f"brightness:{level}").limit(200) for level in ("-70", "70-"))
+    torch.manual_seed(0)
+    model = nets.build("small-cnn", in_channels=1, size=8, classes=10)
+    weights_file.load(source / "model.safetensors", model)
+    objective = training.ADDA(bright, model, width=8)
+    training.fit(
+        model, objective, dark, validation=None, epochs=1, batch_size=20, optimizer="adam", lr=0.02, progress=False
+    )
+    assert_same(weights(out), model.state_dict())
+    assert_same(weights_file.read(out / "discriminator.safetensors")[0], objective.discriminator.state_dict())
+
+
 @pytest.mark.parametrize("text, given, message", [
     ("mrt", {}, "such as --kernel"),
     ("mat(step=0.1)", {"k": 3}, "such as --kernel"),
     ("erm, mrt", {"kernel": KERNEL}, "objective: expected one, got 2"),
-    ("adversarial", {}, "expected one of erm, mrt, mat, mda, pgd, gaussian, augmix, hein, cotrain\n  adversarial\n  ^"),
+    ("adversarial", {}, "pgd, gaussian, augmix, hein, cotrain, adda\n  adversarial\n  ^"),
     ("mat", {"kernel": ImpulseNoise(0.1)}, "kernel: expected one with a gradient in delta, got impulse_noise(0.1)"),
     ("mrt(selection='best')", {"kernel": KERNEL}, "selection: expected one of"),
     ("mrt(selection_dtype='float64')", {"kernel": KERNEL}, "selection_dtype: expected None, torch.bfloat16"),
@@ -207,6 +229,9 @@ def test_cotrain_equals_that_of_python(tmp_path):
     ("cotrain", {"classifier": nets.SmallCNN()}, "missing 1 required positional argument: 'weight'"),
     ("cotrain(-1)", {"classifier": nets.SmallCNN()}, "weight: expected a finite number >= 0"),
     ("cotrain(1, width=0)", {"classifier": nets.SmallCNN()}, "width: expected an integer above 0"),
+    ("adda", {"classifier": nets.SmallCNN()}, "objective: expected a domain without labels, such as --target"),
+    ("adda(width=0)", {"classifier": nets.SmallCNN(1, 8), "target": rp.data.load("digits")}, "width: expected an"),
+    ("erm", {"target": rp.data.load("digits")}, "target: expected none for the objective erm"),
     ("cotrain(1)", {"k": 3, "classifier": nets.SmallCNN()}, "k: expected none for the objective cotrain"),
 ])  # fmt: skip
 def test_wrong_objectives(text, given, message):

@@ -29,7 +29,7 @@ QUICK = {"width": 2, "iterations": 6, "checkpoint_steps": 2, "progress": False}
 def few_pictures(request, monkeypatch):
     """Pictures, which take most of the time, where the test is about them only."""
     if "picture" not in request.node.name and "tensorboard" not in request.node.name:
-        monkeypatch.setattr("robustperf.nuisance.learned.learn._Run._draw", lambda *arguments: None)
+        monkeypatch.setattr("robustperf.nuisance.learned.run.LearningRun._draw", lambda *arguments: None)
 
 
 def quick(a=A, b=B, **settings):

@@ -180,9 +180,9 @@ def test_delta_outside_of_Delta():
         normal(X, torch.full((5, 2), torch.inf))
     assert torch.equal(made.project(torch.tensor([[3.0, -2.0]])), torch.tensor([[1.0, -1.0]]))
     assert torch.equal(normal.project(torch.tensor([[3.0, -2.0]])), torch.tensor([[3.0, -2.0]]))
-    with pytest.raises(ValueError, match="distribution: expected one of uniform, normal, got 'gauss'"):
+    with pytest.raises(ValueError, match="distribution: expected one of uniform, normal, ball, got 'gauss'"):
         LearnedKernel(generator(), distribution="gauss")
-    with pytest.raises(TypeError, match="generator: expected a MunitGenerator, got Linear"):
+    with pytest.raises(TypeError, match="generator: expected a MunitGenerator or a PairedGenerator, got Linear"):
         LearnedKernel(torch.nn.Linear(2, 2))
 
 

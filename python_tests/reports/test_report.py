@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sklearn.svm import SVC
 from torch import nn
 
 import robustperf as rp
@@ -268,6 +269,34 @@ def test_an_interrupted_run_resumes(tmp_path, monkeypatch, model, data, kernels,
 def test_bad_input(model, data, change, message):
     with pytest.raises(ValueError, match=message):
         rp.report(model, **{"data": data, **change})
+
+
+@pytest.mark.parametrize(
+    "wrong", [SVC(), rp.LabelOnly(lambda x: x.sum((1, 2, 3)) > 9, classes=2)], ids=["SVC", "LabelOnly"]
+)
+def test_models_without_logits(data, wrong):
+    with pytest.raises(TypeError, match="model: expected a module or a callable that returns logits"):
+        rp.report(wrong, data)
+
+
+def test_a_model_without_gradients_is_queried(data):
+    """As an ONNX file of unknown operators: it gives labels."""
+
+    class Opaque(nn.Module):
+        no_gradient = "an operator is unknown"
+
+        def __init__(self):
+            super().__init__()
+            self.net = mlp()
+
+        def forward(self, x):
+            with torch.no_grad():
+                return self.net(x)
+
+    found = rp.report(Opaque(), data.limit(3), norms=[2], kernels=[], corruptions=False, examples=1)
+    page = check_self_contained(found.html)
+    assert found.margins[2].access == "labels" and found.margins[2].found.all()
+    assert "labels only were queried" in page.text and "SurFree" in page.rows("attacks-table")
 
 
 def test_rows_of_features_have_no_pictures(model, data):

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from python_tests.training.test_learners import Imitation
 from robustperf import nets
 from robustperf.kernel import Kernel
 from robustperf.nuisance import Brightness
-from robustperf.training import MDA, MRT, CoTrain, evaluate, fit
+from robustperf.training import ADDA, MDA, MRT, CoTrain, evaluate, fit
 
 SCRIPT = """
 import sys
@@ -100,6 +101,15 @@ def work():
         "weights": {f"{place} {name}": value for place, learner in enumerate(learners)
                     for name, value in learner.state_dict().items()},
     }  # fmt: skip
+    model = network(torch.float64)
+    objective = ADDA(1 - digits.x, model, width=8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the source classifier is not trained
+        fitted = fit(model, objective, data, validation=None, batch_size=32, epochs=1, optimizer="adam", progress=False)
+    found["ADDA"] = {
+        "steps": fitted.steps[:, [0, 2, 3]], "epochs": [],
+        "weights": {**model.state_dict(), **objective.discriminator.state_dict()},
+    }  # fmt: skip
     model = network(torch.float32)
     seen = evaluate(model, digits, batch_size=50)
     found["evaluation"] = {"rank": seen.rank, "loss": seen.loss, "label": seen.label}
@@ -125,7 +135,7 @@ def both(tmp_path_factory):
 
 @pytest.mark.parametrize("name, tolerance", [
     ("MRT sample", 2e-5), ("MRT batch", 2e-5), ("MDA", 1e-9), ("MRT", 1e-9), ("CoTrain", 1e-9),
-    ("three learners", 1e-9),
+    ("three learners", 1e-9), ("ADDA", 1e-9),
 ])  # fmt: skip
 def test_losses_and_weights_are_those_of_one(both, name, tolerance):
     one, two = both

@@ -21,6 +21,7 @@ from robustperf.files import user_path
 from robustperf.kernel import Kernel
 from robustperf.names import check_name
 from robustperf.training import (
+    ADDA,
     ERM,
     MAT,
     MDA,
@@ -59,10 +60,12 @@ def build_objective(
     weight: float | None = None,
     classifier: nn.Module | None = None,
     channels: int = 1,
+    target: Dataset | ImageFolder | None = None,
 ) -> Objective:
     """The objective of `text`; `kernel`, `k` and `weight` are its arguments unless `text` gives them.
 
-    "cotrain" trains `classifier` together with a new generator of images with `channels` channels.
+    "cotrain" trains `classifier` together with a new generator of images with `channels` channels; "adda" adapts it to
+    the images of `target`.
 
     Raises ValueError that points at the position in `text`, or names the argument that this objective does not take.
     """
@@ -82,6 +85,7 @@ def build_objective(
         "augmix": partial(_augmix, **weighted),
         "hein": partial(CrossLipschitz, **weighted),
         "cotrain": partial(_cotrain, classifier, channels, **weighted),
+        "adda": partial(_adda, target, classifier),
     }
     try:
         objectives = build_list(text, makers)
@@ -92,7 +96,7 @@ def build_objective(
     taken = {field.name for field in fields(objectives[0])}
     if isinstance(objectives[0], AugMix):
         taken.remove("kernel")  # AugMix has its own kernel
-    for name, value in {"kernel": kernel, **given}.items():
+    for name, value in {"kernel": kernel, "target": target, **given}.items():
         if value is not None and name not in taken:
             raise ValueError(f"{name}: expected none for the objective {text}, which does not take it, got {value!r}")
     return objectives[0]
@@ -158,6 +162,12 @@ def _pgd(
 def _augmix(*arguments: Any, weight: float = AugMix.weight, **named: Any) -> AugMix:
     """`arguments` are those of its kernel."""
     return AugMix(weight, nuisance.AugMix(*arguments, **named))
+
+
+def _adda(target: Dataset | ImageFolder | None, classifier: nn.Module, **named: Any) -> ADDA:
+    if target is None:
+        raise ValueError("expected a domain without labels, such as --target brightness:high, got none")
+    return ADDA(target, classifier, **named)
 
 
 def _cotrain(

@@ -154,7 +154,7 @@ def learn(
     batch_size: Annotated[int, typer.Option(min=1, help="Pairs per step, over all processes; 1 in the paper.")] = 2,
     lr: Annotated[float, typer.Option(help="Adam's learning rate; 1e-4 in the paper.")] = 4e-4,
     cycle: Annotated[float, typer.Option(min=0, help="Weight of the image cycle; 0 in the paper.")] = 10.0,
-    distribution: Annotated[str, typer.Option(help="Of delta: uniform or normal.")] = "uniform",
+    distribution: Annotated[str, typer.Option(help="Of delta: uniform, normal or ball.")] = "uniform",
     snapshot: Annotated[
         list[int] | None, typer.Option(min=1, metavar="N", help="Save the kernel after iteration N too.")
     ] = None,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from robustperf.cli.options import Data, draw_picture, say
+from robustperf.cli.options import DOMAIN_HELP, Data, draw_picture, say
 from robustperf.cli.training_options import OBJECTIVES, TrainingOptions, with_options
 from robustperf.files import user_path
 from robustperf.names import ROOT_VARIABLE
@@ -32,24 +33,51 @@ def train(
     objective: Annotated[str, typer.Option(help=f"{OBJECTIVES}.")] = "erm",
     *,
     options: TrainingOptions,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", parser=user_path, help="The initial weights, a safetensors file; needed by adda."),
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(metavar="DOMAIN", help="The domain without labels of adda, " + DOMAIN_HELP)
+    ] = None,
+    target_data: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Its data set; that of --data by default.")
+    ] = None,
     weight: Annotated[
         float | None,
         typer.Option(min=0, help="Weight of the loss on clean images; for hein and cotrain, of the regulariser."),
     ] = None,
     validation: Annotated[
-        float, typer.Option(help="The fraction held out to choose the best epoch; 0 keeps the last epoch.")
-    ] = 0.1,
+        float | None,
+        typer.Option(
+            help="The fraction held out to choose the best epoch; 0 keeps the last epoch. 0.1 by default; 0 for adda."
+        ),
+    ] = None,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard logs in DIR.")] = False,
 ) -> None:
     """Train a classifier on a data set's train split, or on one of its domains."""
     from rich.console import Console
 
     from robustperf import plot, processes
+    from robustperf.nets import weights_file
+    from robustperf.training import ADDA
     from robustperf.training.run_folder import RunFolder
 
     dataset = options.load(data, "train")
+    unlabelled = None
+    if target is not None or target_data is not None:
+        unlabelled = replace(options, domain=target).load(target_data or data, "train")
     classifier = options.new_classifier(dataset)
-    loss = options.build_objective(objective, weight, classifier, dataset)
+    if checkpoint is not None:
+        weights_file.load(checkpoint, classifier)
+    loss = options.build_objective(objective, weight, classifier, dataset, unlabelled)
+    if isinstance(loss, ADDA) and checkpoint is None:
+        raise ValueError(
+            "checkpoint: expected the weights of a classifier that adda adapts, such as those of a run "
+            "with erm, got none"
+        )
+    if validation is None:
+        validation = 0.1 if loss.classifies else 0
     main = processes.join(options.cpu).is_main_process
     console = Console(quiet=not main)
     try:

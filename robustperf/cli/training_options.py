@@ -37,10 +37,10 @@ if TYPE_CHECKING:
     from robustperf.training.optimizers import Rate
 
 OBJECTIVES = (
-    "erm, mrt, mat, mda, pgd, gaussian, augmix, hein or cotrain, with arguments such as "
+    "erm, mrt, mat, mda, pgd, gaussian, augmix, hein, cotrain or adda, with arguments such as "
     '\'mrt(selection="sample", selection_dtype="bfloat16")\', \'mat(start="identity")\', '
     "'pgd(norm=2, eps=0.5)', 'gaussian(0.1)', 'augmix(severity=3)', 'hein(0.1)', "
-    "'cotrain(0.5, width=32, generator_steps=5)'"
+    "'cotrain(0.5, width=32, generator_steps=5)', 'adda(width=500)'"
 )
 
 KernelSum = Annotated[
@@ -127,13 +127,18 @@ class TrainingOptions:
         return new_classifier(dataset, self.network, self.model, self.batch_norm, self.seed)
 
     def build_objective(
-        self, text: str, weight: float | None, classifier: nn.Module, dataset: Dataset | ImageFolder
+        self,
+        text: str,
+        weight: float | None,
+        classifier: nn.Module,
+        dataset: Dataset | ImageFolder,
+        target: Dataset | ImageFolder | None = None,
     ) -> Objective:
         """The objective of `text` with these options; raises ValueError as `build.build_objective`."""
         from robustperf.cli.build import build_kernel, build_objective
 
         variation = None if self.kernel is None else build_kernel(self.kernel)
-        return build_objective(text, variation, self.k, weight, classifier, shape_of(dataset)[0])
+        return build_objective(text, variation, self.k, weight, classifier, shape_of(dataset)[0], target)
 
     def fit(
         self,

@@ -108,11 +108,7 @@ class Translator(nn.Module):
             Decoder(in_channels, width, style_dim, downsamplings, residual_blocks, domains=2 if others == 1 else 0)
             for _ in range(others)
         )
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d | nn.Linear | UpsampledConvolution):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        initialise(self)
 
     def forward(
         self, a: torch.Tensor, b: torch.Tensor, style_a: torch.Tensor, style_b: torch.Tensor, cycle: bool = True
@@ -172,6 +168,15 @@ class Translator(nn.Module):
         generator.content = content
         generator.decoder = decoder
         return generator.eval()
+
+
+def initialise(network: nn.Module) -> None:
+    """Weights of convolutions and linear layers are normal with variance 2 / fan-in, biases zero."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear | UpsampledConvolution):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
 
 
 class _MultiScale(nn.Module):

@@ -21,8 +21,9 @@ _LARGE = 64  # the least side of an image that takes the larger networks
 _EPS = 1e-5
 
 
-Encoded = tuple[torch.Tensor, torch.Tensor]
-"""A content, and its first convolution in the decoder: all of G(x, delta) that does not depend on delta."""
+Encoded = tuple[torch.Tensor, ...]
+"""All of G(x, delta) that does not depend on delta: a content and its first convolution in the decoder, and what a
+subclass of `MunitGenerator` adds."""
 
 
 class Sizes(NamedTuple):
@@ -210,7 +211,7 @@ class Decoder(nn.Module):
 
     def finish(self, begun: Encoded, style: torch.Tensor, domain: torch.Tensor | None = None) -> torch.Tensor:
         """The images [k N, ...] of styles [k N, style_dim], draw-major, for `begin` of content [N, ...]."""
-        x, first = (_repeated(each, len(style)) for each in begun)
+        x, first = (repeated(each, len(style)) for each in begun)
         if self.domains:
             assert domain is not None
             style = torch.cat([style, functional.one_hot(domain, self.domains).to(style)], 1)
@@ -226,7 +227,7 @@ class Decoder(nn.Module):
         return self.finish(self.begin(content), style, domain)
 
 
-def _repeated(x: torch.Tensor, rows: int) -> torch.Tensor:
+def repeated(x: torch.Tensor, rows: int) -> torch.Tensor:
     """x [N, ...] repeated to this many rows."""
     times = rows // max(len(x), 1)
     return x if times == 1 else x.repeat(times, *[1] * (x.dim() - 1))

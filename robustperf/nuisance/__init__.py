@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from robustperf.nuisance.learned.kernel import LearnedKernel
     from robustperf.nuisance.learned.learn import learn
     from robustperf.nuisance.learned.module_kernel import ModuleKernel
+    from robustperf.nuisance.learned.paired import learn_paired
     from robustperf.nuisance.learned.quality import KernelQuality
     from robustperf.nuisance.noise import GaussianNoise, ImpulseNoise, ShotNoise
     from robustperf.nuisance.photometric import (
@@ -109,6 +110,7 @@ __all__ = [
     "Translation",
     "ball_family",
     "learn",
+    "learn_paired",
     "mnist_c",
 ]
 
@@ -120,6 +122,7 @@ _load, __dir__ = lazily(__name__, __all__, {
     "LearnedKernel": "learned.kernel",
     "ModuleKernel": "learned.module_kernel",
     "learn": "learned.learn",
+    "learn_paired": "learned.paired",
     "ProgramKernel": "program_kernel",
     "MnistC": "corruptions",
     **dict.fromkeys(["L1Ball", "L2Ball", "LinfBall", "ball_family"], "balls"),

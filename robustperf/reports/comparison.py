@@ -20,10 +20,9 @@ from robustperf.reports.page import Page, render
 from robustperf.reports.paired import Interval, fraction_difference, mean_difference, median_difference
 from robustperf.reports.pictures import COLOURS, curves_svg
 from robustperf.reports.plan import NORMS, Kernels, Plan, norm_name, plan
-from robustperf.reports.report import call_text, identity, measured
+from robustperf.reports.report import call_text, check_model, identity, measured
 from robustperf.result import Result
 from robustperf.robustness import MarginCurve
-from robustperf.training.evaluate import check_takes
 
 
 @dataclass(frozen=True)
@@ -154,8 +153,8 @@ def compare(
         data, norms=norms, attacks=attacks, kernels=kernels, corruptions=corruptions, samples=samples, examples=0,
         confidence=confidence, seed=seed, batch_size=batch_size,
     )  # fmt: skip
-    for model in models.values():
-        check_takes(model, "data", planned.data)  # all of them before any work
+    for model in models.values():  # all of them before any work
+        check_model(model, planned.data)
     command = command or call_text("compare", "models", planned, kernels)
     created = time.strftime("%Y-%m-%d %H:%M")
 

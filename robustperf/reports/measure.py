@@ -23,6 +23,7 @@ from robustperf.reports.plan import Plan, norm_name
 from robustperf.robustness import BasicRobustness, Margins, basic_robustness, margins
 from robustperf.robustness.linear import affine_of
 from robustperf.robustness.margin_run import MarginRun
+from robustperf.robustness.margins import without_gradients
 from robustperf.training.evaluate import Evaluation, evaluate
 
 DRAWN = 4
@@ -157,13 +158,16 @@ class Measurement:
         return load_batches(self.plan.data, rows, self.device)
 
     def _search(self, x: torch.Tensor, index: torch.Tensor, norm: float, keep_points: bool = False) -> Margins:
-        """`margins` of a batch; its warning is on the page, from the diagnostics."""
-        exact = self.plan.attacks is None and affine_of(self.model, x) is not None
+        """`margins` of a batch; its warning is on the page, from the diagnostics. Where no attacks are given, a linear
+        classifier has a closed form, and of a model without gradients labels are queried."""
+        attacks = self.plan.ensemble(norm)
+        if self.plan.attacks is None and (affine_of(self.model, x) is not None or without_gradients(self.model)):
+            attacks = None
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "margins: ", RuntimeWarning)
             return margins(
-                self.model, x, attacks=None if exact else self.plan.ensemble(norm), norm=norm, key=self.plan.seed,
-                batch_size=self.plan.batch_size, index=index, keep_points=keep_points,
+                self.model, x, attacks=attacks, norm=norm, key=self.plan.seed, batch_size=self.plan.batch_size,
+                index=index, keep_points=keep_points,
             )  # fmt: skip
 
     def _margins(self, norm: float) -> Margins:

@@ -14,6 +14,7 @@ import torch
 from robustperf.attacks.named import Attacks
 from robustperf.classifier import Classifier
 from robustperf.files import lock_folder, record_settings, user_path
+from robustperf.label_only import LabelOnly
 from robustperf.reports import values
 from robustperf.reports.measure import Examples, Measured, Measurement, UnderKernel
 from robustperf.reports.page import Page, render
@@ -164,7 +165,7 @@ def measured(
     title: str = "",
 ) -> Measured:
     """Measures one model, in a folder of its own if one is given."""
-    check_takes(model, "data", plan.data)
+    check_model(model, plan.data)
     if folder is None:
         return Measurement(model, plan, None, {}, progress, title).run()
     folder = user_path(folder)
@@ -172,6 +173,16 @@ def measured(
     with lock_folder(folder):
         record_settings(folder, settings, resume=resume)
         return Measurement(model, plan, folder, settings, progress, title).run()
+
+
+def check_model(model: Classifier, data: Any) -> None:
+    """TypeError or ValueError unless the model gives logits for the data, with one for each label."""
+    if not callable(model) or isinstance(model, LabelOnly):
+        raise TypeError(
+            f"model: expected a module or a callable that returns logits, got {type(model).__name__}; "
+            "robustperf.margins takes estimators and LabelOnly too, and transfer.module_from_sklearn makes modules"
+        )
+    check_takes(model, "data", data)
 
 
 def identity(model: Classifier) -> str:
@@ -187,9 +198,10 @@ def call_text(function: str, models: str, plan: Plan, kernels: Kernels | None) -
     """A call of the library with these settings."""
     norms = ", ".join("math.inf" if norm == math.inf else f"{norm:g}" for norm in plan.norms)
     chosen = kernels if kernels is None or isinstance(kernels, Mapping) else list(kernels)
+    examples = f"examples={plan.examples}, " if function == "report" else ""
     return (
         f"rp.{function}({models}, data, norms=({norms},), attacks={plan.attacks!r}, kernels={chosen!r}, "
-        f"corruptions={bool(plan.corruptions)}, samples={plan.samples}, examples={plan.examples}, "
+        f"corruptions={bool(plan.corruptions)}, samples={plan.samples}, {examples}"
         f"confidence={plan.confidence}, seed={plan.seed}, batch_size={plan.batch_size})"
     )
 

@@ -112,7 +112,8 @@ def summary(measured: Measured, plan: Plan) -> dict[str, Any]:
 
 def messages(margins: Margins) -> list[str]:
     """What makes the margins doubtful; without the published attacks that others undercut, for these are not used."""
-    return replace(margins.diagnostics, undercut=0).messages if margins.diagnostics else []
+    queried = ["labels only were queried, since the model has no gradients"] * (margins.access == "labels")
+    return queried + (replace(margins.diagnostics, undercut=0).messages if margins.diagnostics else [])
 
 
 def diagnostics_rows(margins: Mapping[float, Margins]) -> list[tuple[str, list[str]]]:

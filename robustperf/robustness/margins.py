@@ -178,7 +178,7 @@ def _search(
 ) -> Search:
     """The search that `margins` uses for points like x; `settings` are those that all have."""
     settings["keep_points"] = keep_points or lattice is not None
-    if attacks is None and (reason := _without_gradients(model)):
+    if attacks is None and (reason := without_gradients(model)):
         message = f"margins: labels only were queried, since the model has no gradients: {reason}"
         warnings.warn(message, RuntimeWarning, stacklevel=3)
         with torch.no_grad():
@@ -198,7 +198,7 @@ def _search(
     return search if lattice is None else LatticeSearch(search, model, lattice, settings["bounds"], keep_points)
 
 
-def _without_gradients(model: Classifier) -> str | None:
+def without_gradients(model: Classifier) -> str | None:
     """Why a module within the model has no gradients, such as an `adapters.OnnxModel` of unknown operators."""
     return next((reason for each in modules_of(model) if (reason := getattr(each, "no_gradient", None))), None)
 

@@ -1,5 +1,6 @@
 """Training for robustness: objectives, one file each, that work in any loop; and `fit`, one loop for all of them."""
 
+from robustperf.training.adda import ADDA
 from robustperf.training.adversarial import AdversarialTraining
 from robustperf.training.augmix import AugMix
 from robustperf.training.batches import batches
@@ -17,6 +18,7 @@ from robustperf.training.mrt import MRT
 from robustperf.training.objective import Objective
 
 __all__ = [
+    "ADDA",
     "ERM",
     "MAT",
     "MDA",

@@ -45,6 +45,7 @@ class Learner:
             parameters; None for what `fit` was given.
         lr: a constant, (first, last) with a line between them, or {epoch: rate from then on}; None for `fit`'s.
         clip: the largest L2 norm of the gradient; None for `fit`'s.
+        frozen: modules of the model whose parameters are not trained.
         own_batches: whether its batches come from a shuffling of its own. Otherwise it takes each step on the batch
             of the model, which is loaded once.
         updates: how many updates it takes within each step of `fit`, each on another of its own batches: an epoch of
@@ -67,6 +68,7 @@ class Learner:
     optimizer: Optimizer | None = None
     lr: Rate | None = None
     clip: float | None = None
+    frozen: tuple[nn.Module, ...] = ()
     own_batches: bool = False
     updates: int = 1
     salt: int | None = None

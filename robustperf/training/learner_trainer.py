@@ -70,6 +70,10 @@ class LearnerTrainer:
         if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
             self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
         self._attributes = set(vars(self.model))
+        parameters = {parameter for module in self.learner.frozen for parameter in module.parameters()}
+        self._frozen = [parameter for parameter in parameters if parameter.requires_grad]
+        for parameter in self._frozen:  # before the wrapper, which waits for the gradients of all others
+            parameter.requires_grad_(False)
         self.wrapped, self.optimizer = accelerator.prepare(self.model, self.optimizer)
         self._zero_grad = self.optimizer.optimizer.zero_grad  # accelerate's own inspects signatures at each call
         self._parameters = list(self.wrapped.parameters())
@@ -78,6 +82,8 @@ class LearnerTrainer:
     def release(self) -> None:
         """Removes what `prepare` added to the model."""
         self.accelerator.unwrap_model(self.wrapped, keep_fp32_wrapper=False)
+        for parameter in self._frozen:
+            parameter.requires_grad_(True)
         for name in set(vars(self.model)) - self._attributes:  # a `forward` of its own, from mixed precision
             delattr(self.model, name)
 

@@ -101,38 +101,44 @@ class Domain:
 
 class Pairs(TorchDataset[tuple[torch.Tensor, int]]):
     """Random pairs [2, C, H, W] of an image of domain A and one of domain B, each uniform and independent: what the
-    expectations of R A.3 are over. They come from torch's global generator, which `data.batches` seeds for each pair.
+    expectations of R A.3 are over. `aligned` pairs are of the images in the same place, which is uniform. They come
+    from torch's global generator, which `data.batches` seeds for each pair.
 
     Args:
         length: the number of pairs.
+        aligned: whether a and b have as many images, and each pair is of the same place.
     """
 
     a: Domain
     b: Domain
     length: int
+    aligned: bool
     name: str
 
-    def __init__(self, a: Domain, b: Domain, length: int) -> None:
-        self.a, self.b, self.length = a, b, length
-        self.name = f"pairs of {a.describe()} and {b.describe()}"
+    def __init__(self, a: Domain, b: Domain, length: int, aligned: bool = False) -> None:
+        self.a, self.b, self.length, self.aligned = a, b, length, aligned
+        self.name = f"{'aligned ' * aligned}pairs of {a.describe()} and {b.describe()}"
 
     def __len__(self) -> int:
         return self.length
 
     def __getitem__(self, number: int) -> tuple[torch.Tensor, int]:
-        chosen = (domain[int(torch.randint(len(domain), ()))] for domain in (self.a, self.b))
-        return torch.stack(list(chosen)), 0
+        place = int(torch.randint(len(self.a), ()))
+        other = place if self.aligned else int(torch.randint(len(self.b), ()))
+        return torch.stack([self.a[place], self.b[other]]), 0
 
 
-def domains_of(a: Any, b: Any) -> tuple[Domain, Domain]:
-    """Domains A and B. Raises as `Domain.of`, and ValueError for images of different shapes or a domain that is given
-    twice."""
-    one, other = Domain.of("a", a), Domain.of("b", b)
+def domains_of(a: Any, b: Any, names: tuple[str, str] = ("a", "b")) -> tuple[Domain, Domain]:
+    """Domains A and B, for the arguments with these names. Raises as `Domain.of`, and ValueError for images of
+    different shapes or a domain that is given twice."""
+    one, other = Domain.of(names[0], a), Domain.of(names[1], b)
     if one.shape != other.shape:
-        raise ValueError(f"b: expected images of the shape of a, {list(one.shape)}, got {list(other.shape)}")
+        raise ValueError(
+            f"{names[1]}: expected images of the shape of {names[0]}, {list(one.shape)}, got {list(other.shape)}"
+        )
     tensors = isinstance(one.data, torch.Tensor) and isinstance(other.data, torch.Tensor)
     if one.data is other.data or a is b or (tensors and torch.equal(one.data, other.data)):
-        raise ValueError("b: expected another domain than a, got the same images")
+        raise ValueError(f"{names[1]}: expected another domain than {names[0]}, got the same images")
     return one, other
 
 

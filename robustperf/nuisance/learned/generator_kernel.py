@@ -11,7 +11,7 @@ import torch
 
 from robustperf import check
 from robustperf.classifier import Classifier
-from robustperf.kernel import Kernel, constant_bounds
+from robustperf.kernel import Kernel, check_shape, constant_bounds
 from robustperf.names import check_name
 from robustperf.ops.draws import Key, draws_unchecked
 from robustperf.ops.program import Shape
@@ -19,14 +19,15 @@ from robustperf.ops.program import Shape
 if TYPE_CHECKING:
     from robustperf.nuisance.learned.quality import KernelQuality
 
-DISTRIBUTIONS = ("uniform", "normal")
-"""P(Delta): uniform on [-1, 1]^q (R section 7.2), or standard normal on R^q (R A.3's prior of the styles)."""
+DISTRIBUTIONS = ("uniform", "normal", "ball")
+"""P(Delta): uniform on [-1, 1]^q (R section 7.2), standard normal on R^q (R A.3's prior of the styles), or uniform in
+the ball ||delta||_2 <= 1 (Wong and Kolter 2020)."""
 
 IMAGES_AT_ONCE = 64  # on a CPU: the activations of more images do not fit its cache
 
 
 class GeneratorKernel(Kernel):
-    """x' = G(x, delta) with delta uniform in Delta = [-1, 1]^q or standard normal; a subclass defines `generate`.
+    """x' = G(x, delta), delta uniform in [-1, 1]^q or in the unit ball, or standard normal; a subclass has `generate`.
 
     Args:
         dim: q.
@@ -92,7 +93,7 @@ class GeneratorKernel(Kernel):
 
     @property
     def distribution(self) -> Hashable:
-        return ("uniform", -1, 1) if self.uniform else ("normal", 0, 1)
+        return {"uniform": ("uniform", -1, 1), "normal": ("normal", 0, 1), "ball": ("l2_ball", 1)}[self.law]
 
     def dim_for(self, shape: Shape | None) -> int:
         return self.q
@@ -100,11 +101,25 @@ class GeneratorKernel(Kernel):
     def sample_for(
         self, shape: Shape | None, key: Key, index: torch.Tensor, draws: torch.Tensor, *, backend: str | None = None
     ) -> torch.Tensor:
-        drawn = draws_unchecked(key, index, draws, self.dim_for(shape), normal=not self.uniform, backend=backend)
-        return 2 * drawn - 1 if self.uniform else drawn
+        q, in_ball = self.dim_for(shape), self.law == "ball"
+        drawn = draws_unchecked(key, index, draws, q + in_ball, normal=not self.uniform, backend=backend)
+        if not in_ball:
+            return 2 * drawn - 1 if self.uniform else drawn
+        drawn = drawn.double()
+        direction = drawn[..., :q] / drawn[..., :q].norm(dim=-1, keepdim=True).clamp_min(1e-300)
+        # the last normal's distribution function is uniform on (0, 1)
+        return (direction * torch.special.ndtr(drawn[..., q:]) ** (1 / q)).float()
 
     def bounds_for(self, shape: Shape | None) -> torch.Tensor:
-        return constant_bounds(-1, 1, self.q) if self.uniform else constant_bounds(-math.inf, math.inf, self.q)
+        return constant_bounds(-math.inf, math.inf, self.q) if self.law == "normal" else constant_bounds(-1, 1, self.q)
+
+    def project(self, delta: torch.Tensor, shape: Shape | None = None) -> torch.Tensor:
+        if self.law != "ball":
+            return super().project(delta, shape)
+        check_shape(delta, self.q)
+        return delta / delta.norm(dim=-1, keepdim=True).clamp_min(1)
 
     def check_delta(self, delta: torch.Tensor, shape: Shape) -> None:
         super().check_delta(check.finite("delta", delta), shape)
+        if self.law == "ball" and delta.numel() and (norm := delta.double().norm(dim=-1).max()) > 1 + 1e-5:
+            raise ValueError(f"delta: {self!r} expected a norm of at most 1, got {norm:g}")

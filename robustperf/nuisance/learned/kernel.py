@@ -14,12 +14,14 @@ from robustperf import check
 from robustperf.files import user_path
 from robustperf.nets import weights_file
 from robustperf.nets.munit_generator import Encoded, MunitGenerator
+from robustperf.nets.paired_generator import PairedGenerator
 from robustperf.nuisance.learned.generator_kernel import IMAGES_AT_ONCE, GeneratorKernel
 from robustperf.ops.program import Shape
 from robustperf.tangents import has_tangent
 
 FILE = "kernel.safetensors"
 _FORMAT = "learned kernel 1"
+_GENERATORS: dict[str, type[MunitGenerator]] = {"munit": MunitGenerator, "paired": PairedGenerator}
 _KEPT = 2**28  # bytes of content that are kept between calls, at most
 
 
@@ -37,7 +39,8 @@ class LearnedKernel(GeneratorKernel):
 
     Args:
         generator: G.
-        distribution: of delta, "uniform" on [-1, 1]^q (R section 7.2) or "normal", the prior that G was learned with.
+        distribution: of delta, "uniform" on [-1, 1]^q (R section 7.2); "normal", the prior that G was learned with; or
+            "ball", uniform in the unit ball, as for G of `learn_paired`.
         facts: about the run that learned it, as JSON has them; saved with it.
 
     Raises TypeError or ValueError for a wrong argument; when called, for images with other channels than those that G
@@ -56,8 +59,10 @@ class LearnedKernel(GeneratorKernel):
     def __init__(
         self, generator: MunitGenerator, *, distribution: str = "uniform", facts: Mapping[str, Any] | None = None
     ) -> None:
-        if not isinstance(generator, MunitGenerator):
-            raise TypeError(f"generator: expected a MunitGenerator, got {type(generator).__name__}")
+        if type(generator) not in _GENERATORS.values():
+            raise TypeError(
+                f"generator: expected a MunitGenerator or a PairedGenerator, got {type(generator).__name__}"
+            )
         super().__init__(generator.settings["style_dim"], distribution)
         self.generator = copy.deepcopy(generator).cpu().float().eval().requires_grad_(False)
         self.facts = dict(facts or {})
@@ -79,7 +84,10 @@ class LearnedKernel(GeneratorKernel):
             check.finite(name, value)
         folder = user_path(path)
         folder.mkdir(parents=True, exist_ok=True)
-        settings = {"generator": self.generator.settings, "distribution": self.law, "facts": self.facts}
+        kind = next(name for name, generator in _GENERATORS.items() if type(self.generator) is generator)
+        settings = {
+            "kind": kind, "generator": self.generator.settings, "distribution": self.law, "facts": self.facts
+        }  # fmt: skip
         header = {"robustperf": _FORMAT, "settings": json.dumps(settings, sort_keys=True)}
         weights_file.write(folder / FILE, weights, header)
 
@@ -99,11 +107,12 @@ class LearnedKernel(GeneratorKernel):
             raise ValueError(f"kernel: {file}: expected a file of robustperf's LearnedKernel.save, got another")
         try:
             settings = json.loads(header["settings"])
+            kind = _GENERATORS[settings.get("kind", "munit")]
             with torch.device("meta"):  # no memory for the sizes in the header before the weights have them
-                described = MunitGenerator(**settings["generator"])
+                described = kind(**settings["generator"])
             weights_file.load_weights(described, {name: value.to("meta") for name, value in weights.items()})
             with torch.random.fork_rng([]):  # the initial weights, which are replaced
-                generator = MunitGenerator(**settings["generator"])
+                generator = kind(**settings["generator"])
             weights_file.load_weights(generator, weights)
             for name, value in weights.items():
                 check.finite(name, value)
@@ -123,7 +132,7 @@ class LearnedKernel(GeneratorKernel):
         parts = []
         for first in range(0, len(x), at_once):
             rows = slice(first, first + at_once)
-            some = begun[0][rows], begun[1][rows]
+            some = tuple(each[rows] for each in begun)
             width = len(x[rows])
             made = [
                 network.decode(some, styles.flatten(0, 1)).unflatten(0, (len(styles), width))
@@ -139,9 +148,8 @@ class LearnedKernel(GeneratorKernel):
         if keeps and self._kept is not None and self._same(x):
             return self._kept[2]
         parts = [network.encode(part) for part in x.split(at_once)]
-        contents, firsts = zip(*parts, strict=True)
-        begun = parts[0] if len(parts) == 1 else (torch.cat(contents), torch.cat(firsts))
-        if keeps and begun[0].nbytes + begun[1].nbytes <= _KEPT:
+        begun = parts[0] if len(parts) == 1 else tuple(torch.cat(each) for each in zip(*parts, strict=True))
+        if keeps and sum(each.nbytes for each in begun) <= _KEPT:
             # on a CPU the values are compared, so that writes that torch does not count are seen too
             self._kept = (x.detach().clone() if x.device.type == "cpu" else x, x._version, begun)
         return begun

@@ -21,7 +21,7 @@ class ModuleKernel(GeneratorKernel):
             numbers of its own, and no dependence on the rest of the batch. It runs in eval mode, its parameters get no
             gradients, and x and delta are copies that it may write into.
         dim: q.
-        distribution: of delta, "uniform" on [-1, 1]^q or "normal".
+        distribution: of delta, "uniform" on [-1, 1]^q, "normal" or "ball", uniform in the unit ball.
         image_shape: (C', H', W') of its images; None for that of x.
         images_at_once: images in one call of the generator; None for 64 on a CPU, where the activations of more do not
             fit the cache, and all of them on a GPU. There are at least those of one draw.
