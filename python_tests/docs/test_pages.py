@@ -79,7 +79,8 @@ def digits():
 
 GIVEN = {
     "backends.md": images, "bounds.md": images, "data.md": signs, "kernels.md": images, "label_only.md": table,
-    "learned_models.md": signs, "report.md": images, "tight_margins.md": images, "training.md": signs, "transfer.md": digits,
+    "learned_models.md": signs, "report.md": images, "tight_margins.md": images,
+    "training.md": signs, "transfer.md": digits,
 }  # fmt: skip
 
 
