@@ -131,11 +131,24 @@ def compare(
 
     Args:
         models: name -> a classifier, at least two; the first is the one that the others are compared with.
-        data, norms, attacks, kernels, corruptions, samples, confidence, seed, batch_size, folder, resume, progress,
-            facts: further lines of the page on how to reproduce it: what -> value.
+        data: labelled images in [0, 1]: a data set, a pair (x, y) or a DataLoader, as `training.evaluate` takes them.
+        norms: those that margins are found in, of 0, 1, 2 and inf (or their texts).
+        attacks: a preset, names or a list of attacks; None for "tibo,fast", the attacks of T section 3.2 and today's
+            (of a linear classifier the closed form).
+        kernels: kernels, or name -> kernel, for ρ (T Definition 1) and the accuracy under one draw of each point; None
+            for a rotation, a translation, brightness, contrast and noise, where they take the images.
+        corruptions: find the accuracy under those of MNIST-C that take the images; None for images of one channel only.
+        samples: draws of each point, for ρ.
+        confidence: of every interval and band, strictly between 0 and 1.
+        seed: of the attacks' random starts and of the draws.
+        batch_size: points per batch.
+        folder: where each finished part is saved as it is found; None for nowhere.
+        resume: take the finished parts from `folder`.
+        progress: show bars on standard error.
+        facts: further lines of the page on how to reproduce it: what -> value.
         command: what makes the page again; None for this call.
 
-    Raises TypeError or ValueError as `report` does, and for fewer than two models.
+    Raises TypeError or ValueError for a wrong argument, a model that does not take the data, or fewer than two models.
 
     >>> model, digits = rp.nets.build("small-cnn", size=8), rp.data.load("digits", "test")
     >>> few = digits.x[:8], digits.y[:8]
