@@ -25,10 +25,15 @@ SHORTER = {
     "snapshots/250": "snapshots/1",
     "epochs=20": "epochs=1",
     "epochs=5, optimizer": "epochs=1, optimizer",
+    "test.x[:100]": "test.x[:10]",
+    "x[:20]": "x[:4]",
     "margins(model, test.x))": "margins(model, test.x[:10]))",
     "weight=0.5), train": "weight=0.5), train, epochs=1",
     "TiboGenerator(in_channels=3)": "TiboGenerator(in_channels=3, width=4)",
     "TransferClassifier(SVC(gamma=0.05, C=5))": "TransferClassifier(SVC(gamma=0.05, C=5), small, epochs=1)",
+    "names, 1024)": "names, 8)",
+    "joint=False, epochs=100": "joint=False, epochs=1, autoencoder=large",
+    "snow:3 | rain:2 & brightness:-80": "brightness:-80",
     "RandomForestClassifier()": "RandomForestClassifier(3)",
 }
 
@@ -46,7 +51,7 @@ def images():
     return {"rp": rp, "torch": torch, "model": model, "x": x, "y": y, "index": torch.arange(3), "key": 0, "step": 0,
             "x_adv": 1 - x, "candidates": torch.rand(2, 3, 1, 4, 4), "w": torch.randn(3, 16),
             "c": torch.full((3,), 0.1), "kernel": Brightness(0.4), "other": curve, "robust": curve,
-            "labeller": lambda images: images.mean((1, 2, 3)).gt(0.5).long()}  # fmt: skip
+            "models": {"plain": model}, "labeller": lambda images: images.mean((1, 2, 3)).gt(0.5).long()}  # fmt: skip
 
 
 def table():
@@ -66,22 +71,27 @@ def digits():
     X, y = data.x.flatten(1).numpy(), data.y.numpy()
     small = rp.transfer.PairedAutoencoder(image_shape=(1, 8, 8), code=8, width=4, hidden=16)
     return {"rp": rp, "SVC": SVC, "small": small, "X": X[:300], "y": y[:300], "X_shifted": 0.5 * X[300:400],
-            "X_new": 0.5 * X[400:420], "svc": SVC().fit(X[:300], y[:300]), "x": X[:5]}  # fmt: skip
+            "X_new": 0.5 * X[400:420], "svc": SVC().fit(X[:300], y[:300]), "x": X[:5],
+            "large": rp.transfer.PairedAutoencoder(code=8, width=4, hidden=16),
+            "mnist": rp.data.Dataset("mnist", torch.rand(40, 1, 28, 28), torch.arange(40) % 10, 10),
+            "x_foggy": torch.rand(2, 1, 28, 28)}  # fmt: skip
 
 
 GIVEN = {
-    "backends.md": images, "bounds.md": images, "report.md": images, "kernels.md": images, "label_only.md": table,
-    "learned_models.md": signs, "tight_margins.md": images, "training.md": signs, "transfer.md": digits,
+    "backends.md": images, "bounds.md": images, "data.md": signs, "kernels.md": images, "label_only.md": table,
+    "learned_models.md": signs, "report.md": images, "tight_margins.md": images,
+    "training.md": signs, "transfer.md": digits,
 }  # fmt: skip
 
 
 def small_data(name, split="train", *args, domain=None, **kwargs):
-    """GTSRB in small: 160 random images, the first half of them dark and the others bright."""
+    """160 random images, the first half of them dark and the others bright, in place of any data set but digits."""
     if name == "digits":
         return LOAD(name, split, *args, **kwargs)
-    x = torch.rand(160, 3, 32, 32) * 0.2
-    x[80:] += 0.75
-    data = Dataset(name, x, torch.arange(160) % 43, classes=43)
+    x = torch.rand(160, 3, 32, 32) * torch.tensor([0.28, 0.5]).repeat_interleave(80).view(-1, 1, 1, 1)
+    x[80:] += 0.5
+    classes = 60 if name == "tiny-imagenet" else 43
+    data = Dataset(name, x, torch.arange(160) % classes, classes)
     return data if domain is None else rp.data.domain(data, domain)
 
 

@@ -38,12 +38,6 @@ def line_search_step(
     Updates `lines`, `state`, `next` and `closest` in place. A search that has ended (its `line` is -1) leaves its row
     of `next` unchanged. All tensors but the logits are contiguous; all are on one device.
 
-        lines, state = new_search(gap_x, length, gap_end)
-        line_search_step(None, rows, label, x, candidates, lines, state, next, closest, tol=2**-20)
-        while (active := state[rows, FIELD["line"]] >= 0).any():
-            rows, next = rows[active], next[active]
-            line_search_step(model(next), rows, label, x, candidates, lines, state, next, closest, tol=2**-20)
-
     Args:
         logits: [M, C] float32, float64, bfloat16 or float16, the model's output at `next`; None starts the searches of
             `rows`.

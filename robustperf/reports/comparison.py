@@ -144,7 +144,7 @@ def compare(
         facts: further lines of the page on how to reproduce it: what -> value.
         command: what makes the page again; None for this call.
 
-    Raises TypeError or ValueError as `report` does, and for fewer than two models.
+    Raises TypeError or ValueError for a wrong argument, a model that does not take the data, or fewer than two models.
 
     >>> data = torch.rand(6, 4), torch.zeros(6)  # rows of features
     >>> found = compare({"plain": nn.Linear(4, 2), "other": nn.Linear(4, 2)}, data, norms=[2])

@@ -60,6 +60,12 @@ class Examples:
         points: norm -> [E, ...] the nearest images found, NaN where there is none.
         distances: norm -> [E] float64, their distances.
         labels: norm -> [E] int64, the model's labels for them; -1 where there is none.
+
+    >>> model, digits = rp.nets.build("small-cnn", size=8), rp.data.load("digits", "test")
+    >>> few = digits.x[:8], digits.y[:8]
+    >>> found = rp.report(model, few, norms=[2], attacks="fgsm", kernels=[rp.nuisance.Rotation(15)], samples=5)
+    >>> found.examples is None or len(found.examples.index) <= 8
+    True
     """
 
     index: torch.Tensor
@@ -73,7 +79,14 @@ class Examples:
 
 @dataclass(frozen=True)
 class Measured:
-    """What was found about one model; `Report` has the same attributes."""
+    """What was found about one model; `Report` has the same attributes.
+
+    >>> model, digits = rp.nets.build("small-cnn", size=8), rp.data.load("digits", "test")
+    >>> few = digits.x[:8], digits.y[:8]
+    >>> found = rp.compare({"plain": model, "same": model}, few, norms=[2], attacks="fgsm", kernels=[], samples=5)
+    >>> found.models["plain"].margins[2].norm
+    2.0
+    """
 
     evaluation: Evaluation
     margins: dict[float, Margins]

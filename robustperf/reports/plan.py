@@ -34,7 +34,14 @@ _CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Plan:
-    """The data and the settings of a report; `report` describes them."""
+    """The data and the settings of a report; `report` describes them.
+
+    >>> model, digits = rp.nets.build("small-cnn", size=8), rp.data.load("digits", "test")
+    >>> few = digits.x[:8], digits.y[:8]
+    >>> found = rp.report(model, few, norms=[2], attacks="fgsm", kernels=[rp.nuisance.Rotation(15)], samples=5)
+    >>> found.plan.norms, found.plan.samples
+    ((2.0,), 5)
+    """
 
     data: Any
     norms: tuple[float, ...]
