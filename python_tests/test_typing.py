@@ -25,6 +25,7 @@ model, svc = torch.nn.Linear(2, 2), sklearn.svm.SVC()
 x, y, index = torch.rand(2, 3, 4, 4), torch.zeros(2, dtype=torch.int64), torch.arange(2)
 x_adv, candidates, w, c, step = x, x[None], x, x, 0
 X = X_shifted = X_new = np.zeros((3, 4))
+train = rp.data.load("digits")
 other = rp.MarginCurve.from_margins(torch.rand(3), 1.0)
 kernel, key = Rotation(30) + Brightness(0.4), rp.random.key(0)
 def labeller(x: torch.Tensor) -> torch.Tensor: return y

@@ -125,7 +125,8 @@ class Dataset(Result, data.Dataset[tuple[torch.Tensor, int]]):
 
         A point that two of them hold is there twice: `robustperf.data.domain` forms unions of domains without that.
 
-        >>> Dataset.concatenate([load("gtsrb", "train"), load("gtsrb", "test")])  # doctest: +SKIP
+        >>> Dataset.concatenate([rp.data.load("digits", "train"), rp.data.load("digits", "test")])
+        Dataset(digits, n=1797, shape=(1, 8, 8), classes=10)
         """
         if isinstance(datasets, Dataset) or not isinstance(datasets, Sequence):
             raise TypeError(f"datasets: expected a list of data sets, got {type(datasets).__name__}")

@@ -75,7 +75,7 @@ class LearningRun(check.Settings):
                     f"{domain.name}: expected at least one batch of {self.batch_size} images, got {len(domain)}: "
                     f"{domain.title}"
                 )
-        self.folder = None if self.out is None else user_path(self.out)
+        self.folder: Path | None = None if self.out is None else user_path(self.out)
 
     def sizes(self, style_dim: int | None, downsamplings: int | None, residual_blocks: int | None) -> dict[str, int]:
         """The arguments of the networks; None for those of the images' size."""
