@@ -169,7 +169,7 @@ class Dataset(Result, data.Dataset[tuple[torch.Tensor, int]]):
             TypeError: not a list, or an entry that is neither an integer nor text.
             ValueError: no class, an unknown one, one that occurs twice, or no point of these classes.
 
-        >>> load("digits").select_classes([3, 5]).class_names
+        >>> rp.data.load("digits").select_classes([3, 5]).class_names
         ('3', '5')
         """
         labels = class_labels(classes, self.class_names)
