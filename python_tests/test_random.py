@@ -58,7 +58,7 @@ def test_salts_keep_their_values():
     """They are ASCII words; a change would change every result drawn under them."""
     words = {salt.name: salt.to_bytes(4, "big").lstrip(b"\0").decode() for salt in random.Salt}
     assert words == {"DROPOUT": "drop", "GENERATOR": "gen", "HELD_OUT": "held", "SAMPLES": "samp", "POINTS": "poin",
-                     "FAMILY": "lamb"}  # fmt: skip
+                     "TARGET": "targ", "FAMILY": "lamb"}  # fmt: skip
     assert random.fold_in(5, random.Salt.DROPOUT) == plain_fold_in(5, 0x64726F70)
 
 
