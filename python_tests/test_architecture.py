@@ -15,8 +15,8 @@ PACKAGE = ROOT / "robustperf"
 
 # From the lowest floor to the highest. The parts of the first floor are one folder; each other part is one of its own.
 FLOORS = (
-    ("_native", "_native_cuda", "check", "equality", "expression", "files", "lazy", "names", "processes", "progress",
-     "result", "tangents", "version"),
+    ("_native", "_native_cuda", "check", "equality", "expression", "files", "lazy", "machine", "names", "processes",
+     "progress", "result", "tangents", "version"),
     ("ops", "plot", "classifier", "label_only"),
     ("adapters",),
     ("random", "nets"),

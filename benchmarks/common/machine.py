@@ -15,6 +15,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from robustperf.machine import processor
+
 PACKAGES = ("robustperf", "torch", "triton", "numpy", "scikit-learn", "scikit-learn-intelex", "foolbox", "kornia")
 
 
@@ -35,19 +37,6 @@ def describe_machine() -> dict[str, Any]:
         "python": platform.python_version(), "packages": {name: _version(name) for name in PACKAGES},
         "commit": (_output("git", "rev-parse", "HEAD") or "unknown") + (", changed" if changed else ""),
     }  # fmt: skip
-
-
-def processor() -> str:
-    """The CPU's name, with family and model number, since some hypervisors give one name to several generations."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().partition("\n\n")[0].splitlines()
-    except OSError:
-        lines = []
-    entries = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
-    if "model name" not in entries:
-        return platform.processor() or platform.machine()
-    numbers = [f"{key.split()[-1]} {entries[key]}" for key in ("cpu family", "model") if key in entries]
-    return ", ".join([entries["model name"], *numbers])
 
 
 def slug(name: str) -> str:

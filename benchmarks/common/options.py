@@ -13,8 +13,9 @@ from typing import Any
 
 import torch
 
-from benchmarks.common.machine import processor, slug
+from benchmarks.common.machine import slug
 from robustperf import _native
+from robustperf.machine import processor
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results"

@@ -14,7 +14,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ import torch
 from benchmarks.common.machine import slug
 from benchmarks.common.options import ROOT, add_data_root, parse, parser
 from benchmarks.common.report import Report
+from benchmarks.paper.robey_data import on_background
 from robustperf import nets, nuisance
 from robustperf.data import Dataset, domain, load
 from robustperf.files import atomic_write
@@ -67,19 +68,14 @@ def gtsrb(root: Path | None) -> Case:
 def mnist(root: Path | None) -> Case:
     """Digits on blue and on red; no image of A has its original in B."""
     train, test = load("mnist", "train", root).limit(6000).resized(32), load("mnist", "test", root).resized(32)
+    train, test = train.rgb(), test.rgb()
     half, reds = len(train) // 2, BackgroundColour.blue_to_red()
-    blue, red = (partial(_on, kernel=kernel, name=name) for kernel, name in ((BLUES, "blue"), (reds, "red")))
+    blue, red = (partial(on_background, colours=each, name=name) for each, name in ((BLUES, "blue"), (reds, "red")))
     a, b = blue(train.rows(torch.arange(half)), key=1), red(train.rows(torch.arange(half, 2 * half)), key=2)
     return Case(a, b, blue(test, key=3), red(test, key=4), epochs=4, width=16, settings={"iterations": 250})
 
 
 CASES: dict[str, Callable[[Path | None], Case]] = {"gtsrb": gtsrb, "mnist": mnist}
-
-
-def _on(dataset: Dataset, *, kernel: BackgroundColour, name: str, key: int) -> Dataset:
-    """The digits, each on a background of its own."""
-    (x,) = kernel.draw(dataset.rgb().x, key=key, index=torch.arange(len(dataset)), draws=1)
-    return replace(dataset, name=f"{dataset.name} {name}", x=x)
 
 
 def oracle(name: str, case: Case, runs: Path) -> torch.nn.Module:

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from benchmarks.common import options, report
-from benchmarks.common.machine import describe_machine, processor, slug
+from benchmarks.common.machine import describe_machine, slug
 from benchmarks.common.timing import interleave, take_turns
+from robustperf.machine import processor
 
 MACHINE = {
     "processor": "A CPU, family 25, model 1", "threads": 2, "instruction_set": "avx2", "gpu": None, "python": "3.12.1",

@@ -64,19 +64,22 @@ class PairedGenerator(MunitGenerator):
 
     def delta_of(self, x: torch.Tensor, shifted: torch.Tensor) -> torch.Tensor:
         """The delta [N, style_dim] of pairs of images: the mean of the posterior."""
-        mean, scale = _gaussian(self.prior, 2 * x - 1)
-        found, _ = _gaussian(self.posterior, torch.cat([2 * x - 1, 2 * shifted - 1], 1))
+        mean, scale, found, _ = self._gaussians(x, shifted)
         return (found - mean) / (scale * self.radius)
 
     def forward(  # type: ignore[override]  # what is trained is not G alone
         self, x: torch.Tensor, shifted: torch.Tensor, normals: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        mean, scale = _gaussian(self.prior, 2 * x - 1)
-        found, deviation = _gaussian(self.posterior, torch.cat([2 * x - 1, 2 * shifted - 1], 1))
+        mean, scale, found, deviation = self._gaussians(x, shifted)
         reconstructed = super().decode(super().encode(x), found + deviation * normals)
         ratio = (deviation / scale).square()
         divergence = 0.5 * (ratio + ((found - mean) / scale).square() - 1 - ratio.log()).sum(1)
         return reconstructed, divergence
+
+    def _gaussians(self, x: torch.Tensor, shifted: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """The mean and the scale of the prior, and those of the posterior, [N, style_dim] each."""
+        pairs = torch.cat([2 * x - 1, 2 * shifted - 1], 1)
+        return *_gaussian(self.prior, 2 * x - 1), *_gaussian(self.posterior, pairs)
 
 
 def _gaussian(encoder: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -13,14 +13,13 @@ import torch
 
 from robustperf.attacks.named import Attacks
 from robustperf.classifier import Classifier
-from robustperf.files import lock_folder, record_settings, user_path
 from robustperf.reports import values
 from robustperf.reports.measure import Measured
 from robustperf.reports.page import Page, render
 from robustperf.reports.paired import Interval, fraction_difference, mean_difference, median_difference
 from robustperf.reports.pictures import COLOURS, curves_svg
 from robustperf.reports.plan import NORMS, Kernels, Plan, norm_name, plan
-from robustperf.reports.report import call_text, check_model, identity, measured
+from robustperf.reports.report import call_text, check_model, identity, measured, recorded
 from robustperf.result import Result
 from robustperf.robustness import MarginCurve
 
@@ -48,7 +47,7 @@ class Difference:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Comparison(Result, Page):
+class Comparison(Page, Result):
     """What `compare` found about several classifiers at N points.
 
     Attributes:
@@ -99,9 +98,6 @@ class Comparison(Result, Page):
 
     def _facts(self) -> dict[str, Any]:
         return {"n": len(self.plan.data), **{name: found.evaluation.top(1) for name, found in self.models.items()}}
-
-    def _repr_html_(self) -> str:
-        return Page._repr_html_(self)
 
 
 def compare(
@@ -165,22 +161,15 @@ def compare(
     command = command or call_text("compare", "models", planned, kernels)
     created = time.strftime("%Y-%m-%d %H:%M")
 
-    def of_all(folder: Any) -> dict[str, Measured]:
-        return {
-            name: measured(
-                model, planned, None if folder is None else folder / f"model {place}", resume=True, progress=progress,
-                title=f"{letter}: ",
-            )
-            for place, ((name, model), letter) in enumerate(zip(models.items(), _letters(len(models)), strict=True))
-        }  # fmt: skip
-
-    if folder is None:
-        return Comparison(of_all(None), planned, facts or {}, command, created)
-    folder = user_path(folder)
-    with lock_folder(folder):
+    settings = {}
+    if folder is not None:
         settings = {"models": {name: identity(model) for name, model in models.items()}, **planned.settings()}
-        record_settings(folder, settings, resume=resume)
-        return Comparison(of_all(folder), planned, facts or {}, command, created)
+    found = {}
+    with recorded(folder, settings, resume=resume) as path:
+        for place, ((name, model), letter) in enumerate(zip(models.items(), _letters(len(models)), strict=True)):
+            own = None if path is None else path / f"model {place}"
+            found[name] = measured(model, planned, own, resume=True, progress=progress, title=f"{letter}: ")
+    return Comparison(found, planned, facts or {}, command, created)
 
 
 def _letters(count: int) -> list[str]:

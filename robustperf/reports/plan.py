@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -76,11 +77,15 @@ class Plan:
         """Those of a folder of images; None where classes have numbers only."""
         return getattr(self.data, "class_names", None)
 
+    @cached_property
+    def _digest(self) -> str | None:
+        return digest(self.data)  # once for all models
+
     def settings(self) -> dict[str, Any]:
         """Everything that the results depend on besides the model, as JSON has it."""
         return {
             "data": self.name,
-            "data_sha256": digest(self.data),
+            "data_sha256": self._digest,
             "points": len(self.data),
             "shape": list(self.shape),
             "norms": [f"{norm:g}" for norm in self.norms],

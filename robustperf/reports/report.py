@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,7 +28,7 @@ from robustperf.training.evaluate import Evaluation, check_takes
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Report(Result, Page):
+class Report(Page, Result):
     """What `report` found about a classifier at N points.
 
     Attributes:
@@ -80,9 +82,6 @@ class Report(Result, Page):
     def _facts(self) -> dict[str, Any]:
         medians = {f"median {norm:g}": found.median for norm, found in self.margins.items()}
         return {"": self.name, "n": len(self.evaluation.rank), "accuracy": self.evaluation.top(1), **medians}
-
-    def _repr_html_(self) -> str:
-        return Page._repr_html_(self)
 
 
 def report(
@@ -144,6 +143,7 @@ def report(
         examples=examples, confidence=confidence, seed=seed, batch_size=batch_size,
     )  # fmt: skip
     name = type(model).__name__ if name is None else name
+    check_model(model, planned.data)
     found = measured(model, planned, folder, resume=resume, progress=progress)
     command = command or call_text("report", "model", planned, kernels)
     created = time.strftime("%Y-%m-%d %H:%M")
@@ -159,15 +159,23 @@ def measured(
     progress: bool,
     title: str = "",
 ) -> Measured:
-    """Measures one model, in a folder of its own if one is given."""
-    check_model(model, plan.data)
+    """Measures one model, in a folder of its own if one is given. The caller has checked the model."""
+    settings = {} if folder is None else {"model": identity(model), **plan.settings()}
+    with recorded(folder, settings, resume=resume) as place:
+        return Measurement(model, plan, place, settings, progress, title).run()
+
+
+@contextmanager
+def recorded(folder: str | os.PathLike[str] | None, settings: dict[str, Any], *, resume: bool) -> Iterator[Path | None]:
+    """A context that has locked the folder, in which the settings are recorded: its path, or None for none. Errors as
+    of `record_settings`."""
     if folder is None:
-        return Measurement(model, plan, None, {}, progress, title).run()
-    folder = user_path(folder)
-    settings = {"model": identity(model), **plan.settings()}
-    with lock_folder(folder):
-        record_settings(folder, settings, resume=resume)
-        return Measurement(model, plan, folder, settings, progress, title).run()
+        yield None
+        return
+    path = user_path(folder)
+    with lock_folder(path):
+        record_settings(path, settings, resume=resume)
+        yield path
 
 
 def check_model(model: Classifier, data: Any) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from robustperf.machine import processor
 from robustperf.reports.measure import Measured, UnderKernel
 from robustperf.reports.pictures import ticks
 from robustperf.reports.plan import Plan
@@ -136,17 +137,5 @@ def versions() -> dict[str, str]:
 
     found = {package: version(package) for package in ("robustperf", "torch", "numpy")}
     found["Python"] = platform.python_version()
-    found["machine"] = f"{platform.system()} {platform.machine()}, {_processor()}, {torch.get_num_threads()} threads"
+    found["machine"] = f"{platform.system()} {platform.machine()}, {processor()}, {torch.get_num_threads()} threads"
     return found
-
-
-def _processor() -> str:
-    """The CPU's name."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
-            for line in file:
-                if line.startswith("model name"):
-                    return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or "unknown processor"
