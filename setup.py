@@ -14,6 +14,7 @@ from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent.resolve()
 BUILD = ROOT / "build" / f"{sysconfig.get_platform()}-{sys.implementation.cache_tag}"
@@ -88,8 +89,18 @@ class CMakeBuild(build_ext):
         return [path for path in outputs if os.path.exists(path)]
 
 
+class WithBenchmarks(build_py):
+    def run(self):
+        """Adds what `robustperf bench` needs of the folder benchmarks. An editable installation finds it there."""
+        if not self.editable_mode:
+            folders = {f"robustperf.benchmarks.{name}": f"benchmarks/{name}" for name in ("common", "speed")}
+            self.package_dir = {**(self.package_dir or {}), **folders}
+            self.packages = [*self.packages, *folders]
+        super().run()
+
+
 setup(
     # For setuptools' bookkeeping; CMakeLists.txt finds the sources.
     ext_modules=[Extension(CPU, []), Extension(CUDA, [], optional=True)],
-    cmdclass={"build_ext": CMakeBuild},
+    cmdclass={"build_ext": CMakeBuild, "build_py": WithBenchmarks},
 )

@@ -17,26 +17,37 @@ from typing import Any
 
 from robustperf.machine import processor
 
-PACKAGES = ("robustperf", "torch", "triton", "numpy", "scikit-learn", "scikit-learn-intelex", "foolbox", "kornia")
+PEERS = ("foolbox", "adv-lib", "kornia", "albumentations", "scikit-learn", "scikit-learn-intelex")
+"""The libraries that are measured beside this one, where they are installed."""
+
+PACKAGES = ("robustperf", "torch", "triton", "numpy", *PEERS)
 
 
-def describe_machine() -> dict[str, Any]:
-    """Processor, GPU, driver, versions and the checked-out commit; None for what is missing."""
+def missing_peers() -> list[str]:
+    """The peers that are not installed."""
+    return [name for name in PEERS if _version(name) is None]
+
+
+def describe_machine(commit: bool = True) -> dict[str, Any]:
+    """Processor, GPU, driver and versions; None for what is missing. With `commit` also the checked-out one, for which
+    git is asked."""
     import torch
 
     has_gpu = torch.cuda.is_available()
     nvcc = _output(shutil.which("nvcc") or shutil.which("nvcc", path="/usr/local/cuda/bin") or "nvcc", "--version")
     driver = _output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader") or ""
-    changed = _output("git", "status", "--porcelain", "--untracked-files=no")
-    return {
+    described = {
         "processor": processor(), "threads": torch.get_num_threads(), "instruction_set": _instruction_set(),
         "gpu": torch.cuda.get_device_name() if has_gpu else None,
         "capability": "{}.{}".format(*torch.cuda.get_device_capability()) if has_gpu else None,
         "driver": driver.partition("\n")[0] or None, "cuda_of_torch": torch.version.cuda,
         "nvcc": nvcc.splitlines()[-1] if nvcc else None,
         "python": platform.python_version(), "packages": {name: _version(name) for name in PACKAGES},
-        "commit": (_output("git", "rev-parse", "HEAD") or "unknown") + (", changed" if changed else ""),
     }  # fmt: skip
+    if commit:
+        changed = _output("git", "status", "--porcelain", "--untracked-files=no")
+        described["commit"] = (_output("git", "rev-parse", "HEAD") or "unknown") + (", changed" if changed else "")
+    return described
 
 
 def slug(name: str) -> str:

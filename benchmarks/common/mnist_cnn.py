@@ -10,11 +10,12 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.common.options import CHECKPOINT, add_data_root
 from robustperf import nets
 from robustperf.data import Dataset, load
 from robustperf.nets import weights_file
 from robustperf.training import ERM, fit
+
+from .options import CHECKPOINT, add_data_root
 
 
 def trained(data_root: Path | None = None, path: Path = CHECKPOINT, epochs: int = 2) -> tuple[torch.nn.Module, Dataset]:

@@ -13,9 +13,10 @@ from typing import Any
 
 import torch
 
-from benchmarks.common.machine import slug
 from robustperf import _native
 from robustperf.machine import processor
+
+from .machine import slug
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results"

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from .cases import Ratio
+
 DEVIATION, PAPER = "deviation", "paper %"  # columns: whiskers, and a mark on the bar
 _HATCHES = ("", "////", "....")  # where there are more methods than colours
 _OPENING, _CLOSING = "([{", ")]}"
@@ -145,6 +147,48 @@ def line_chart(
         axes.set_xticks([row[over] for row in rows], [f"{row[over]:,}" for row in rows])
         axes.minorticks_off()
     axes.set_xlabel(over, **LITERAL)
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False, fontsize="small")
+    return axes.figure
+
+
+def log_bars(ratios: Mapping[str, Ratio], label: str) -> Figure:
+    """A bar for each ratio, from 1 on a logarithmic axis, with its interval: to the right of 1 is faster."""
+    axes = _axes(1.2 + 0.24 * len(ratios), "", "")
+    for place, ratio in enumerate(ratios.values()):
+        colour = COLOURS[0] if ratio.median >= 1 else COLOURS[1]
+        axes.barh(place, ratio.median - 1, left=1, height=0.8, color=colour)
+        axes.plot([ratio.low, ratio.high], [place, place], color="0.25", linewidth=1.5)
+        axes.annotate(f"{ratio.median:.3g}", (1, place), xycoords=axes.get_yaxis_transform(), xytext=(4, 0),
+                      textcoords="offset points", va="center", fontsize="x-small")  # fmt: skip
+    axes.set_xscale("log")
+    axes.axvline(1, color="0.25", linewidth=0.8)
+    axes.set_yticks(range(len(ratios)), list(ratios), fontsize="x-small", **LITERAL)
+    axes.set_ylim(len(ratios) - 0.4, -0.6)
+    axes.set_xlabel(label, **LITERAL)
+    return axes.figure
+
+
+def log_lines(curves: Sequence[Mapping[str, Any]]) -> Figure:
+    """Values over sizes, both over the first of the curve, on logarithmic axes.
+
+    Args:
+        curves: with "curve", "over", "sizes", "values" and "slope".
+    """
+    axes = _axes(4.8, "", "")
+    for number, curve in enumerate(curves):
+        sizes, values = curve["sizes"], curve["values"]
+        axes.plot(
+            [size / sizes[0] for size in sizes],
+            [value / values[0] for value in values],
+            color=COLOURS[number % len(COLOURS)],
+            marker=".",
+            label=f"{curve['curve']}, by {curve['over']}: slope {curve['slope']:.2f}",
+        )
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel("size over the smallest", **LITERAL)
+    axes.set_ylabel("time over that of the smallest", **LITERAL)
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, fontsize="small")
     return axes.figure

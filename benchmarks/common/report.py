@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.common.machine import describe_machine
-from benchmarks.common.options import Output
-from benchmarks.common.pictures import bar_chart, line_chart
-from benchmarks.common.quoted import quoted_figures
-from benchmarks.common.settings import Settings
-from benchmarks.common.tables import machine_lines, markdown, text, write_files
 from robustperf.plot import save
+
+from .machine import describe_machine
+from .options import Output
+from .pictures import bar_chart, line_chart
+from .quoted import quoted_figures
+from .settings import Settings
+from .tables import machine_lines, markdown, text, write_files
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

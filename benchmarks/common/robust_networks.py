@@ -11,15 +11,16 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.common.certified import IntervalBounds
-from benchmarks.common.options import ROOT
-from benchmarks.common.other_networks import LargeImages, Transformer
 from robustperf import nets
 from robustperf.attacks import PGD
 from robustperf.data import Dataset, load
 from robustperf.names import ROOT_VARIABLE
 from robustperf.nets import weights_file
 from robustperf.training import ERM, AdversarialTraining, CrossLipschitz, Objective, fit
+
+from .certified import IntervalBounds
+from .options import ROOT
+from .other_networks import LargeImages, Transformer
 
 FOLDER = ROOT / "runs" / "tightness"
 

@@ -68,9 +68,7 @@ def device_times(
         try:
             for call in (calls[0], *calls):  # the first may compile
                 call()
-            one = batch_seconds(calls[:1], device)
-            count = min(max(int(BATCH_SECONDS / max(one, 1e-9)), len(calls), 1), max(MAX_CALLS, len(calls)))
-            batch = list(islice(cycle(calls), count))
+            batch = batch_of(calls, device)
             began = time.perf_counter()
             for call in batch:
                 call()
@@ -80,6 +78,13 @@ def device_times(
             timed.pop(name, None)
             failed(name, error)
     return {name: statistics.median(values) for name, values in take_turns(timed, repeats, failed).items()}
+
+
+def batch_of(calls: Sequence[Call], device: str, most: int = MAX_CALLS) -> list[Call]:
+    """`calls` in a cycle, each once or more, for `BATCH_SECONDS`, at most `most` calls."""
+    one = batch_seconds(calls[:1], device)
+    count = min(max(int(BATCH_SECONDS / max(one, 1e-9)), len(calls), 1), max(most, len(calls)))
+    return list(islice(cycle(calls), count))
 
 
 def take_turns(

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.common.augmentation_peers import colour_peers
 from benchmarks.common.timing import device_times, synchronize
 from benchmarks.gpu.bench import Bench, image_bytes
 from benchmarks.gpu.device import launches
@@ -82,7 +83,7 @@ def _image_peers(bench, case, name, kernel, x, index):
         by_hand = images.grid_sample(kernel.sample(images.KEY, index, 1, shape=tuple(x.shape[1:])))
         peers["affine_grid + grid_sample"] = lambda: by_hand(x)
     with bench.attempt(f"{case}, kornia eager"):
-        theirs = images.kornia_colours() if name == "four colours" else _kornia_affine()
+        theirs = colour_peers().get("kornia") if name == "four colours" else _kornia_affine()
         if theirs is None:
             raise ImportError("kornia is not installed")
         peers["kornia eager"] = lambda: theirs(x)

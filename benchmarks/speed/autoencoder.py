@@ -8,14 +8,18 @@ Adam. All start from the same weights; half of the images are shifted.
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch.nn.functional import mse_loss
 from torch.utils.data import DataLoader, TensorDataset
 
-from benchmarks.common.options import add_timing, parse, parser
-from benchmarks.common.report import Report
-from benchmarks.common.timing import interleave
 from robustperf.transfer import PairedAutoencoder
+
+from ..common.cases import EAGER, OURS, Case
+from ..common.options import add_timing, parse, parser
+from ..common.report import Report
+from ..common.timing import Call, interleave
 
 BATCH = 32
 
@@ -40,18 +44,31 @@ def plain(clean: torch.Tensor, shifted: torch.Tensor, fused: bool = False) -> No
         loss.item()
 
 
+def contenders(images: int) -> dict[str, Call]:
+    """An epoch of so many images."""
+    clean, shifted = torch.rand(2, images // 2, 1, 28, 28)
+    return {
+        "plain loop": lambda: plain(clean, shifted),
+        "plain loop, fused Adam": lambda: plain(clean, shifted, fused=True),
+        "fit": lambda: network().fit(clean, shifted, epochs=1, batch_size=BATCH, progress=False),
+    }
+
+
+def cases(quick: bool) -> list[Case]:
+    def make(images: int) -> dict[str, Call]:
+        calls = contenders(images)
+        return {OURS: calls.pop("fit"), EAGER: calls.pop("plain loop"), **calls}
+
+    images = 64 if quick else 640
+    return [Case(f"autoencoder, an epoch of {images} images", partial(make, images))]
+
+
 def main() -> None:
     options = parser(__doc__)
     add_timing(options, repeats=9)
     options.add_argument("--images", type=int, default=640, help="of an epoch, clean and shifted ones together")
     arguments = parse(options)
-    clean, shifted = torch.rand(2, arguments.images // 2, 1, 28, 28)
-    contenders = {
-        "plain loop": lambda: plain(clean, shifted),
-        "plain loop, fused Adam": lambda: plain(clean, shifted, fused=True),
-        "fit": lambda: network().fit(clean, shifted, epochs=1, batch_size=BATCH, progress=False),
-    }
-    times = interleave(contenders, arguments.repeats, warmup=1)
+    times = interleave(contenders(arguments.images), arguments.repeats, warmup=1)
     report = Report("autoencoder", f"An epoch of the paired auto-encoder, {arguments.images} images", arguments.output)
     for name, seconds in times.items():
         report.add(

@@ -6,13 +6,18 @@ python -m benchmarks.speed.ball_box_projection [--all-instruction-sets] [--out D
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 
-from benchmarks.common.options import add_instruction_sets, add_timing, parse, parser, run_other_instruction_sets
-from benchmarks.common.report import Report
-from benchmarks.common.timing import interleave
 from robustperf import _native, ops
+from robustperf.ops.halfspace_box_projection import NORM_CODES
+from robustperf.ops.reference import ball_box_projection as reference
+
+from ..common.cases import COMPILED, EAGER, OURS, Case
+from ..common.options import add_instruction_sets, add_timing, parse, parser, run_other_instruction_sets
+from ..common.report import Report
+from ..common.timing import Call, interleave
 
 
 def operands(batch: int, dim: int, dtype: torch.dtype, norm: float, generator: torch.Generator):
@@ -22,24 +27,39 @@ def operands(batch: int, dim: int, dtype: torch.dtype, norm: float, generator: t
     return x, delta, torch.linalg.vector_norm((x + delta).clamp(0, 1) - x, norm, dim=1) / 1.5
 
 
+def contenders(x: torch.Tensor, delta: torch.Tensor, radius: torch.Tensor, norm: float) -> dict[str, Call]:
+    copy = torch.empty_like(x)
+    return {
+        OURS: lambda: ops.ball_box_projection(x, delta, radius, norm=norm),
+        EAGER: lambda: ops.ball_box_projection(x, delta, radius, norm=norm, backend="reference"),
+        "copy": lambda: copy.copy_(x),
+    }
+
+
+def cases(quick: bool) -> list[Case]:
+    def make(batch: int, dim: int, norm: float) -> dict[str, Call]:
+        x, delta, radius = operands(batch, dim, torch.float32, norm, torch.Generator().manual_seed(0))
+        compiled, lower, upper = torch.compile(reference.ball_box_projection), torch.zeros_like(x), torch.ones_like(x)
+        peers = {COMPILED: lambda: compiled(x, delta, radius, lower, upper, NORM_CODES[norm])}
+        return contenders(x, delta, radius, norm) | ({} if quick else peers)
+
+    sizes = [(64, 784, 2.0), (64, 784, 1.0)] if quick else [(256, 3072, norm) for norm in (2.0, math.inf, 1.0)]
+    return [Case(f"ball_box_projection, [{b}, {d}] p={norm:g}", partial(make, b, d, norm)) for b, d, norm in sizes]
+
+
 def measure(batch: int, dim: int, dtype: torch.dtype, norm: float, repeats: int, generator: torch.Generator) -> dict:
     """A row: times on random operands, and our error against float64."""
     x, delta, radius = operands(batch, dim, dtype, norm, generator)
-    copy = torch.empty_like(x)
-    times = interleave({
-        "robustperf": lambda: ops.ball_box_projection(x, delta, radius, norm=norm),
-        "reference": lambda: ops.ball_box_projection(x, delta, radius, norm=norm, backend="reference"),
-        "copy": lambda: copy.copy_(x),
-    }, repeats)  # fmt: skip
+    times = interleave(contenders(x, delta, radius, norm), repeats)
     exact = ops.ball_box_projection(x.double(), delta.double(), radius.double(), norm=norm, backend="reference")
     ours = ops.ball_box_projection(x, delta, radius, norm=norm)
     return {
         "case": f"[{batch}, {dim}] {str(dtype).removeprefix('torch.')} p={norm:g}",
-        "robustperf ms": times["robustperf"] * 1e3,
-        "reference ms": times["reference"] * 1e3,
+        "robustperf ms": times[OURS] * 1e3,
+        "reference ms": times[EAGER] * 1e3,
         "copy ms": times["copy"] * 1e3,
-        "x faster than the reference": times["reference"] / times["robustperf"],
-        "times a copy": times["robustperf"] / times["copy"],
+        "x faster than the reference": times[EAGER] / times[OURS],
+        "times a copy": times[OURS] / times["copy"],
         "relative error": ((ours.double() - exact).norm(dim=1) / exact.norm(dim=1)).max().item(),
     }
 

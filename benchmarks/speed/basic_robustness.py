@@ -8,14 +8,21 @@ the first other label, for H = 1, and at the width of an interval: they save dra
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 
 import robustperf as rp
-from benchmarks.common.mnist_cnn import trained
-from benchmarks.common.options import add_mnist_model, add_timing, parse, parser
-from benchmarks.common.report import Report
-from benchmarks.common.timing import interleave
 from robustperf.nuisance import L2Ball
+
+from ..common.cases import COMPILED, EAGER, OURS, Case
+from ..common.digits_cnn import digits_network
+from ..common.mnist_cnn import trained
+from ..common.options import add_mnist_model, add_timing, parse, parser
+from ..common.report import Report
+from ..common.timing import Call, interleave
+
+EPS = 10.0
 
 
 @torch.no_grad()
@@ -31,13 +38,28 @@ def plain_loop(model, x, eps: float, samples: int) -> torch.Tensor:
     return torch.stack(found)
 
 
+def cases(quick: bool) -> list[Case]:
+    def make(points: int, samples: int) -> dict[str, Call]:
+        model, x = digits_network()
+        x, kernel = x[:points], L2Ball(EPS)
+        compiled = torch.compile(model)
+        return {
+            OURS: lambda: rp.basic_robustness(model, x, kernel, samples=samples),
+            EAGER: lambda: plain_loop(model, x, EPS, samples),
+            COMPILED: lambda: plain_loop(compiled, x, EPS, samples),
+        }
+
+    points, samples = (20, 100) if quick else (100, 1000)
+    return [Case(f"basic_robustness, {points} points, {samples} draws", partial(make, points, samples))]
+
+
 def main() -> None:
     options = parser(__doc__)
     add_timing(options, repeats=3)
     add_mnist_model(options)
     options.add_argument("--points", type=int, default=1000)
     options.add_argument("--samples", type=int, default=1000)
-    options.add_argument("--eps", type=float, default=10.0)
+    options.add_argument("--eps", type=float, default=EPS)
     options.add_argument("--width", type=float, default=0.1)
     options.add_argument("--batch-size", type=int, default=64)
     arguments = parse(options)

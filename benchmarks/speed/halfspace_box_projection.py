@@ -5,14 +5,19 @@ python -m benchmarks.speed.halfspace_box_projection [--all-instruction-sets] [--
 
 from __future__ import annotations
 
+import math
+from functools import partial
+
 import torch
 
-from benchmarks.common.options import add_instruction_sets, add_timing, parse, parser, run_other_instruction_sets
-from benchmarks.common.report import Report
-from benchmarks.common.timing import interleave
 from robustperf import _native, ops
 from robustperf.ops.halfspace_box_projection import NORM_CODES
 from robustperf.ops.reference import halfspace_box_projection as reference
+
+from ..common.cases import COMPILED, EAGER, OURS, Case
+from ..common.options import add_instruction_sets, add_timing, parse, parser, run_other_instruction_sets
+from ..common.report import Report
+from ..common.timing import Call, interleave
 
 
 def sort_based(x, w, c, norm):
@@ -32,24 +37,45 @@ def operands(batch: int, dim: int, dtype: torch.dtype, generator: torch.Generato
     return x, w, (w.abs() * headroom).sum(1) * torch.rand(batch, generator=generator, dtype=dtype) * 0.9
 
 
+def contenders(x: torch.Tensor, w: torch.Tensor, c: torch.Tensor, norm: float) -> dict[str, Call]:
+    copy, compiled = torch.empty_like(x), torch.compile(sort_based)
+    return {
+        OURS: lambda: ops.halfspace_box_projection(x, w, c, norm=norm),
+        EAGER: lambda: sort_based(x, w, c, norm),
+        COMPILED: lambda: compiled(x, w, c, norm),
+        "copy": lambda: copy.copy_(x),
+    }
+
+
+def cases(quick: bool) -> list[Case]:
+    def make(batch: int, dim: int, dtype: torch.dtype, norm: float) -> dict[str, Call]:
+        return contenders(*operands(batch, dim, dtype, torch.Generator().manual_seed(0)), norm)
+
+    sizes = [(64, 784, torch.float32, 2.0)]
+    if not quick:
+        sizes = [(256, 3072, dtype, p) for dtype in (torch.float32, torch.float64) for p in (2.0, math.inf, 1.0)]
+    return [
+        Case(f"halfspace_box_projection, [{b}, {d}] {_name(dtype)} p={norm:g}", partial(make, b, d, dtype, norm))
+        for b, d, dtype, norm in sizes
+    ]
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
 def measure(x, w, c, norm: float, repeats: int) -> dict:
     """A row: times on these operands, and our error against float64."""
-    copy, compiled = torch.empty_like(x), torch.compile(sort_based)
-    times = interleave({
-        "robustperf": lambda: ops.halfspace_box_projection(x, w, c, norm=norm),
-        "sort": lambda: sort_based(x, w, c, norm),
-        "compiled": lambda: compiled(x, w, c, norm),
-        "copy": lambda: copy.copy_(x),
-    }, repeats)  # fmt: skip
+    times = interleave(contenders(x, w, c, norm), repeats)
     exact, _ = ops.halfspace_box_projection(x.double(), w.double(), c.double(), norm=norm, backend="reference")
     ours, _ = ops.halfspace_box_projection(x, w, c, norm=norm)
     return {
-        "case": f"{str(x.dtype).removeprefix('torch.')} p={norm:g}",
-        "robustperf ms": times["robustperf"] * 1e3, "sort-based ms": times["sort"] * 1e3,
-        "compiled ms": times["compiled"] * 1e3, "copy ms": times["copy"] * 1e3,
-        "x faster than sort-based": times["sort"] / times["robustperf"],
-        "x faster than compiled": times["compiled"] / times["robustperf"],
-        "times a copy": times["robustperf"] / times["copy"],
+        "case": f"{_name(x.dtype)} p={norm:g}",
+        "robustperf ms": times[OURS] * 1e3, "sort-based ms": times[EAGER] * 1e3,
+        "compiled ms": times[COMPILED] * 1e3, "copy ms": times["copy"] * 1e3,
+        "x faster than sort-based": times[EAGER] / times[OURS],
+        "x faster than compiled": times[COMPILED] / times[OURS],
+        "times a copy": times[OURS] / times["copy"],
         "relative error": ((ours.double() - exact).norm(dim=1) / exact.norm(dim=1)).max().item(),
     }  # fmt: skip
 

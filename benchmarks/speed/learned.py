@@ -9,7 +9,7 @@ the same way. Weights are random, which does not change the times.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from functools import partial
 from unittest.mock import patch
@@ -19,9 +19,6 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.functional import cross_entropy
 
-from benchmarks.common.options import add_timing, parse, parser
-from benchmarks.common.report import Report
-from benchmarks.common.timing import interleave
 from robustperf import nets, random
 from robustperf.nets import munit_generator
 from robustperf.nets.munit import MunitDiscriminator, Translator
@@ -30,9 +27,15 @@ from robustperf.nuisance import LearnedKernel
 from robustperf.training import MAT, MRT
 from robustperf.training.munit import Munit
 
+from ..common.cases import COMPILED, EAGER, OURS, Case
+from ..common.options import add_timing, parse, parser
+from ..common.report import Report
+from ..common.timing import Call, interleave
+
 CLASSES, K = 10, 10
 MEASURED = ("draw", "steps", "iteration")
 BESIDE = ("bfloat16", "compiled")
+COMPILED_NETWORK = "our network, compiled"
 
 
 def plain_norm(x, scale=None, shift=None):
@@ -82,51 +85,57 @@ class Compared(nn.Module):
         return whole(self.network, x, style, self.plain)
 
 
+def new_network(size: int, width: int) -> MunitGenerator:
+    style_dim, downsamplings, blocks, _ = munit_generator.sizes_for(size, size)
+    torch.manual_seed(0)
+    return MunitGenerator(3, style_dim, width, downsamplings, blocks).eval()
+
+
+def draw_contenders(size: int, width: int, batch: int, beside: Sequence[str] = ()) -> dict[str, Call]:
+    """Ten draws of a batch."""
+    network = new_network(size, width).requires_grad_(False)
+    kernel, x, index = LearnedKernel(network), torch.rand(batch, 3, size, size), torch.arange(batch)
+    delta = kernel.sample(0, index, K)
+    last = x.contiguous(memory_format=torch.channels_last)
+
+    @torch.no_grad()
+    def calls(run: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> None:
+        for style in delta:
+            run(x, style)
+
+    @torch.no_grad()
+    def ours(x: torch.Tensor) -> None:
+        kernel._forget()  # the content of these images is not there yet
+        kernel.draw(x, key=0, index=index, draws=K)
+
+    @torch.no_grad()
+    def content_once(decode: Callable[..., torch.Tensor]) -> None:
+        begun = kernel.generator.encode(x)
+        for style in delta:
+            decode(begun, style)
+
+    def half() -> None:
+        with torch.autocast("cpu", torch.bfloat16):
+            content_once(kernel.generator.decode)
+
+    contenders: dict[str, Call] = {
+        "as described": partial(calls, partial(whole, network, plain=True)), "our network": partial(calls, network),
+        "draw": partial(ours, x), "draw, channels-last": partial(ours, last),
+    }  # fmt: skip
+    if "bfloat16" in beside:
+        contenders["content once, bfloat16"] = half
+    if "compiled" in beside:
+        contenders["content once, compiled"] = partial(content_once, torch.compile(kernel.generator.decode))
+    if COMPILED_NETWORK in beside:
+        contenders[COMPILED_NETWORK] = partial(calls, torch.compile(network))
+    return contenders
+
+
 def draws(arguments) -> None:
     """Ten draws of a batch."""
     report = Report("learned_draw", f"{K} draws of a learned kernel", arguments.output)
     for size, width in arguments.cases:
-        style_dim, downsamplings, blocks, _ = munit_generator.sizes_for(size, size)
-        torch.manual_seed(0)
-        network = MunitGenerator(3, style_dim, width, downsamplings, blocks).eval().requires_grad_(False)
-        kernel, x = LearnedKernel(network), torch.rand(arguments.batch, 3, size, size)
-        index = torch.arange(len(x))
-        delta = kernel.sample(0, index, K)
-        last = x.contiguous(memory_format=torch.channels_last)
-        compiled = torch.compile(kernel.generator.decode) if "compiled" in arguments.beside else None
-
-        @torch.no_grad()
-        def calls(plain: bool, x=x, network=network, delta=delta) -> None:
-            for style in delta:
-                whole(network, x, style, plain)
-
-        @torch.no_grad()
-        def ours(x=x, kernel=kernel, index=index) -> None:
-            kernel._forget()  # the content of these images is not there yet
-            kernel.draw(x, key=0, index=index, draws=K)
-
-        @torch.no_grad()
-        def half(x=x, kernel=kernel, delta=delta) -> None:
-            with torch.autocast("cpu", torch.bfloat16):
-                begun = kernel.generator.encode(x)
-                for style in delta:
-                    kernel.generator.decode(begun, style)
-
-        @torch.no_grad()
-        def with_compiled(x=x, kernel=kernel, delta=delta, compiled=compiled) -> None:
-            begun = kernel.generator.encode(x)
-            for style in delta:
-                compiled(begun, style)
-
-        contenders = {
-            "as described": partial(calls, True), "our network": partial(calls, False), "draw": ours,
-            "draw, channels-last": partial(ours, last),
-        }  # fmt: skip
-        if "bfloat16" in arguments.beside:
-            contenders["content once, bfloat16"] = half
-        if compiled is not None:
-            contenders["content once, compiled"] = with_compiled
-        times = interleave(contenders, arguments.repeats)
+        times = interleave(draw_contenders(size, width, arguments.batch, arguments.beside), arguments.repeats)
         for name, seconds in times.items():
             row = {"case": f"{size}x{size}, width {width}: {name}", "ms": 1e3 * seconds}
             ratios = {f"x faster than {other}": times[other] / seconds for other in ("as described", "our network")}
@@ -176,22 +185,25 @@ def step(loss_of: Callable[..., torch.Tensor], batch: int, size: int) -> Callabl
     return run
 
 
+def step_contenders(name: str, size: int, width: int, batch: int) -> dict[str, Call]:
+    """A step of MRT-10 or MAT-10, R A.2's CNN with batch normalisation."""
+    network = new_network(size, width)
+    kernel, style_dim = LearnedKernel(network), munit_generator.sizes_for(size, size)[0]
+    loop, objective = {"MRT": (published_mrt, MRT), "MAT": (published_mat, MAT)}[name]
+    losses = {
+        "published": partial(loop, Compared(network, True), style_dim),
+        "published, our network": partial(loop, Compared(network, False), style_dim),
+        "ours": partial(ours_of, objective(kernel, k=K)),
+    }
+    return {which: step(loss_of, batch, size) for which, loss_of in losses.items()}
+
+
 def steps(arguments) -> None:
-    """Steps of MRT-10 and MAT-10, R A.2's CNN with batch normalisation."""
+    """Steps of MRT-10 and MAT-10."""
     report = Report("learned_steps", f"Steps with a learned kernel, batch {arguments.batch}", arguments.output)
     for size, width in arguments.cases:
-        style_dim, downsamplings, blocks, _ = munit_generator.sizes_for(size, size)
-        torch.manual_seed(0)
-        network = MunitGenerator(3, style_dim, width, downsamplings, blocks).eval()
-        kernel = LearnedKernel(network)
-        for name, loop, objective in (("MRT", published_mrt, MRT), ("MAT", published_mat, MAT)):
-            losses = {
-                "published": partial(loop, Compared(network, True), style_dim),
-                "published, our network": partial(loop, Compared(network, False), style_dim),
-                "ours": partial(ours_of, objective(kernel, k=K)),
-            }
-            runs = {which: step(loss_of, arguments.batch, size) for which, loss_of in losses.items()}
-            times = interleave(runs, arguments.repeats)
+        for name in ("MRT", "MAT"):
+            times = interleave(step_contenders(name, size, width, arguments.batch), arguments.repeats)
             for which, seconds in times.items():
                 report.add(**{
                     "case": f"{name}-{K}, {size}x{size}, width {width}: {which}", "ms": 1e3 * seconds,
@@ -259,6 +271,33 @@ def iterations(arguments) -> None:
                 "x faster than eager": times["eager"] / seconds,
             })  # fmt: skip
     report.show(bars=("case", "x faster than eager"))
+
+
+def cases(quick: bool) -> list[Case]:
+    """`eager` is the network as R describes it, and its iteration by eager code."""
+
+    def draw(size: int, width: int, batch: int) -> dict[str, Call]:
+        calls = draw_contenders(size, width, batch, () if quick else (COMPILED_NETWORK,))
+        calls = {OURS: calls.pop("draw"), EAGER: calls.pop("as described"), **calls}
+        return {COMPILED if name == COMPILED_NETWORK else name: call for name, call in calls.items()}
+
+    def of_step(name: str, size: int, width: int, batch: int) -> dict[str, Call]:
+        calls = step_contenders(name, size, width, batch)
+        return {OURS: calls.pop("ours"), EAGER: calls.pop("published"), **calls}
+
+    def iteration(size: int, width: int, pairs: int) -> dict[str, Call]:
+        make = partial(training_step, size, width, pairs)
+        return {OURS: make(plain=False), EAGER: make(plain=True)}
+
+    size, width, batch = (16, 8, 8) if quick else (32, 16, 16)
+    network = f"{size}x{size}, width {width}"
+    found = [Case(f"learned, {K} draws, {network}, batch {batch}", partial(draw, size, width, batch))]
+    for name in ("MRT",) if quick else ("MRT", "MAT"):
+        make = partial(of_step, name, size, width, batch)
+        found.append(Case(f"learned, {name}-{K} step, {network}, batch {batch}", make))
+    if not quick:
+        found.append(Case(f"learned, an iteration of learn, {network}, 2 pairs", partial(iteration, size, width, 2)))
+    return found
 
 
 def _case(text: str) -> tuple[int, int]:

@@ -9,17 +9,24 @@ the exhaustive ones, and how many returned points are still adversarial when eva
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from functools import partial
 
 import torch
 
 import robustperf as rp
-from benchmarks.common.mnist_cnn import trained
-from benchmarks.common.options import add_mnist_model, add_timing, parse, parser
-from benchmarks.common.report import Report
-from benchmarks.common.timing import interleave
 from robustperf.attacks import BG, FGSM, PGD
 from robustperf.robustness.search import distances
 
+from ..common.cases import COMPILED, EAGER, OURS, Case
+from ..common.digits_cnn import digits_network
+from ..common.mnist_cnn import trained
+from ..common.options import add_mnist_model, add_timing, parse, parser
+from ..common.report import Report
+from ..common.timing import Call, interleave
+
+BISECTION, GAPS_PASSED = "bisection of every line", "closest_boundary, gaps passed on"
+PUBLISHED = (FGSM(loss="cross_entropy"), PGD(norm=2, loss="cross_entropy"), BG())
 HALVINGS = 20  # the tolerance of the search, 2^-20
 
 
@@ -55,6 +62,36 @@ def bisect_every_line(model, x, candidates):
     return best
 
 
+@torch.no_grad()
+def searches(model: torch.nn.Module, x: torch.Tensor) -> dict[str, Callable[[torch.nn.Module], torch.Tensor]]:
+    """The searches between x and the points of three attacks, as functions from a model to distances."""
+    labels = model(x).argmax(1)
+    found = [attack(model, x, labels) for attack in PUBLISHED]
+    candidates, gap_end = torch.stack([a.point for a in found]), torch.stack([a.gap for a in found])
+    gaps = (rp.ops.logit_gap(model(x), labels), gap_end)
+    return {
+        BISECTION: lambda model: bisect_every_line(model, x, candidates),
+        "closest_boundary, candidates only": lambda model: rp.closest_boundary(model, x, candidates).distance,
+        GAPS_PASSED: lambda model: rp.closest_boundary(model, x, candidates, labels=labels, gaps=gaps).distance,
+    }
+
+
+def cases(quick: bool) -> list[Case]:
+    """`ops.line_search_step` within `closest_boundary`."""
+
+    def make(points: int) -> dict[str, Call]:
+        model, x = digits_network()
+        calls, compiled = searches(model, x[:points]), torch.compile(model)
+        return {
+            OURS: partial(calls[GAPS_PASSED], model),
+            EAGER: partial(calls[BISECTION], model),
+            COMPILED: partial(calls[BISECTION], compiled),
+        }
+
+    points = 64 if quick else 256
+    return [Case(f"line_search, closest of three candidates, {points} points", partial(make, points))]
+
+
 def main() -> None:
     options = parser(__doc__)
     add_timing(options)
@@ -63,23 +100,10 @@ def main() -> None:
     arguments = parse(options)
     model, test = trained(arguments.data_root, arguments.checkpoint)
     x = test.x[: arguments.points]
-    with torch.no_grad():
-        labels = model(x).argmax(1)
-    published = (FGSM(loss="cross_entropy"), PGD(norm=2, loss="cross_entropy"), BG())
-    found = [attack(model, x, labels) for attack in published]
-    candidates, gap_end = torch.stack([a.point for a in found]), torch.stack([a.gap for a in found])
-    with torch.no_grad():
-        gap = rp.ops.logit_gap(model(x), labels)
-    calls = {
-        "bisection of every line": lambda model: bisect_every_line(model, x, candidates),
-        "closest_boundary, candidates only": lambda model: rp.closest_boundary(model, x, candidates).distance,
-        "closest_boundary, gaps passed on": lambda model: (
-            rp.closest_boundary(model, x, candidates, labels=labels, gaps=(gap, gap_end)).distance
-        ),
-    }
+    calls = searches(model, x)
     times = interleave({name: lambda call=call: call(model) for name, call in calls.items()}, arguments.repeats)
-    slowest = times["bisection of every line"]
-    exhaustive = calls["bisection of every line"](model)
+    slowest = times[BISECTION]
+    exhaustive = calls[BISECTION](model)
     report = Report(
         "line_search", f"Closest of three candidates, {len(x)} MNIST points, tolerance 2^-20", arguments.output
     )
@@ -99,8 +123,10 @@ def main() -> None:
             "found": int(distance.isfinite().sum()),
         })  # fmt: skip
     report.show(bars=("case", "ms"))
-    boundary = rp.closest_boundary(model, x, candidates, labels=labels, gaps=(gap, gap_end))
     with torch.no_grad():
+        labels = model(x).argmax(1)
+        candidates = torch.stack([attack(model, x, labels).point for attack in PUBLISHED])
+        boundary = rp.closest_boundary(model, x, candidates, labels=labels)
         alone = torch.cat([model(point[None]).argmax(1) for point in boundary.point])
     still = (alone != labels)[boundary.distance.isfinite()]
     print(f"evaluated one by one, {int(still.sum())} of the {len(still)} returned points are adversarial")

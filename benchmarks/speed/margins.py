@@ -11,21 +11,30 @@ number of points.
 
 from __future__ import annotations
 
-import resource
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
+from torch.nn import functional
+from torch.nn.functional import cross_entropy
 
 import robustperf as rp
-from benchmarks.common.mnist_cnn import trained
-from benchmarks.common.options import ROOT, add_mnist_model, add_timing, parse, parser
-from benchmarks.common.report import Report
-from benchmarks.common.timing import interleave
-from benchmarks.speed.line_search import bisect_every_line
 from robustperf.attacks import BG, FGSM, PGD
 from robustperf.robustness.search import distances
+
+from ..common.attack_peers import peers
+from ..common.cases import COMPILED, EAGER, OURS, Case
+from ..common.digits_cnn import digits_network
+from ..common.memory import peak_growth
+from ..common.mnist_cnn import trained
+from ..common.options import ROOT, add_mnist_model, add_timing, parse, parser
+from ..common.report import Report
+from ..common.timing import Call, interleave
+from .line_search import bisect_every_line
 
 LOSS = "cross_entropy"  # foolbox's too
 PUBLISHED = (FGSM(eps=0.25, loss=LOSS), PGD(norm=2, eps=3.0, steps=40, loss=LOSS), BG(norm=2))
@@ -49,6 +58,59 @@ def foolbox_attacks(model, x):
         (foolbox.attacks.L2DeepFoolAttack(), None),
     )
     return [attack(peer, x, labels, epsilons=eps)[1] for attack, eps in plan]
+
+
+def eager_attacks(model, x):
+    """The points of FGSM and PGD-40 with the budgets of PUBLISHED, and of one linearisation of every class, in plain
+    PyTorch."""
+    x = x.clone().requires_grad_()
+    logits = model(x)
+    labels = logits.argmax(1)
+    (gradient,) = torch.autograd.grad(cross_entropy(logits, labels), x, retain_graph=True)
+    fast = (x + 0.25 * gradient.sign()).clamp(0, 1).detach()
+    gaps = logits.gather(1, labels[:, None]) - logits
+    normals = [torch.autograd.grad(gap.sum(), x, retain_graph=True)[0].flatten(1) for gap in gaps.unbind(1)]
+    normal, gap = torch.stack(normals), gaps.detach().t()
+    distance = (gap / normal.norm(dim=2)).scatter(0, labels[None], torch.inf)
+    distance, nearest = distance.min(0)
+    direction = functional.normalize(normal[nearest, torch.arange(len(x))], dim=1)
+    linear = (x.detach() - 1.1 * (distance[:, None] * direction).view_as(x)).clamp(0, 1)
+    point = (x + functional.normalize(torch.randn(x.shape).flatten(1), dim=1).view_as(x)).clamp(0, 1).detach()
+    for _ in range(40):
+        point.requires_grad_()
+        (gradient,) = torch.autograd.grad(cross_entropy(model(point), labels), point)
+        step = 3.0 * 2.5 / 40 * functional.normalize(gradient.flatten(1), dim=1).view_as(x)
+        moved = (point + step - x).detach().flatten(1)
+        moved = moved * (3.0 / moved.norm(dim=1, keepdim=True)).clamp(max=1)
+        point = (x.detach() + moved.view_as(x)).clamp(0, 1)
+    return [fast, point, linear]
+
+
+def bisected(attacks: Callable, model: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """The distances of `attacks(model, x)` after 20 halvings of every line."""
+    return bisect_every_line(model, x, attacks(model, x))
+
+
+def cases(quick: bool) -> list[Case]:
+    def make(points: int) -> dict[str, Call]:
+        model, x = digits_network()
+        x = x[:points]
+        with torch.no_grad():
+            labels = model(x).argmax(1)
+        calls = {
+            OURS: lambda: rp.margins(model, x, attacks=PUBLISHED),
+            EAGER: lambda: bisected(eager_attacks, model, x),
+        }
+        if not quick:
+            compiled = torch.compile(model)
+            calls[COMPILED] = lambda: bisected(eager_attacks, compiled, x)
+        if find_spec("foolbox"):
+            calls["foolbox + bisection"] = lambda: bisected(foolbox_attacks, model, x)
+        others = {} if quick else peers(2.0)
+        return calls | {name: partial(peer, model, x, labels) for name, peer in others.items()}
+
+    points = 32 if quick else 256
+    return [Case(f"margins, FGSM + PGD-40 + BG, {points} points", partial(make, points))]
 
 
 @torch.no_grad()
@@ -85,10 +147,7 @@ def main() -> None:
     model, test = trained(arguments.data_root, arguments.checkpoint)
     if arguments.peak is not None:
         x = test.x[:512].repeat(-(-arguments.peak // 512), 1, 1, 1)[: arguments.peak]
-        rp.margins(model, x[:4096], attacks=PUBLISHED[::2])  # fills the allocator's pools
-        held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        rp.margins(model, x, attacks=PUBLISHED[::2])
-        print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - held) / 1024)
+        print(peak_growth(lambda x: rp.margins(model, x, attacks=PUBLISHED[::2]), x, first=4096))
         return
 
     x = test.x[: arguments.points]
@@ -104,7 +163,7 @@ def main() -> None:
         margins["foolbox"] = closest(model, x, foolbox_attacks(model, x))
 
     def foolbox_bisected():
-        margins["foolbox + bisection"] = bisect_every_line(model, x, foolbox_attacks(model, x))
+        margins["foolbox + bisection"] = bisected(foolbox_attacks, model, x)
 
     names = {
         "published": "rp.margins, published attacks",

@@ -9,18 +9,22 @@ picture shows all sixteen sets. On a busy machine use --threads 1, since threads
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 import torch
 from scipy import ndimage
 
-from benchmarks.common.options import add_data_root, add_timing, parse, parser
-from benchmarks.common.report import Report
-from benchmarks.common.timing import interleave
 from robustperf import plot, random
 from robustperf.data import load
 from robustperf.names import CORRUPTIONS
 from robustperf.nuisance import mnist_c
+
+from ..common.cases import EAGER, OURS, Case
+from ..common.digits_cnn import digit_images
+from ..common.options import add_data_root, add_timing, parse, parser
+from ..common.report import Report
+from ..common.timing import Call, interleave
 
 KEY = random.key(0)
 SHOWN = [3, 2, 1, 18, 4, 8]  # digits 0 to 5 of the test set
@@ -61,6 +65,29 @@ def spatter(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 LOOPS = {loop.__name__: loop for loop in (shot_noise, glass_blur, rotate, spatter)}
 
 
+def over_images(name: str, images: np.ndarray) -> list[np.ndarray]:
+    """The loop over single images."""
+    rng = np.random.default_rng(0)
+    return [LOOPS[name](image, rng) for image in images]
+
+
+def cases(quick: bool) -> list[Case]:
+    """`eager` is our reference in PyTorch; `loop` the one over single images."""
+
+    def make(name: str, count: int) -> dict[str, Call]:
+        x, kernel, index = digit_images(count), mnist_c(name), torch.arange(count)
+        digits = x[:, 0].double().numpy()
+        return {
+            OURS: lambda: kernel.draw(x, key=KEY, index=index),
+            EAGER: lambda: kernel.draw(x, key=KEY, index=index, backend="reference"),
+            **({"loop": lambda: over_images(name, digits)} if name in LOOPS else {}),
+        }
+
+    count = 100 if quick else 500
+    chosen = list(LOOPS) if quick else [name for name in CORRUPTIONS if name != "identity"]
+    return [Case(f"mnist_c, {name}, {count} images", partial(make, name, count)) for name in chosen]
+
+
 def main() -> None:
     options = parser(__doc__)
     add_timing(options, repeats=3)
@@ -70,7 +97,7 @@ def main() -> None:
     arguments = parse(options, selections=("peer_points",))
     dataset = load("mnist", "test", arguments.data_root)
     x = dataset.x[: arguments.points]
-    index, out, rng = torch.arange(len(x)), torch.empty(1, *x.shape), np.random.default_rng(0)
+    index, out = torch.arange(len(x)), torch.empty(1, *x.shape)
     digits = x[: arguments.peer_points, 0].double().numpy()
 
     report = Report(
@@ -85,10 +112,9 @@ def main() -> None:
         total += seconds
         row = {"corruption": name, "ms": 1e3 * seconds, "images/s": len(x) / seconds}
         if name in LOOPS:
-            loop = LOOPS[name]
-            of_loop = interleave(
-                {"": lambda loop=loop: [loop(image, rng) for image in digits]}, arguments.repeats, warmup=0
-            )[""] / len(digits)
+            of_loop = interleave({"": partial(over_images, name, digits)}, arguments.repeats, warmup=0)[""] / len(
+                digits
+            )
             row["x faster than a loop"] = of_loop * len(x) / seconds
         report.add(**row)
     report.add(corruption="all", ms=1e3 * total, **{"images/s": len(x) * len(CORRUPTIONS) / total})

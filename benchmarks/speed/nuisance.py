@@ -11,15 +11,19 @@ in delta; its peer is autograd through the reference.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch.nn import functional
 
-from benchmarks.common.options import add_instruction_sets, add_timing, parse, parser, run_other_instruction_sets
-from benchmarks.common.report import Report
-from benchmarks.common.timing import interleave
 from robustperf import _native, nuisance, random
 from robustperf.ops.reference.nuisance import nuisance as reference
+
+from ..common.augmentation_peers import colour_peers
+from ..common.cases import COMPILED, EAGER, OURS, Case
+from ..common.options import add_instruction_sets, add_timing, parse, parser, run_other_instruction_sets
+from ..common.report import Report
+from ..common.timing import Call, interleave
 
 COLOURS = [nuisance.Brightness(0.4), nuisance.Contrast(0.4), nuisance.Saturation(0.4), nuisance.Hue(0.1)]
 AFFINE = nuisance.Affine(30, 0.1, 0.2, 10)
@@ -30,7 +34,8 @@ OTHERS = {
 }
 SHAPES = ((1024, 3, 32, 32), (64, 3, 224, 224))
 KEY = random.key(0)
-PEERS = ("kornia", "eager", "compiled")
+BACKENDS = {OURS: None, EAGER: "reference"}
+PEERS = ("kornia", "albumentations", EAGER, COMPILED)
 
 
 def eager(kernel: nuisance.Compose, shape: tuple[int, ...], device: str = "cpu") -> Callable:
@@ -63,65 +68,89 @@ def grid_sample(delta: torch.Tensor) -> Callable:
     return run
 
 
-def kornia_colours() -> Callable | None:
-    """kornia's ColorJitter with the same ranges, with parameters for each image; None without kornia."""
-    try:
-        from kornia.augmentation import ColorJitter
-    except ImportError:
-        print("kornia is not installed: pip install 'robustperf[bench]'")
-        return None
-    return ColorJitter(0.4, 0.4, 0.4, 0.1, p=1.0, same_on_batch=False)
-
-
-def forward(name: str, kernel: nuisance.Compose, shape: tuple[int, ...], repeats: int) -> dict:
-    """A row: a draw for each image."""
+def contenders(name: str, kernel: nuisance.Compose, shape: tuple[int, ...]) -> dict[str, Call]:
+    """A draw for each image."""
     x = torch.rand(shape, generator=torch.Generator().manual_seed(0))
     index, existing = torch.arange(len(x)), torch.empty(1, *shape)
-    contenders = {
-        "robustperf": lambda: kernel.draw(x, key=KEY, index=index),
+    calls: dict[str, Call] = {
+        OURS: lambda: kernel.draw(x, key=KEY, index=index),
         "out=": lambda: kernel.draw(x, key=KEY, index=index, out=existing),
         "copy": lambda: existing[0].copy_(x),
         "clone": x.clone,
     }
-    delta = kernel.sample(KEY, index, 1, shape=shape[1:])
     if name in CASES:
         plain = eager(kernel, shape)
         compiled, by_hand = torch.compile(plain), plain
         if name == "affine":
+            delta = kernel.sample(KEY, index, 1, shape=shape[1:])
             by_hand = grid_sample(delta)
             error = (by_hand(x) - kernel(x, delta)[0]).abs().max().item()
             assert error < 1e-3, f"the peer computes something else: {error}"
-        contenders |= {"eager": lambda: by_hand(x), "compiled": lambda: compiled(x)}
-    if name == "four colours" and (jitter := kornia_colours()):
-        contenders["kornia"] = lambda: jitter(x)
-    times = interleave(contenders, repeats)
-    few = slice(0, 16)
-    exact = kernel(x[few].double(), delta[:, few], backend="reference")
-    return {
-        "case": f"{name}, {'x'.join(map(str, shape))}",
-        **{f"{who} ms": seconds * 1e3 for who, seconds in times.items()},
-        "out=, times a copy": times["out="] / times["copy"], "times a clone": times["robustperf"] / times["clone"],
-        **{f"x faster than {who}": times[who] / times["robustperf"] for who in PEERS if who in times},
-        "error": (kernel(x[few], delta[:, few]) - exact).abs().max().item(),
-    }  # fmt: skip
+        calls |= {EAGER: lambda: by_hand(x), COMPILED: lambda: compiled(x)}
+    if name == "four colours":
+        calls |= {peer: partial(jitter, x) for peer, jitter in colour_peers().items()}
+    return calls
 
 
-def backward(name: str, kernel: nuisance.Compose, shape: tuple[int, ...], repeats: int) -> dict:
-    """A row: the gradients in x and in delta of the same transform."""
+def gradient_contenders(kernel: nuisance.Compose, shape: tuple[int, ...]) -> dict[str, Callable[[], tuple]]:
+    """The gradients in x and in delta of the same transform."""
     generator = torch.Generator().manual_seed(0)
     x = torch.rand(shape, generator=generator).requires_grad_()
     delta = kernel.sample(KEY, torch.arange(len(x)), 1, shape=shape[1:]).requires_grad_()
     grad = torch.randn((1, *shape), generator=generator)
     layout = kernel.parts[0].program.layout(shape[1:])
-    outs = {"robustperf": kernel(x, delta), "reference": reference(x, delta, layout.codes, layout.parameters)}
-    times = interleave({
+    outs = {OURS: kernel(x, delta), EAGER: reference(x, delta, layout.codes, layout.parameters)}
+    return {
         who: lambda out=out: torch.autograd.grad(out, (x, delta), grad, retain_graph=True) for who, out in outs.items()
-    }, repeats)  # fmt: skip
-    ours, theirs = (torch.autograd.grad(out, (x, delta), grad, retain_graph=True) for out in outs.values())
+    }
+
+
+def cases(quick: bool) -> list[Case]:
+    """Without `torch.compile` in the backward pass: its graph cannot be kept for the next turn."""
+
+    def of_reference(kernel: nuisance.Compose, shape: tuple[int, ...]) -> dict[str, Call]:
+        x, index = torch.rand(shape), torch.arange(shape[0])
+        return {who: partial(kernel.draw, x, key=KEY, index=index, backend=BACKENDS[who]) for who in (OURS, EAGER)}
+
+    def gradients(kernel: nuisance.Compose, shape: tuple[int, ...]) -> dict[str, Call]:
+        return gradient_contenders(kernel, (max(shape[0] // 4, 1), *shape[1:]))
+
+    found = []
+    for shape in ((64, 3, 32, 32),) if quick else SHAPES:
+        size = "x".join(map(str, shape))
+        for name, parts in {**CASES, **({} if quick or shape != SHAPES[0] else OTHERS)}.items():
+            kernel = nuisance.Compose(parts)
+            make = partial(contenders, name) if name in CASES else of_reference
+            found.append(Case(f"nuisance, {name}, {size}", partial(make, kernel, shape)))
+            if name in CASES:
+                found.append(Case(f"nuisance backward, {name}, a quarter of {size}", partial(gradients, kernel, shape)))
+    return found
+
+
+def forward(name: str, kernel: nuisance.Compose, shape: tuple[int, ...], repeats: int) -> dict:
+    """A row: a draw for each image."""
+    times = interleave(contenders(name, kernel, shape), repeats)
+    x = torch.rand(shape, generator=torch.Generator().manual_seed(0))[:16]
+    delta = kernel.sample(KEY, torch.arange(len(x)), 1, shape=shape[1:])
+    exact = kernel(x.double(), delta, backend="reference")
     return {
         "case": f"{name}, {'x'.join(map(str, shape))}",
         **{f"{who} ms": seconds * 1e3 for who, seconds in times.items()},
-        "x faster": times["reference"] / times["robustperf"],
+        "out=, times a copy": times["out="] / times["copy"], "times a clone": times[OURS] / times["clone"],
+        **{f"x faster than {who}": times[who] / times[OURS] for who in PEERS if who in times},
+        "error": (kernel(x, delta) - exact).abs().max().item(),
+    }  # fmt: skip
+
+
+def backward(name: str, kernel: nuisance.Compose, shape: tuple[int, ...], repeats: int) -> dict:
+    """A row: the gradients in x and in delta of the same transform."""
+    calls = gradient_contenders(kernel, shape)
+    times = interleave(calls, repeats)
+    ours, theirs = calls[OURS](), calls[EAGER]()
+    return {
+        "case": f"{name}, {'x'.join(map(str, shape))}",
+        "robustperf ms": times[OURS] * 1e3, "reference ms": times[EAGER] * 1e3,
+        "x faster": times[EAGER] / times[OURS],
         "relative difference in x": ((ours[0] - theirs[0]).norm() / theirs[0].norm().clamp_min(1e-30)).item(),
         "in delta": ((ours[1] - theirs[1]).norm() / theirs[1].norm().clamp_min(1e-30)).item(),
     }  # fmt: skip

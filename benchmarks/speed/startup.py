@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from functools import partial
 
-from benchmarks.common.options import add_timing, parse, parser
-from benchmarks.common.report import Report
-from benchmarks.common.timing import interleave
+from ..common.cases import OURS, Case
+from ..common.options import add_timing, parse, parser
+from ..common.report import Report
+from ..common.timing import Call, interleave
 
 IMPORTS = {
     "Python alone": "pass",
@@ -29,13 +31,24 @@ COMMANDS = {
 }
 
 
+def process(*command: str) -> Call:
+    return lambda: subprocess.run([sys.executable, *command], capture_output=True, check=False)
+
+
+def cases(quick: bool) -> list[Case]:
+    """The time of `import torch` is what ours is compared with."""
+
+    def make(name: str) -> dict[str, Call]:
+        return {OURS: process("-c", IMPORTS[name]), "import torch": process("-c", IMPORTS["import torch"])}
+
+    names = [] if quick else ["import robustperf", "import torch, then all of robustperf"]
+    return [Case(f"startup, {name}", partial(make, name), baseline="import torch") for name in names]
+
+
 def main() -> None:
     options = parser(__doc__)
     add_timing(options)
     arguments = parse(options)
-
-    def process(*command: str):
-        return lambda: subprocess.run([sys.executable, *command], capture_output=True, check=False)
 
     calls = {name: process("-c", code) for name, code in IMPORTS.items()}
     calls |= {name: process("-m", "robustperf.cli", *options) for name, options in COMMANDS.items()}

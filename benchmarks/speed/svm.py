@@ -16,11 +16,49 @@ import numpy as np
 import torch
 from sklearn.svm import SVC
 
-from benchmarks.common.options import add_data_root, add_timing, parse, parser
-from benchmarks.common.report import Report
-from benchmarks.common.timing import interleave
+from robustperf import ops
 from robustperf.data import load
 from robustperf.transfer import SVMModule
+
+from ..common.cases import EAGER, OURS, Case
+from ..common.options import add_data_root, add_timing, parse, parser
+from ..common.report import Report
+from ..common.timing import Call, interleave
+
+
+def cases(quick: bool) -> list[Case]:
+    """`eager` is our reference in PyTorch; the pixels are those of the 8x8 digits, without --quick of 28x28."""
+
+    def make(size: int, points: int, gradient: bool) -> dict[str, Call]:
+        train, test = (load("digits", split).resized(size) for split in ("train", "test"))
+        svc = SVC(gamma=4 / size**2, C=5, decision_function_shape="ovo")
+        svc.fit(train.x.flatten(1).double().numpy(), train.y.numpy())
+        module, x = SVMModule.from_sklearn(svc), test.x[:points]
+        flat = x.flatten(1).double().numpy()
+
+        def with_gradient() -> None:
+            images = x.detach().requires_grad_()
+            torch.autograd.grad(module(images).amax(1).sum(), images)
+
+        ours = with_gradient if gradient else partial(module.predict, x)
+
+        def reference() -> None:
+            with ops.preferring("reference"):
+                ours()
+
+        calls = {OURS: ours, EAGER: reference}
+        if not gradient:
+            calls["scikit-learn"] = lambda: svc.predict(flat)
+            if find_spec("sklearnex"):
+                from sklearnex.svm import SVC as FastSVC
+
+                fast = FastSVC(gamma=svc.gamma, C=5).fit(train.x.flatten(1).double().numpy(), train.y.numpy())
+                calls["scikit-learn-intelex"] = lambda: fast.predict(flat)
+        return calls
+
+    size = 8 if quick else 28
+    what = [(f"labels, calls of {points}", points, False) for points in (1, 10, 360)] + [("gradients, 360", 360, True)]
+    return [Case(f"svm, {name} points, {size}x{size}", partial(make, size, *how)) for name, *how in what]
 
 
 def main() -> None:

@@ -32,16 +32,17 @@ from pathlib import Path
 import torch
 
 import robustperf as rp
-from benchmarks.common.attack_peers import Peer, peers
-from benchmarks.common.options import add_data_root, add_timing, parse, parser
-from benchmarks.common.report import Report
-from benchmarks.common.robust_networks import FOLDER, RECIPES, network, points
 from robustperf import check
 from robustperf.attacks import Attack, ShrinkingBall, ShrinkingSupport
 from robustperf.attacks.named import attacks_of
 from robustperf.names import PRESETS
 from robustperf.robustness import Boundary
 from robustperf.robustness.support import SupportSearch
+
+from ..common.attack_peers import Peer, peers
+from ..common.options import add_data_root, add_timing, parse, parser
+from ..common.report import Report
+from ..common.robust_networks import FOLDER, RECIPES, network, points
 
 LONG = "1,000 passes"
 

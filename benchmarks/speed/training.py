@@ -21,13 +21,15 @@ from pathlib import Path
 import torch
 from torch.nn.functional import cross_entropy
 
-from benchmarks.common.options import ROOT, add_timing, parse, parser
-from benchmarks.common.report import Report
-from benchmarks.common.timing import interleave
 from robustperf import nets, random
 from robustperf.data import Dataset
 from robustperf.nuisance import Brightness, Compose, Contrast, Rotation
 from robustperf.training import ERM, MAT, MDA, MRT, batches, fit
+
+from ..common.cases import COMPILED, EAGER, OURS, Case
+from ..common.options import ROOT, add_timing, parse, parser
+from ..common.report import Report
+from ..common.timing import Call, interleave
 
 KERNEL = Compose([Rotation(15), Brightness(0.4), Contrast(0.4)])
 BATCH, CLASSES = 64, 10
@@ -67,16 +69,17 @@ def ours(objective, model, x, y) -> torch.Tensor:
     return objective(model, x, y, key=random.key(0), index=torch.arange(len(x), device=x.device))
 
 
-def step(loss_of: Callable[..., torch.Tensor], device: str = "cpu") -> Callable[[], None]:
-    """A function that makes one training step of a new network."""
+def step(loss_of: Callable[..., torch.Tensor], device: str = "cpu", compiled: bool = False) -> Callable[[], None]:
+    """A function that makes one training step of a new network, `compiled` or not."""
     torch.manual_seed(0)
     model = nets.RobeyCNN(classes=CLASSES, batch_norm=True).train().to(device)
     optimizer = torch.optim.Adadelta(model.parameters(), lr=1.0)
+    network = torch.compile(model) if compiled else model
     x, y = torch.rand(BATCH, 3, 32, 32).to(device), torch.randint(CLASSES, (BATCH,)).to(device)
 
     def run() -> None:
         optimizer.zero_grad()
-        loss_of(model, x, y).backward()
+        loss_of(network, x, y).backward()
         optimizer.step()
 
     return run
@@ -126,8 +129,8 @@ def _resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
-def cost_of_fit(repeats: int) -> dict[str, float | str]:
-    """Seconds of an epoch by `fit` and by a bare loop of the same steps."""
+def fit_contenders() -> dict[str, Call]:
+    """An epoch by `fit`, and by a bare loop of the same steps."""
     data = Dataset("noise", torch.rand(20 * BATCH, 3, 32, 32), torch.randint(CLASSES, (20 * BATCH,)), CLASSES)
 
     def model_of() -> torch.nn.Module:
@@ -146,13 +149,37 @@ def cost_of_fit(repeats: int) -> dict[str, float | str]:
     def fitted() -> None:
         fit(model_of(), ERM(), data, validation=None, epochs=1, batch_size=BATCH, progress=False)
 
-    times = interleave({"fit": fitted, "bare": bare}, repeats)
+    return {"fit": fitted, "bare": bare}
+
+
+def cost_of_fit(repeats: int) -> dict[str, float | str]:
+    """A row: seconds of an epoch by `fit` and by a bare loop of the same steps."""
+    times = interleave(fit_contenders(), repeats)
     return {
         "case": "ERM, 20 steps, the CNN without batch norm",
         "fit s": times["fit"],
         "bare loop s": times["bare"],
         "overhead of fit %": 100 * (times["fit"] / times["bare"] - 1),
     }
+
+
+def cases(quick: bool) -> list[Case]:
+    """`eager` is the published loop."""
+
+    def make(name: str, k: int) -> dict[str, Call]:
+        losses = contenders(name, k)
+        calls = {OURS: step(losses.pop("float32")), EAGER: step(losses["published"])}
+        if not quick:
+            calls[COMPILED] = step(losses["published"], compiled=True)
+        return calls | {loop: step(loss_of) for loop, loss_of in losses.items() if loop != "published"}
+
+    def of_fit() -> dict[str, Call]:
+        calls = fit_contenders()
+        return {OURS: calls["fit"], EAGER: calls["bare"]}
+
+    chosen = [("MRT", 5)] if quick else [(name, k) for name in ("MRT", "MAT", "MDA") for k in (1, 10)]
+    steps = [Case(f"training, {name}-{k} step, batch {BATCH}", partial(make, name, k)) for name, k in chosen]
+    return [*steps, *([] if quick else [Case(f"training, fit of 20 steps, batch {BATCH}", of_fit)])]
 
 
 def main() -> None:

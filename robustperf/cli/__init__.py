@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from robustperf.cli import compare, data, demo, evaluate, info, margins, nuisance, report, sweep, train, transfer
+from robustperf.cli import bench, compare, data, demo, evaluate, info, margins, nuisance, report, sweep, train, transfer
 from robustperf.cli.errors import INPUT_ERRORS, Command
 
 app: typer.Typer = typer.Typer(
@@ -30,6 +30,7 @@ app.command(cls=Command)(margins.margins)
 app.command(cls=Command)(report.report)
 app.command(cls=Command)(compare.compare)
 app.command(cls=Command)(transfer.transfer)
+app.command(cls=Command)(bench.bench)
 app.command(cls=Command)(info.info)
 app.add_typer(data.app, name="data")
 app.add_typer(nuisance.app, name="nuisance")
