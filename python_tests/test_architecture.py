@@ -25,7 +25,7 @@ FLOORS = (
     ("nuisance",),
     ("robustness", "training"),
     ("transfer",),
-    ("reports",),
+    ("reports", "benchmarks"),
     ("cli",),
 )  # fmt: skip
 FLOOR = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 import statistics
+import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -94,7 +96,8 @@ def measure(case: Case, seconds: float) -> Row:
         failed[name] = f"{type(error).__name__}: {line_of(error)}"
 
     torch.manual_seed(0)
-    torch.compiler.reset()  # it compiles a function for a few shapes only
+    if "torch._dynamo" in sys.modules:  # loading it takes seconds
+        torch.compiler.reset()  # it compiles a function for a few shapes only
     try:
         contenders = case.make()
     except Exception as error:
@@ -103,11 +106,11 @@ def measure(case: Case, seconds: float) -> Row:
     timed, whole = {}, 0.0
     for name, call in contenders.items():
         try:
-            for _ in range(2):  # the first may compile
-                call()
+            call()  # it may compile
+            began = time.perf_counter()
             batch = batch_of([call], "cpu", MOST_CALLS)
+            whole += (time.perf_counter() - began) * len(batch)
             timed[name] = partial(batch_seconds, batch, "cpu")
-            whole += timed[name]() * len(batch)
         except Exception as error:
             note(name, error)
     turns = min(max(int(seconds / max(whole, 1e-9)), LEAST_TURNS), MOST_TURNS)

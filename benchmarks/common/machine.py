@@ -11,21 +11,36 @@ import platform
 import re
 import shutil
 import subprocess
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from robustperf.machine import processor
 
-PEERS = ("foolbox", "adv-lib", "kornia", "albumentations", "scikit-learn", "scikit-learn-intelex")
-"""The libraries that are measured beside this one, where they are installed."""
+PEERS = {
+    "foolbox": "foolbox",
+    "adv-lib": "adv_lib.attacks",
+    "kornia": "kornia.augmentation",
+    "albumentations": "albumentations",
+    "scikit-learn": "sklearn.svm",
+    "scikit-learn-intelex": "sklearnex.svm",
+}
+"""The libraries that are measured beside this one where they are installed -> the module that is imported of each."""
 
 PACKAGES = ("robustperf", "torch", "triton", "numpy", *PEERS)
 
 
 def missing_peers() -> list[str]:
-    """The peers that are not installed."""
-    return [name for name in PEERS if _version(name) is None]
+    """The peers that cannot be imported; of those that are installed, with the reason."""
+    missing = []
+    for name, module in PEERS.items():
+        try:
+            import_module(module)
+        except Exception as error:  # of a package that does not fit the others
+            reason = f" ({type(error).__name__}: {error})".splitlines()[0]
+            missing.append(name + reason * (_version(name) is not None))
+    return missing
 
 
 def describe_machine(commit: bool = True) -> dict[str, Any]:

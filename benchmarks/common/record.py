@@ -29,7 +29,7 @@ class Record:
     Attributes:
         machine: `machine.describe_machine(commit=False)`.
         quick: whether the sizes are those of `--quick`.
-        missing: the peers that are not installed.
+        missing: the peers that cannot be imported.
         rows: of the cases that are finished.
         curves: of the scale curves that are finished.
     """

@@ -39,9 +39,11 @@ def contenders(x: torch.Tensor, delta: torch.Tensor, radius: torch.Tensor, norm:
 def cases(quick: bool) -> list[Case]:
     def make(batch: int, dim: int, norm: float) -> dict[str, Call]:
         x, delta, radius = operands(batch, dim, torch.float32, norm, torch.Generator().manual_seed(0))
-        compiled, lower, upper = torch.compile(reference.ball_box_projection), torch.zeros_like(x), torch.ones_like(x)
-        peers = {COMPILED: lambda: compiled(x, delta, radius, lower, upper, NORM_CODES[norm])}
-        return contenders(x, delta, radius, norm) | ({} if quick else peers)
+        calls = contenders(x, delta, radius, norm)
+        if not quick:
+            compiled, low, high = torch.compile(reference.ball_box_projection), torch.zeros_like(x), torch.ones_like(x)
+            calls[COMPILED] = lambda: compiled(x, delta, radius, low, high, NORM_CODES[norm])
+        return calls
 
     sizes = [(64, 784, 2.0), (64, 784, 1.0)] if quick else [(256, 3072, norm) for norm in (2.0, math.inf, 1.0)]
     return [Case(f"ball_box_projection, [{b}, {d}] p={norm:g}", partial(make, b, d, norm)) for b, d, norm in sizes]

@@ -109,7 +109,7 @@ def cases(quick: bool) -> list[Case]:
         others = {} if quick else peers(2.0)
         return calls | {name: partial(peer, model, x, labels) for name, peer in others.items()}
 
-    points = 32 if quick else 256
+    points = 16 if quick else 256
     return [Case(f"margins, FGSM + PGD-40 + BG, {points} points", partial(make, points))]
 
 

@@ -83,7 +83,7 @@ def cases(quick: bool) -> list[Case]:
             **({"loop": lambda: over_images(name, digits)} if name in LOOPS else {}),
         }
 
-    count = 100 if quick else 500
+    count = 20 if quick else 500
     chosen = list(LOOPS) if quick else [name for name in CORRUPTIONS if name != "identity"]
     return [Case(f"mnist_c, {name}, {count} images", partial(make, name, count)) for name in chosen]
 

@@ -68,8 +68,8 @@ def grid_sample(delta: torch.Tensor) -> Callable:
     return run
 
 
-def contenders(name: str, kernel: nuisance.Compose, shape: tuple[int, ...]) -> dict[str, Call]:
-    """A draw for each image."""
+def contenders(name: str, kernel: nuisance.Compose, shape: tuple[int, ...], compiles: bool = True) -> dict[str, Call]:
+    """A draw for each image; `compiles` tells whether `torch.compile` is a contender."""
     x = torch.rand(shape, generator=torch.Generator().manual_seed(0))
     index, existing = torch.arange(len(x)), torch.empty(1, *shape)
     calls: dict[str, Call] = {
@@ -79,14 +79,15 @@ def contenders(name: str, kernel: nuisance.Compose, shape: tuple[int, ...]) -> d
         "clone": x.clone,
     }
     if name in CASES:
-        plain = eager(kernel, shape)
-        compiled, by_hand = torch.compile(plain), plain
+        by_hand = plain = eager(kernel, shape)
         if name == "affine":
             delta = kernel.sample(KEY, index, 1, shape=shape[1:])
             by_hand = grid_sample(delta)
             error = (by_hand(x) - kernel(x, delta)[0]).abs().max().item()
             assert error < 1e-3, f"the peer computes something else: {error}"
-        calls |= {EAGER: lambda: by_hand(x), COMPILED: lambda: compiled(x)}
+        calls[EAGER] = lambda: by_hand(x)
+        if compiles:
+            calls[COMPILED] = partial(torch.compile(plain), x)
     if name == "four colours":
         calls |= {peer: partial(jitter, x) for peer, jitter in colour_peers().items()}
     return calls
@@ -106,7 +107,8 @@ def gradient_contenders(kernel: nuisance.Compose, shape: tuple[int, ...]) -> dic
 
 
 def cases(quick: bool) -> list[Case]:
-    """Without `torch.compile` in the backward pass: its graph cannot be kept for the next turn."""
+    """Without `torch.compile` in the backward pass: its graph cannot be kept for the next turn. `quick` compiles
+    the four colours only."""
 
     def of_reference(kernel: nuisance.Compose, shape: tuple[int, ...]) -> dict[str, Call]:
         x, index = torch.rand(shape), torch.arange(shape[0])
@@ -120,7 +122,8 @@ def cases(quick: bool) -> list[Case]:
         size = "x".join(map(str, shape))
         for name, parts in {**CASES, **({} if quick or shape != SHAPES[0] else OTHERS)}.items():
             kernel = nuisance.Compose(parts)
-            make = partial(contenders, name) if name in CASES else of_reference
+            compiles = not quick or name == "four colours"
+            make = partial(contenders, name, compiles=compiles) if name in CASES else of_reference
             found.append(Case(f"nuisance, {name}, {size}", partial(make, kernel, shape)))
             if name in CASES:
                 found.append(Case(f"nuisance backward, {name}, a quarter of {size}", partial(gradients, kernel, shape)))

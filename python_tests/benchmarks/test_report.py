@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from benchmarks.common import options, report
+from benchmarks.common import machine, options, report
 from benchmarks.common.machine import describe_machine, slug
 from benchmarks.common.timing import interleave, take_turns
 from robustperf.machine import processor
@@ -145,3 +145,20 @@ def test_other_instruction_sets_run_the_same_module_with_files_of_their_own(monk
     commands.clear()
     options.run_other_instruction_sets(options.parse(parser, arguments=[]))
     assert not commands
+
+
+def test_peers_that_are_missing_or_broken_are_named(tmp_path, monkeypatch):
+    (tmp_path / "installed_but_broken.py").write_text("import missing_dependency")
+    monkeypatch.syspath_prepend(tmp_path)
+    peers = {"kornia": "no_such_module", "torch": "installed_but_broken", "numpy": "numpy"}
+    monkeypatch.setattr(machine, "PEERS", peers)
+    monkeypatch.setattr(machine, "_version", lambda name: None if name == "kornia" else "1.0")
+    reason = "ModuleNotFoundError: No module named 'missing_dependency'"
+    assert machine.missing_peers() == ["kornia", f"torch ({reason})"]
+
+
+def test_the_machine_without_git(monkeypatch):
+    commands = []
+    monkeypatch.setattr(machine, "_output", lambda *command: commands.append(command))
+    assert "commit" not in describe_machine(commit=False)
+    assert not any(command[0] == "git" for command in commands)
