@@ -92,7 +92,7 @@ def table(record: Record) -> str:
         for row in record.rows
     ]
     lines = ["# robustperf bench" + " --quick" * record.quick, "", *machine_lines(record.machine)]
-    lines += [f"- not installed: {', '.join(record.missing)}"] if record.missing else []
+    lines += [f"- missing: {', '.join(record.missing)}"] if record.missing else []
     lines += ["", f"A column `x NAME` says how many times as fast as NAME {OURS} is."]
     lines += ["", *markdown(columns, rows)] if rows else []
     for curve in record.curves:

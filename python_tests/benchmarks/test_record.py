@@ -154,5 +154,5 @@ def test_the_table_has_every_ratio_failure_and_curve():
     lines = table(found).splitlines()
     assert "| case | ms | x eager | x kornia | failed |" in lines and "- processor: A CPU" in lines
     assert "| a, 1 | 0.5 | 2 (1.9 to 2.1) | 8 | compiled: no compiler |" in lines
-    assert "- not installed: foolbox" in lines and lines[0] == "# robustperf bench --quick"
+    assert "- missing: foolbox" in lines and lines[0] == "# robustperf bench --quick"
     assert lines[-3:] == ["| 32 | 3 |", "| 64 | 6 |", "| slope | 1 |"]

@@ -63,7 +63,7 @@ def run(*arguments, code=0):
 def test_a_line_for_each_case_and_three_files(tmp_path, trial):
     lines = run("--quick", "--out", tmp_path / "out").splitlines()
     assert "threads" in lines[0]
-    assert lines[1:3] == [f"{name:<13}      1000 ms  4 x eager (4 to 4)" for name in ("first, small", "second, small")]
+    assert lines[2:4] == [f"{name:<13}      1000 ms  4 x eager (4 to 4)" for name in ("first, small", "second, small")]
     names = {"bench.json", "bench.md", "bench.png"}
     assert names == {path.name for path in (tmp_path / "out").iterdir()} - {".lock"}
     found = json.loads((tmp_path / "out" / "bench.json").read_text())
@@ -126,6 +126,7 @@ def test_what_fails_is_named_and_the_rest_goes_on(tmp_path, trial):
     output = run("--quick", "--out", tmp_path, code=1)
     assert "first, small   robustperf failed: RuntimeError: ours" in output
     assert "eager failed: RuntimeError: theirs" in output and "1000 ms" in output
+    assert output.endswith("failed: first, small\n")
     trial.broken = {("second", EAGER): "theirs"}
     run("--quick", "--out", tmp_path / "again")  # a peer that fails is no failure
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 RECORD, TABLE, PICTURE, SCALE_PICTURE = "bench.json", "bench.md", "bench.png", "scale.png"
 FOLDER = "robustperf-bench"
+LEGEND = "N x NAME: robustperf is N times as fast as NAME; in brackets: the noise"
 
 
 def bench(
@@ -80,6 +81,7 @@ def bench(
     try:
         with lock_folder(folder), reporting_saved(lambda: f"finished cases are saved in {folder / RECORD}"):
             say(console, _machine_line(new))
+            say(console, LEGEND)
             try:
                 _measure(console, new, cases, with_curves, folder)
             except KeyboardInterrupt:
@@ -90,7 +92,9 @@ def bench(
     if interrupted:
         say(console, "Interrupted: the finished cases are written.")
         raise typer.Exit(130)
-    failed = [row for row in new.rows if not row.ms]
+    failed = [row.case for row in new.rows if not row.ms]
+    if failed:
+        say(console, f"failed: {'; '.join(failed)}")
     slower = False
     if old is not None:
         found = record.compare(old, new, wanted)
@@ -139,27 +143,24 @@ def _save(new: Record, folder: Path) -> None:
 
 def _line(row: Row, width: int) -> str:
     """A finished case."""
+    from robustperf.benchmarks.common.cases import COMPILED, OURS
+
     failures = [f"{name} failed: {reason}" for name, reason in row.failed.items()]
     if not row.ms:
         return f"{row.case:<{width}}  " + "; ".join(failures)
     ratios = []
-    for name, ratio in row.faster.items():
+    for name in sorted(row.faster, key=lambda name: (name != row.baseline, name != COMPILED)):
+        ratio = row.faster[name]
         noise = f" ({ratio.low:.3g} to {ratio.high:.3g})" if name == row.baseline else ""
         ratios.append(f"{ratio.median:.3g} x {name}{noise}")
-    return f"{row.case:<{width}}  {row.ms[_ours()]:>8.4g} ms  " + "; ".join([", ".join(ratios), *failures])
-
-
-def _ours() -> str:
-    from robustperf.benchmarks.common.cases import OURS
-
-    return OURS
+    return f"{row.case:<{width}}  {row.ms[OURS]:>8.4g} ms  " + "; ".join([", ".join(ratios), *failures])
 
 
 def _machine_line(new: Record) -> str:
     machine = new.machine
     parts = [f"{machine['processor']}, {machine['threads']} threads, {machine['instruction_set']}"]
     parts += [f"{name} {version}" for name, version in machine["packages"].items() if version]
-    missing = f"; not installed: {', '.join(new.missing)}" if new.missing else ""
+    missing = f"; missing: {', '.join(new.missing)}" if new.missing else ""
     return ", ".join(parts) + missing
 
 
