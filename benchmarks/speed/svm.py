@@ -57,8 +57,11 @@ def cases(quick: bool) -> list[Case]:
         return calls
 
     size = 8 if quick else 28
-    what = [(f"labels, calls of {points}", points, False) for points in (1, 10, 360)] + [("gradients, 360", 360, True)]
-    return [Case(f"svm, {name} points, {size}x{size}", partial(make, size, *how)) for name, *how in what]
+    what = [("labels", points, False) for points in (1, 10, 360)] + [("gradients", 360, True)]
+    return [
+        Case(f"svm, {name} in calls of {points}, {size}x{size}", partial(make, size, points, gradient))
+        for name, points, gradient in what
+    ]
 
 
 def main() -> None:
