@@ -1,4 +1,4 @@
-"""Builds the native modules with CMake and Ninja; everything else about the package is in pyproject.toml.
+"""Builds the native modules with CMake and Ninja, and lists the packages; all else is in pyproject.toml.
 
 ROBUSTPERF_CUDA=AUTO|ON|OFF is the only option. AUTO builds the GPU module if there is a CUDA compiler and records the
 reason if it is not built; ON makes a missing compiler or a failed build an error; OFF does not build it.
@@ -12,9 +12,8 @@ import sys
 import sysconfig
 from pathlib import Path
 
-from setuptools import Extension, setup
+from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
-from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent.resolve()
 BUILD = ROOT / "build" / f"{sysconfig.get_platform()}-{sys.implementation.cache_tag}"
@@ -89,18 +88,13 @@ class CMakeBuild(build_ext):
         return [path for path in outputs if os.path.exists(path)]
 
 
-class WithBenchmarks(build_py):
-    def run(self):
-        """Adds what `robustperf bench` needs of the folder benchmarks. An editable installation finds it there."""
-        if not self.editable_mode:
-            folders = {f"robustperf.benchmarks.{name}": f"benchmarks/{name}" for name in ("common", "speed")}
-            self.package_dir = {**(self.package_dir or {}), **folders}
-            self.packages = [*self.packages, *folders]
-        super().run()
-
+# What `robustperf bench` needs of the folder benchmarks, which stays where it is.
+BENCHMARKS = {f"robustperf.benchmarks.{name}": f"benchmarks/{name}" for name in ("common", "speed")}
 
 setup(
     # For setuptools' bookkeeping; CMakeLists.txt finds the sources.
     ext_modules=[Extension(CPU, []), Extension(CUDA, [], optional=True)],
-    cmdclass={"build_ext": CMakeBuild, "build_py": WithBenchmarks},
+    cmdclass={"build_ext": CMakeBuild},
+    packages=[*find_packages(include=["robustperf*"]), *BENCHMARKS],
+    package_dir=BENCHMARKS,
 )

@@ -1,6 +1,6 @@
 """The measurements of `robustperf bench`: `common` and `speed` of the repository's folder `benchmarks`.
 
-A wheel has both in this folder (`setup.py` copies them); in a checkout they are found where they are.
+A wheel has both in this folder (`setup.py` maps them there); in a checkout they are found where they are.
 """
 
 from pathlib import Path

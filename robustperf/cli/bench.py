@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import asdict
 from itertools import count
 from pathlib import Path
@@ -83,7 +84,9 @@ def bench(
             say(console, _machine_line(new))
             say(console, LEGEND)
             try:
-                _measure(console, new, cases, with_curves, folder)
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # of results that nobody sees, such as points without a margin
+                    _measure(console, new, cases, with_curves, folder)
             except KeyboardInterrupt:
                 interrupted = True
             _write(console, new, folder)
