@@ -14,7 +14,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -60,8 +60,10 @@ class Curve:
 
     def __str__(self) -> str:
         each = ", ".join(f"{size:,}: {value:.4g}" for size, value in zip(self.sizes, self.values, strict=True))
-        found = f"slope {self.slope:.2f}" if self.slope is not None else f"growth {max(self.values):.3g} MiB"
-        return f"{self.curve}, {self.unit} by {self.over}: {each}; {found}"
+        found = "" if self.slope is None else f"; slope {self.slope:.2f}"
+        if self.over in ("threads", "processes"):
+            found += f", {self.values[0] / self.values[-1]:.2f} times as fast with {self.sizes[-1]}"
+        return f"{self.curve}, {self.unit} by {self.over}: {each}{found}"
 
 
 def slope(sizes: list[int], values: list[float]) -> float:
@@ -73,14 +75,18 @@ def slope(sizes: list[int], values: list[float]) -> float:
     return float(np.polyfit(np.log(sizes), np.log(values), 1)[0])
 
 
-def curves(quick: bool) -> Iterator[Callable[[], Curve]]:
-    """What measures each curve."""
-    yield partial(_points, (32, 64, 128) if quick else (128, 256, 512, 1024))
-    yield partial(_image_size, (32, 64, 128) if quick else (32, 64, 128, 256))
-    yield partial(_draws, (1, 4, 16) if quick else (1, 2, 5, 10, 20, 50))
-    yield partial(_threads, sorted({1, *(2**i for i in range(1, 7) if 2**i <= (os.cpu_count() or 1))}))
-    yield partial(_processes, (1, 2), 4 * BATCH if quick else 32 * BATCH)
-    yield partial(_memory, (4 * BATCH, 16 * BATCH) if quick else (16 * BATCH, 32 * BATCH, 64 * BATCH, 128 * BATCH))
+def curves(quick: bool) -> dict[str, Callable[[], Curve]]:
+    """What measures each curve, by name."""
+    cores = os.cpu_count() or 1
+    memory = (4, 16) if quick else (16, 32, 64, 128)
+    return {
+        "points": partial(_points, (32, 64, 128) if quick else (128, 256, 512, 1024)),
+        "image size": partial(_image_size, (32, 64, 128) if quick else (32, 64, 128, 256)),
+        "k": partial(_draws, (1, 3, 9) if quick else (1, 2, 5, 10, 20, 50)),
+        "threads": partial(_threads, [2**i for i in range(7) if 2**i <= cores]),
+        "processes": partial(_processes, (1, 2), (4 if quick else 32) * BATCH),
+        "memory": partial(_memory, tuple(count * BATCH for count in memory)),
+    }
 
 
 def _timed(name: str, over: str, calls: dict[int, Call]) -> Curve:
@@ -194,7 +200,7 @@ def main() -> None:
     if arguments.peak:
         return _peak(arguments.peak)
     report = Report("scale", "How time and memory grow", arguments.output)
-    for measure in curves(arguments.quick):
+    for measure in curves(arguments.quick).values():
         curve = measure()
         for size, value in zip(curve.sizes, curve.values, strict=True):
             report.add(case=f"{curve.curve}: {size:,} {curve.over}", **{curve.unit: value}, slope=curve.slope)

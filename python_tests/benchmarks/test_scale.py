@@ -16,7 +16,14 @@ def test_a_curve_says_its_values_and_slope():
     curve = Curve("margins", "points", "ms", [1000, 2000], [1.0, 2.0], 1.0)
     assert str(curve) == "margins, ms by points: 1,000: 1, 2,000: 2; slope 1.00"
     memory = Curve("memory", "points", "MiB", [1000, 2000], [0.0, 2.0], None)
-    assert str(memory) == "memory, MiB by points: 1,000: 0, 2,000: 2; growth 2 MiB"
+    assert str(memory) == "memory, MiB by points: 1,000: 0, 2,000: 2"
+    two = Curve("margins", "processes", "ms", [1, 2], [3.0, 1.5], -1.0)
+    assert str(two) == "margins, ms by processes: 1: 3, 2: 1.5; slope -1.00, 2.00 times as fast with 2"
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_there_is_a_curve_for_each_size(quick):
+    assert list(scale.curves(quick)) == ["points", "image size", "k", "threads", "processes", "memory"]
 
 
 def test_image_sizes_are_measured(monkeypatch):

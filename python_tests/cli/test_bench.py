@@ -4,7 +4,7 @@ import json
 
 import pytest
 from robustperf.benchmarks.common import cases as timing
-from robustperf.benchmarks.common import pictures
+from robustperf.benchmarks.common import machine, pictures
 from robustperf.benchmarks.common.cases import EAGER, OURS, Case, Ratio
 from robustperf.benchmarks.speed import all_cases, scale
 from robustperf.benchmarks.speed.scale import Curve
@@ -37,6 +37,12 @@ class Trial:
         return run
 
 
+@pytest.fixture(autouse=True)
+def few_peers(monkeypatch):
+    """Importing the real ones takes seconds."""
+    monkeypatch.setattr(machine, "PEERS", {"kornia": "no_such_module"})
+
+
 @pytest.fixture
 def trial(monkeypatch):
     """The only module of cases; a call takes the seconds that it returns. Only `test_a_real_group` draws pictures."""
@@ -48,7 +54,7 @@ def trial(monkeypatch):
     monkeypatch.setattr(timing, "batch_of", lambda calls, device, most: calls)
     monkeypatch.setattr(timing, "batch_seconds", lambda calls, device, sleep=0.0: calls[0]())
     curve = Curve("margins", "points", "ms", [32, 64], [3.0, 6.0], 1.0)
-    monkeypatch.setattr(scale, "curves", lambda quick: iter([lambda: curve]))
+    monkeypatch.setattr(scale, "curves", lambda quick: {"points": lambda: curve, "memory": lambda: 1 / 0})
     return module
 
 
@@ -62,7 +68,7 @@ def run(*arguments, code=0):
 
 def test_a_line_for_each_case_and_three_files(tmp_path, trial):
     lines = run("--quick", "--out", tmp_path / "out").splitlines()
-    assert "threads" in lines[0]
+    assert " threads, " in lines[0] and "; missing: kornia" in lines[0]
     assert lines[2:4] == [f"{name:<13}      1000 ms  4 x eager (4 to 4)" for name in ("first, small", "second, small")]
     names = {"bench.json", "bench.md", "bench.png"}
     assert names == {path.name for path in (tmp_path / "out").iterdir()} - {".lock"}
@@ -74,7 +80,9 @@ def test_a_line_for_each_case_and_three_files(tmp_path, trial):
 
 
 def test_all_of_it_has_the_curves(tmp_path, trial):
-    output = run("--out", tmp_path)
+    output = run("--out", tmp_path, code=1)
+    assert "scale, memory  failed: ZeroDivisionError: division by zero" in output
+    assert output.endswith("failed: scale, memory\n")
     assert "margins, ms by points: 32: 3, 64: 6; slope 1.00" in output and "first, large" in output
     assert (tmp_path / "scale.png").read_text() == "1"
     assert json.loads((tmp_path / "bench.json").read_text())["curves"][0]["slope"] == 1

@@ -130,12 +130,20 @@ def _measure(console: Console, new: Record, cases: list[Case], with_curves: bool
         _save(new, folder)
     if not with_curves:
         return
+    from robustperf.benchmarks.common.cases import EAGER, OURS, Row
     from robustperf.benchmarks.speed.scale import curves
+    from robustperf.check import line_of
 
-    for measured in curves(new.quick):
-        curve = measured()
-        new.curves.append(asdict(curve))
-        say(console, str(curve))
+    for name, measure_curve in curves(new.quick).items():
+        try:
+            curve = measure_curve()
+        except Exception as error:
+            reason = f"{type(error).__name__}: {line_of(error)}"
+            new.rows.append(Row(f"scale, {name}", EAGER, failed={OURS: reason}))
+            say(console, f"scale, {name}  failed: {reason}")
+        else:
+            new.curves.append(asdict(curve))
+            say(console, str(curve))
         _save(new, folder)
 
 
