@@ -89,11 +89,14 @@ def test_all_of_it_has_the_curves(tmp_path, trial):
 
 
 def test_groups_and_the_list(tmp_path, trial):
-    assert run("--list") == "first, large\nsecond, large\n" and run("second", "--quick", "--list") == "second, small\n"
+    assert (
+        run("--list") == "first, large\nsecond, large\nscale, points\nscale, memory\n"
+        and run("second", "--quick", "--list") == "second, small\n"
+    )
     output = run("second", "--quick", "--out", tmp_path)
     assert "second, small" in output and "first" not in output
     assert "did you mean 'second'" in run("secondd", code=1)
-    assert run("secondd", code=1).startswith("[NAME]...: expected one of first, second, scale")
+    assert run("secondd", code=1).startswith("NAME: expected one of first, second, scale")
 
 
 def test_the_number_of_threads_is_that_of_the_run_only(tmp_path, trial):

@@ -28,7 +28,7 @@ def bench(
     names: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[NAME]...",
+            metavar="NAME",
             help="Measure these groups of cases only, such as best_of_k, margins or scale, the curves of time and "
             "memory; --list shows all.",
         ),
@@ -67,8 +67,10 @@ def bench(
     console = Console()
     cases, with_curves = chosen(names or (), quick)
     if listed:
-        for case in cases:
-            say(console, case.name)
+        from robustperf.benchmarks.speed.scale import curves
+
+        for name in [*(case.name for case in cases), *(f"scale, {curve}" for curve in curves(quick) if with_curves)]:
+            say(console, name)
         return
     wanted = [case.name for case in cases]
     old = None if compare is None else record.read(compare)
