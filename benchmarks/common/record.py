@@ -19,6 +19,10 @@ LEAST_CHANGE = 1.1
 """A ratio that changes less is no change: two runs of the same code differ by this much, although each agrees with
 itself, since memory lies elsewhere and the machine does other work."""
 
+MOST_NOISE = 2.0
+"""The upper end of an interval over its lower end, above which a case is not compared: then the machine did so much
+else that its load, which differs from run to run, decides the median."""
+
 _SAME = ("processor", "threads", "instruction_set", "python", "torch", "numpy")
 
 
@@ -124,6 +128,10 @@ class Change:
         return apart and max(self.times_slower, 1 / self.times_slower) >= LEAST_CHANGE
 
     @property
+    def too_noisy(self) -> bool:
+        return max(ratio.high / ratio.low for ratio in (self.before, self.now)) > MOST_NOISE
+
+    @property
     def times_slower(self) -> float:
         return self.before.median / self.now.median
 
@@ -143,6 +151,7 @@ class Comparison:
     Attributes:
         slower, faster: the cases that changed beyond the noise, the largest change first.
         same: the number of those that did not.
+        noisy: the cases that are too noisy to be compared.
         lost: the cases that were measured before and not now, with the reason.
         warnings: how the machines and versions differ.
     """
@@ -150,6 +159,7 @@ class Comparison:
     slower: list[Change]
     faster: list[Change]
     same: int
+    noisy: list[str]
     lost: list[str]
     warnings: list[str]
 
@@ -178,10 +188,13 @@ def compare(old: Record, new: Record, wanted: Sequence[str]) -> Comparison:
             failed = row.failed if row is not None else {}
             reason = failed.get(OURS) or failed.get(was.baseline) or "not measured"
             lost.append(f"{name}: {reason}")
-    changed = sorted((each for each in changes if each.beyond_noise), key=lambda each: -each.times_slower)
+    noisy = [each.case for each in changes if each.too_noisy]
+    clear = [each for each in changes if not each.too_noisy]
+    changed = sorted((each for each in clear if each.beyond_noise), key=lambda each: -each.times_slower)
     slower = [each for each in changed if each.times_slower > 1]
     faster = [each for each in reversed(changed) if each.times_slower < 1]
-    return Comparison(slower, faster, len(changes) - len(changed), lost, _differences(old.machine, new.machine))
+    same = len(clear) - len(changed)
+    return Comparison(slower, faster, same, noisy, lost, _differences(old.machine, new.machine))
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

@@ -32,7 +32,7 @@ def test_a_slowdown_is_named_and_noise_is_not():
     new = record(row("a, 1", noisy(5.0, 10)), row("b, 1", noisy(3.0, 11)), row("c, 1", noisy(9.0, 12)))
     found = compare(old, new, NAMES)
     assert [each.case for each in found.slower] == ["b, 1"] and [each.case for each in found.faster] == ["c, 1"]
-    assert found.same == 1 and found.lost == [] and found.warnings == []
+    assert found.same == 1 and found.lost == found.noisy == found.warnings == []
     assert found.slower[0].times_slower == pytest.approx(5 / 3, rel=0.1)
     assert str(found.slower[0]).startswith("b, 1: 1.") and " times slower; " in str(found.slower[0])
     assert " times faster; " in str(found.faster[0]) and "times as fast as eager" in str(found.faster[0])
@@ -53,6 +53,13 @@ def test_a_change_below_a_tenth_is_none_however_precise():
     old, new = record(row("a, 1", [5.0] * 9)), record(row("a, 1", [4.6] * 9))
     assert compare(old, new, ["a, 1"]).same == 1
     assert len(compare(old, record(row("a, 1", [4.5] * 9)), ["a, 1"]).slower) == 1
+
+
+def test_a_busy_machine_is_no_change():
+    """Where an interval is wider than a factor of two, the load decides the median."""
+    old, new = record(row("a, 1", [3.0, 4.0, 5.0, 6.0, 7.0])), record(row("a, 1", [1.0] * 5))
+    for found in (compare(old, new, ["a, 1"]), compare(new, old, ["a, 1"])):
+        assert found.noisy == ["a, 1"] and found.slower == found.faster == [] and found.same == 0
 
 
 def test_the_largest_slowdown_comes_first():

@@ -110,7 +110,7 @@ def test_a_slower_case_is_named_and_is_the_exit_status(tmp_path, trial):
     run("--quick", "--out", tmp_path / "old")
     old = tmp_path / "old" / "bench.json"
     same = run("--quick", "--out", tmp_path / "same", "--compare", old)
-    assert "0 slower, 0 faster, 2 the same within the noise" in same
+    assert "0 slower, 0 faster, 2 the same within the noise, 0 too noisy" in same
     trial.slowdown = 2.0
     slower = run("--quick", "--out", tmp_path / "slower", "--compare", old, code=1)
     assert f"slower than in {old}:" in slower and "2 slower, 0 faster, 0 the same" in slower

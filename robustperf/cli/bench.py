@@ -202,9 +202,16 @@ def _write(console: Console, new: Record, folder: Path) -> None:
 def _say_comparison(console: Console, found: Comparison, path: Path | None) -> None:
     for warning in found.warnings:
         typer.echo(f"robustperf: warning: {warning}: a ratio may differ although the library did not change", err=True)
-    for what, changes in {"slower": found.slower, "faster": found.faster, "not measured": found.lost}.items():
-        if changes:
-            say(console, f"{what} than in {path}:" if what != "not measured" else f"in {path}, but not measured now:")
-            for each in changes:
-                say(console, f"  {each}")
-    say(console, f"{len(found.slower)} slower, {len(found.faster)} faster, {found.same} the same within the noise")
+    parts = {
+        f"slower than in {path}": found.slower,
+        f"faster than in {path}": found.faster,
+        f"in {path}, but not measured now": found.lost,
+        "too noisy to be compared, here or there; a quieter machine helps": found.noisy,
+    }
+    for what, cases in parts.items():
+        if cases:
+            say(console, f"{what}:")
+        for case in cases:
+            say(console, f"  {case}")
+    counts = f"{len(found.slower)} slower, {len(found.faster)} faster, {found.same} the same within the noise"
+    say(console, f"{counts}, {len(found.noisy)} too noisy")
