@@ -4,7 +4,7 @@
 
 The baseline is the network as R describes it in eager PyTorch: torch's instance normalisation with a separate scale and
 shift, upsampling followed by a 5x5 convolution, and every draw a call of the whole network. "our network" calls ours in
-the same way. Weights are random, which does not change the times.
+the same way. The weights are random.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from benchmarks.common.report import Report
 from benchmarks.common.timing import interleave
 from robustperf import nets, random
 from robustperf.nets import munit_generator
-from robustperf.nets.munit import MunitDiscriminator, Translator
+from robustperf.nets.munit import MunitDiscriminator, Translator, initialise
 from robustperf.nets.munit_generator import BlockConvolution, MunitGenerator, UpsampledConvolution
 from robustperf.nuisance import LearnedKernel
 from robustperf.training import MAT, MRT
@@ -33,6 +33,19 @@ from robustperf.training.munit import Munit
 CLASSES, K = 10, 10
 MEASURED = ("draw", "steps", "iteration")
 BESIDE = ("bfloat16", "compiled")
+
+
+def generator_of(size: int, width: int) -> MunitGenerator:
+    """A network with the initial weights of `learn`. The biases of its layers for the style are not 0, as after some
+    training: with zeros the gradient in delta would be 0 at the centre, where MAT starts."""
+    style_dim, downsamplings, blocks, _ = munit_generator.sizes_for(size, size)
+    torch.manual_seed(0)
+    network = MunitGenerator(3, style_dim, width, downsamplings, blocks)
+    initialise(network)
+    for layer in network.decoder.mlp:
+        if isinstance(layer, nn.Linear):
+            nn.init.normal_(layer.bias, std=0.1)
+    return network.eval().requires_grad_(False)
 
 
 def plain_norm(x, scale=None, shift=None):
@@ -86,9 +99,7 @@ def draws(arguments) -> None:
     """Ten draws of a batch."""
     report = Report("learned_draw", f"{K} draws of a learned kernel", arguments.output)
     for size, width in arguments.cases:
-        style_dim, downsamplings, blocks, _ = munit_generator.sizes_for(size, size)
-        torch.manual_seed(0)
-        network = MunitGenerator(3, style_dim, width, downsamplings, blocks).eval().requires_grad_(False)
+        network = generator_of(size, width)
         kernel, x = LearnedKernel(network), torch.rand(arguments.batch, 3, size, size)
         index = torch.arange(len(x))
         delta = kernel.sample(0, index, K)
@@ -180,10 +191,8 @@ def steps(arguments) -> None:
     """Steps of MRT-10 and MAT-10, R A.2's CNN with batch normalisation."""
     report = Report("learned_steps", f"Steps with a learned kernel, batch {arguments.batch}", arguments.output)
     for size, width in arguments.cases:
-        style_dim, downsamplings, blocks, _ = munit_generator.sizes_for(size, size)
-        torch.manual_seed(0)
-        network = MunitGenerator(3, style_dim, width, downsamplings, blocks).eval()
-        kernel = LearnedKernel(network)
+        network = generator_of(size, width)
+        style_dim, kernel = network.settings["style_dim"], LearnedKernel(network)
         for name, loop, objective in (("MRT", published_mrt, MRT), ("MAT", published_mat, MAT)):
             losses = {
                 "published": partial(loop, Compared(network, True), style_dim),

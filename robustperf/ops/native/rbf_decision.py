@@ -5,7 +5,7 @@ from robustperf import _native
 from robustperf.ops import rbf_blocks
 
 FEW = 64  # rows for which rearranging the support vectors takes longer than it saves
-SINGLE = 8  # rows whose differences to the support vectors are computed faster than products
+DIFFERENCES = 16  # rows of which differences to the support vectors are computed faster than products
 
 
 def evaluate(products, squares_of_x, squares_of_s, gamma):
@@ -45,7 +45,7 @@ PRIMITIVES = rbf_blocks.Primitives(512, 512, multiplier, evaluate, accumulate)  
 
 
 def rbf_decision(x, support, dual, intercept, gamma):
-    if x.shape[0] <= SINGLE:
+    if x.shape[0] <= DIFFERENCES:
         return by_differences(x.contiguous(), support.contiguous(), dual.double().contiguous(), intercept, gamma)
     return rbf_blocks.rbf_decision(x, support, dual, intercept, gamma, PRIMITIVES)
 
