@@ -57,8 +57,8 @@ def same(one, other):
 
 
 @pytest.mark.parametrize("settings", [
-    {"attacks": "tibo"}, {"norm": torch.inf, "lattice": 1 / 255, "attacks": [PGD(norm=2, steps=5)]}, {"norm": 0, "attacks": ["sigma_zero(steps=10)"]},
-    {"attacks": [PGD(norm=2, steps=5)], "probes": 3},
+    {"attacks": "tibo"}, {"norm": torch.inf, "lattice": 1 / 255, "attacks": [PGD(norm=2, steps=5)]},
+    {"norm": 0, "attacks": ["sigma_zero(steps=10)"]}, {"attacks": [PGD(norm=2, steps=5)], "probes": 3},
 ], ids=["tibo", "lattice", "L0", "probes"])  # fmt: skip
 def test_margins_compile_a_model_once_for_each_mode(counter, x, settings):
     """One graph without gradients, one with: 40 points in batches of 16, 16 and 8, which finish one by one."""
