@@ -23,6 +23,7 @@ from benchmarks.common.options import add_timing, parse, parser
 from benchmarks.common.report import Report
 from benchmarks.common.timing import interleave
 from robustperf import nets, random
+from robustperf.classifier import evaluating, laid_out
 from robustperf.nets import munit_generator
 from robustperf.nets.munit import MunitDiscriminator, Translator, initialise
 from robustperf.nets.munit_generator import BlockConvolution, MunitGenerator, UpsampledConvolution
@@ -167,6 +168,23 @@ def published_mat(generator, q, model, x, y) -> torch.Tensor:
     return cross_entropy(model(torch.cat([x, generator(x, delta).detach()])), torch.cat([y, y]))
 
 
+def passes_alone(method: str, network: MunitGenerator, model, x, y) -> torch.Tensor:
+    """The passes of our networks in a step of MRT or MAT, and nothing else: no draws, selection, checks or updates."""
+    delta = x.new_zeros(len(x), network.settings["style_dim"])
+    with evaluating(model):
+        with torch.no_grad():
+            begun = network.encode(x)
+        for _ in range(K):
+            with torch.set_grad_enabled(method == "MAT"):
+                delta = delta.detach().requires_grad_()
+                loss = cross_entropy(model(laid_out(model, network.decode(begun, delta))), y)
+                if method == "MAT":
+                    torch.autograd.grad(loss, delta)
+        with torch.no_grad():
+            drawn = network.decode(begun, delta)
+    return cross_entropy(model(laid_out(model, torch.cat([x, drawn]))), torch.cat([y, y]))
+
+
 def ours_of(objective, model, x, y) -> torch.Tensor:
     return objective(model, x, y, key=random.key(0), index=torch.arange(len(x)))
 
@@ -188,7 +206,7 @@ def step(loss_of: Callable[..., torch.Tensor], batch: int, size: int) -> Callabl
 
 
 def steps(arguments) -> None:
-    """Steps of MRT-10 and MAT-10, R A.2's CNN with batch normalisation."""
+    """Steps of MRT-10 and MAT-10, R A.2's CNN with batch normalisation; and what bounds them."""
     report = Report("learned_steps", f"Steps with a learned kernel, batch {arguments.batch}", arguments.output)
     for size, width in arguments.cases:
         network = generator_of(size, width)
@@ -198,6 +216,7 @@ def steps(arguments) -> None:
                 "published": partial(loop, Compared(network, True), style_dim),
                 "published, our network": partial(loop, Compared(network, False), style_dim),
                 "ours": partial(ours_of, objective(kernel, k=K)),
+                "passes of our networks alone": partial(passes_alone, name, network),
             }
             runs = {which: step(loss_of, arguments.batch, size) for which, loss_of in losses.items()}
             times = interleave(runs, arguments.repeats)

@@ -27,7 +27,7 @@ from robustperf.training import MRT
 from robustperf.training.objective import loss_of_drawn
 
 KEY, CLASSES, BATCH, K = random.key(0), 10, 64, 10
-BATCHES = 20  # whose selected draws are compared
+BATCHES = 10  # whose selected draws are compared
 WAYS = ("float32", "bfloat16", "folded", "folded, oneDNN", "compiled")
 NETWORKS = {
     "R A.2's CNN, batch norm": lambda: nets.RobeyCNN(classes=CLASSES, batch_norm=True),
@@ -89,7 +89,7 @@ def selections(kernel: Kernel, ways: Sequence[str], repeats: int, output: Output
     for name in NETWORKS:
         model, optimizer, x, y, index = _training(name)
         objective = MRT(kernel, k=K)
-        for number in range(10):
+        for number in range(5):
             optimizer.zero_grad()
             objective(model, x, y, key=random.fold_in(KEY, number), index=index).backward()
             optimizer.step()
