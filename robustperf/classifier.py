@@ -194,6 +194,53 @@ def device_of(model: Classifier) -> torch.device:
     return next((parameter.device for parameter in parameters), torch.device("cpu"))
 
 
+def is_compiled(module: torch.nn.Module) -> bool:
+    """Whether torch.compile compiles this module, by a wrapper or in place."""
+    # the wrapper's class is in a module of torch that takes seconds to import
+    return "_orig_mod" in module._modules or getattr(module, "_compiled_call_impl", None) is not None
+
+
+def in_fixed_batches(model: Classifier, size: int | None = None) -> Classifier:
+    """`model` itself, or where torch.compile compiles it or a part of it, a module that calls it with `size` images at
+    a time: torch.compile would compile it again for the sizes of batches that finished points leave.
+
+    The module repeats the first image of a smaller batch up to `size` and drops these logits; a larger batch is split.
+
+    Args:
+        model: the classifier.
+        size: images in a call; None takes the size of the first batch.
+    """
+    if not isinstance(model, torch.nn.Module) or isinstance(model, FixedBatches):
+        return model
+    return FixedBatches(model, size) if any(map(is_compiled, model.modules())) else model
+
+
+class FixedBatches(torch.nn.Module):
+    """What `in_fixed_batches` returns for compiled models."""
+
+    def __init__(self, model: torch.nn.Module, size: int | None) -> None:
+        super().__init__()
+        self.model, self.size = model, size
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        size = self.size = self.size or len(x)
+        if len(x) <= size:
+            return self._filled(x, size)
+        return torch.cat([self._filled(part, size) for part in x.split(size)])
+
+    def _filled(self, x: torch.Tensor, size: int) -> torch.Tensor:
+        missing = size - len(x)
+        if not missing:
+            return self.model(x)
+        filler = x[:1].detach() if len(x) else x.new_zeros(1, *x.shape[1:])
+        filled = torch.cat([x, filler.expand(missing, *x.shape[1:])])
+        if x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
+            filled = filled.contiguous(memory_format=torch.channels_last)
+        output = self.model(filled)
+        # what is not logits is an error of the caller's
+        return output[: len(x)] if isinstance(output, torch.Tensor) and output.shape[:1] == (size,) else output
+
+
 def without_wrapper(model: Classifier) -> Classifier:
     """The module inside DistributedDataParallel, for passes without parameter gradients, which the wrapper must not
     track; another model itself."""

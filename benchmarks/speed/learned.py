@@ -4,7 +4,7 @@
 
 The baseline is the network as R describes it in eager PyTorch: torch's instance normalisation with a separate scale and
 shift, upsampling followed by a 5x5 convolution, and every draw a call of the whole network. "our network" calls ours in
-the same way. Weights are random, which does not change the times.
+the same way. The weights are random.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from torch.nn import functional
 from torch.nn.functional import cross_entropy
 
 from robustperf import nets, random
+from robustperf.classifier import evaluating, laid_out
 from robustperf.nets import munit_generator
-from robustperf.nets.munit import MunitDiscriminator, Translator
+from robustperf.nets.munit import MunitDiscriminator, Translator, initialise
 from robustperf.nets.munit_generator import BlockConvolution, MunitGenerator, UpsampledConvolution
 from robustperf.nuisance import LearnedKernel
 from robustperf.training import MAT, MRT
@@ -36,6 +37,19 @@ CLASSES, K = 10, 10
 MEASURED = ("draw", "steps", "iteration")
 BESIDE = ("bfloat16", "compiled")
 COMPILED_NETWORK = "our network, compiled"
+
+
+def generator_of(size: int, width: int) -> MunitGenerator:
+    """A network with the initial weights of `learn`. The biases of its layers for the style are not 0, as after some
+    training: with zeros the gradient in delta would be 0 at the centre, where MAT starts."""
+    style_dim, downsamplings, blocks, _ = munit_generator.sizes_for(size, size)
+    torch.manual_seed(0)
+    network = MunitGenerator(3, style_dim, width, downsamplings, blocks)
+    initialise(network)
+    for layer in network.decoder.mlp:
+        if isinstance(layer, nn.Linear):
+            nn.init.normal_(layer.bias, std=0.1)
+    return network.eval().requires_grad_(False)
 
 
 def plain_norm(x, scale=None, shift=None):
@@ -85,15 +99,9 @@ class Compared(nn.Module):
         return whole(self.network, x, style, self.plain)
 
 
-def new_network(size: int, width: int) -> MunitGenerator:
-    style_dim, downsamplings, blocks, _ = munit_generator.sizes_for(size, size)
-    torch.manual_seed(0)
-    return MunitGenerator(3, style_dim, width, downsamplings, blocks).eval()
-
-
 def draw_contenders(size: int, width: int, batch: int, beside: Sequence[str] = ()) -> dict[str, Call]:
     """Ten draws of a batch."""
-    network = new_network(size, width).requires_grad_(False)
+    network = generator_of(size, width)
     kernel, x, index = LearnedKernel(network), torch.rand(batch, 3, size, size), torch.arange(batch)
     delta = kernel.sample(0, index, K)
     last = x.contiguous(memory_format=torch.channels_last)
@@ -165,6 +173,23 @@ def published_mat(generator, q, model, x, y) -> torch.Tensor:
     return cross_entropy(model(torch.cat([x, generator(x, delta).detach()])), torch.cat([y, y]))
 
 
+def passes_alone(method: str, network: MunitGenerator, model, x, y) -> torch.Tensor:
+    """The passes of our networks in a step of MRT or MAT, and nothing else: no draws, selection, checks or updates."""
+    delta = x.new_zeros(len(x), network.settings["style_dim"])
+    with evaluating(model):
+        with torch.no_grad():
+            begun = network.encode(x)
+        for _ in range(K):
+            with torch.set_grad_enabled(method == "MAT"):
+                delta = delta.detach().requires_grad_()
+                loss = cross_entropy(model(laid_out(model, network.decode(begun, delta))), y)
+                if method == "MAT":
+                    torch.autograd.grad(loss, delta)
+        with torch.no_grad():
+            drawn = network.decode(begun, delta)
+    return cross_entropy(model(laid_out(model, torch.cat([x, drawn]))), torch.cat([y, y]))
+
+
 def ours_of(objective, model, x, y) -> torch.Tensor:
     return objective(model, x, y, key=random.key(0), index=torch.arange(len(x)))
 
@@ -186,14 +211,15 @@ def step(loss_of: Callable[..., torch.Tensor], batch: int, size: int) -> Callabl
 
 
 def step_contenders(name: str, size: int, width: int, batch: int) -> dict[str, Call]:
-    """A step of MRT-10 or MAT-10, R A.2's CNN with batch normalisation."""
-    network = new_network(size, width)
+    """A step of MRT-10 or MAT-10, R A.2's CNN with batch normalisation; and what bounds it."""
+    network = generator_of(size, width)
     kernel, style_dim = LearnedKernel(network), munit_generator.sizes_for(size, size)[0]
     loop, objective = {"MRT": (published_mrt, MRT), "MAT": (published_mat, MAT)}[name]
     losses = {
         "published": partial(loop, Compared(network, True), style_dim),
         "published, our network": partial(loop, Compared(network, False), style_dim),
         "ours": partial(ours_of, objective(kernel, k=K)),
+        "passes of our networks alone": partial(passes_alone, name, network),
     }
     return {which: step(loss_of, batch, size) for which, loss_of in losses.items()}
 

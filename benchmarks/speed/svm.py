@@ -81,11 +81,19 @@ def main() -> None:
     modules = {dtype: SVMModule.from_sklearn(svc, dtype=dtype) for dtype in (torch.float32, torch.float64)}
     inputs = {dtype: points.to(dtype) for dtype in modules}
 
+    @torch.no_grad()
+    def forward():
+        return torch.cat([modules[torch.float32](part) for part in inputs[torch.float32].split(1024)])
+
     def gradient():
         images = points[: arguments.peer_points].requires_grad_()
         torch.autograd.grad(modules[torch.float32](images).amax(1).sum(), images)
 
-    calls = {"scikit-learn, SVC.predict": lambda: svc.predict(few)}
+    calls = {
+        "scikit-learn, SVC.predict": lambda: svc.predict(few),
+        "scikit-learn, SVC.predict, calls of 1": lambda: svc.predict(few[:1]),
+        "scikit-learn, SVC.decision_function, calls of 1": lambda: svc.decision_function(few[:1]),
+    }
     if find_spec("sklearnex"):
         from sklearnex.svm import SVC as FastSVC
 
@@ -94,13 +102,15 @@ def main() -> None:
     calls |= {
         "SVMModule.predict, float32": lambda: modules[torch.float32].predict(inputs[torch.float32]),
         "SVMModule.predict, float64": lambda: modules[torch.float64].predict(inputs[torch.float64]),
+        "SVMModule.forward, float32": forward,
         "SVMModule, labels and gradients, float32": gradient,
     }
-    small = {f"SVMModule.predict, float32, calls of {size}": size for size in (100, 10, 1)}
+    small = {f"SVMModule.predict, float32, calls of {size}": size for size in (100, 10, 4, 1)}
     calls |= {
         name: partial(modules[torch.float32].predict, inputs[torch.float32][:size]) for name, size in small.items()
     }
-    count = {name: len(points) for name in calls} | small
+    calls["SVMModule.decisions, float32, calls of 1"] = lambda: modules[torch.float32].decisions(points[:1])
+    count = {name: 1 if name.endswith("calls of 1") else len(points) for name in calls} | small
     count["scikit-learn, SVC.predict"] = count["SVMModule, labels and gradients, float32"] = len(few)
     times = interleave(calls, arguments.repeats, warmup=1)
     each = {name: seconds / count[name] for name, seconds in times.items()}

@@ -1,4 +1,5 @@
-"""Steps of model-based training compared with the published loop: time and peak memory by k; and the overhead of `fit`.
+"""Steps of model-based training compared with the published loop: time and peak memory by k; the parts of a step of
+MRT, and ways to select its draw; and the overhead of `fit`.
 
     python -m benchmarks.speed.training [--out DIR]
 
@@ -30,10 +31,11 @@ from ..common.cases import COMPILED, EAGER, OURS, Case
 from ..common.options import ROOT, add_timing, parse, parser
 from ..common.report import Report
 from ..common.timing import Call, interleave
+from . import mrt
 
 KERNEL = Compose([Rotation(15), Brightness(0.4), Contrast(0.4)])
 BATCH, CLASSES = 64, 10
-MEASURED = ("MRT", "MAT", "MDA", "fit")
+MEASURED = ("MRT", "MAT", "MDA", "parts", "selection", "fit")
 
 
 def published_mrt(model, x, y, k: int, backend: str = "reference") -> torch.Tensor:
@@ -188,13 +190,14 @@ def main() -> None:
     add_timing(options)
     options.add_argument("--k", type=int, nargs="+", default=[1, 5, 10, 20, 50])
     options.add_argument("--what", nargs="+", choices=MEASURED, default=MEASURED)
+    options.add_argument("--ways", nargs="+", choices=mrt.WAYS, default=mrt.WAYS[:4], help="of the selection")
     options.add_argument("--memory-of", nargs=3, help=argparse.SUPPRESS)
-    arguments = parse(options, selections=("k", "what"))
+    arguments = parse(options, selections=("k", "what", "ways"))
     if arguments.memory_of:
         name, which, k = arguments.memory_of
         return _memory_of(name, which, int(k))
     report = Report("training", f"A step of model-based training, R A.2's CNN, batch {BATCH}", arguments.output)
-    for name in [name for name in arguments.what if name != "fit"]:
+    for name in [name for name in arguments.what if name in ("MRT", "MAT", "MDA")]:
         for k in arguments.k:
             losses = contenders(name, k)
             times = interleave({loop: step(loss_of) for loop, loss_of in losses.items()}, arguments.repeats)
@@ -207,6 +210,12 @@ def main() -> None:
                 report.add(**row, **{"peak MiB": peak_memory(name, loop, k)})
     if report.rows:
         report.show(bars=("case", "x faster than published"))
+    if "parts" in arguments.what:
+        published = step(contenders("MRT", mrt.K)["published"])
+        mrt.parts(KERNEL, published, arguments.repeats, arguments.output)
+    if "selection" in arguments.what:
+        ways = list(dict.fromkeys(("float32", *arguments.ways)))
+        mrt.selections(KERNEL, ways, arguments.repeats, arguments.output)
     if "fit" in arguments.what:
         report = Report("fit", "Overhead of fit", arguments.output)
         report.add(**cost_of_fit(arguments.repeats))

@@ -31,7 +31,26 @@ void def_rbf_decision(py::module_& module) {
       },
       "Replaces the products <x, s> [B, S] by the RBF kernel's values.", py::arg("products"), py::arg("squares_of_x"),
       py::arg("squares_of_s"), py::arg("gamma"), py::arg(Backend::kWhere));
-  if constexpr (Backend::kDevice == Device::cpu)
+  if constexpr (Backend::kDevice == Device::cpu) {
+    module.def(
+        "rbf_distances",
+        [](py::handle x_, py::handle support_, py::handle products, int64_t where) {
+          const auto x = view<Backend>(x_, "x"), support = view<Backend>(support_, "support");
+          by_dtype(x, [&](auto zero) {
+            using T = decltype(zero);
+            RbfDistanceArgs<T> args{};
+            args.x = x.template data<T>({kAny, kAny});
+            args.rows = x.size(0);
+            args.dim = x.size(1);
+            args.support = support.template data<T>({kAny, args.dim});
+            args.supports = support.size(0);
+            args.products = view<Backend>(products, "products").template data<T>({args.rows, args.supports});
+            Backend::run(args.rows * args.supports * args.dim, where,
+                         [&](auto target) { rbf_distances(args, target); });
+          });
+        },
+        "Writes -|x - s|^2 / 2 into products [B, S], for x [B, D] and support [S, D].", py::arg("x"),
+        py::arg("support"), py::arg("products"), py::arg(Backend::kWhere));
     module.def(
         "rbf_sums",
         [](py::handle products_, py::handle squares_of_x, py::handle squares_of_s, double gamma,
@@ -49,6 +68,7 @@ void def_rbf_decision(py::module_& module) {
         "Adds to sums [B, M], in float64, the RBF kernel's values times coefficients [M, S].", py::arg("products"),
         py::arg("squares_of_x"), py::arg("squares_of_s"), py::arg("gamma"), py::arg("coefficients"), py::arg("sums"),
         py::arg(Backend::kWhere));
+  }
 }
 
 }  // namespace robustperf

@@ -1,5 +1,7 @@
 // rbf_decision: the decisions of a radial-basis-function SVM, from kernel values exp(-gamma |x - s|^2) with
-// |x - s|^2 = |x|^2 + |s|^2 - 2 <x, s>. A matrix product in Python computes the inner products.
+// |x - s|^2 = |x|^2 + |s|^2 - 2 <x, s>. A matrix product in Python computes the inner products. For few points the CPU
+// computes <x, s> - |x|^2 / 2 - |s|^2 / 2 = -|x - s|^2 / 2 from the differences instead, which reads the support
+// vectors once; these products go with squares of 0.
 #pragma once
 
 #include "elementary.hpp"
@@ -20,6 +22,17 @@ struct RbfDecisionArgs {
   int64_t classifiers;         // one-vs-one
 };
 
+template <typename T>
+struct RbfDistanceArgs {
+  const T* x;        // [rows, dim]
+  const T* support;  // [supports, dim]
+  T* products;       // [rows, supports], -|x - s|^2 / 2; NaN where that is not finite
+  int64_t rows, supports, dim;
+};
+
+// On the CPU.
+ROBUSTPERF_DECLARE_OP(template <typename T> void rbf_distances(const RbfDistanceArgs<T>& args, Target target))
+
 // Replaces the products by the kernel values.
 ROBUSTPERF_DECLARE_OP(template <typename T> void rbf_values(const RbfDecisionArgs<T>& args, Target target))
 
@@ -27,6 +40,13 @@ ROBUSTPERF_DECLARE_OP(template <typename T> void rbf_values(const RbfDecisionArg
 ROBUSTPERF_DECLARE_OP(template <typename T> void rbf_sums(const RbfDecisionArgs<T>& args, Target target))
 
 namespace ROBUSTPERF_TARGET {
+
+// A term of |x - s|^2.
+template <typename V>
+ROBUSTPERF_HD inline V squared_difference(V x, V s) {
+  const V difference = x - s;
+  return difference * difference;
+}
 
 // V is float, double or the CPU's vector of either. Rounding may take the square below zero. NaN stays NaN.
 template <typename V>

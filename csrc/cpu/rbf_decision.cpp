@@ -19,6 +19,25 @@ void values_of_row(const T* products, T square_of_x, const T* squares_of_s, T ga
 }  // namespace
 
 template <typename T>
+void rbf_distances(const RbfDistanceArgs<T>& args, Target target) {
+  const int64_t vectorized = args.dim / kLanes * kLanes;
+  parallel_rows(args.supports, target.threads, [&](int64_t s) {
+    const T* const vector = args.support + s * args.dim;
+    for (int64_t row = 0; row < args.rows; ++row) {
+      const T* const point = args.x + row * args.dim;
+      Doubles sums[kRegisters] = {};
+      for (int64_t i = 0; i < vectorized; i += kLanes)
+        for (int v = 0; v < kRegisters; ++v)
+          sums[v] += squared_difference(load(point + i + v * kWidth), load(vector + i + v * kWidth));
+      double sum = reduce_registers<double>(sums, [](auto a, auto b) { return a + b; });
+      for (int64_t i = vectorized; i < args.dim; ++i) sum += squared_difference<double>(point[i], vector[i]);
+      const T product = static_cast<T>(-0.5 * sum);
+      args.products[row * args.supports + s] = product + 0 * product;
+    }
+  });
+}
+
+template <typename T>
 void rbf_values(const RbfDecisionArgs<T>& args, Target target) {
   parallel_rows(args.rows, target.threads, [&](int64_t row) {
     T* const products = args.products + row * args.supports;
@@ -64,6 +83,8 @@ void rbf_sums(const RbfDecisionArgs<T>& args, Target target) {
   });
 }
 
+template void rbf_distances(const RbfDistanceArgs<float>&, Target);
+template void rbf_distances(const RbfDistanceArgs<double>&, Target);
 template void rbf_values(const RbfDecisionArgs<float>&, Target);
 template void rbf_values(const RbfDecisionArgs<double>&, Target);
 template void rbf_sums(const RbfDecisionArgs<float>&, Target);

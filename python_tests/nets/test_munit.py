@@ -131,6 +131,18 @@ def test_several_styles_of_one_content():
         torch.testing.assert_close(together[number], generator(x, style))
 
 
+def test_initial_weights_follow_from_the_seed():
+    networks = []
+    for _ in range(2):
+        torch.manual_seed(3)
+        networks.append(MunitGenerator(width=4))
+    for name, value in networks[0].state_dict().items():
+        assert torch.equal(value, networks[1].state_dict()[name]), name
+    weight = networks[0].decoder.upsamplings[0].weight
+    bound = 1 / (25 * weight.shape[1]) ** 0.5  # that of nn.Conv2d
+    assert 0.9 * bound < weight.abs().max() <= bound
+
+
 @pytest.mark.parametrize("size", [(8, 8), (12, 20), (28, 28), (64, 64)])
 def test_any_size_divisible_by_four(size):
     style_dim, downsamplings, blocks, layers = sizes_for(*size)

@@ -85,6 +85,14 @@ def test_a_saturated_batch_is_no_error():
     assert torch.equal(black, torch.full((6, 1), 0.5))
 
 
+def test_a_flat_loss_ends_the_ascent():
+    """No further step would move delta."""
+    net, evaluated = network(0.0), []
+    net.register_forward_hook(lambda *_: evaluated.append(1))
+    MAT(Brightness((0, 1)), k=10).ascend(net, X, Y)
+    assert len(evaluated) == 1
+
+
 class Steps(rp.Kernel):
     """x clamped at a third, two thirds or 1: a custom kernel that does not declare that it has no gradient."""
 

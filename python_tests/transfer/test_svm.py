@@ -79,6 +79,22 @@ def test_signs_that_float32_cannot_resolve():
             module.intercept.add_(value - shift)
 
 
+def test_float64_images_whose_rounding_to_float32_changes_the_label():
+    """`predict` of float64 images, by a module of float32, at decision values of 1e-9."""
+    svc = SVC(gamma=0.05, C=1000, max_iter=5000).fit(*random_labels(2))
+    module = SVMModule.from_sklearn(svc)
+    points = torch.tensor(overlapping(2, 100, seed=1)[0])
+    assert (points != points.float()).any()
+    values = torch.tensor(-svc.decision_function(points.numpy()))
+    wrong = 0
+    for value, point in zip(values.tolist(), points, strict=True):
+        module.intercept.sub_(value - 1e-9)
+        assert module.predict(point[None])[0] == 0
+        wrong += int(module.predict(point[None].float())[0] != 0)
+        module.intercept.add_(value - 1e-9)
+    assert wrong > 10, "the rounded images are on both sides"
+
+
 def test_support_vectors_that_float32_cannot_hold():
     """float32 values near 2^20 are 1/8 apart: the first vector would be 0.5 from the point, nearer than the second."""
     point = np.full((1, 8), 2.0**20)

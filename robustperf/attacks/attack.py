@@ -36,7 +36,7 @@ from robustperf import check, random
 from robustperf.attacks.losses import per_sample
 from robustperf.attacks.problem import Problem
 from robustperf.check import Box
-from robustperf.classifier import Classifier, evaluating
+from robustperf.classifier import Classifier, evaluating, in_fixed_batches
 from robustperf.result import Result
 
 
@@ -135,7 +135,7 @@ class Attack(check.Settings):
         if index is None:
             index = torch.arange(x.shape[0], device=x.device)
         check.tensor("index", index, (x.shape[0],), dtypes=(torch.int64,), device=x.device)
-        return self.solve(Problem(model, x, labels, bounds=bounds, key=random.key(key), index=index))
+        return self.solve(Problem(in_fixed_batches(model), x, labels, bounds=bounds, key=random.key(key), index=index))
 
     def solve(self, problem: Problem) -> Adversarial:
         """`run` in eval mode, and its checked result. The arguments of `problem` have been checked."""

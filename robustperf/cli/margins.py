@@ -185,7 +185,7 @@ def report(
     keep = keep_points or lattice is not None
     search: Search = MarginSearch(model, attacks, norm, key=seed, batch_size=batch_size, keep_points=keep)
     if lattice is not None:
-        search = LatticeSearch(search, model, lattice, keep_points=keep_points)
+        search = LatticeSearch(search, lattice, keep_points=keep_points)
     process = processes.join(cpu=device.type == "cpu")
     parts = {int(rows[0]): rows for rows in torch.arange(len(dataset)).split(batch_size)}
     console = console or Console(quiet=not process.is_main_process)

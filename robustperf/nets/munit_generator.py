@@ -132,6 +132,8 @@ class UpsampledConvolution(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(out, channels, 5, 5))
         self.bias = nn.Parameter(torch.zeros(out))
+        with torch.random.fork_rng([]):  # the draws of other layers do not depend on this one
+            nn.init.kaiming_uniform_(self.weight, a=5**0.5)  # as nn.Conv2d
         taps = torch.tensor([[[1, 1, 0, 0, 0], [0, 0, 1, 1, 0], [0, 0, 0, 0, 1]],
                              [[1, 0, 0, 0, 0], [0, 1, 1, 0, 0], [0, 0, 0, 1, 1]]], dtype=torch.float32)  # fmt: skip
         phases = torch.einsum("pai,qbj->ijpqab", taps, taps).reshape(25, 36)

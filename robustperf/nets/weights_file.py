@@ -172,7 +172,7 @@ def _kind(dtype: torch.dtype) -> str:
 
 def _inside(module: nn.Module) -> str | None:
     """The name of the attribute that a wrapper wraps; None for a network."""
-    if "_orig_mod" in module._modules:  # of torch.compile, whose module takes seconds to import
+    if "_orig_mod" in module._modules:  # of torch.compile
         return "_orig_mod"
     return "module" if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel) else None
 

@@ -66,17 +66,17 @@ def kernel_blocks(
         centre = support[supports].mean(0)
         vectors = support[supports] - centre
         products = primitives.multiplier(vectors, x.shape[0])
-        yield supports, vectors, _blocks(x, centre, products, _squares(vectors), gamma, primitives)
+        yield supports, vectors, _blocks(x, centre, products, squared_norms(vectors), gamma, primitives)
 
 
 def _blocks(x, centre, products, squares, gamma, primitives):
     for i in range(0, x.shape[0], primitives.rows):
         rows = slice(i, i + primitives.rows)
         points = x[rows] - centre
-        yield Block(rows, points, (products(points), _squares(points), squares, gamma))
+        yield Block(rows, points, (products(points), squared_norms(points), squares, gamma))
 
 
-def _squares(points):
+def squared_norms(points):
     """|x|² of each row; NaN where it is not finite, for infinities could cancel."""
     squares = torch.linalg.vector_norm(points, dim=1).square()
     return squares.where(squares.isfinite(), torch.nan)

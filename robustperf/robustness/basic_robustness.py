@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from robustperf import check, random
-from robustperf.classifier import Classifier, check_no_nan, evaluating, laid_out, logits_of
+from robustperf.classifier import Classifier, check_no_nan, evaluating, in_fixed_batches, laid_out, logits_of
 from robustperf.kernel import Kernel, check_kernel
 from robustperf.progress import progress_bar
 from robustperf.result import Result
@@ -109,6 +109,7 @@ def basic_robustness(
 
     check.tensor("x", x, ("N", "C", "H", "W"))
     sampling = Sampling(samples, confidence, width, until_disagreement, key, batch_size)
+    model = in_fixed_batches(model, min(batch_size, samples * max(1, len(x))))
     with evaluating(model), progress_bar(progress is True, "basic robustness", len(x)) as advance:
         return agreement(label_of, x, kernel, sampling, index, progress if callable(progress) else advance)
 

@@ -30,6 +30,9 @@ class Search(Protocol):
     """`MarginSearch` and its kin."""
 
     @property
+    def model(self) -> Classifier: ...
+
+    @property
     def norm(self) -> float: ...
 
     @property
@@ -51,7 +54,6 @@ class LatticeSearch:
     """
 
     search: Search
-    model: Classifier
     lattice: Lattice
     bounds: Box = (0.0, 1.0)
     keep_points: bool = False
@@ -71,7 +73,7 @@ class LatticeSearch:
         rows = (part.distance.isfinite() & (part.distance > 0)).nonzero()[:, 0].to(x.device)
         distance, point, evaluations = part.distance.clone(), part.point.clone(), part.evaluations.clone()
         if rows.numel():
-            with evaluating(self.model), torch.no_grad():
+            with evaluating(self.search.model), torch.no_grad():
                 moved, length, made = self._nearest(x[rows], part.point.to(x.device)[rows], distance.to(x.device)[rows],
                                                     None if labels is None else labels[rows], grid)  # fmt: skip
             rows = rows.cpu()
@@ -91,7 +93,7 @@ class LatticeSearch:
         """(lattice points [B, ...], NaN where none was found, their distances [B], evaluations [B])."""
         made = torch.zeros(len(x), dtype=torch.int64, device=x.device)
         if labels is None:
-            labels = logits_of(self.model, x).argmax(1)
+            labels = logits_of(self.search.model, x).argmax(1)
             made += 1
         flat, norm = x.flatten(1), self.search.norm
 
@@ -100,7 +102,7 @@ class LatticeSearch:
 
         def crosses(n, rows):
             made[rows] += 1
-            logits = logits_of(self.model, grid.point(n).view(-1, *x.shape[1:]))
+            logits = logits_of(self.search.model, grid.point(n).view(-1, *x.shape[1:]))
             return ops.logit_gap(logits, labels[rows]) < 0
 
         home = grid.within(grid.position(flat).round())

@@ -12,7 +12,7 @@ from torch import nn
 from robustperf import check, ops, random
 from robustperf.attacks.sparse_step import sparse_step
 from robustperf.check import Box
-from robustperf.classifier import Classifier, evaluating, logits_of
+from robustperf.classifier import Classifier, evaluating, in_fixed_batches, logits_of
 from robustperf.ops.logit_gap import rounding_tolerance_of
 from robustperf.robustness.diagnostics import Diagnostics
 from robustperf.robustness.margin_result import Margins, checked_points, diameter
@@ -76,6 +76,7 @@ class LinearSearch:
     keep_points: bool = False
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "model", in_fixed_batches(self.model))
         object.__setattr__(self, "norm", check.norm(self.norm, zero=True))
         random.key(self.key)
         check.integer("batch_size", self.batch_size, 1)

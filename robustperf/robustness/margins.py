@@ -15,7 +15,7 @@ from robustperf import check, ops, random
 from robustperf.attacks import Attack, Nearest, Problem
 from robustperf.attacks.named import Attacks, attacks_of
 from robustperf.check import Box
-from robustperf.classifier import Classifier, Estimator, evaluating, logits_of, modules_of
+from robustperf.classifier import Classifier, Estimator, evaluating, in_fixed_batches, logits_of, modules_of
 from robustperf.label_only import LabelOnly, class_numbers
 from robustperf.names import DEFAULT_ATTACKS
 from robustperf.progress import progress_bar
@@ -195,7 +195,7 @@ def _search(
     else:
         attacks = DEFAULT_ATTACKS if attacks is None else attacks
         search = MarginSearch(model, attacks, tol=tol, probes=probes, **settings)
-    return search if lattice is None else LatticeSearch(search, model, lattice, settings["bounds"], keep_points)
+    return search if lattice is None else LatticeSearch(search, lattice, settings["bounds"], keep_points)
 
 
 def without_gradients(model: Classifier) -> str | None:
@@ -224,6 +224,7 @@ class MarginSearch:
     ensemble: tuple[Attack, ...] = field(init=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "model", in_fixed_batches(self.model))
         object.__setattr__(self, "norm", check.norm(self.norm, zero=True))
         object.__setattr__(self, "ensemble", tuple(attacks_of(self.attacks, self.norm)))
         check.integer("batch_size", self.batch_size, 1)

@@ -12,7 +12,7 @@ import torch
 
 from robustperf import check, ops
 from robustperf.check import Box
-from robustperf.classifier import Classifier, check_no_nan, evaluating, logits_of
+from robustperf.classifier import Classifier, check_no_nan, evaluating, in_fixed_batches, logits_of
 from robustperf.ops.line_search_step import check_search
 from robustperf.ops.search_state import FIELD, new_search
 
@@ -81,6 +81,7 @@ class BoundarySearch:
     backend: str | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "model", in_fixed_batches(self.model))
         for name in ("tol", "probes"):
             object.__setattr__(self, name, check.plain(getattr(self, name)))
         check_search(self.tol, self.method, self.probes)

@@ -80,8 +80,10 @@ class MAT(Objective):
                 gradient = torch.autograd.grad(loss, delta, allow_unused=True)[0] if drawn.requires_grad else None
                 # on a GPU `any` would synchronise with the host
                 flat = gradient is None or (x.device.type == "cpu" and not gradient.any())
-                if flat and (gradient is None or self._in_steps(x, delta.detach())):
-                    raise _no_gradient(self.kernel)
+                if flat:
+                    if gradient is None or self._in_steps(x, delta.detach()):
+                        raise _no_gradient(self.kernel)
+                    return delta.detach()  # the other steps would not move it either
                 # a NaN loss gives no direction
                 ascent = torch.where(gradient.isfinite(), step * gradient, 0)
                 delta = self.kernel.project(delta.detach() + ascent, shape)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.compiler import is_compiling
 from torch.nn.functional import linear
 
 from robustperf import check, ops
@@ -46,8 +47,9 @@ class SVMModule(torch.nn.Module):
         kernel, gamma, coef0, degree, break_ties: those of the SVC, gamma as a float.
         support: [S, D] float64, the support vectors; for the linear kernel [P, D], the weights.
         dual: [P, S] float64, for the pairs of classes (0, 1), (0, 2), ..., (1, 2), ...; None for the linear kernel.
-        intercept: [P] float64. These three stay float64: the terms of a decision value are much larger than their sum,
-            so that the rounding error of float32 depends on the batch.
+        intercept: [P] float64. These three stay float64: the terms of a decision value are much larger than their sum.
+            Where float32 rounding may change the label of an image, its decision values are computed in float64; the
+            outputs of other float32 images, by an RBF kernel, in float32.
         dtype: of the images and of the outputs, as set by `float()` and `double()`.
 
     >>> from sklearn.svm import SVC
@@ -209,10 +211,18 @@ class SVMModule(torch.nn.Module):
 
         Raises TypeError for a wrong dtype, ValueError for a wrong shape or device.
         """
-        each = self._of_each_class(self._decisions(self._flat(x)))
+        rows = self._flat(x)
+        quick = self._mostly_sure and x.dtype == torch.float32 and not is_compiling()
+        decisions = self._quick_decisions(rows) if quick else self._decisions(rows)
+        each = self._of_each_class(decisions)
         ranked, confidence = each.sort(dim=2).values, each.sum(2)
         leads = [self._least_lead(ranked, confidence, c) for c in range(len(self.classes_))]
         return torch.stack(leads, 1).to(x.dtype)
+
+    @property
+    def _mostly_sure(self) -> bool:
+        """Whether the signs of the decision values decide, for which float32 mostly suffices."""
+        return self.kernel == "rbf" and not self.break_ties
 
     def _of_each_class(self, decisions: torch.Tensor) -> torch.Tensor:
         """[B, C, C - 1], each class's decision values against the others: above 0 is a vote; none is 0."""
@@ -241,32 +251,33 @@ class SVMModule(torch.nn.Module):
         `decisions`, and ValueError for images that are not finite.
         """
         images = self._flat(check.images("x", image_rows.as_tensor(x)), check.REAL)
-        # the signs of the decision values decide, and float32 mostly suffices for these
-        if self.kernel == "rbf" and not self.break_ties and images.dtype == torch.float32:
-            index = self._quick_labels(images)
+        if self._mostly_sure:
+            index = torch.cat([self._label(part.double()) for part in self._quick_decisions(images).split(_ROWS)])
         else:
             index = torch.cat([self._label(self._decisions(part)) for part in images.split(_BATCH)])
         return image_rows.labels_like(x, self.classes_, index)
 
-    def _quick_labels(self, x: torch.Tensor) -> torch.Tensor:
-        """The indices [B] of the labels, by RBF decision values in float32, and in float64 for the images whose label
-        rounding may change. The relative error of exp(-gamma |x - s|^2) is about gamma eps (|x| + |s|)^2, and is summed
-        over the dual coefficients. These norms are taken from the supports' centre; `ops.rbf_decision` takes them from
-        the centre of some of the supports, which is within `reach` of it. The rounding of s itself is proportional to
-        its norm from 0."""
+    def _quick_decisions(self, x: torch.Tensor) -> torch.Tensor:
+        """RBF decision values [B, P] in float32, and those of the images whose label rounding may change as float64 has
+        them. The relative error of exp(-gamma |x - s|^2) is about gamma eps (|x| + |s|)^2, and is summed over the dual
+        coefficients. These norms are taken from the supports' centre; `ops.rbf_decision` takes them from the centre of
+        some of the supports, which is within `reach` of it. The rounding of s itself, and that of x [B, D] where it is
+        float64, are proportional to their norms from 0."""
         operands, centre, reach, length, weight = self._rounded()
-        decisions = ops.rbf_decision(x, *operands, self.gamma)
-        index, eps = [], torch.finfo(torch.float32).eps
-        for part, points in zip(decisions.split(_ROWS), x.split(_ROWS), strict=True):
-            size = (points - centre).norm(dim=1) + 3 * reach
-            relative = eps * (4 + 2 * self.gamma * size * (size + length))
-            rounding = relative[:, None] * weight + eps * operands[2].abs()
-            index.append(self._sure_label(part.double(), ~(part.abs() > rounding)))
-        index = torch.cat(index)
-        again = (index < 0).nonzero()[:, 0]
-        if len(again):
-            index[again] = self._label(self._decisions(x[again]))
-        return index
+        rounded = x.float()
+        decisions = ops.rbf_decision(rounded, *operands, self.gamma)
+        unsure, eps = [], torch.finfo(torch.float32).eps
+        with torch.no_grad():
+            for part, points in zip(decisions.split(_ROWS), rounded.split(_ROWS), strict=True):
+                size = (points - centre).norm(dim=1) + 3 * reach
+                lengths = length if rounded is x else length + points.norm(dim=1)
+                relative = eps * (4 + 2 * self.gamma * size * (size + lengths))
+                rounding = relative[:, None] * weight + eps * operands[2].abs()
+                unsure.append(self._is_unsure(part.double(), ~(part.abs() > rounding)))
+            again = torch.cat(unsure).nonzero()[:, 0]
+        if not len(again):
+            return decisions
+        return decisions.double().index_copy(0, again, self._decisions(x[again]))
 
     def _rounded(self) -> tuple[list[torch.Tensor], torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         """(support, dual and intercept in float32, the supports' centre, their largest distance from it, their largest
@@ -280,13 +291,12 @@ class SVMModule(torch.nn.Module):
             self._cached = exact, versions, (operands, centre, reach, length, dual.abs().sum(1))
         return self._cached[2]
 
-    def _sure_label(self, decisions: torch.Tensor, unsure: torch.Tensor) -> torch.Tensor:
-        """The indices [B] of the labels, -1 where the unsure signs may change the label."""
+    def _is_unsure(self, decisions: torch.Tensor, unsure: torch.Tensor) -> torch.Tensor:
+        """[B] bool, whether the unsure signs may change the label."""
         votes, doubt = self._of_each_class(decisions) > 0, unsure[:, self._pair]
         least, most = (votes & ~doubt).sum(2), (votes | doubt).sum(2)
-        index = least.argmax(1)
-        others = most.scatter(1, index[:, None], -1).amax(1)
-        return index.where((least.amax(1) > others) | ~unsure.any(1), -1)
+        others = most.scatter(1, least.argmax(1)[:, None], -1).amax(1)
+        return (least.amax(1) <= others) & unsure.any(1)
 
     def _label(self, decisions: torch.Tensor) -> torch.Tensor:
         return self._most_votes(self._of_each_class(decisions))

@@ -5,6 +5,7 @@ from robustperf import _native
 from robustperf.ops import rbf_blocks
 
 FEW = 64  # rows for which rearranging the support vectors takes longer than it saves
+DIFFERENCES = 16  # rows of which differences to the support vectors are computed faster than products
 
 
 def evaluate(products, squares_of_x, squares_of_s, gamma):
@@ -44,4 +45,17 @@ PRIMITIVES = rbf_blocks.Primitives(512, 512, multiplier, evaluate, accumulate)  
 
 
 def rbf_decision(x, support, dual, intercept, gamma):
+    if x.shape[0] <= DIFFERENCES:
+        return by_differences(x.contiguous(), support.contiguous(), dual.double().contiguous(), intercept, gamma)
     return rbf_blocks.rbf_decision(x, support, dual, intercept, gamma, PRIMITIVES)
+
+
+def by_differences(x, support, dual, intercept, gamma):
+    """`rbf_blocks.rbf_decision` of few rows, in one pass over the support vectors."""
+    threads, supports = torch.get_num_threads(), support.shape[0]
+    products = x.new_empty(x.shape[0], supports)
+    _native.rbf_distances(x, support, products, threads)
+    squares_of_x = 0 * rbf_blocks.squared_norms(x)  # NaN where x is not finite
+    decision = intercept.double().repeat(x.shape[0], 1)
+    _native.rbf_sums(products, squares_of_x, x.new_zeros(supports), gamma, dual, decision, threads)
+    return decision.to(x.dtype)
