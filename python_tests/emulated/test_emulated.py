@@ -126,6 +126,7 @@ def groups(module, log):
             "python_tests.emulated.cuda_emulated",
             "-p",
             "no:cacheprovider",
+            "--only-backends=cuda",
             *files,
         ]
         done = subprocess.run(command, cwd=OPS, capture_output=True, text=True, env=environment)

@@ -58,6 +58,7 @@ def test_under_the_interpreter(group, note_backend):
         "python_tests.ops.triton_interpreted",
         "-p",
         "no:cacheprovider",
+        "--only-backends=triton",
         *itertools.chain(*files.values()),
         TRITON_INTERPRET="1",
     )
