@@ -1,5 +1,6 @@
 """What the tests share: the backends they run on, the device of each, and counts of what ran and of what did not."""
 
+import gc
 import os
 import sys
 from collections import Counter
@@ -66,6 +67,16 @@ def pytest_xdist_make_scheduler(config, log):
 
     config.option.loadscopereorder = False  # in the order that pytest_collection_modifyitems makes
     return LoadFileScheduling(config, log)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Thousands of tests stay in memory to the end: no search for cycles visits them again and again."""
+    gc.disable()
+    result = yield
+    gc.freeze()
+    gc.enable()
+    return result
 
 
 # Files that compile, or run processes of their own, for minutes.

@@ -2,7 +2,6 @@
 file those run that an interpreter is quick enough for."""
 
 import os
-from functools import cache
 from types import SimpleNamespace
 
 from triton.runtime import interpreter
@@ -73,7 +72,6 @@ def _patch_lang_once(function):
 
 
 interpreter._patch_lang = _patch_lang_once
-interpreter._get_np_dtype = cache(interpreter._get_np_dtype)
 
 
 def pytest_plugin_registered(plugin):
