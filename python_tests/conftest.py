@@ -171,7 +171,11 @@ ON_GPU = ("cuda", "triton")
 def pytest_generate_tests(metafunc):
     if "backend" in metafunc.fixturenames:
         only = _names(metafunc.config, "--only-backends") or registry.BACKENDS
-        names = [name for name in registry.implemented(metafunc.module.OP) if name in only]
+        others = metafunc.definition.get_closest_marker("against_reference")
+        implemented = [
+            name for name in registry.implemented(metafunc.module.OP) if not (others and name == "reference")
+        ]
+        names = [name for name in implemented if name in only]
         marks = [pytest.param(name, marks=pytest.mark.gpu if name in ON_GPU else ()) for name in names]
         metafunc.parametrize("backend", marks, indirect=True)
 

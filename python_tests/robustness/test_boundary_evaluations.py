@@ -83,6 +83,7 @@ def test_pruning_evaluates_less_than_searching_every_line():
     assert found.evaluations.sum() < 0.7 * every.sum()
 
 
+@pytest.mark.against_reference
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("probes", [0, 3])
