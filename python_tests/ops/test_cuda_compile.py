@@ -136,7 +136,8 @@ def kept_by_the_build(source):
     """(report, PTX for each GPU) that csrc/cuda/compile.sh kept when the package was built here; None if the sources
     have changed since."""
     kept = BUILT / f"{source.name}.o.kept"
-    inputs = [ROOT / "CMakeLists.txt", *(ROOT / "csrc" / "core").iterdir(), *(ROOT / "csrc" / "cuda").iterdir()]
+    headers = [path for folder in ("core", "cuda") for path in (ROOT / "csrc" / folder).glob("*.hpp")]
+    inputs = [ROOT / "CMakeLists.txt", source, *headers]
     try:
         if (kept / "report.txt").stat().st_mtime < max(path.stat().st_mtime for path in inputs):
             return None
