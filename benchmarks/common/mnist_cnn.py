@@ -1,6 +1,6 @@
 """Trains the MNIST classifier of the benchmarks once and keeps it as safetensors.
 
-python -m benchmarks.common.mnist_cnn --out FILE [--data-root DIR] [--epochs N]
+python -m benchmarks.common.mnist_cnn --out FILE [--data-root DIR] [--epochs N] [--limit N]
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from robustperf.training import ERM, fit
 from .options import CHECKPOINT, add_data_root
 
 
-def trained(data_root: Path | None = None, path: Path = CHECKPOINT, epochs: int = 2) -> tuple[torch.nn.Module, Dataset]:
-    """(classifier in eval mode, MNIST's test images); trains where `path` does not exist."""
+def trained(
+    data_root: Path | None = None, path: Path = CHECKPOINT, epochs: int = 2, limit: int = 60_000
+) -> tuple[torch.nn.Module, Dataset]:
+    """(classifier in eval mode, MNIST's test images); trains on `limit` images where `path` does not exist."""
     test = load("mnist", "test", data_root)
     if not path.exists():
         torch.manual_seed(0)
@@ -27,7 +29,7 @@ def trained(data_root: Path | None = None, path: Path = CHECKPOINT, epochs: int 
         fit(
             model,
             ERM(),
-            load("mnist", "train", data_root),
+            load("mnist", "train", data_root).limit(limit),
             validation=None,
             epochs=epochs,
             batch_size=128,
@@ -44,8 +46,9 @@ def main() -> None:
     options.add_argument("--out", type=Path, default=CHECKPOINT)
     add_data_root(options)
     options.add_argument("--epochs", type=int, default=2)
+    options.add_argument("--limit", type=int, default=60_000, help="of the training images")
     arguments = options.parse_args()
-    model, test = trained(arguments.data_root, arguments.out, arguments.epochs)
+    model, test = trained(arguments.data_root, arguments.out, arguments.epochs, arguments.limit)
     with torch.no_grad():
         accuracy = (model(test.x).argmax(1) == test.y).double().mean()
     print(f"{arguments.out}: test accuracy {accuracy:.2%}")

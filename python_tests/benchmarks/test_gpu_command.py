@@ -2,44 +2,64 @@
 
 import importlib.util
 import json
+import os
+import signal
 import subprocess
 import sys
 import tarfile
 import time
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
 
 from benchmarks.gpu import __main__ as command
-from benchmarks.gpu import passes, processes
+from benchmarks.gpu import checks, passes, processes, speed
 from benchmarks.gpu.checks import Place
 from benchmarks.gpu.results import Results
 
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("which", passes.PASSES)
-def test_a_pass_from_end_to_end_without_a_gpu(tmp_path, which):
+@pytest.fixture
+def one_process(monkeypatch):
+    """The parts that measure times run in this process: importing torch takes longer than most of them."""
+
+    def child(command, limit, log, **environment):
+        if "benchmarks.gpu.speed" not in command:
+            return processes.run_child(command, limit, log, **environment)
+        monkeypatch.setattr(sys, "argv", [str(part) for part in command[2:]])
+        with log.open("a") as output, redirect_stdout(output), redirect_stderr(output):
+            speed.main()
+        return 0
+
+    monkeypatch.setattr(checks, "run_child", child)
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)  # one part at a time
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+
+
+def test_figures_from_end_to_end_without_a_gpu(tmp_path, one_process, capsys):
+    status = command.main(arguments("figures", tmp_path))
+    check_a_pass("figures", tmp_path, status, capsys.readouterr().out)
+
+
+def test_correctness_from_end_to_end_without_a_gpu(tmp_path):
     run = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "benchmarks.gpu",
-            "--pass",
-            which,
-            "--device",
-            "cpu",
-            "--small",
-            "--seconds",
-            "1500",
-            "--out",
-            tmp_path / "out",
-        ],
+        [sys.executable, "-m", "benchmarks.gpu", *arguments("correctness", tmp_path)],
         capture_output=True,
         text=True,
         cwd=ROOT,
     )
-    assert run.returncode == 0, run.stdout + run.stderr
+    check_a_pass("correctness", tmp_path, run.returncode, run.stdout + run.stderr)
+
+
+def arguments(which, folder):
+    trial = ["--device", "cpu", "--small", "--seconds", "1500"]
+    return ["--pass", which, *trial, "--out", str(folder / "out")]
+
+
+def check_a_pass(which, tmp_path, status, printed):
+    assert status == 0, printed
     files = {path.name: path.stat().st_size for path in (tmp_path / "out").iterdir()}
     assert set(files) == {"gpu.json", "gpu.md", "logs.tgz"} and max(files.values()) < 2**24
     found = json.loads((tmp_path / "out" / "gpu.json").read_text())
@@ -66,7 +86,7 @@ def test_a_pass_from_end_to_end_without_a_gpu(tmp_path, which):
         assert any(
             row["case"].startswith("rbf_decision") and "matmul + exp" in row["peers_us"] for row in found["times"]
         )
-    assert "## Parts" in run.stdout and "gpu.md: 0 failures" in run.stdout
+    assert "## Parts" in printed and "gpu.md: 0 failures" in printed
 
 
 @pytest.mark.parametrize("device, which, most", [("cuda", "correctness", 300), ("cuda", "figures", 360)])

@@ -86,7 +86,7 @@ for name in work.take([f"name {number}" for number in range(12)]):
 
 
 def test_an_item_that_dies_or_hangs_costs_only_itself(tmp_path):
-    found = processes.run_shared([sys.executable, "-c", WORKER], 3, tmp_path, "work", 20)
+    found = processes.run_shared([sys.executable, "-c", WORKER], 3, tmp_path, "work", 10)
     assert sorted(found.outcomes) == sorted(f"name {number}" for number in range(12) if number not in (2, 3, 7))
     assert all(outcome == {"found": name} for name, outcome in found.outcomes.items())
     assert {name: how.partition(":")[0] for name, how in found.died.items()} == {

@@ -14,6 +14,7 @@ import torch
 from typer.testing import CliRunner
 
 import robustperf as rp
+from python_tests.support import processes
 from robustperf import cli, nets
 from robustperf.attacks import BG, FGSM
 from robustperf.nets import weights_file
@@ -159,21 +160,16 @@ def test_an_interrupted_run_is_resumed(tmp_path, monkeypatch, how):
     weights_file.save(weights, slow)
     arguments = [*ARGUMENTS, "--model", "slow_network:Slow", "--checkpoint", str(weights)]
     out = tmp_path / "out"
-    # a shell that runs tests in the background has them ignore Ctrl-C
-    process = subprocess.Popen(
-        [*COMMAND, *arguments, "--out", str(out)],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(tmp_path)},
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+    log = tmp_path / "log"
+    process = processes.start(processes.execute, COMMAND[-1], *arguments, "--out", str(out), log=log)
     while not (out / "parts" / "000000000.npz").exists():
-        assert process.poll() is None, process.stdout.read()
+        assert process.is_alive(), log.read_text()
         time.sleep(0.01)
-    process.send_signal(how)
-    output = process.communicate()[0]
+    os.kill(process.pid, how)
+    process.join()
+    output = log.read_text()
     if how == signal.SIGINT:
-        assert process.returncode == 130
+        assert process.exitcode == 130
         assert "of 3 batches are saved in" in output and "--resume" in output
     first = (out / "parts" / "000000000.npz").read_bytes()
     assert "holds an earlier run" in run(*arguments, "--out", out, code=1)

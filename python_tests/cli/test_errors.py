@@ -1,6 +1,7 @@
 """Errors on the command line: options instead of arguments, suggestions for misspelt names, early failures."""
 
 import os
+import shlex
 import subprocess
 import sys
 
@@ -13,6 +14,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 import robustperf as rp
+from python_tests.support import processes
 from robustperf import cli, nets
 from robustperf.cli.errors import in_options
 from robustperf.names import did_you_mean
@@ -137,13 +139,16 @@ def beside(tmp_path):
 def test_a_network_in_the_current_folder(beside):
     """The console script has no current folder on its path, and has none afterwards."""
     code = (
-        "import sys; from robustperf.cli.options import make_network; sys.path = [p for p in sys.path if p]; "
-        "before = list(sys.path); make_network('mynet:make'); assert sys.path == before, sys.path"
+        "import os, sys; from robustperf.cli.options import make_network; sys.path = [p for p in sys.path if p]; "
+        f"os.chdir({str(beside)!r}); before = list(sys.path); make_network('mynet:make'); "
+        "assert sys.path == before, sys.path"
     )
     arguments = ["evaluate", "--data", "x.npz", "--checkpoint", "m.safetensors", "--model", "mynet:make", "--cpu"]
-    for command in ([SCRIPT, *arguments], [sys.executable, "-c", code]):
-        done = subprocess.run(command, cwd=beside, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
+    done = subprocess.run([SCRIPT, *arguments], cwd=beside, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    process = processes.start(processes.execute, code, log=beside / "log")
+    process.join()
+    assert process.exitcode == 0, (beside / "log").read_text()
 
 
 @pytest.mark.parametrize(
@@ -187,7 +192,11 @@ def test_a_file_of_torch_save(tmp_path, monkeypatch):
         with pytest.raises(ValueError, match="got it's m.pt: torch.save or pickle wrote it") as error:
             weights_file.load("it's m.pt")
         command = str(error.value)[str(error.value).index("python -c") :].partition("; otherwise")[0]
-        subprocess.run(command.replace("python", sys.executable, 1), shell=True, check=True)
+        if zipped:
+            subprocess.run(command.replace("python", sys.executable, 1), shell=True, check=True)
+        else:  # the same command without a new process
+            _, _, script = shlex.split(command)
+            exec(script, {})
         weights, _ = weights_file.read("it's m.safetensors")
         assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
         os.remove("it's m.safetensors")

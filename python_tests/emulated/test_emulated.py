@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -18,10 +17,8 @@ from python_tests.support.stubs import functions_of, functions_of_stub
 pytestmark = pytest.mark.skipif(compiler() is None, reason="emulation: there is no g++ (or CXX) here, or no Linux")
 
 OPS = HERE.parent / "ops"
-GROUPS = {"nuisances": ["nuisance_draw", "nuisance"], "nuisances in clusters": ["cuda_clusters"]}
-GROUPS["other ops"] = sorted(
-    {source.stem for source in CUDA.glob("*.cu") if files_of(source.stem)} - set(GROUPS["nuisances"])
-)
+OPERATIONS = {"nuisance_draw", *(source.stem for source in CUDA.glob("*.cu") if files_of(source.stem))}
+NAMES = [*sorted(OPERATIONS), "cuda_clusters"]
 
 
 def paths_of(name):
@@ -108,38 +105,22 @@ def log(module):
 
 
 @pytest.fixture(scope="module")
-def groups(module, log):
-    """(exit status, output) of each group; they run at the same time."""
+def done(module, log):
+    """The finished process that has run the operations' own tests."""
     paths = os.pathsep.join(map(str, [HERE.parents[1], *sys.path]))
     # without the options of the whole run, such as those that require backends
     environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "PYTEST_ADDOPTS": "",
                                 "EMULATED_MODULE": str(module), "EMULATED_LOG": str(log)}  # fmt: skip
-
-    def run(names):
-        files = [file for name in names for file in paths_of(name)]
-        command = [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-v",
-            "-p",
-            "python_tests.emulated.cuda_emulated",
-            "-p",
-            "no:cacheprovider",
-            *files,
-        ]
-        done = subprocess.run(command, cwd=OPS, capture_output=True, text=True, env=environment)
-        return done.returncode, done.stdout + done.stderr
-
-    with ThreadPoolExecutor(len(GROUPS)) as pool:
-        return dict(zip(GROUPS, pool.map(run, GROUPS.values()), strict=True))
+    files = [file for name in NAMES for file in paths_of(name)]
+    plugins = ["-p", "python_tests.emulated.cuda_emulated", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", "-v", *plugins, "--only-backends=cuda", *files]
+    return subprocess.run(command, cwd=OPS, capture_output=True, text=True, env=environment)
 
 
-@pytest.mark.parametrize("group", GROUPS)
-def test_the_ops_own_tests(group, groups, note_backend):
-    status, output = groups[group]
-    assert status == 0, output
-    for name in GROUPS[group]:
+def test_the_ops_own_tests(done, note_backend):
+    output = done.stdout + done.stderr
+    assert done.returncode == 0, output
+    for name in NAMES:
         files = "|".join(file.stem for file in paths_of(name))
         assert re.search(rf"({files})\.py::.+ PASSED", output), f"no test of {name} passed:\n{output}"
     assert "SKIPPED" not in output, output
@@ -153,7 +134,7 @@ def test_the_stub_declares_what_the_module_has(module):
     assert functions_of(emulated) == functions_of_stub(HERE.parents[1] / "robustperf" / "_native_cuda.pyi")
 
 
-def test_every_global_function_was_launched(module, log, groups):
+def test_every_global_function_was_launched(module, log, done):
     if shutil.which("nm") is None:
         pytest.skip("nm (binutils) is not here")
     functions = {

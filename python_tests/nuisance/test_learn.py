@@ -2,10 +2,6 @@
 
 import csv
 import json
-import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +10,7 @@ from safetensors.torch import load_file
 from torch.utils.data import DataLoader
 
 import robustperf as rp
+from python_tests.support import processes
 from python_tests.support.learned import domains, images
 from python_tests.support.training import assert_same
 from robustperf.data import Dataset
@@ -106,7 +103,6 @@ def test_a_gap_in_brightness_closes():
 
 KILLED = """
 import os, signal, sys
-sys.path.insert(0, {folder!r})
 import torch
 from python_tests.nuisance.test_learn import quick
 from robustperf.training.munit import Munit
@@ -129,9 +125,7 @@ quick(out=sys.argv[2], resume=True, snapshots=[3])
 def test_a_killed_run_is_resumed_to_the_same_bits(tmp_path):
     straight, resumed = tmp_path / "straight", tmp_path / "resumed"
     kernel = quick(out=straight, snapshots=[3])
-    script = KILLED.format(folder=str(Path(__file__).parents[2]))
-    process = subprocess.run([sys.executable, "-c", script, "3", str(resumed)], capture_output=True, text=True)
-    assert process.returncode == -signal.SIGKILL, process.stderr
+    processes.killed(KILLED, "3", str(resumed), log=tmp_path / "log")
     assert LearnedKernel.load(resumed).facts["iterations"] == 2  # what was there is whole
     assert quick(out=resumed, resume=True, snapshots=[3]) == kernel
     for name in ("model", "discriminator", "checkpoint"):

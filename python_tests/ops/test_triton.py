@@ -18,13 +18,9 @@ pytest.importorskip("triton", reason="triton is not installed: pip install 'robu
 
 HERE = Path(__file__).parent
 
-GROUPS = {  # operations, and files of tests for Triton alone
-    "draws, gaps and searches": ["triton_philox", "triton_searches"],
-    "nuisances": [],
-}
-for _op in registry.ops():
-    if files_of(_op):
-        GROUPS["nuisances" if _op.startswith("nuisance") else "draws, gaps and searches"].append(_op)
+# Files of tests by operation, and those for Triton alone.
+FILES = {op: [f"{stem}.py" for stem in files_of(op)] for op in registry.ops() if files_of(op)}
+FILES |= {name: [f"{name}.py"] for name in ("triton_philox", "triton_searches")}
 
 # Kernels whose bits are those of csrc/core. Of the others some take a function of float64 from the device's library,
 # whose products and sums are contracted as they come.
@@ -47,9 +43,7 @@ def run(*command, **environment):
     return done.stdout
 
 
-@pytest.mark.parametrize("group", GROUPS)
-def test_under_the_interpreter(group, note_backend):
-    files = {name: [f"{stem}.py" for stem in files_of(name) or [name]] for name in GROUPS[group]}
+def test_under_the_interpreter(note_backend):
     output = run(
         "-m",
         "pytest",
@@ -58,10 +52,11 @@ def test_under_the_interpreter(group, note_backend):
         "python_tests.ops.triton_interpreted",
         "-p",
         "no:cacheprovider",
-        *itertools.chain(*files.values()),
+        "--only-backends=triton",
+        *itertools.chain(*FILES.values()),
         TRITON_INTERPRET="1",
     )
-    for name, of_name in files.items():
+    for name, of_name in FILES.items():
         assert re.search(rf"({'|'.join(of_name)})::\S+ PASSED", output), f"no test of {name} passed:\n{output}"
     assert "SKIPPED" not in output, output
     note_backend("triton-interpreted")

@@ -2,6 +2,7 @@
 file those run that an interpreter is quick enough for."""
 
 import os
+from types import SimpleNamespace
 
 from triton.runtime import interpreter
 
@@ -56,6 +57,21 @@ def _patch_tensor_for_numpy(tensor, scope):
 
 
 interpreter._patch_lang_tensor = _patch_tensor_for_numpy
+
+
+# The interpreter puts its functions in the place of Triton's at each call of a function, which takes most of its time,
+# and puts Triton's back after a kernel. Here its functions stay: once for each module that has kernels.
+_patch_lang, _patched = interpreter._patch_lang, {}
+
+
+def _patch_lang_once(function):
+    module = function.__globals__["__name__"]
+    if module not in _patched:
+        _patched[module] = _patch_lang(function)
+    return SimpleNamespace(restore=lambda: None)
+
+
+interpreter._patch_lang = _patch_lang_once
 
 
 def pytest_plugin_registered(plugin):

@@ -3,10 +3,6 @@
 import copy
 import csv
 import math
-import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +10,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 import robustperf as rp
+from python_tests.support import processes
 from python_tests.support.training import Net, assert_same, net, train, weights_of
 from robustperf import nets
 from robustperf.nets import TiboGenerator
@@ -222,9 +219,9 @@ def test_the_generator_comes_closer_and_the_classifier_learns(digits):
 
 KILLED = """
 import os, signal, sys
-sys.path.insert(0, {folder!r})
 import torch
 import robustperf as rp
+from python_tests.support import processes
 from python_tests.support.training import train
 from python_tests.training.test_cotrain import pair
 from robustperf.training import CoTrain
@@ -249,9 +246,7 @@ train(f, rp.data.load("digits", "train").limit(200), CoTrain(f, g, 0.5), out=sys
 def test_a_killed_run_is_resumed_to_the_same_bits(digits, tmp_path):
     (f, g), (resumed, resumed_g) = pair(), pair()
     fitted = train(f, digits, CoTrain(f, g, 0.5), optimizer="adam", epochs=3)
-    script = KILLED.format(folder=str(Path(__file__).parents[2]))
-    process = subprocess.run([sys.executable, "-c", script, "7", str(tmp_path)], capture_output=True, text=True)
-    assert process.returncode == -signal.SIGKILL, process.stderr
+    processes.killed(KILLED, "7", str(tmp_path), log=tmp_path.with_suffix(".log"))
     again = train(
         resumed,
         digits,

@@ -5,16 +5,13 @@ import json
 import math
 import random
 import resource
-import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 from filelock import FileLock
 from safetensors.torch import load_file
 
+from python_tests.support import processes
 from python_tests.support.training import KERNEL, Net, assert_same, fails_at, net, train, weights_of
 from robustperf.training import ERM, MRT
 
@@ -93,11 +90,10 @@ def test_a_finished_run_is_read_and_can_be_extended(digits, tmp_path):
 
 
 KILLED = """
-import sys
-sys.path.insert(0, {folder!r})
-import os, signal
+import os, signal, sys
 import torch
 import robustperf as rp
+from python_tests.support import processes
 from python_tests.support.training import KERNEL, net, train
 from robustperf.training import MRT
 
@@ -124,11 +120,8 @@ def killed(model, x, y, *, key, index):
 def test_killed_runs_are_resumed_to_the_same_bits(digits, tmp_path):
     straight, resumed = net(), net()
     fitted = train(straight, digits, killed, optimizer="adam", epochs=3)
-    script = KILLED.format(folder=str(Path(__file__).parents[2]))
     for steps in random.Random(2021).sample(range(1, 9), 2):  # the steps before the process is killed
-        command = [sys.executable, "-c", script, str(steps), str(tmp_path)]
-        process = subprocess.run(command, capture_output=True, text=True)
-        assert process.returncode == -signal.SIGKILL, process.stderr
+        processes.killed(KILLED, str(steps), str(tmp_path), log=tmp_path.with_suffix(".log"))
     again = train(resumed, digits, killed, out=tmp_path, resume=True, checkpoint_steps=2, optimizer="adam", epochs=3)
     assert_same(weights_of(straight), weights_of(resumed))
     assert torch.equal(again.steps, fitted.steps) and again.best == fitted.best

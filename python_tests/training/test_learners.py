@@ -4,11 +4,7 @@ import csv
 import doctest
 import json
 import math
-import signal
-import subprocess
-import sys
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pytest
 import torch
@@ -17,6 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 import robustperf as rp
+from python_tests.support import processes
 from python_tests.support.training import Net, assert_same, fails_at, net, train, weights_of
 from robustperf import nets
 from robustperf.classifier import evaluating, frozen
@@ -142,7 +139,6 @@ def test_the_example_in_the_documentation(digits, tmp_path):
 
 KILLED = """
 import os, signal, sys
-sys.path.insert(0, {folder!r})
 import torch
 import robustperf as rp
 from python_tests.training.test_learners import Imitation, models, run
@@ -165,9 +161,7 @@ run(models(), rp.data.load("digits", "train").limit(200), out=sys.argv[2], resum
 def test_a_killed_run_of_three_learners_is_resumed_to_the_same_bits(digits, tmp_path):
     straight, resumed = models(), models()
     fitted = run(straight, digits, epochs=3)
-    script = KILLED.format(folder=str(Path(__file__).parents[2]))
-    process = subprocess.run([sys.executable, "-c", script, "8", str(tmp_path)], capture_output=True, text=True)
-    assert process.returncode == -signal.SIGKILL, process.stderr
+    processes.killed(KILLED, "8", str(tmp_path), log=tmp_path.with_suffix(".log"))
     again = run(resumed, digits, out=tmp_path, resume=True, checkpoint_steps=2, epochs=3)
     assert_same_models(straight, resumed)
     assert torch.equal(again.steps, fitted.steps) and again.best == fitted.best

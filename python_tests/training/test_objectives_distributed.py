@@ -4,10 +4,11 @@ import math
 
 import pytest
 import torch
-from torch import distributed, multiprocessing
+from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
 import robustperf as rp
+from python_tests.support import processes
 from robustperf.attacks import PGD
 from robustperf.nets import RobeyCNN
 from robustperf.nuisance import Brightness, Compose, Rotation
@@ -56,10 +57,10 @@ def step(objective, model, rows=slice(None)):
     return [loss.detach(), *(parameter.grad for parameter in model.parameters())]
 
 
-def run(rank, folder):
+def run(folder):
     """One of the two processes: {name: step} into a file of its own."""
-    torch.set_num_threads(1)
-    distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    distributed.init_process_group("gloo")
+    rank = distributed.get_rank()
     steps = {}
     for name, objective in OBJECTIVES.items():
         model, passes = DistributedDataParallel(network()), []
@@ -77,7 +78,7 @@ def run(rank, folder):
 def of_two(tmp_path_factory):
     """The results of each of two processes."""
     folder = tmp_path_factory.mktemp("distributed")
-    multiprocessing.spawn(run, (folder,), nprocs=2)
+    processes.on_two_processes(run, folder, log=folder / "log")
     return [torch.load(folder / str(rank)) for rank in (0, 1)]
 
 

@@ -1,31 +1,19 @@
 """Two processes on gloo compute what one computes."""
 
 import os
-import subprocess
-import sys
 import warnings
-from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
 import robustperf as rp
+from python_tests.support import processes
 from python_tests.training.test_learners import Imitation
 from robustperf import nets
 from robustperf.kernel import Kernel
 from robustperf.nuisance import Brightness
 from robustperf.training import ADDA, MDA, MRT, CoTrain, evaluate, fit
-
-SCRIPT = """
-import sys
-sys.path.insert(0, {folder!r})
-import torch
-from python_tests.training.test_processes import work
-torch.set_num_threads(1)
-found = work()
-torch.save(found, {out!r} + "/" + str(torch.distributed.get_rank()) + ".pt")
-"""
 
 
 class Recorded(Kernel):
@@ -116,21 +104,16 @@ def work():
     return found
 
 
+def save_work(folder):
+    torch.save(work(), folder / f"{os.environ['RANK']}.pt")
+
+
 @pytest.fixture(scope="module")
 def both(tmp_path_factory):
     """The results of one process, and of each of two."""
-    out = str(tmp_path_factory.mktemp("processes"))
-    script = f"{out}/script.py"
-    with open(script, "w") as file:
-        file.write(SCRIPT.format(folder=str(Path(__file__).parents[2]), out=out))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", script]
-    run = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )
-    one = work()
-    output, _ = run.communicate(timeout=120)
-    assert run.returncode == 0, output
-    return one, [torch.load(f"{out}/{place}.pt", weights_only=True) for place in range(2)]
+    folder = tmp_path_factory.mktemp("processes")
+    processes.on_two_processes(save_work, folder, log=folder / "log")
+    return work(), [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 
 @pytest.mark.parametrize("name, tolerance", [

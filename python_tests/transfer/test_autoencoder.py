@@ -1,9 +1,6 @@
 """E, D1 and D2 against appendix B, and their training against a plain loop."""
 
 import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 import robustperf as rp
+from python_tests.support import processes
 from robustperf.training import ERM, batches, fit
 from robustperf.transfer import PairedAutoencoder, Reconstruction
 
@@ -161,30 +159,19 @@ def test_training_resumes_where_it_stopped(x, tmp_path):
         assert torch.equal(now, then)
 
 
-SCRIPT = """
-import sys, torch
-sys.path.insert(0, {folder!r})
-from python_tests.transfer.test_autoencoder import processes_work
-torch.set_num_threads(1)
-torch.save(processes_work(), {out!r} + "/" + str(torch.distributed.get_rank()) + ".pt")
-"""
-
-
-def processes_work():
+def losses():
     """Losses where most batches have no shifted image, and some processes' parts none of the others'."""
     x = rp.data.load("digits", "train").x[:60]
     return train(small(), x[:57], 1 - x[57:]).steps[:, 0], train(small(), x).steps[:, 0]
 
 
+def save_losses(folder):
+    torch.save(losses(), folder / f"{os.environ['RANK']}.pt")
+
+
 def test_two_processes_agree_with_one(tmp_path):
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT.format(folder=str(Path(__file__).parents[2]), out=str(tmp_path)))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
-    run = subprocess.run(
-        command, capture_output=True, text=True, timeout=120, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )
-    assert run.returncode == 0, run.stderr
-    one = processes_work()
+    processes.on_two_processes(save_losses, tmp_path, log=tmp_path / "log")
+    one = losses()
     for rank in range(2):
         for mine, theirs in zip(torch.load(tmp_path / f"{rank}.pt"), one, strict=True):
             torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-7)
