@@ -101,6 +101,11 @@ def normal(
     return ops.draws(key, index, draw_indices(draws, index), dim, normal=True, backend=backend)
 
 
+def check_key(key: Key) -> Key:
+    """`key` if it is one; TypeError or ValueError that names it for anything else."""
+    return _bits64("key", key)
+
+
 def _bits64(name, value):
     if isinstance(value, torch.Tensor):
         return check.tensor(name, value, (), dtypes=(torch.int64,))
@@ -112,5 +117,5 @@ def draw_indices(draws: int | torch.Tensor, index: torch.Tensor) -> torch.Tensor
     if isinstance(draws, torch.Tensor):
         return draws
     return torch.arange(
-        check.integer("draws", draws, 0), device=index.device if isinstance(index, torch.Tensor) else None
+        check.integer("draws", draws, 0, 2**32), device=index.device if isinstance(index, torch.Tensor) else None
     )

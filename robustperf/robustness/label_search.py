@@ -60,7 +60,7 @@ class LabelSearch:
         object.__setattr__(self, "norm", check.norm(self.norm, zero=True))
         if self.norm == 0:
             raise ValueError("norm: expected 1, 2 or inf for a model that gives labels only, got 0")
-        random.key(self.key)
+        random.check_key(self.key)
         check.integer("batch_size", self.batch_size, 1)
         check.number("tol", self.tol, above=0, below=1)
         if self.queries is not None:

@@ -77,7 +77,7 @@ class LinearSearch:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "norm", check.norm(self.norm, zero=True))
-        random.key(self.key)
+        random.check_key(self.key)
         check.integer("batch_size", self.batch_size, 1)
 
     def stream(
