@@ -51,7 +51,7 @@ def test_wrong_pixels_are_named_by_their_position_in_x(net, x, value, match):
     ],
 )
 def test_wrong_arguments(net, x, arguments, error, match):
-    linear = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(x[0].numel(), 4))
+    linear = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(x[0].numel(), 4, dtype=x.dtype))
     for model, attacks in ((net, [FGSM()]), (linear, None)):  # a closed form takes no tolerance, and checks it
         if model is net or "attacks" not in arguments:
             with pytest.raises(error, match=match):

@@ -25,7 +25,8 @@ NO_INTEGER = (*NO_NUMBER[:-2], 1.5, -1, True)
 NO_KEY = (*NO_NUMBER[:-2], 1.5, -1, 2**64, 2**80, True)
 NO_IMAGES = (
     None, 3, "digits", object(), torch.zeros(()), torch.zeros(4, dtype=torch.int64), torch.full((2, 3), math.nan),
-    torch.full((2, 3), math.inf), torch.full((2, 3), 1.5), torch.full((2, 3), -0.5), torch.zeros(2, 3, dtype=torch.uint8),
+    torch.full((2, 3), math.inf), torch.full((2, 3), 1.5), torch.full((2, 3), -0.5),
+    torch.zeros(2, 3, dtype=torch.uint8),
     torch.zeros(2, 3, dtype=torch.complex64), torch.zeros(2, 3, dtype=torch.float16), torch.zeros(2, 3, device="meta"),
 )  # fmt: skip
 NO_IDS = (3, "all", [0.5], torch.zeros(2), torch.zeros(99, dtype=torch.int64), torch.zeros(2, 2, dtype=torch.int64))
@@ -50,8 +51,8 @@ def margins(random):
     norm = random.one((1, 2, math.inf))
     arguments = {"model": model, "x": x, "norm": norm, "bounds": (-math.inf, math.inf), "key": 3, "batch_size": 4,
                  "tol": 2**-20, "probes": 0, "index": torch.arange(len(x)), "labels": None}  # fmt: skip
-    bad = {"x": NO_IMAGES[:8], "norm": (*NO_NUMBER[:2], 3, -1, True, None), "key": NO_KEY, "batch_size": (*NO_INTEGER, 0),
-           "bounds": (3, (1, 0), (0, 0), "01", (math.nan, 1), None), "tol": NO_CONFIDENCE, "probes": NO_INTEGER,
+    bad = {"x": NO_IMAGES[:8], "norm": (*NO_NUMBER[:2], 3, -1, True, None), "key": NO_KEY,
+           "batch_size": (*NO_INTEGER, 0), "bounds": (3, (1, 0), (0, 0), "01", (math.nan, 1), None), "tol": NO_CONFIDENCE, "probes": NO_INTEGER,
            "index": NO_IDS, "labels": NO_IDS, "attacks": ("nope", 3, [4], "fgsm(", "pgd(eps=-1)"),
            "lattice": (0, -1, "x", math.nan)}  # fmt: skip
     return rp.margins, arguments, bad, lambda found: torch.allclose(found.distance, truth[norm], rtol=1e-6, atol=1e-12)
@@ -235,9 +236,7 @@ def fault_of(name: str, seed: int) -> str | None:
     wrong = random.one(sorted(bad)) if bad and random.chance(0.5) else None
     if wrong is not None:
         arguments[wrong] = random.one(bad[wrong])
-    call = (
-        f"{getattr(function, '__qualname__', function)}, {wrong} = {arguments.get(wrong)!r}" if wrong else str(function)
-    )
+    call = f"{function}" + (f", {wrong} = {arguments[wrong]!r}" if wrong else "")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
