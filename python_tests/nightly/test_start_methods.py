@@ -33,9 +33,8 @@ def work(net=None):
     return [tensor.numpy().tobytes() for tensor in (delta, drawn, margins.distance, rho)]
 
 
-def in_child(_):
-    # as torch's DataLoader does: torch's own threads do not survive a fork
-    if multiprocessing.get_start_method() == "fork":
+def in_child(method):
+    if method == "fork":  # as torch's DataLoader does: torch's own threads do not survive a fork
         torch.set_num_threads(1)
     return work()
 
@@ -50,7 +49,7 @@ def test_children_give_their_parents_results(two_threads, method):
     want = work()
     context = multiprocessing.get_context(method)
     with context.Pool(2) as pool:
-        for found in pool.map_async(in_child, range(4), chunksize=1).get(timeout=120):
+        for found in pool.map_async(in_child, [method] * 4, chunksize=1).get(timeout=120):
             assert found == want
     assert work() == want
 

@@ -25,7 +25,7 @@ from robustperf.data.image_files import read_image
 from robustperf.data.npy import read_npy
 from robustperf.data.svhn import read_svhn
 from robustperf.files import record_settings
-from robustperf.nets import weights_file
+from robustperf.nets import munit, weights_file
 
 
 class Code:
@@ -137,7 +137,7 @@ def generator(folder):
     from robustperf.nuisance import LearnedKernel
 
     torch.manual_seed(0)
-    kernel = LearnedKernel(rp.nets.munit.Translator(1, width=2).generator())
+    kernel = LearnedKernel(munit.Translator(1, width=2).generator())
     kernel.save(folder)
     return folder / "kernel.safetensors", LearnedKernel.load, lambda found: isinstance(found, LearnedKernel)
 

@@ -52,8 +52,9 @@ def margins(random):
     arguments = {"model": model, "x": x, "norm": norm, "bounds": (-math.inf, math.inf), "key": 3, "batch_size": 4,
                  "tol": 2**-20, "probes": 0, "index": torch.arange(len(x)), "labels": None}  # fmt: skip
     bad = {"x": NO_IMAGES[:8], "norm": (*NO_NUMBER[:2], 3, -1, True, None), "key": NO_KEY,
-           "batch_size": (*NO_INTEGER, 0), "bounds": (3, (1, 0), (0, 0), "01", (math.nan, 1), None), "tol": NO_CONFIDENCE, "probes": NO_INTEGER,
-           "index": NO_IDS, "labels": NO_IDS, "attacks": ("nope", 3, [4], "fgsm(", "pgd(eps=-1)"),
+           "batch_size": (*NO_INTEGER, 0), "bounds": (3, (1, 0), (0, 0), "01", (math.nan, 1), None),
+           "tol": NO_CONFIDENCE,
+           "probes": NO_INTEGER, "index": NO_IDS, "labels": NO_IDS, "attacks": ("nope", 3, [4], "fgsm(", "pgd(eps=-1)"),
            "lattice": (0, -1, "x", math.nan)}  # fmt: skip
     return rp.margins, arguments, bad, lambda found: torch.allclose(found.distance, truth[norm], rtol=1e-6, atol=1e-12)
 
