@@ -19,7 +19,7 @@ from PIL import Image
 from scipy.io import savemat
 
 import robustperf as rp
-from python_tests.support.fuzz_ops import Random
+from python_tests.support.fuzz_random import Random
 from robustperf.data import read_idx, read_npz
 from robustperf.data.image_files import read_image
 from robustperf.data.npy import read_npy

@@ -15,7 +15,7 @@ from scipy.stats import beta
 from torch import nn
 
 import robustperf as rp
-from python_tests.support.fuzz_ops import Random
+from python_tests.support.fuzz_random import Random
 from robustperf import attacks, random, training
 from robustperf.nuisance import KERNELS
 from robustperf.robustness import accuracy_bound, clopper_pearson, label_preservation
