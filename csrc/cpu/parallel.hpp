@@ -47,9 +47,7 @@ inline void parallel_rows(int64_t rows, int threads, Body&& body) {
   });
 }
 
-inline int64_t thread_number() {
-  return own_number;
-}
+inline int64_t thread_number() { return own_number; }
 
 #else
 
