@@ -129,13 +129,14 @@ class Attack(check.Settings):
         Adversarial(n=2, crossed=1)
         """
         check.tensor("x", x, ("B", ...))
+        random.check_key(key)
         bounds = check.box(bounds, x.shape[1:], x.dtype, x.device)
         x = check.images("x", x, bounds)
         check.tensor("labels", labels, (x.shape[0],), dtypes=(torch.int64,), device=x.device)
         if index is None:
             index = torch.arange(x.shape[0], device=x.device)
         check.tensor("index", index, (x.shape[0],), dtypes=(torch.int64,), device=x.device)
-        return self.solve(Problem(model, x, labels, bounds=bounds, key=random.check_key(key), index=index))
+        return self.solve(Problem(model, x, labels, bounds=bounds, key=random.key(key), index=index))
 
     def solve(self, problem: Problem) -> Adversarial:
         """`run` in eval mode, and its checked result. The arguments of `problem` have been checked."""
