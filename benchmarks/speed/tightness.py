@@ -115,6 +115,8 @@ def presets(norm: float) -> list[str]:
 def _long(norm: float) -> Attack:
     if norm == 0:
         return ShrinkingSupport(steps=75, targets=12)
+    if norm == 1:
+        return ShrinkingBall(norm, steps=92, targets=3, restarts=5, finalists=1, final_steps=90)
     return ShrinkingBall(norm, steps=30, targets=7, restarts=4, finalists=6, final_steps=95)
 
 

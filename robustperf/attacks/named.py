@@ -75,7 +75,7 @@ def strong(norm: float) -> list[Attack]:
     """At most 300 forward and 300 backward passes per point."""
     if norm == 0:
         return [ShrinkingSupport(**_STRONG_L0)]
-    return [ShrinkingBall(norm, **_STRONG)]
+    return [ShrinkingBall(norm, **_STRONG[norm])]
 
 
 # What was measured to be the best use of the passes, see benchmarks/speed/tightness.py. The parts of a budget: 6 passes
@@ -84,9 +84,14 @@ def strong(norm: float) -> list[Attack]:
 _FAST: dict[float, dict[str, int]] = {
     2.0: {"steps": 15, "targets": 2, "final_steps": 34},
     math.inf: {"steps": 15, "targets": 2, "final_steps": 34},
-    1.0: {"steps": 27, "targets": 1, "final_steps": 30},
+    1.0: {"steps": 42, "targets": 1, "finalists": 0},
 }
-_STRONG = {"steps": 24, "targets": 3, "restarts": 2, "finalists": 3, "final_steps": 44, "classes": 9}
+_SIX_RUNS = {"steps": 24, "targets": 3, "restarts": 2, "finalists": 3, "final_steps": 44, "classes": 9}
+_STRONG: dict[float, dict[str, int]] = {
+    2.0: _SIX_RUNS,
+    math.inf: _SIX_RUNS,
+    1.0: {"steps": 40, "targets": 1, "restarts": 4, "finalists": 1, "final_steps": 34, "classes": 9},
+}
 _FAST_L0 = {"steps": 30, "targets": 2}
 _STRONG_L0 = {"steps": 40, "targets": 6}
 _L0: dict[str, type[Attack]] = {"sigma_zero": SigmaZero, "shrinking_support": ShrinkingSupport}
