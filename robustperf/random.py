@@ -101,11 +101,6 @@ def normal(
     return ops.draws(key, index, draw_indices(draws, index), dim, normal=True, backend=backend)
 
 
-def check_key(key: Key) -> Key:
-    """`key` if it is one; TypeError or ValueError that names it for anything else."""
-    return _bits64("key", key)
-
-
 def _bits64(name, value):
     if isinstance(value, torch.Tensor):
         return check.tensor(name, value, (), dtypes=(torch.int64,))

@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 
-from robustperf import check, random
+from robustperf import check
 from robustperf.classifier import Classifier, check_no_nan, evaluating, laid_out, logits_of
 from robustperf.kernel import Kernel, check_kernel
+from robustperf.ops.draws import check_key
 from robustperf.progress import progress_bar
 from robustperf.result import Result
 from robustperf.robustness.confidence import check_confidence, clopper_pearson
@@ -128,7 +129,7 @@ class Sampling:
         check.integer("samples", self.samples, 1, 2**32)
         check.integer("batch_size", self.batch_size, 1)
         check_confidence(self.confidence)
-        random.check_key(self.key)
+        check_key(self.key)
         if self.width is not None and self.until_disagreement:
             raise ValueError(
                 f"width: expected None beside until_disagreement=True, which is another stopping rule, got {self.width}"

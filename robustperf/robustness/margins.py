@@ -18,6 +18,7 @@ from robustperf.check import Box
 from robustperf.classifier import Classifier, Estimator, evaluating, logits_of, modules_of
 from robustperf.label_only import LabelOnly, class_numbers
 from robustperf.names import DEFAULT_ATTACKS
+from robustperf.ops.draws import check_key
 from robustperf.ops.line_search_step import check_search
 from robustperf.progress import progress_bar
 from robustperf.robustness.boundary import Boundary, nearest_crossing
@@ -228,7 +229,7 @@ class MarginSearch:
     def __post_init__(self) -> None:
         object.__setattr__(self, "norm", check.norm(self.norm, zero=True))
         object.__setattr__(self, "ensemble", tuple(attacks_of(self.attacks, self.norm)))
-        random.check_key(self.key)
+        check_key(self.key)
         check.integer("batch_size", self.batch_size, 1)
 
     def stream(
