@@ -330,7 +330,8 @@ def line_search_step(random):
     candidates = random.real((lines, points, dim), dtype, unit=True).contiguous()
     length = random.real((points, lines), torch.float64, unit=True).clamp_min(1e-3).contiguous()
     gap_end = random.real((points, lines), torch.float64).contiguous()
-    state = new_search(random.real((points,), torch.float64).contiguous(), length, gap_end)
+    gap_x = random.real((points,), torch.float64).abs().contiguous()  # a point that has crossed needs no search
+    state = new_search(gap_x, length, gap_end)
     settings = {"tol": random.one((0.25, 1e-6)), "method": random.one(("chandrupatla", "bisection"))}
     settings["probes"] = random.one((0, 3))
     rows, label = torch.randperm(points, generator=random.torch), random.integers((points,), classes).contiguous()
