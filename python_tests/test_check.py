@@ -70,7 +70,7 @@ def test_norms(value, number):
     assert check.norm(value) == number and isinstance(check.norm(value), float)
 
 
-@pytest.mark.parametrize("value", [0, 3, -1, 1.5, -math.inf, math.nan, "l2", "", None, [2], (1, 2)])
+@pytest.mark.parametrize("value", [0, 3, -1, 1.5, -math.inf, math.nan, "l2", "", None, [2], (1, 2), True])
 def test_wrong_norms(value):
     with pytest.raises(ValueError, match="^norm: expected 1, 2 or inf, got"):
         check.norm(value)

@@ -40,6 +40,18 @@ def test_modes_are_restored_after_an_error(model):
     assert modes(model) == before
 
 
+def test_blocks_that_overlap_in_two_threads(model):
+    """The first to enter leaves first: the other one stays in eval mode until it ends."""
+    model.train()
+    first, second = evaluating(model), evaluating(model)
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert not any(modes(model))
+    second.__exit__(None, None, None)
+    assert all(modes(model))
+
+
 def test_nested_blocks(model):
     model.train()
     with evaluating(model):

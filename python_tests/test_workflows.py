@@ -26,6 +26,17 @@ def test_ci_runs_the_script():
     assert (ROOT / ".ci" / "run").stat().st_mode & 0o111
 
 
+def test_nightly_runs_every_part_of_the_script():
+    script = (ROOT / ".ci" / "nightly").read_text(encoding="utf-8")
+    parts = set(re.search(r'parts=" \$\{\*:-(.*)\} "', script)[1].split())
+    assert parts == set(re.findall(r'\$parts == \*" (\w+) "\*', script))
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "nightly.yml").read_text(encoding="utf-8"))["jobs"]
+    commands = [step.get("run", "") for job in jobs.values() for step in job["steps"]]
+    assert {part for command in commands for part in command.partition(".ci/nightly ")[2].split()} == parts
+    for name in ("nightly", "wheel"):
+        assert (ROOT / ".ci" / name).stat().st_mode & 0o111
+
+
 def test_hooks_are_local_and_run_the_tools_of_ci():
     repos = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"]
     hooks = [hook for repo in repos for hook in repo["hooks"]]

@@ -58,9 +58,9 @@ def tensor(
 
 
 def norm(value: Any, *, zero: bool = False) -> float:
-    """1, 2 or inf as a float, also 0 if `zero`, from a number or text; ValueError for anything else."""
+    """1, 2 or inf as a float, also 0 if `zero`, from a number or text; ValueError for anything else, a bool too."""
     try:
-        number = float(value)
+        number = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError):
         number = math.nan
     if number not in (1.0, 2.0, math.inf) and not (zero and number == 0):

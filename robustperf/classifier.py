@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import itertools
+import threading
 import types
 import weakref
 from collections.abc import Callable, Iterable, Iterator
@@ -34,19 +35,33 @@ Labeller = Callable[[torch.Tensor], torch.Tensor]
 
 @contextmanager
 def evaluating(model: Classifier) -> Iterator[None]:
-    """Sets the modules of `model`, see `modules_of`, to eval mode within the block. Afterwards, also after an error,
-    each has the mode that it had before. TypeError for what is not callable."""
+    """Sets the modules of `model`, see `modules_of`, to eval mode within the block. After the last of the blocks that
+    overlap, nested or in several threads, each has the mode that it had before the first, also after an error.
+    TypeError for what is not callable."""
     if not callable(model):
         raise TypeError(f"model: expected a module or a callable, got {type(model).__name__}")
     modules = modules_of(model)
-    modes = [module.training for module in modules]
-    for module in modules:
-        module.training = False
+    with _lock:
+        for module in modules:
+            blocks, mode = _evaluated.get(module, (0, module.training))
+            _evaluated[module] = blocks + 1, mode
+            module.training = False
     try:
         yield
     finally:
-        for module, mode in zip(modules, modes, strict=True):
-            module.training = mode
+        with _lock:
+            for module in modules:
+                blocks, mode = _evaluated[module]
+                if blocks > 1:
+                    _evaluated[module] = blocks - 1, mode
+                else:
+                    del _evaluated[module]
+                    module.training = mode
+
+
+_lock = threading.Lock()
+_evaluated: weakref.WeakKeyDictionary[torch.nn.Module, tuple[int, bool]] = weakref.WeakKeyDictionary()
+"""Modules in blocks of `evaluating`: the number of blocks, and the mode before them."""
 
 
 @contextmanager

@@ -112,5 +112,5 @@ def draw_indices(draws: int | torch.Tensor, index: torch.Tensor) -> torch.Tensor
     if isinstance(draws, torch.Tensor):
         return draws
     return torch.arange(
-        check.integer("draws", draws, 0), device=index.device if isinstance(index, torch.Tensor) else None
+        check.integer("draws", draws, 0, 2**32), device=index.device if isinstance(index, torch.Tensor) else None
     )

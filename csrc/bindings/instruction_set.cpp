@@ -54,7 +54,7 @@ int threads_for(int64_t elements, int64_t requested) {
   bool parallel = fork_handler == 0 && !forked;
 #ifdef _OPENMP
   parallel = parallel && !omp_in_parallel();
-#else
+#elif !defined(ROBUSTPERF_TSAN)
   parallel = false;
 #endif
   const int64_t most = std::clamp<int64_t>(requested, 1, kMaxThreads);

@@ -1,8 +1,12 @@
-// Rows divided among OpenMP threads.
+// Rows divided among OpenMP threads; in the build with ThreadSanitizer among std::threads, whose start and end it sees.
 #pragma once
 
 #ifdef _OPENMP
 #include <omp.h>
+#endif
+#ifdef ROBUSTPERF_TSAN
+#include <thread>
+#include <vector>
 #endif
 
 #include "../core/platform.hpp"
@@ -18,6 +22,34 @@ inline bool needs_no_region(int threads) {
   return threads <= 1;
 #endif
 }
+
+#ifdef ROBUSTPERF_TSAN
+
+inline thread_local int64_t own_number = 0;
+
+template <typename Body>
+inline void parallel_ranges(int64_t rows, int threads, Body&& body) {
+  const auto run = [&](int64_t thread) {
+    own_number = thread;
+    const int64_t from = rows * thread / threads, to = rows * (thread + 1) / threads;
+    if (from < to) body(from, to);
+  };
+  std::vector<std::thread> others;
+  for (int thread = 1; thread < threads; ++thread) others.emplace_back(run, thread);
+  run(0);
+  for (std::thread& other : others) other.join();
+}
+
+template <typename Body>
+inline void parallel_rows(int64_t rows, int threads, Body&& body) {
+  parallel_ranges(rows, threads, [&](int64_t from, int64_t to) {
+    for (int64_t row = from; row < to; ++row) body(row);
+  });
+}
+
+inline int64_t thread_number() { return own_number; }
+
+#else
 
 // Calls body(from, to) with a range of the rows on each thread.
 template <typename Body>
@@ -59,5 +91,7 @@ inline int64_t thread_number() {
   return 0;
 #endif
 }
+
+#endif
 
 }  // namespace robustperf::ROBUSTPERF_TARGET

@@ -67,8 +67,8 @@ def test_wrong_index(attack, net, x, labels, index):
         ({"bounds": 1.0}, TypeError, "bounds: "),
         ({"bounds": (0.0, math.nan)}, ValueError, "bounds: .*lower < upper"),
         ({"bounds": (torch.zeros(3), 1.0)}, ValueError, r"bounds: expected a number, \[1\], .* \[1, 5, 5\], got \[3\]"),
-        ({"key": -1}, ValueError, "seed"),
-        ({"key": 2**64}, ValueError, "seed"),
+        ({"key": -1}, ValueError, "key: expected"),
+        ({"key": 2**64}, ValueError, "key: expected"),
     ],
 )
 def test_wrong_bounds_and_keys(attack, net, x, labels, arguments, error, match):

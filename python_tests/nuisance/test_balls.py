@@ -65,6 +65,15 @@ def test_x_moves_by_delta(ball):
     assert torch.equal(clamped.sample(0, INDEX, 2, shape=SHAPE), delta)
 
 
+@pytest.mark.parametrize("ball", [L1Ball, L2Ball, LinfBall])
+@pytest.mark.parametrize("pixel", [math.nan, math.inf, -0.1, 1.5])
+def test_pixels_outside_the_unit_cube_are_refused(ball, pixel):
+    x = X.clone()
+    x[0, 0, 0, 0] = pixel
+    with pytest.raises(ValueError, match="x: expected .*pixels"):
+        ball(0.8).draw(x, key=0, index=INDEX)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_beyond_the_l2_ball(dtype):
     kernel, x = L2Ball(1.5), X.to(dtype)

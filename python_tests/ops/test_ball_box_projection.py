@@ -113,6 +113,14 @@ def test_closed_forms_without_active_bounds(backend, device):
         torch.testing.assert_close(got, torch.tensor(want, dtype=torch.float64), rtol=1e-15, atol=0)
 
 
+def test_a_step_far_beyond_the_box_stays_in_the_l1_ball(backend, device):
+    """Beside sizes of 1e19 the room of 0.5 is lost."""
+    delta = torch.tensor([[5e19, -3e19, 1e19], [2e19, 2e19, 2e19]], dtype=torch.float64)
+    for radius in (1e-20, 0.1, 0.7):
+        got = project(torch.full_like(delta, 0.5), delta, torch.tensor([radius] * 2).double(), 1, backend, device)
+        assert (got.abs().sum(1) <= radius * (1 + 1e-9)).all() and (got * delta >= 0).all()
+
+
 def test_ties_in_l1(backend, device):
     """Every coordinate at one break point, and a root at one."""
     x, delta = torch.zeros(3, 40, dtype=torch.float64), torch.ones(3, 40, dtype=torch.float64)

@@ -186,6 +186,8 @@ def test_an_unknown_method_or_backend_is_named():
     ("lines", lambda t: t.transpose(0, 1).contiguous().transpose(0, 1)), ("state", lambda t: t[:, :-1].clone()),
     ("state", lambda t: t.float()), ("next", lambda t: t[:2].clone()), ("next", lambda t: t.float()),
     ("closest", lambda t: t[:, :2].clone()), ("closest", lambda t: t.t().contiguous().t()),
+    *((name, lambda t: t.tolist()) for name in ("logits", "rows", "label", "x", "lines", "next")),
+    ("candidates", lambda t: None), ("state", lambda t: t.numpy()),
 ])  # fmt: skip
 def test_a_wrong_tensor_is_named(backend, device, name, change):
     args = {k: v.to(device) for k, v in arguments().items()}

@@ -72,3 +72,6 @@ def test_bad_input(change, message):
         evaluate(Nan() if dataset.name == "nan" else Table(), dataset)
     with pytest.raises(ValueError, match="batch_size"):
         evaluate(Table(), dataset, batch_size=0)
+    for workers in (-1, 1.5, None, True):
+        with pytest.raises(ValueError, match="workers: expected an integer >= 0, got"):
+            evaluate(Table(), dataset, workers=workers)

@@ -25,6 +25,7 @@ X, Y = torch.rand(40, 1, 8, 8), torch.arange(40) % 10
     (Dataset("all", X, Y, 10), {"log_with": "abacus"}, ImportError, "log_with: abacus is not installed"),
     (Dataset("all", X, Y, 10), {"epochs": 0}, ValueError, "epochs: expected an integer above 0"),
     (Dataset("all", X, Y, 10), {"batch_size": 0}, ValueError, "batch_size"),
+    (Dataset("all", X, Y, 10), {"workers": -1}, ValueError, "workers: expected an integer >= 0, got -1"),
     (Dataset("all", X, Y, 10), {"clip": -1}, ValueError, "clip"),
     (Dataset("all", X, Y, 10), {"optimizer": "adagrad"}, ValueError, "optimizer: expected one of adadelta, adam, sgd"),
     (Dataset("all", X, Y, 10), {"optimizer": 3}, TypeError, "optimizer"),

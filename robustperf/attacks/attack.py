@@ -37,6 +37,7 @@ from robustperf.attacks.losses import per_sample
 from robustperf.attacks.problem import Problem
 from robustperf.check import Box
 from robustperf.classifier import Classifier, evaluating, in_fixed_batches
+from robustperf.ops.draws import check_key
 from robustperf.result import Result
 
 
@@ -129,6 +130,7 @@ class Attack(check.Settings):
         Adversarial(n=2, crossed=1)
         """
         check.tensor("x", x, ("B", ...))
+        check_key(key)
         bounds = check.box(bounds, x.shape[1:], x.dtype, x.device)
         x = check.images("x", x, bounds)
         check.tensor("labels", labels, (x.shape[0],), dtypes=(torch.int64,), device=x.device)

@@ -78,7 +78,7 @@ class L1Ball(Kernel):
         eps: the radius, in units of the pixels, above 0.
         clamp: whether x' is clamped to [0, 1].
 
-    Raises ValueError for another eps.
+    Raises ValueError for another eps; when called, for pixels outside [0, 1], on a GPU unchecked.
 
     >>> x = torch.full((4, 1, 2, 2), 0.5)
     >>> y = L1Ball(0.3).draw(x, key=0, index=torch.arange(4), draws=5)
@@ -116,6 +116,8 @@ class L1Ball(Kernel):
         return (self.eps * size * signed.sign() / size.sum(2, keepdim=True))[..., :-1].float()
 
     def transform(self, x: torch.Tensor, delta: torch.Tensor, *, backend: str | None = None) -> torch.Tensor:
+        if x.device.type == "cpu" and not torch.compiler.is_compiling():
+            x = check.images("x", x, (0.0, 1.0))
         moved = x + delta.unflatten(2, x.shape[1:])
         return moved.clamp(0, 1) if self.clamp else moved
 

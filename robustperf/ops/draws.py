@@ -61,10 +61,7 @@ def check_draws(
     """TypeError or ValueError unless key, index [batch] and draw [K] are valid, on one device. Values on a GPU are not
     read, which would synchronise host and device."""
     check.tensor("index", index, (batch,), dtypes=(torch.int64,), device=device)
-    if isinstance(key, torch.Tensor):
-        check.tensor("key", key, (), dtypes=(torch.int64,), device=index.device)
-    else:
-        check.integer("key", key, 0, 2**64 - 1)
+    check_key(key, index.device)
     check.tensor("draw", draw, ("K",), dtypes=(torch.int64,), device=index.device)
     if index.device.type == "cpu" and not torch.compiler.is_compiling():
         for name, values, largest in (("index", index, 2**63 - 1), ("draw", draw, 2**32 - 1)):
@@ -72,6 +69,14 @@ def check_draws(
                 low, high = (value.item() for value in values.aminmax())
                 if low < 0 or high > largest:
                     raise ValueError(f"{name}: expected numbers in 0..{largest}, got {low} to {high}")
+
+
+def check_key(key: Key, device: torch.device | None = None) -> None:
+    """TypeError or ValueError unless `key` is one, on `device` if it is a tensor."""
+    if isinstance(key, torch.Tensor):
+        check.tensor("key", key, (), dtypes=(torch.int64,), device=device)
+    else:
+        check.integer("key", key, 0, 2**64 - 1)
 
 
 def key_arguments(key: Key) -> tuple[int, torch.Tensor | None]:

@@ -69,25 +69,22 @@ def line_search_step(
     tensor([[0.2500]])
     """
     check_search(tol, method, probes)
-    if rounding_tolerance is None:
-        rounding_tolerance = 0.0 if logits is None else rounding_tolerance_of(logits)
-    _line_search_step(
-        registry.choose("line_search_step", backend, x.device),
-        logits,
-        rows,
-        label,
-        x,
-        candidates,
-        lines,
-        state,
-        next,
-        closest,
-        rounding_tolerance,
-        tol,
-        method == "bisection",
-        probes,
-        max_iterations(tol),
-    )
+    tensors = logits, rows, label, x, candidates, lines, state, next, closest
+    try:
+        if rounding_tolerance is None:
+            rounding_tolerance = 0.0 if logits is None else rounding_tolerance_of(logits)
+        _line_search_step(
+            registry.choose("line_search_step", backend, x.device),
+            *tensors,
+            rounding_tolerance,
+            tol,
+            method == "bisection",
+            probes,
+            max_iterations(tol),
+        )
+    except AttributeError:  # of something that is no tensor
+        _check(*tensors)
+        raise
 
 
 def check_search(tol: float, method: str, probes: int) -> None:
@@ -105,6 +102,8 @@ def max_iterations(tol: float) -> int:
 
 def _check(logits, rows, label, x, candidates, lines, state, next, closest, *settings):
     """A wrong shape would read or write other memory."""
+
+    check.tensor("x", x)
 
     def contiguous(name, value, shape, *dtypes):
         if not check.tensor(name, value, shape, dtypes=dtypes, device=x.device).is_contiguous():

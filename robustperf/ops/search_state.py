@@ -54,7 +54,7 @@ def new_search(gap_x: torch.Tensor, length: torch.Tensor, gap_end: torch.Tensor)
 
     Args:
         gap_x: [B] float64, `logit_gap` at x.
-        length: [B, A] float64, ‖x' - x‖ in the norm of interest; inf where there is nothing to search.
+        length: [B, A] float64, ‖x' - x‖ > 0 in the norm of interest; inf where there is nothing to search.
         gap_end: [B, A] float64, `logit_gap` at x'; NaN where unknown.
 
     Returns (lines [B, A, 11], state [B, 7]), float64: the fields of `Line` and of `Search`.

@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 
-from robustperf import check, random
+from robustperf import check
 from robustperf.classifier import Classifier, check_no_nan, evaluating, in_fixed_batches, laid_out, logits_of
 from robustperf.kernel import Kernel, check_kernel
+from robustperf.ops.draws import check_key
 from robustperf.progress import progress_bar
 from robustperf.result import Result
 from robustperf.robustness.confidence import check_confidence, clopper_pearson
@@ -126,10 +127,10 @@ class Sampling:
     batch_size: int
 
     def __post_init__(self) -> None:
-        check.integer("samples", self.samples, 1)
+        check.integer("samples", self.samples, 1, 2**32)
         check.integer("batch_size", self.batch_size, 1)
         check_confidence(self.confidence)
-        random.key(self.key)
+        check_key(self.key)
         if self.width is not None and self.until_disagreement:
             raise ValueError(
                 f"width: expected None beside until_disagreement=True, which is another stopping rule, got {self.width}"
@@ -151,7 +152,7 @@ def agreement(
     check_kernel(kernel)
     confidence, batch_size, until_disagreement = sampling.confidence, sampling.batch_size, sampling.until_disagreement
     stages = interim_stages(sampling.samples, sampling.width, confidence)
-    key, total = random.key(sampling.key), len(x)
+    key, total = sampling.key, len(x)
     index = torch.arange(total, device=x.device) if index is None else index
     check.tensor("index", index, (total,), dtypes=(torch.int64,), device=x.device)
     check.images("x", x)

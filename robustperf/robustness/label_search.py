@@ -16,6 +16,7 @@ from robustperf.attacks.queries import Queries
 from robustperf.check import Box
 from robustperf.classifier import evaluating
 from robustperf.label_only import LabelOnly
+from robustperf.ops.draws import check_key
 from robustperf.robustness.boundary import Boundary
 from robustperf.robustness.diagnostics import Diagnostics
 from robustperf.robustness.margin_result import Margins, attack_names, checked_points, diameter
@@ -60,7 +61,7 @@ class LabelSearch:
         object.__setattr__(self, "norm", check.norm(self.norm, zero=True))
         if self.norm == 0:
             raise ValueError("norm: expected 1, 2 or inf for a model that gives labels only, got 0")
-        random.key(self.key)
+        check_key(self.key)
         check.integer("batch_size", self.batch_size, 1)
         check.number("tol", self.tol, above=0, below=1)
         if self.queries is not None:

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from robustperf import check, ops, random
+from robustperf import check, ops
 from robustperf.attacks.sparse_step import sparse_step
 from robustperf.check import Box
 from robustperf.classifier import Classifier, evaluating, in_fixed_batches, logits_of
+from robustperf.ops.draws import check_key
 from robustperf.ops.logit_gap import rounding_tolerance_of
 from robustperf.robustness.diagnostics import Diagnostics
 from robustperf.robustness.margin_result import Margins, checked_points, diameter
@@ -78,7 +79,7 @@ class LinearSearch:
     def __post_init__(self) -> None:
         object.__setattr__(self, "model", in_fixed_batches(self.model))
         object.__setattr__(self, "norm", check.norm(self.norm, zero=True))
-        random.key(self.key)
+        check_key(self.key)
         check.integer("batch_size", self.batch_size, 1)
 
     def stream(

@@ -18,6 +18,8 @@ from robustperf.check import Box
 from robustperf.classifier import Classifier, Estimator, evaluating, in_fixed_batches, logits_of, modules_of
 from robustperf.label_only import LabelOnly, class_numbers
 from robustperf.names import DEFAULT_ATTACKS
+from robustperf.ops.draws import check_key
+from robustperf.ops.line_search_step import check_search
 from robustperf.progress import progress_bar
 from robustperf.robustness.boundary import Boundary, nearest_crossing
 from robustperf.robustness.diagnostics import Diagnostics
@@ -111,6 +113,7 @@ def margins(
     >>> margins(model, torch.tensor([[0.9, 0.3], [0.2, 0.7]]))
     Margins(n=2, norm=2, median=0.3, not found=0)
     """
+    check_search(tol, "chandrupatla", probes)
     classes = access = search = None
     if isinstance(model, LabelOnly) or _is_estimator(model):
         model, x, starts, classes, access = _prepared(model, x, starts)
@@ -227,6 +230,7 @@ class MarginSearch:
         object.__setattr__(self, "model", in_fixed_batches(self.model))
         object.__setattr__(self, "norm", check.norm(self.norm, zero=True))
         object.__setattr__(self, "ensemble", tuple(attacks_of(self.attacks, self.norm)))
+        check_key(self.key)
         check.integer("batch_size", self.batch_size, 1)
 
     def stream(

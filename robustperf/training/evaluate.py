@@ -77,7 +77,7 @@ def evaluate(
     >>> evaluation.top(1), evaluation.loss
     (0.5, tensor([0.3711, 1.0375], dtype=torch.float64))
     """
-    batch_size = check.integer("batch_size", batch_size, 1)
+    batch_size, workers = check.integer("batch_size", batch_size, 1), check.integer("workers", workers, 0)
     dataset = as_data("dataset", dataset)
     if device is None:
         device = device_of(model)

@@ -44,6 +44,7 @@ class TrainingData:
             validation = rows_of(train, held)
         elif validation is not None:
             validation = as_data("validation", validation)
+        check.integer("workers", workers, 0)
         return cls(train, validation, fraction, BatchOrder(samples, batch_size, key, epochs), workers)
 
 

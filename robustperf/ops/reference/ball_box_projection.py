@@ -62,7 +62,26 @@ def _threshold(size, h, radius):
     after = (total <= radius).sum(1, keepdim=True)  # the number of break points in the ball
     before = (after - 1).clamp_min(0)
     t = breaks.gather(1, before) - (radius - total.gather(1, before)) / slope.gather(1, before)
-    return torch.where(after == breaks.shape[1], 0.0, t)
+    t = torch.where(after == breaks.shape[1], 0.0, t)
+    # Beside the size of a step far beyond the box, h is lost: size - h is rounded to size.
+    outside = (_lowered(size, h, t) > radius * (1 + 1e-9))[:, 0]
+    t[outside] = _bisected(size[outside], h[outside], radius[outside])
+    return t
+
+
+def _lowered(size, h, t):
+    """Σ min((size - t)_+, h), [B, 1]."""
+    return torch.minimum((size - t).clamp_min(0), h).sum(1, keepdim=True)
+
+
+def _bisected(size, h, radius):
+    """The least t whose sum is at most the radius, in the precision of the largest size."""
+    low, high = torch.zeros_like(radius), size.amax(1, keepdim=True)
+    for _ in range(64):
+        middle = (low + high) / 2
+        beyond = _lowered(size, h, middle) > radius
+        low, high = torch.where(beyond, middle, low), torch.where(beyond, high, middle)
+    return high
 
 
 def _power(largest):
