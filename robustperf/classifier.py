@@ -233,6 +233,9 @@ def in_fixed_batches(model: Classifier, size: int | None = None) -> Classifier:
 class FixedBatches(torch.nn.Module):
     """What `in_fixed_batches` returns for compiled models."""
 
+    model: torch.nn.Module
+    size: int | None
+
     def __init__(self, model: torch.nn.Module, size: int | None) -> None:
         super().__init__()
         self.model, self.size = model, size
