@@ -76,7 +76,7 @@ def _blocks(x, centre, products, squares, gamma, primitives):
         yield Block(rows, points, (products(points), squared_norms(points), squares, gamma))
 
 
-def squared_norms(points):
+def squared_norms(points: torch.Tensor) -> torch.Tensor:
     """|x|² of each row; NaN where it is not finite, for infinities could cancel."""
     squares = torch.linalg.vector_norm(points, dim=1).square()
     return squares.where(squares.isfinite(), torch.nan)
