@@ -17,8 +17,8 @@ project = "robustperf"
 author = "the authors of robustperf"
 release = version = __version__
 root_doc = "docs/index"
-include_patterns = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md", "benchmarks/gpu/README.md",
-                    "benchmarks/results/nvidia-h200/*/gpu.md", "docs/**.md"]  # fmt: skip
+include_patterns = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "benchmarks/README.md",
+                    "benchmarks/gpu/README.md", "benchmarks/results/nvidia-h200/*/gpu.md", "docs/**.md"]  # fmt: skip
 exclude_patterns = ["build", "dist", "prebuilt", "runs", ".*"]
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
 suppress_warnings = ["ref.python"]  # of an attribute that several classes have
