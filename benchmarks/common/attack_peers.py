@@ -16,6 +16,12 @@ def peers(norm: float) -> dict[str, Peer]:
     return _adv_lib(norm) | _foolbox(norm)
 
 
+def points_of(peer: Peer, model: torch.nn.Module, x: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """The peer's points in [0, 1], x where one is not finite."""
+    point = peer(model, x, labels).detach().to(x.dtype)
+    return torch.where(point.isfinite(), point, x).clamp(0, 1)
+
+
 def _adv_lib(norm: float) -> dict[str, Peer]:
     try:
         from adv_lib import attacks

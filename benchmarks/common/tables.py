@@ -15,6 +15,11 @@ def text(value: Any) -> str:
     return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
+def dtype_name(dtype: object) -> str:
+    """float32 of torch.float32."""
+    return str(dtype).removeprefix("torch.")
+
+
 def markdown(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
     """The lines of a table."""
     cells = [[text(cell).replace("|", "\\|").replace("\n", " ") for cell in row] for row in (columns, *rows)]

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.common.tables import dtype_name
 from benchmarks.common.timing import synchronize
 from benchmarks.gpu.device import context_works, reason
 from benchmarks.gpu.processes import CONTEXT_LOST
@@ -138,13 +139,13 @@ def calls() -> Iterator[tuple[str, Make]]:
     """(name, a function of backend and device) for each call."""
     wide, half = (torch.float32, torch.float64), (torch.bfloat16, torch.float16)
     for dtype in (*wide, *half):
-        kind = str(dtype).removeprefix("torch.")
+        kind = dtype_name(dtype)
         yield f"logit_gap {kind}", partial(logit_gap, dtype)
         for selection in ("sample", "batch"):
             for classes in (3, 257):
                 yield f"best_of_k {kind} {selection} {classes}", partial(best_of_k, dtype, selection, classes)
     for dtype in wide:
-        kind = str(dtype).removeprefix("torch.")
+        kind = dtype_name(dtype)
         for norm in (1, 2, float("inf")):
             for dim in (37, 3075):
                 yield f"halfspace_box_projection {kind} p={norm} {dim}", partial(projection, dtype, norm, dim)
@@ -152,7 +153,7 @@ def calls() -> Iterator[tuple[str, Make]]:
     for normal in (False, True):
         yield f"draws {'normal' if normal else 'uniform'}", partial(draws, normal)
     for dtype in wide:
-        yield f"rbf_decision {str(dtype).removeprefix('torch.')}", partial(rbf_decision, dtype)
+        yield f"rbf_decision {dtype_name(dtype)}", partial(rbf_decision, dtype)
     for method in ("chandrupatla", "bisection"):
         yield f"line_search_step {method}", partial(closest, method)
     for name, kernel in kernels().items():

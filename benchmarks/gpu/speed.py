@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.common.augmentation_peers import colour_peers
+from benchmarks.common.tables import dtype_name
 from benchmarks.common.timing import device_times, synchronize
 from benchmarks.gpu.bench import Bench, image_bytes
 from benchmarks.gpu.device import launches
@@ -182,7 +183,7 @@ def best(bench: Bench) -> None:
         for dtype in (torch.float32, torch.bfloat16):
             logits = [each.to(dtype) for each in several]
             for selection in ("sample", "batch"):
-                case = f"best_of_k {list(shape)} {str(dtype).removeprefix('torch.')} {selection}"
+                case = f"best_of_k {list(shape)} {dtype_name(dtype)} {selection}"
                 with bench.attempt(case):
                     _best(bench, case, logits, target, selection, large)
 

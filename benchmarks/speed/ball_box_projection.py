@@ -17,6 +17,7 @@ from robustperf.ops.reference import ball_box_projection as reference
 from ..common.cases import COMPILED, EAGER, OURS, Case
 from ..common.options import add_instruction_sets, add_timing, parse, parser, run_other_instruction_sets
 from ..common.report import Report
+from ..common.tables import dtype_name
 from ..common.timing import Call, interleave
 
 
@@ -56,7 +57,7 @@ def measure(batch: int, dim: int, dtype: torch.dtype, norm: float, repeats: int,
     exact = ops.ball_box_projection(x.double(), delta.double(), radius.double(), norm=norm, backend="reference")
     ours = ops.ball_box_projection(x, delta, radius, norm=norm)
     return {
-        "case": f"[{batch}, {dim}] {str(dtype).removeprefix('torch.')} p={norm:g}",
+        "case": f"[{batch}, {dim}] {dtype_name(dtype)} p={norm:g}",
         "robustperf ms": times[OURS] * 1e3,
         "reference ms": times[EAGER] * 1e3,
         "copy ms": times["copy"] * 1e3,

@@ -15,6 +15,7 @@ from robustperf import _native, ops
 from ..common.cases import COMPILED, EAGER, OURS, Case
 from ..common.options import add_instruction_sets, add_timing, parse, parser, run_other_instruction_sets
 from ..common.report import Report
+from ..common.tables import dtype_name
 from ..common.timing import Call, interleave
 
 SIZES = ((64, 10), (256, 100), (256, 1000))  # images, classes
@@ -69,7 +70,7 @@ def measure(logits, target, selection: str, repeats: int) -> dict:
     exact, _ = ops.best_of_k(logits.double(), target, selection=selection, backend="reference")
     ours, _ = ops.best_of_k(logits, target, selection=selection)
     return {
-        "case": f"{list(logits.shape)} {str(logits.dtype).removeprefix('torch.')} {selection}",
+        "case": f"{list(logits.shape)} {dtype_name(logits.dtype)} {selection}",
         "robustperf ms": times[OURS] * 1e3, "eager ms": times[EAGER] * 1e3,
         "compiled ms": times[COMPILED] * 1e3, "sum ms": times["sum"] * 1e3,
         "x faster than eager": times[EAGER] / times[OURS],

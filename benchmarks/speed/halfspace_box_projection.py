@@ -17,6 +17,7 @@ from robustperf.ops.reference import halfspace_box_projection as reference
 from ..common.cases import COMPILED, EAGER, OURS, Case
 from ..common.options import add_instruction_sets, add_timing, parse, parser, run_other_instruction_sets
 from ..common.report import Report
+from ..common.tables import dtype_name
 from ..common.timing import Call, interleave
 
 
@@ -55,13 +56,9 @@ def cases(quick: bool) -> list[Case]:
     if not quick:
         sizes = [(256, 3072, dtype, p) for dtype in (torch.float32, torch.float64) for p in (2.0, math.inf, 1.0)]
     return [
-        Case(f"halfspace_box_projection, [{b}, {d}] {_name(dtype)} p={norm:g}", partial(make, b, d, dtype, norm))
+        Case(f"halfspace_box_projection, [{b}, {d}] {dtype_name(dtype)} p={norm:g}", partial(make, b, d, dtype, norm))
         for b, d, dtype, norm in sizes
     ]
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
 
 
 def measure(x, w, c, norm: float, repeats: int) -> dict:
@@ -70,7 +67,7 @@ def measure(x, w, c, norm: float, repeats: int) -> dict:
     exact, _ = ops.halfspace_box_projection(x.double(), w.double(), c.double(), norm=norm, backend="reference")
     ours, _ = ops.halfspace_box_projection(x, w, c, norm=norm)
     return {
-        "case": f"{_name(x.dtype)} p={norm:g}",
+        "case": f"{dtype_name(x.dtype)} p={norm:g}",
         "robustperf ms": times[OURS] * 1e3, "sort-based ms": times[EAGER] * 1e3,
         "compiled ms": times[COMPILED] * 1e3, "copy ms": times["copy"] * 1e3,
         "x faster than sort-based": times[EAGER] / times[OURS],

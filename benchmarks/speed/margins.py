@@ -27,7 +27,7 @@ import robustperf as rp
 from robustperf.attacks import BG, FGSM, PGD
 from robustperf.robustness.search import distances
 
-from ..common.attack_peers import Peer, peers
+from ..common.attack_peers import Peer, peers, points_of
 from ..common.cases import COMPILED, EAGER, OURS, Case
 from ..common.digits_cnn import digits_network
 from ..common.memory import peak_growth
@@ -148,8 +148,8 @@ def fast_and_peers(model: torch.nn.Module, x: torch.Tensor, repeats: int, output
         found["rp.margins"] = rp.margins(model, x).distance
 
     def theirs(name: str, peer: Peer) -> None:
-        point = peer(model, x, labels).detach().clamp(0, 1)
-        found[name] = rp.closest_boundary(model, x, point[None], labels=labels, bounds=(0.0, 1.0)).distance
+        point = points_of(peer, model, x, labels)[None]
+        found[name] = rp.closest_boundary(model, x, point, labels=labels, bounds=(0.0, 1.0)).distance
 
     calls = {name: partial(theirs, name, peer) for name, peer in peers(2.0).items() if name.endswith("-100")}
     times = interleave({"rp.margins": ours} | calls, repeats, warmup=1)

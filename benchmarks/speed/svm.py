@@ -23,6 +23,7 @@ from robustperf.transfer import SVMModule
 from ..common.cases import EAGER, OURS, Case
 from ..common.options import add_data_root, add_timing, parse, parser
 from ..common.report import Report
+from ..common.tables import dtype_name
 from ..common.timing import Call, interleave
 
 
@@ -122,7 +123,7 @@ def main() -> None:
             parts = inputs[dtype].split(1024)
             ours = torch.cat([module.decisions(part) for part in parts])
             argmax = torch.cat([module(part).argmax(1) for part in parts])
-        differences[f"SVMModule.predict, {str(dtype).removeprefix('torch.')}"] = (
+        differences[f"SVMModule.predict, {dtype_name(dtype)}"] = (
             int((module.predict(inputs[dtype]).numpy() != labels).sum()),
             int((module.classes_[argmax.numpy()] != labels).sum()),
             float(np.abs(ours.double().numpy() - decisions).max()),

@@ -39,7 +39,7 @@ from robustperf.names import PRESETS
 from robustperf.robustness import Boundary
 from robustperf.robustness.support import SupportSearch
 
-from ..common.attack_peers import Peer, peers
+from ..common.attack_peers import Peer, peers, points_of
 from ..common.options import add_data_root, add_timing, parse, parser
 from ..common.report import Report
 from ..common.robust_networks import FOLDER, RECIPES, network, points
@@ -93,9 +93,7 @@ def run_peer(model: torch.nn.Module, x: torch.Tensor, y: torch.Tensor, peer: Pee
     seconds, counting = [], Counting(model).eval()
     for _ in range(repeats):
         began = time.perf_counter()
-        point = peer(counting, x, y).detach().to(x.dtype)
-        point = torch.where(point.isfinite(), point, x).clamp(0, 1)
-        found = _searched(model, x, y, point[None], norm)
+        found = _searched(model, x, y, points_of(peer, counting, x, y)[None], norm)
         seconds.append(time.perf_counter() - began)
     passes = [count / (repeats * len(x)) for count in (counting.forwards, counting.backwards)]
     return Found(found.distance, *passes, sorted(seconds)[len(seconds) // 2])
